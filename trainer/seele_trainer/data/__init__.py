@@ -1,0 +1,1 @@
+"""Problems, prompts, tokenisation and sampling order."""

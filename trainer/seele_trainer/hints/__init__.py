@@ -1,0 +1,1 @@
+"""The hint controller and its item response theory."""

@@ -1,0 +1,102 @@
+"""What the training loop asks of whatever samples completions.
+
+Two engines stand behind this protocol: `rollout.pool.VllmPool`, which drives stock vLLM servers over HTTP, and
+`rollout.transformers_engine.TransformersEngine`, which samples inside the trainer for tests and debugging. Both take token
+ids and return token ids with the log-probabilities they were sampled with, so nothing is ever tokenised twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+class RolloutUnavailable(RuntimeError):
+    """No rollout engine can answer, and waiting or retrying did not help. The message says what to look at."""
+
+
+class WeightSyncError(RuntimeError):
+    """New weights did not reach an engine, or reached it and the canary shows that it serves something else."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to continue a prefix: `n` completions of at most `max_tokens` tokens; temperature 0 is greedy."""
+
+    n: int
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled continuation.
+
+    `tokens` and `logprobs` have the same length: generated tokens, the end-of-sequence token included where it was sampled,
+    and the natural log-probability of each under the distribution it was sampled from (temperature applied).
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+    policy_version: int
+
+
+@dataclass(frozen=True)
+class Canary:
+    """Proof of a weight sync: token ids of a few sequences and the trainer's own log-probabilities of them.
+
+    `logprobs[i][t]` belongs to `sequences[i][t + 1]`, so each is one shorter than its sequence. `tolerance` bounds the mean
+    absolute difference over all tokens.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    logprobs: tuple[tuple[float, ...], ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class WeightSync:
+    """What one weight sync did: seconds it took on the slowest engine, and the canary's mean absolute difference."""
+
+    version: int
+    seconds: float
+    canary_difference: float
+    engines: int
+
+
+@dataclass
+class RequestCounts:
+    """Requests since the engine started, by outcome; `retried` ones were answered by another attempt."""
+
+    ok: int = 0
+    retried: int = 0
+    failed: int = 0
+    by_server: dict[str, int] = field(default_factory=dict)
+
+
+class RolloutEngine(Protocol):
+    """Something that samples completions from the current policy. All methods run on one asyncio loop."""
+
+    counts: RequestCounts
+
+    async def start(self) -> None:
+        """Wait until at least one server can be used. Raises RolloutUnavailable when the start time limit passes."""
+
+    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
+        """Load the Hugging Face model folder `directory` as policy `version` everywhere and prove it by the canary.
+
+        Raises WeightSyncError where a server that answers serves wrong weights, RolloutUnavailable where none is left.
+        """
+
+    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
+        """Sample `sampling.n` completions of one prefix. Raises RolloutUnavailable when no server is left."""
+
+    async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """Sample for many prefixes with few round trips; the result is in the order of `prefixes`."""
+
+    async def close(self) -> None:
+        """Release connections and memory."""

@@ -1,0 +1,1 @@
+"""Checking completions against answers."""

@@ -1,0 +1,1 @@
+"""Getting trained weights to rollout engines, and proving it."""
