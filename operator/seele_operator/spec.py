@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from seele_operator.engine_args import EngineFlag, EngineValue
-from seele_operator.names import AbsolutePath, DnsLabel, EnvironmentName, ObjectName, RunName
+from seele_operator.name_rules import AbsolutePath, DnsLabel, EnvironmentName, ObjectName, RunName
 from seele_operator.quantity import Quantity
 from seele_trainer import config
 from seele_trainer.config import PositiveInt, Section
