@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.rollout.protocol import Completion
 
 FloatArray = NDArray[np.float32]
@@ -67,8 +68,14 @@ class Strategy(Protocol):
     def observe(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
         """Learn from the checked rollouts of one round."""
 
+    def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+        """Split one problem's rollouts of this step into the groups whose mean reward is their baseline."""
+
     def samples(self, rollouts: Sequence[Rollout]) -> list[Sample]:
         """Weigh all rollouts of one problem of this step for the loss."""
+
+    def hint_summary(self) -> ControllerSummary | None:
+        """What the hint controller fitted in this step; None for a method without one. Asked before `end_step`."""
 
     def end_step(self) -> None:
         """Close a training step."""

@@ -1,0 +1,43 @@
+# Every target sets up what it needs: on a fresh machine `make quickstart` or `make test` is the only command.
+SHELL := /bin/bash
+PYTHON_ENV := .venv/bin/python
+QUICKSTART := .cache/quickstart
+
+.PHONY: help setup quickstart quickstart-model test test-unit lint format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: .venv/.ready ## Make .venv with the locked environment
+
+.venv/.ready: requirements.lock pyproject.toml tools/setup.sh
+	tools/setup.sh
+
+quickstart-model: .venv/.ready ## Make the quickstart's base model and problems (cached)
+	$(PYTHON_ENV) -m seele_trainer.quickstart --out $(QUICKSTART)
+
+quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
+	.venv/bin/seele run -f manifests/examples/quickstart.yaml
+
+test: .venv/.ready quickstart-model ## Run all tests
+	$(PYTHON_ENV) -m pytest
+
+test-unit: .venv/.ready ## Run the quick tests only
+	$(PYTHON_ENV) -m pytest -m unit
+
+lint: .venv/.ready ## Check style and types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+format: .venv/.ready ## Rewrite the code in the project's style
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+bench: .venv/.ready quickstart-model ## Print the figures that the docs quote (the long one: benchmarks/seele_vs_grpo.py)
+	$(PYTHON_ENV) benchmarks/hint_controller.py
+	$(PYTHON_ENV) benchmarks/verifier_accuracy.py
+	$(PYTHON_ENV) benchmarks/learner_cpu.py
+
+clean: ## Remove the environment and caches, but no runs
+	rm -rf .venv .cache

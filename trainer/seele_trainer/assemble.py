@@ -1,0 +1,140 @@
+"""Building the parts of a run from its configuration and its surroundings."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from seele_trainer.checkpoint import Checkpoints
+from seele_trainer.collect import Collector
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.data.sampler import ProblemSampler
+from seele_trainer.data.sources import fingerprint, load_problems
+from seele_trainer.data.tokenize import tokenize_all
+from seele_trainer.evaluate import load_benchmarks
+from seele_trainer.gang import Gang
+from seele_trainer.learner import Learner
+from seele_trainer.loop import Parts
+from seele_trainer.metrics import Recorder
+from seele_trainer.rollout.pool import VllmPool
+from seele_trainer.rollout.protocol import RolloutEngine
+from seele_trainer.strategies import build_strategy
+from seele_trainer.verify.pool import VerifierPool
+from seele_trainer.weights.canary import canary_sequences, default_tolerance
+from seele_trainer.weights.directory import WeightsDirectory
+
+logger = logging.getLogger(__name__)
+
+CANARY_SEQUENCES = 4
+CANARY_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a trainer pod learns from its environment rather than from its configuration."""
+
+    run_dir: Path
+    rollout_urls: tuple[str, ...]
+    rendezvous: str
+    node_rank: int
+    http_port: int
+    attempt: int
+
+    @classmethod
+    def from_environment(cls) -> Surroundings:
+        """Read the variables that the plan sets; the defaults suit a trainer started by hand."""
+        urls = os.environ.get("SEELE_ROLLOUT_URLS", "")
+        return cls(
+            run_dir=Path(os.environ.get("SEELE_RUN_DIR", "run")),
+            rollout_urls=tuple(url for url in urls.split(",") if url),
+            rendezvous=os.environ.get("SEELE_RENDEZVOUS", "127.0.0.1:29500"),
+            node_rank=int(os.environ.get("SEELE_NODE_RANK", "0")),
+            http_port=int(os.environ.get("SEELE_HTTP_PORT", "9400")),
+            attempt=int(os.environ.get("SEELE_ATTEMPT", "1")),
+        )
+
+
+def build_learner(config: TrainerConfig) -> Learner:
+    """The learner of this rank."""
+    updates = config.training.steps * (config.training.problems_per_step // config.training.problems_per_update)
+    return Learner(config, updates)
+
+
+def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder) -> Parts:
+    """Load the data and build every part. Nothing is started yet. Raises BadDataError for data that cannot be trained on."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        config.model.name, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
+    )
+    context_length = _context_length(config)
+    raw = load_problems(config.dataset, need_solution=True)
+    problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
+    logger.info("%d problems to train on; left out: %s", len(problems), dropped)
+    _check_fits(problems, context_length)
+    engine = _build_engine(config, surroundings)
+    verifier = VerifierPool(config.verifier)
+    decode = partial(tokenizer.decode, skip_special_tokens=True)
+    run_dir = surroundings.run_dir
+    return Parts(
+        config=config,
+        run_dir=run_dir,
+        problems=problems,
+        data_fingerprint=fingerprint(raw),
+        benchmarks=load_benchmarks(config, tokenizer),
+        sampler=ProblemSampler(len(problems), config.training.problems_per_step, config.training.seed),
+        strategy=build_strategy(config),
+        gang=Gang(partial(build_learner, config)),
+        engine=engine,
+        verifier=verifier,
+        collector=Collector(config, engine, verifier, decode, context_length),
+        weights=WeightsDirectory(run_dir / "weights"),
+        checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep),
+        recorder=recorder,
+        tokenizer=tokenizer,
+        decode=decode,
+        canary_sequences=canary_sequences(
+            [(*problem.prompt, *problem.solution) for problem in problems[:CANARY_SEQUENCES]],
+            CANARY_SEQUENCES,
+            CANARY_TOKENS,
+        ),
+        canary_tolerance=config.rollout.canary_tolerance or default_tolerance(config.model.dtype),
+    )
+
+
+def _context_length(config: TrainerConfig) -> int:
+    if config.model.context_length is not None:
+        return config.model.context_length
+    model = AutoConfig.from_pretrained(
+        config.model.name, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
+    )
+    return int(model.max_position_embeddings)
+
+
+def _check_fits(problems: list[TokenizedProblem], context_length: int) -> None:
+    """Refuse data that leaves a completion no room, at the start rather than in the step that meets the problem."""
+    if not problems:
+        raise BadDataError("no problem is left to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens")
+    longest = max(problems, key=lambda problem: len(problem.prompt) + problem.revealable)
+    used = len(longest.prompt) + longest.revealable
+    if used >= context_length:
+        raise BadDataError(
+            f"problem {longest.problem.id} has {used} tokens of prompt and hint, and the model's context is "
+            f"{context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
+        )
+
+
+def _build_engine(config: TrainerConfig, surroundings: Surroundings) -> RolloutEngine:
+    if config.rollout.engine == "transformers":
+        # Imported here: it needs torch, which a trainer with vLLM servers loads in its learner only.
+        from seele_trainer.rollout.transformers_engine import TransformersEngine
+
+        return TransformersEngine(surroundings.run_dir / "weights" / "initial", config.rollout)
+    if not surroundings.rollout_urls:
+        raise BadDataError("no rollout server is known: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
+    return VllmPool(surroundings.rollout_urls, config.rollout)

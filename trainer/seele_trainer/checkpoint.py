@@ -1,0 +1,161 @@
+"""Checkpoints that are either whole or not there.
+
+A checkpoint is written to `step-N.partial`, sealed with a manifest of its files, renamed to `step-N`, and only then named by
+`LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from seele_trainer.config import Section
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "state.json"
+LATEST_FILE = "LATEST"
+HASHED_BYTES = 64 * 2**20
+"""Files up to this size are checked by content on load, larger ones by size: hashing tens of gigabytes delays a restart."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or read. The message says which and what to do."""
+
+
+class FileSeal(Section):
+    """Size in bytes and, for small files, the SHA-256 of a checkpoint's file."""
+
+    size: int
+    sha256: str | None
+
+
+class RunState(Section):
+    """The driver's part of a checkpoint: everything at a step boundary that is not in the learner."""
+
+    step: int
+    policy_version: int
+    data_fingerprint: str
+    sampler: dict[str, Any]
+    strategy: dict[str, Any]
+    files: dict[str, FileSeal] = {}
+    """Seal of each file of the checkpoint, by path inside it."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its folder `checkpoints/`."""
+
+    def __init__(self, root: Path, keep: int) -> None:
+        self._root = root
+        self._keep = keep
+
+    def begin(self, step: int) -> Path:
+        """An empty folder for the parts of a checkpoint; what an earlier attempt left there is removed."""
+        partial = self._root / f"step-{step}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot write a checkpoint to {partial}: {error}; check the run's volume") from error
+        return partial
+
+    def commit(self, state: RunState) -> Path:
+        """Seal the folder that `begin` gave and make it the latest. Raises CheckpointError and leaves the older ones valid."""
+        partial = self._root / f"step-{state.step}.partial"
+        final = self._root / f"step-{state.step}"
+        try:
+            sealed = state.model_copy(update={"files": _seal(partial)})
+            _write_durably(partial / STATE_FILE, sealed.model_dump_json(by_alias=True))
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            pointer = self._root / f"{LATEST_FILE}.partial"
+            _write_durably(pointer, final.name)
+            pointer.rename(self._root / LATEST_FILE)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise CheckpointError(
+                f"cannot write checkpoint {final}: {error}; the previous one is intact, free space and run again"
+            ) from error
+        self._prune(state.step)
+        return final
+
+    def latest(self) -> tuple[Path, RunState] | None:
+        """The newest whole checkpoint, or None where there is none yet.
+
+        One that is damaged is passed over with a warning. Raises CheckpointError when all that exist are damaged, since
+        starting from nothing would silently throw the run away.
+        """
+        damaged = []
+        for folder in self._newest_first():
+            try:
+                return folder, _open(folder)
+            except CheckpointError as error:
+                logger.warning("%s; trying the one before", error)
+                damaged.append(folder.name)
+        if damaged:
+            raise CheckpointError(
+                f"every checkpoint in {self._root} is damaged ({', '.join(damaged)}): restore one, "
+                "or remove the folder to begin the run anew"
+            )
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        if not self._root.is_dir():
+            return []
+        folders = [path for path in self._root.glob("step-*") if path.suffix != ".partial" and path.is_dir()]
+        folders.sort(key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+        pointer = self._root / LATEST_FILE
+        if pointer.is_file():
+            # LATEST decides what was finished: a renamed folder that it does not name yet is whole too, and newer.
+            named = self._root / pointer.read_text().strip()
+            if named not in folders:
+                logger.warning("%s names %s, which is not there", pointer, named.name)
+        return folders
+
+    def _prune(self, newest: int) -> None:
+        steps = sorted((int(path.name.removeprefix("step-")) for path in self._newest_first()), reverse=True)
+        for step in [step for step in steps if step <= newest][self._keep :]:
+            shutil.rmtree(self._root / f"step-{step}", ignore_errors=True)
+
+
+def _open(folder: Path) -> RunState:
+    try:
+        state = RunState.model_validate_json((folder / STATE_FILE).read_text())
+    except (OSError, ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"checkpoint {folder} has no readable {STATE_FILE}") from error
+    for name, seal in state.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != seal.size:
+            raise CheckpointError(f"checkpoint {folder} is damaged: {name} is missing or cut short")
+        if seal.sha256 is not None and _sha256(path) != seal.sha256:
+            raise CheckpointError(f"checkpoint {folder} is damaged: {name} was changed after it was written")
+    return state
+
+
+def _seal(folder: Path) -> dict[str, FileSeal]:
+    seals = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            size = path.stat().st_size
+            sha256 = _sha256(path) if size <= HASHED_BYTES else None
+            seals[path.relative_to(folder).as_posix()] = FileSeal(size=size, sha256=sha256)
+    return seals
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())

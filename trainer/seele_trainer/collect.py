@@ -1,0 +1,154 @@
+"""Rolling out a batch of problems: rounds follow each other within a problem, problems never wait for each other."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
+from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
+from seele_trainer.verify.pool import VerifierPool
+
+PROBE_ROUND = -1
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one step's sampling brought: rollouts by problem in the order of the batch, the probes, and the time it took.
+
+    `waiting_seconds` is wall-clock time in which no completion was being sampled, only answers being verified.
+    """
+
+    rollouts: list[list[Rollout]]
+    probes: list[Rollout]
+    seconds: float
+    waiting_seconds: float
+
+
+class BusyClock:
+    """Wall-clock seconds in which at least one of the marked activities was running."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._running = 0
+        self._since = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Mark an activity."""
+        if self._running == 0:
+            self._since = time.monotonic()
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self.seconds += time.monotonic() - self._since
+
+
+class Collector:
+    """Samples and verifies rollouts for a strategy."""
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        engine: RolloutEngine,
+        verifier: VerifierPool,
+        decode: Callable[[Sequence[int]], str],
+        context_length: int,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._verifier = verifier
+        self._decode = decode
+        self._context_length = context_length
+
+    async def collect(self, strategy: Strategy, problems: Sequence[TokenizedProblem], step: int) -> Collected:
+        """All rollouts of one step. When one problem fails the others are cancelled and its error is raised."""
+        began = time.monotonic()
+        sampling = BusyClock()
+        # The in-process engine answers one request at a time anyway. Taking the problems in turn makes the order in which
+        # a controller shared by all of them learns, and so the whole run, reproducible to the bit.
+        concurrent = 1 if self._config.rollout.engine == "transformers" else self._config.rollout.max_concurrent_problems
+        places = asyncio.Semaphore(concurrent)
+        probed = problems[: self._config.hints.unhinted_probes]
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._roll_out(strategy, problem, step, places, sampling)) for problem in problems]
+            probing = tasks.create_task(self._probe(probed, step, sampling))
+        seconds = time.monotonic() - began
+        return Collected(
+            rollouts=[task.result() for task in running],
+            probes=probing.result(),
+            seconds=seconds,
+            waiting_seconds=max(0.0, seconds - sampling.seconds),
+        )
+
+    async def _roll_out(
+        self, strategy: Strategy, problem: TokenizedProblem, step: int, places: asyncio.Semaphore, clock: BusyClock
+    ) -> list[Rollout]:
+        done: list[Rollout] = []
+        async with places:
+            while (plan := strategy.next_round(problem, done)) is not None:
+                prefix = (*problem.prompt, *problem.hint(plan.hint_length))
+                with clock.running():
+                    completions = await self._engine.generate(prefix, self._sampling(problem, plan, step))
+                rollouts = await self._verify(problem, plan.round, plan.hint_length, completions)
+                strategy.observe(problem, rollouts)
+                done += rollouts
+        return done
+
+    async def _probe(
+        self, problems: Sequence[TokenizedProblem], step: int, clock: BusyClock
+    ) -> list[Rollout]:
+        if not problems:
+            return []
+        longest = max(len(problem.prompt) for problem in problems)
+        sampling = Sampling(
+            n=1,
+            max_tokens=min(self._config.rollout.max_completion_tokens, self._context_length - longest),
+            temperature=self._config.rollout.temperature,
+            seed=derive_seed(self._config.training.seed, step, "probe", PROBE_ROUND),
+        )
+        with clock.running():
+            answered = await self._engine.generate_batch([problem.prompt for problem in problems], sampling)
+        checked = await asyncio.gather(
+            *(
+                self._verify(problem, PROBE_ROUND, 0, completions)
+                for problem, completions in zip(problems, answered, strict=True)
+            )
+        )
+        return [rollout for rollouts in checked for rollout in rollouts]
+
+    async def _verify(
+        self, problem: TokenizedProblem, round_number: int, hint_length: int, completions: Sequence[Completion]
+    ) -> list[Rollout]:
+        gold = problem.problem.answer
+        verdicts = await self._verifier.check([(self._decode(completion.tokens), gold) for completion in completions])
+        rate = problem.rate_of(hint_length, self._config.hints.unit)
+        return [
+            Rollout(problem, round_number, hint_length, rate, completion, None if verdict is None else float(verdict))
+            for completion, verdict in zip(completions, verdicts, strict=True)
+        ]
+
+    def _sampling(self, problem: TokenizedProblem, plan: RoundPlan, step: int) -> Sampling:
+        room = self._context_length - len(problem.prompt) - plan.hint_length
+        return Sampling(
+            n=plan.rollouts,
+            max_tokens=min(self._config.rollout.max_completion_tokens, room),
+            temperature=self._config.rollout.temperature,
+            seed=derive_seed(self._config.training.seed, step, problem.problem.id, plan.round),
+        )
+
+
+def derive_seed(seed: int, step: int, name: str, round_number: int) -> int:
+    """A sampling seed in [0, 2**31) that depends on nothing but the arguments, so a resumed step samples the same."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{name}/{round_number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1

@@ -1,0 +1,254 @@
+"""The training loop: sample with hints, verify, learn, hand the new weights to the engine, repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seele_trainer.checkpoint import CheckpointError, Checkpoints, RunState
+from seele_trainer.collect import Collected, Collector
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.data.sampler import ProblemSampler
+from seele_trainer.evaluate import LoadedBenchmark, evaluate
+from seele_trainer.gang import Gang
+from seele_trainer.learner import UpdateStats
+from seele_trainer.metrics import Recorder
+from seele_trainer.records import EvaluationRecord, Phase
+from seele_trainer.rollout.protocol import Canary, RolloutEngine, WeightSync
+from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
+from seele_trainer.strategies.base import Strategy
+from seele_trainer.verify.pool import VerifierPool
+from seele_trainer.weights.directory import WeightsDirectory
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved and the same command goes on from there."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the loop drives, assembled in `assemble.py`."""
+
+    config: TrainerConfig
+    run_dir: Path
+    problems: Sequence[TokenizedProblem]
+    data_fingerprint: str
+    benchmarks: Sequence[LoadedBenchmark]
+    sampler: ProblemSampler
+    strategy: Strategy
+    gang: Gang
+    engine: RolloutEngine
+    verifier: VerifierPool
+    collector: Collector
+    weights: WeightsDirectory
+    checkpoints: Checkpoints
+    recorder: Recorder
+    decode: Callable[[Sequence[int]], str]
+    canary_sequences: tuple[tuple[int, ...], ...]
+    canary_tolerance: float
+    max_completion_tokens: int
+
+
+class Loop:
+    """One run from its last checkpoint, or its beginning, to its end."""
+
+    def __init__(self, parts: Parts, stop: asyncio.Event) -> None:
+        self._parts = parts
+        self._stop = stop
+        self._seconds: defaultdict[Phase, float] = defaultdict(float)
+        self._boundary = self._state_at(step=0)
+        self._saved_step = -1
+
+    async def run(self) -> None:
+        """Train to the last step. Raises Interrupted, with everything saved, when the stop event is set."""
+        parts, steps = self._parts, self._parts.config.training.steps
+        await self._resume()
+        try:
+            await self._until_stopped(parts.engine.start())
+            sync = await self._push_weights(version=self._boundary.policy_version)
+            if self._boundary.step == 0:
+                await self._until_stopped(self._evaluate(sync))
+            while self._boundary.step < steps:
+                await self._step(self._boundary.step + 1)
+        except Interrupted:
+            await self._save()
+            raise
+        await self._finish()
+
+    async def _step(self, step: int) -> None:
+        parts, began = self._parts, time.monotonic()
+        problems = [parts.problems[index] for index in parts.sampler.next_batch()]
+        requests = _outcomes(parts.engine)
+        with self._phase("rollout"):
+            collected = await self._until_stopped(parts.collector.collect(parts.strategy, problems, step))
+        with self._phase("train"):
+            updates = await self._learn(collected)
+        summary = parts.strategy.hint_summary()
+        parts.strategy.end_step()
+        sync = await self._push_weights(version=step)
+        self._seconds["verify"] = collected.waiting_seconds
+        self._boundary = self._state_at(step)
+        self._record(collected, updates, sync, StepTimes(step, began, requests), summary)
+        # What an evaluation or a checkpoint takes from here on is counted in the next step's line.
+        self._seconds.clear()
+        last = step == parts.config.training.steps
+        every = parts.config.evaluation.every_steps
+        if last or (every and step % every == 0):
+            # An evaluation that a stop cuts off is made up for by the next one.
+            await self._until_stopped(self._evaluate(sync))
+        if last or step % parts.config.checkpoints.every_steps == 0:
+            await self._save()
+
+    async def _learn(self, collected: Collected) -> list[UpdateStats]:
+        """One optimizer update for every `problemsPerUpdate` problems of the step (64 of 256 in the paper)."""
+        size = self._parts.config.training.problems_per_update
+        updates = []
+        for start in range(0, len(collected.rollouts), size):
+            chunk = collected.rollouts[start : start + size]
+            samples = [sample for rollouts in chunk for sample in self._parts.strategy.samples(rollouts)]
+            updates.append(await self._parts.gang.update(samples))
+        return updates
+
+    async def _push_weights(self, version: int) -> WeightSync:
+        """Hand the current weights to every engine, proven by a canary that the trainer scored itself."""
+        parts = self._parts
+        with self._phase("sync"):
+            logprobs = await parts.gang.logprobs(parts.canary_sequences)
+            canary = Canary(
+                sequences=parts.canary_sequences,
+                logprobs=tuple(tuple(map(float, row)) for row in logprobs),
+                tolerance=parts.canary_tolerance,
+            )
+            folder = parts.weights.folder(version)
+            await parts.gang.export(folder)
+            sync = await parts.engine.update_weights(folder, version, canary)
+            parts.weights.prune(keep=2)
+        return sync
+
+    async def _evaluate(self, sync: WeightSync) -> None:
+        parts, began = self._parts, time.monotonic()
+        if not parts.benchmarks:
+            return
+        with self._phase("eval"):
+            scores = await evaluate(
+                parts.engine,
+                parts.benchmarks,
+                parts.verifier,
+                parts.decode,
+                temperature=parts.config.evaluation.temperature,
+                max_tokens=parts.config.evaluation.max_completion_tokens or parts.max_completion_tokens,
+                seed=parts.config.training.seed,
+            )
+        parts.recorder.record_evaluation(
+            EvaluationRecord(
+                step=self._boundary.step,
+                time=time.time(),
+                policy_version=sync.version,
+                seconds=time.monotonic() - began,
+                scores=scores,
+            )
+        )
+
+    def _record(
+        self, collected: Collected, updates: list[UpdateStats], sync: WeightSync, times: StepTimes, summary: Any
+    ) -> None:
+        parts = self._parts
+        facts = StepFacts(
+            step=times.step,
+            time=time.time(),
+            updates=updates,
+            sync=sync,
+            hint_summary=summary,
+            requests={name: count - times.requests[name] for name, count in _outcomes(parts.engine).items()},
+            phase_seconds=dict(self._seconds),
+            step_seconds=time.monotonic() - times.began,
+        )
+        parts.recorder.record_step(summarise(parts.config, parts.strategy, collected, facts))
+        count = parts.config.observability.sample_rollouts_per_step
+        parts.recorder.record_samples(sample_rollouts(collected, times.step, count, parts.decode))
+
+    async def _resume(self) -> None:
+        parts = self._parts
+        found = parts.checkpoints.latest()
+        if found is None:
+            parts.recorder.truncate_after(0)
+            return
+        folder, state = found
+        if state.data_fingerprint != parts.data_fingerprint:
+            raise CheckpointError(
+                f"the training problems have changed since {folder} was written: restore them, "
+                "or start a new run in another folder"
+            )
+        await parts.gang.load(folder / "learner")
+        parts.sampler.load_state_dict(state.sampler)
+        parts.strategy.load_state_dict(state.strategy)
+        parts.recorder.truncate_after(state.step)
+        self._boundary, self._saved_step = state, state.step
+        logger.info("resuming after step %d from %s", state.step, folder)
+
+    async def _save(self) -> None:
+        """Write a checkpoint of the last step boundary, whatever has been sampled since."""
+        if self._saved_step == self._boundary.step:
+            return
+        with self._phase("checkpoint"):
+            folder = self._parts.checkpoints.begin(self._boundary.step)
+            await self._parts.gang.save(folder / "learner")
+            self._parts.checkpoints.commit(self._boundary)
+        self._saved_step = self._boundary.step
+        self._parts.recorder.record_checkpoint(self._saved_step)
+
+    async def _finish(self) -> None:
+        await self._parts.gang.export(self._parts.run_dir / "final")
+
+    def _state_at(self, step: int) -> RunState:
+        return RunState(
+            step=step,
+            policy_version=step,
+            data_fingerprint=self._parts.data_fingerprint,
+            sampler=self._parts.sampler.state_dict(),
+            strategy=self._parts.strategy.state_dict(),
+        )
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do interruptible work; when the stop event comes first, cancel it and raise Interrupted."""
+        task, stopped = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        raise Interrupted("stopped on request")
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
+        began = time.monotonic()
+        self._parts.recorder.set_phase(phase)
+        try:
+            yield
+        finally:
+            self._seconds[phase] += time.monotonic() - began
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """When a step began and how many requests had been made by then."""
+
+    step: int
+    began: float
+    requests: dict[str, int]
+
+
+def _outcomes(engine: RolloutEngine) -> dict[str, int]:
+    return {"ok": engine.counts.ok, "retried": engine.counts.retried, "failed": engine.counts.failed}

@@ -1,0 +1,115 @@
+"""The base model of the quickstart: a Llama of a third of a million parameters, trained from scratch on habit text."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from seele_trainer.quickstart import chains
+
+logger = logging.getLogger(__name__)
+
+PAD, END = "<pad>", "<end>"
+CONTEXT = 64
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of whole pieces: a digit, a labelled result `a=`, a label ` a`, an operation `+5`, `#### `, a line break."""
+    low, high = chains.OPERANDS
+    operations = [f"{sign}{size}" for sign in "+-" for size in range(low, high + 1)]
+    pieces = [
+        *(str(digit) for digit in range(10)),
+        *(f"{label}=" for label in chains.LABELS),
+        *(f" {label}" for label in chains.LABELS),
+        *operations,
+        "#### ",
+        "\n",
+    ]
+    vocabulary = {piece: index for index, piece in enumerate([PAD, END, *pieces])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
+    pattern = Regex(r"[a-z]=| [a-z]|[+-]\d|#### |\d|\n")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, model_max_length=CONTEXT, clean_up_tokenization_spaces=False
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """The untrained model, with embeddings of its own for input and output (untied)."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train_base_model(
+    out: Path, exclude: frozenset[str], *, updates: int, batch: int, learning_rate: float, seed: int
+) -> float:
+    """Train on freshly drawn habit text, write a Hugging Face folder to `out`, return excess loss in nats a step of text.
+
+    The excess is over `chains.habit_entropy()`: 0 means that the model has learnt rule and habit perfectly.
+    """
+    rng = np.random.default_rng(seed)
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    warmup = max(1, updates // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda update: min(1.0, (update + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, update / updates))) + 0.01,
+    )
+    excess, began = math.nan, time.monotonic()
+    for update in range(updates):
+        tokens, weights, steps = draw_batch(rng, tokenizer, batch, exclude)
+        logits = model(input_ids=tokens[:, :-1]).logits
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        total = (losses * weights[:, 1:].flatten()).sum()
+        optimizer.zero_grad()
+        (total / weights.sum()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        excess = total.item() / steps - chains.habit_entropy()
+        if (update + 1) % 100 == 0:
+            rate = (update + 1) / (time.monotonic() - began)
+            left = (updates - update - 1) / rate
+            logger.info("base model: update %d/%d, excess loss %.4f nats a step, %.0f s left", update + 1, updates, excess, left)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return excess
+
+
+def draw_batch(
+    rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, batch: int, exclude: frozenset[str]
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Draw habit texts: token ids and loss weights of shape (batch, tokens), weights 1 on the solution, and steps in all."""
+    texts = [chains.habit_text(rng, exclude) for _ in range(batch)]
+    prompts = tokenizer([question + "\n" for question, _ in texts])["input_ids"]
+    solutions = tokenizer([solution + END for _, solution in texts])["input_ids"]
+    width = max(len(prompt) + len(solution) for prompt, solution in zip(prompts, solutions, strict=True))
+    tokens = np.full((batch, width), tokenizer.pad_token_id)
+    weights = np.zeros((batch, width), dtype=np.float32)
+    for row, (prompt, solution) in enumerate(zip(prompts, solutions, strict=True)):
+        tokens[row, : len(prompt) + len(solution)] = [*prompt, *solution]
+        weights[row, len(prompt) : len(prompt) + len(solution)] = 1.0
+    steps = sum(solution.count("=") for _, solution in texts)
+    return torch.from_numpy(tokens), torch.from_numpy(weights), steps

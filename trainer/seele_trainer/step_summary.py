@@ -1,0 +1,134 @@
+"""From one step's rollouts and updates to its StepRecord: pure arithmetic, no clocks and no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seele_trainer.collect import Collected
+from seele_trainer.config import TrainerConfig
+from seele_trainer.hints.controller import ControllerSummary
+from seele_trainer.learner import UpdateStats
+from seele_trainer.records import (
+    Histogram,
+    IrtParameters,
+    Losses,
+    Phase,
+    SampleRollout,
+    StepRecord,
+    Tokens,
+)
+from seele_trainer.rollout.protocol import WeightSync
+from seele_trainer.strategies.advantages import rewards
+from seele_trainer.strategies.base import Rollout, Strategy
+
+RATE_EDGES = tuple(round(edge / 20, 2) for edge in range(21))
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What the loop observed in one step, besides the rollouts."""
+
+    step: int
+    time: float
+    updates: Sequence[UpdateStats]
+    sync: WeightSync
+    hint_summary: ControllerSummary | None
+    requests: dict[str, int]
+    phase_seconds: dict[Phase, float]
+    step_seconds: float
+
+
+def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, facts: StepFacts) -> StepRecord:
+    """The step's line of metrics.jsonl."""
+    flat = [rollout for rollouts in collected.rollouts for rollout in rollouts]
+    verified = [rollout for rollout in flat if rollout.reward is not None]
+    groups = [group for rollouts in collected.rollouts for group in strategy.baseline_groups(rollouts)]
+    accuracies = np.array([rewards(group).mean() for group in groups])
+    rates = np.array([rollout.rate for rollout in flat])
+    summary, last = facts.hint_summary, facts.updates[-1]
+    return StepRecord(
+        step=facts.step,
+        time=facts.time,
+        policy_version=facts.sync.version,
+        reward=_mean(rewards(verified)) or 0.0,
+        accuracy_by_round=_by_round(config, verified, lambda rollout: float(rollout.reward or 0.0)),
+        hint_rate=_mean(rates) or 0.0,
+        hint_rate_by_round=_by_round(config, flat, lambda rollout: rollout.rate),
+        hint_rate_histogram=Histogram(
+            edges=RATE_EDGES, counts=tuple(int(count) for count in np.histogram(rates, bins=RATE_EDGES)[0])
+        ),
+        target_accuracy=config.hints.target_accuracy,
+        unhinted_accuracy=_mean(rewards([probe for probe in collected.probes if probe.reward is not None])),
+        learning_efficiency=_mean(4 * accuracies * (1 - accuracies)) or 0.0,
+        zero_gradient_groups=_mean((accuracies == 0) | (accuracies == 1)) or 0.0,
+        losses=Losses(
+            policy=_over_updates(facts.updates, lambda update: update.losses.policy),
+            hint=_over_updates(facts.updates, lambda update: update.losses.hint),
+            kl=_over_updates(facts.updates, lambda update: update.losses.kl),
+            total=_over_updates(facts.updates, lambda update: update.losses.total),
+        ),
+        gradient_norm=_over_updates(facts.updates, lambda update: update.gradient_norm),
+        clip_fraction=_over_updates(facts.updates, lambda update: update.clip_fraction),
+        learning_rate=last.learning_rate,
+        # Only the first update of a step sees the policy that sampled: later ones have moved on purpose.
+        mismatch_kl=facts.updates[0].mismatch_kl,
+        truncated_completions=_mean(np.array([rollout.completion.finish_reason == "length" for rollout in flat])) or 0.0,
+        tokens=Tokens(
+            prompt=sum(len(rollout.problem.prompt) for rollout in flat),
+            hint=sum(rollout.hint_length for rollout in flat),
+            generated=sum(len(rollout.completion.tokens) for rollout in flat),
+            trained=sum(update.tokens_trained for update in facts.updates),
+        ),
+        rollouts=len(flat),
+        verifier_timeouts=len(flat) - len(verified),
+        irt=summary
+        and IrtParameters(
+            discrimination=summary.discrimination, ability=summary.ability, guessing=summary.guessing
+        ),
+        irt_fit_seconds=summary.fit_seconds if summary else 0.0,
+        irt_fit_fallbacks=summary.fallbacks if summary else 0,
+        weight_sync_seconds=facts.sync.seconds,
+        canary_difference=facts.sync.canary_difference,
+        rollout_requests=facts.requests,
+        phase_seconds=facts.phase_seconds,
+        step_seconds=facts.step_seconds,
+    )
+
+
+def sample_rollouts(
+    collected: Collected, step: int, count: int, decode: Callable[[Sequence[int]], str]
+) -> list[SampleRollout]:
+    """A few rollouts for people to read: the last round of the first problems, where the hint has settled."""
+    chosen = [rollouts[-1] for rollouts in collected.rollouts[:count] if rollouts]
+    return [
+        SampleRollout(
+            step=step,
+            problem_id=rollout.problem.problem.id,
+            round=rollout.round,
+            rate=rollout.rate,
+            prompt=decode(rollout.problem.prompt),
+            hint=decode(rollout.problem.hint(rollout.hint_length)),
+            completion=decode(rollout.completion.tokens),
+            reward=rollout.reward,
+        )
+        for rollout in chosen
+    ]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _over_updates(updates: Sequence[UpdateStats], value: Callable[[UpdateStats], float]) -> float:
+    return float(np.mean([value(update) for update in updates]))
+
+
+def _by_round(
+    config: TrainerConfig, rollouts: Sequence[Rollout], value: Callable[[Rollout], float]
+) -> tuple[float | None, ...]:
+    """Mean of a value over the rollouts of each hinted round, counted from 1."""
+    rounds = range(1, (config.hints.rounds if config.training.strategy == "seele" else 1) + 1)
+    return tuple(_mean(np.array([value(rollout) for rollout in rollouts if rollout.round == index])) for index in rounds)

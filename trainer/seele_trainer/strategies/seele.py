@@ -1,0 +1,83 @@
+"""SEELE: every round of a problem gets a hint just long enough that half of its rollouts succeed (arXiv 2509.06923)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.hints.controller import ControllerSummary, HintController
+from seele_trainer.strategies.advantages import dr_grpo_advantages, group_by, policy_sample, rewards
+from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+
+UNHINTED = 0
+"""Round number of the rollouts that `hints.unhintedShare` reserves; hinted rounds count from 1."""
+
+
+class Seele:
+    """Rounds one after the other, each with the hint that the controller expects to hit the target accuracy."""
+
+    def __init__(self, config: TrainerConfig) -> None:
+        hints = config.hints
+        self._unit = hints.unit
+        self._group = config.training.advantage_group
+        total = hints.rounds * hints.rollouts_per_round
+        self._unhinted = round(hints.unhinted_share * total)
+        base, extra = divmod(total - self._unhinted, hints.rounds)
+        # What the unhinted group takes away is taken from all rounds alike, the first ones keeping the remainder.
+        self._rollouts = [base + (index < extra) for index in range(hints.rounds)]
+        self._controller = HintController(
+            hints.target_accuracy, hints.rounds, hints.rollouts_per_round, estimator=hints.estimator
+        )
+
+    def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
+        """The unhinted group first, where there is one; then the rounds, each at the rate that the last ones suggest."""
+        last = done[-1].round if done else (UNHINTED - 1 if self._unhinted else UNHINTED)
+        if last < UNHINTED:
+            return RoundPlan(round=UNHINTED, hint_length=0, rollouts=self._unhinted)
+        if last == len(self._rollouts):
+            return None
+        rate = self._controller.propose(problem.problem.id)
+        return RoundPlan(
+            round=last + 1, hint_length=problem.hint_length(rate, self._unit), rollouts=self._rollouts[last]
+        )
+
+    def observe(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
+        """Tell the controller the accuracy at the rate that was really shown; unverified rollouts count as not sampled."""
+        verified = [rollout for rollout in rollouts if rollout.reward is not None]
+        if verified:
+            successes = round(float(rewards(verified).sum()))
+            self._controller.observe(problem.problem.id, verified[0].rate, successes, len(verified))
+
+    def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+        """All hinted rollouts of the problem (the paper) or each round; the unhinted ones always stand alone."""
+
+        def key(rollout: Rollout) -> Hashable:
+            return rollout.round if self._group == "round" else rollout.round == UNHINTED
+
+        return group_by(rollouts, key)
+
+    def samples(self, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """Advantage on generated tokens, cross-entropy on hint tokens (Eq. 47)."""
+        return [
+            policy_sample(rollout, advantage, supervise_hint=True)
+            for group in self.baseline_groups(rollouts)
+            for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
+        ]
+
+    def hint_summary(self) -> ControllerSummary | None:
+        """Curves that the controller holds for this step's problems."""
+        return self._controller.summary()
+
+    def end_step(self) -> None:
+        """Let the controller carry what it knows into the next step."""
+        self._controller.end_step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The controller's state."""
+        return self._controller.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the controller."""
+        self._controller.load_state_dict(state)
