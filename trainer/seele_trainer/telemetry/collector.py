@@ -1,0 +1,112 @@
+"""A run's metrics in the form Prometheus scrapes: one collector that is updated a whole record at a time."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from seele_trainer.config import TrainerConfig
+from seele_trainer.records import EvaluationRecord, StepRecord
+from seele_trainer.telemetry.definitions import (
+    EVALUATION_METRICS,
+    HISTOGRAM_METRICS,
+    RUN_METRICS,
+    STEP_METRICS,
+    HistogramMetric,
+    Metric,
+    Source,
+)
+
+Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
+
+
+class RunCollector(Collector):
+    """Gauges, counters and histograms of one run. Thread-safe: a scrape never sees half a step.
+
+    The client library's own metric classes observe one value at a time and stamp counters with the time they were
+    created; here a step brings thousands of values at once, and counters go on from where an earlier process left them.
+    """
+
+    def __init__(self, config: TrainerConfig) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, dict[str, float]] = {}
+        self._buckets = {metric.name: [0] * (len(metric.buckets) + 1) for metric in HISTOGRAM_METRICS}
+        self._sums = {metric.name: 0.0 for metric in HISTOGRAM_METRICS}
+        self._set(RUN_METRICS, config)
+
+    def register(self) -> CollectorRegistry:
+        """A registry that holds this collector alone."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
+
+    def show(self, record: StepRecord) -> None:
+        """Set the gauges to a step's values, without counting it."""
+        with self._lock:
+            self._set([metric for metric in STEP_METRICS if metric.kind == "gauge"], record)
+
+    def count(self, record: StepRecord) -> None:
+        """Add a step to the counters and histograms, without touching the gauges."""
+        with self._lock:
+            self._add([metric for metric in STEP_METRICS if metric.kind == "counter"], record)
+            for histogram in HISTOGRAM_METRICS:
+                self._observe(histogram, record)
+
+    def show_evaluation(self, record: EvaluationRecord) -> None:
+        """Set the gauges of an evaluation."""
+        with self._lock:
+            self._set(EVALUATION_METRICS, record)
+
+    def collect(self) -> Iterable[Family]:
+        """Every metric of the table, those without a value yet by name and type only."""
+        with self._lock:
+            return [
+                *(self._family(metric) for metric in RUN_METRICS),
+                *(self._family(metric) for metric in STEP_METRICS),
+                *(self._family(metric) for metric in EVALUATION_METRICS),
+                *(self._histogram(metric) for metric in HISTOGRAM_METRICS),
+            ]
+
+    def _set(self, metrics: Sequence[Metric[Source]], record: Source) -> None:
+        for metric in metrics:
+            # NaN is Prometheus' own word for "not measured"; the value of an earlier step would pass for this one's.
+            values = metric.read(record).items()
+            self._values[metric.name] = {label: math.nan if value is None else float(value) for label, value in values}
+
+    def _add(self, metrics: Sequence[Metric[Source]], record: Source) -> None:
+        for metric in metrics:
+            totals = self._values.setdefault(metric.name, {})
+            for label, value in metric.read(record).items():
+                totals[label] = totals.get(label, 0.0) + (value or 0.0)
+
+    def _observe(self, metric: HistogramMetric, record: StepRecord) -> None:
+        observed = metric.read(record, metric.buckets)
+        if observed is not None:
+            self._buckets[metric.name] = [
+                a + b for a, b in zip(self._buckets[metric.name], observed.counts, strict=True)
+            ]
+            self._sums[metric.name] += observed.total
+
+    def _family(self, metric: Metric[Any]) -> Family:
+        family_type = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        family = family_type(metric.name, metric.help, labels=[metric.label] if metric.label else [])
+        for label, value in self._values.get(metric.name, {}).items():
+            family.add_metric([label] if metric.label else [], value)
+        return family
+
+    def _histogram(self, metric: HistogramMetric) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(metric.name, metric.help)
+        bounds = [*(str(bound) for bound in metric.buckets), "+Inf"]
+        running = 0
+        cumulative = []
+        for bound, count in zip(bounds, self._buckets[metric.name], strict=True):
+            running += count
+            cumulative.append((bound, running))
+        family.add_metric([], cumulative, self._sums[metric.name])
+        return family

@@ -1,0 +1,50 @@
+"""How far a run is and when it will be done, for /progress and for the live display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seele_trainer.records import EvaluationRecord, StepRecord
+
+WINDOW = 20
+"""Steps that a moving average looks back on: long enough to smooth, short enough to follow shrinking completions."""
+
+
+def remaining_evaluations(step: int, steps: int, every: int) -> int:
+    """Evaluations still to come after `step`: every `every` steps (0: none in between) and one after the last step."""
+    if step >= steps:
+        return 0
+    if every == 0:
+        return 1
+    return steps // every - step // every + (steps % every != 0)
+
+
+def remaining_seconds(
+    records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord], steps: int, every: int
+) -> float | None:
+    """Expected seconds until the last step is done, evaluations included; None before the first step.
+
+    A step costs the mean of the last WINDOW steps, an evaluation the mean of the last three. Evaluation time that a
+    step record contains is taken out of it, so that it counts once.
+    """
+    if not records:
+        return None
+    recent = records[-WINDOW:]
+    per_step = sum(max(0.0, r.step_seconds - r.phase_seconds.get("eval", 0.0)) for r in recent) / len(recent)
+    recent_evaluations = evaluations[-3:]
+    per_evaluation = sum(e.seconds for e in recent_evaluations) / len(recent_evaluations) if recent_evaluations else 0.0
+    step = records[-1].step
+    return max(0, steps - step) * per_step + remaining_evaluations(step, steps, every) * per_evaluation
+
+
+def tokens_per_second(records: Sequence[StepRecord]) -> float | None:
+    """Generated tokens a second of wall-clock time over the last WINDOW steps; None before the first step."""
+    recent = records[-WINDOW:]
+    seconds = sum(record.step_seconds for record in recent)
+    return sum(record.tokens.generated for record in recent) / seconds if seconds else None
+
+
+def held_out_accuracy(evaluation: EvaluationRecord) -> float | None:
+    """Greedy accuracy without hints, the mean over benchmarks; None without any."""
+    scores = [score.greedy_accuracy for score in evaluation.scores.values()]
+    return sum(scores) / len(scores) if scores else None

@@ -1,0 +1,138 @@
+"""The trainer's HTTP server: /metrics for Prometheus, /progress for people and the operator, /healthz for probes.
+
+It runs in threads of its own and answers while the main thread computes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socketserver
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from seele_trainer.records import Progress
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT = 9400
+CLIENT_TIMEOUT_SECONDS = 10
+"""A client that stops in the middle of its request gives its thread back after this time."""
+
+
+class TelemetryServerError(RuntimeError):
+    """The HTTP server cannot start. The message names the address and the variable to change."""
+
+
+class Telemetry(Protocol):
+    """What the server shows; a Recorder is one."""
+
+    registry: CollectorRegistry
+
+    def progress(self) -> Progress:
+        """The answer of /progress."""
+
+    def problem(self) -> str | None:
+        """Why the run is not healthy; None while it is."""
+
+
+class TelemetryServer:
+    """Serves a run's telemetry until `close`; port 0 picks a free one, `port` says which."""
+
+    def __init__(self, telemetry: Telemetry, host: str, port: int) -> None:
+        try:
+            self._server = _Server((host, port), _handler(telemetry))
+        except OverflowError as error:
+            raise TelemetryServerError(f"port {port} is none: set SEELE_HTTP_PORT to 0 … 65535") from error
+        except OSError as error:
+            reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise TelemetryServerError(
+                f"cannot serve metrics on {host}:{port}: {reason}. Set SEELE_HTTP_PORT to a free port (0 picks one)"
+            ) from error
+        self.host = host
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="telemetry server", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def from_environment(cls, telemetry: Telemetry, environment: Mapping[str, str]) -> Self:
+        """Serve on SEELE_HTTP_PORT (9400) of SEELE_BIND_HOST (0.0.0.0: a pod is scraped from outside)."""
+        port = environment.get("SEELE_HTTP_PORT", str(DEFAULT_PORT))
+        if not port.isdecimal():
+            raise TelemetryServerError(f"SEELE_HTTP_PORT is {port!r}: set it to a port number")
+        return cls(telemetry, environment.get("SEELE_BIND_HOST", "0.0.0.0"), int(port))
+
+    def close(self) -> None:
+        """Stop answering and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # The library's own method looks up the host's name, which takes seconds where there is no name server.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that hangs up is no news.
+        logger.debug("request from %s failed", client_address, exc_info=True)
+
+
+def _handler(telemetry: Telemetry) -> type[BaseHTTPRequestHandler]:
+    def metrics(headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+        encode, content_type = choose_encoder(headers.get("Accept", ""))
+        return HTTPStatus.OK, content_type, encode(telemetry.registry)
+
+    def progress(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+        return HTTPStatus.OK, "application/json", telemetry.progress().model_dump_json(by_alias=True).encode()
+
+    def health(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+        problem = telemetry.problem()
+        status = HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, "text/plain; charset=utf-8", f"{problem or 'ok'}\n".encode()
+
+    routes: dict[str, Callable[[Mapping[str, str]], tuple[HTTPStatus, str, bytes]]] = {
+        "/metrics": metrics,
+        "/progress": progress,
+        "/healthz": health,
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = CLIENT_TIMEOUT_SECONDS
+
+        def do_GET(self) -> None:
+            route = routes.get(urlsplit(self.path).path)
+            if route is None:
+                known = ", ".join(routes)
+                status, content_type, body = HTTPStatus.NOT_FOUND, "text/plain", f"not here; try {known}\n".encode()
+            else:
+                status, content_type, body = route(self.headers)  # type: ignore[arg-type]
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            logger.debug(format, *args)
+
+    return Handler
