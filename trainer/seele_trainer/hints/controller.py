@@ -1,0 +1,130 @@
+"""The hint controller: proposes the rate of every problem's next round, and learns from how the round went.
+
+Too hard means a LONGER hint next, too easy a shorter one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from seele_trainer.hints.estimator import Estimator
+from seele_trainer.hints.paper import PaperEstimator
+from seele_trainer.hints.shared_ability import SharedAbilityEstimator
+
+EstimatorName: TypeAlias = Literal["shared-ability", "paper"]
+FORMAT = 1
+
+
+class HintStateError(ValueError):
+    """A saved state that this controller cannot go on from."""
+
+
+@dataclass(frozen=True)
+class ControllerSummary:
+    """What the controller did since the last `end_step`.
+
+    Three tuples with the curve parameters (Eq. 12) of the problems observed in this step, one value a problem, in order of their
+    first observation; the seconds spent in `propose` and `observe`; and how many observations could not be used.
+    """
+
+    discrimination: tuple[float, ...]
+    ability: tuple[float, ...]
+    guessing: tuple[float, ...]
+    fit_seconds: float
+    fallbacks: int
+
+
+class HintController:
+    """Per-problem hinting rates that keep the accuracy of rollouts at `target`.
+
+    `rounds` and `rollouts_per_round` (m and n) size a step. `first_rate` is where the paper's estimator starts a problem it has
+    never seen. No data make any method raise, or `propose` leave [0, 1]. Calls of different problems may interleave; the rounds
+    of one problem come in order. Raises ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        target: float,
+        rounds: int,
+        rollouts_per_round: int,
+        estimator: EstimatorName = "shared-ability",
+        seed: int = 0,
+        *,
+        first_rate: float = 0.8,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if not 0.0 < target < 1.0:
+            raise ValueError(f"target accuracy is {target}: choose one between 0 and 1, such as 0.5")
+        if rounds < 1 or rollouts_per_round < 1:
+            raise ValueError(f"{rounds} rounds of {rollouts_per_round} rollouts: both must be at least 1")
+        if not 0.0 <= first_rate <= 1.0:
+            raise ValueError(f"first rate is {first_rate}: choose one in [0, 1], such as 0.8")
+        self._name = estimator
+        self._estimator: Estimator
+        match estimator:
+            case "paper":
+                self._estimator = PaperEstimator(target, first_rate)
+            case "shared-ability":
+                self._estimator = SharedAbilityEstimator(target)
+            case _:
+                raise ValueError(f"unknown estimator {estimator!r}: use 'shared-ability' or 'paper'")
+        self._clock = clock
+        self._seconds = 0.0
+        self._fallbacks = 0
+
+    def propose(self, problem_id: str) -> float:
+        """The hinting rate of the problem's next round, in [0, 1]."""
+        start = self._clock()
+        rate = self._estimator.propose(problem_id)
+        self._seconds += self._clock() - start
+        return rate
+
+    def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> None:
+        """Learn from a round: `successes` of `trials` rollouts succeeded after a hint of the rate that was really shown.
+
+        Data that mean nothing (not finite, no trials) are left out and counted as a fallback; successes beyond the trials and
+        rates outside [0, 1] are clamped.
+        """
+        if not (math.isfinite(rate) and math.isfinite(successes) and math.isfinite(trials)) or trials <= 0:
+            self._fallbacks += 1
+            return
+        start = self._clock()
+        used = self._estimator.observe(
+            problem_id, min(1.0, max(0.0, float(rate))), min(float(trials), max(0.0, float(successes))), float(trials)
+        )
+        self._seconds += self._clock() - start
+        self._fallbacks += not used
+
+    def summary(self) -> ControllerSummary:
+        """What happened since the last `end_step`; call it before."""
+        curves = self._estimator.curves()
+        return ControllerSummary(
+            discrimination=tuple(curves.discrimination.tolist()),
+            ability=tuple(curves.ability.tolist()),
+            guessing=tuple(curves.guessing.tolist()),
+            fit_seconds=self._seconds,
+            fallbacks=self._fallbacks,
+        )
+
+    def end_step(self) -> None:
+        """Close a training step: the model changes now, so what was seen belongs to the past."""
+        self._estimator.end_step()
+        self._seconds = 0.0
+        self._fallbacks = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-serialisable state; a controller that loads it makes the same proposals to the last bit."""
+        return {"format": FORMAT, "estimator": self._name, "state": self._estimator.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`. Raises HintStateError for a state of another estimator or format."""
+        if state.get("format") != FORMAT or state.get("estimator") != self._name:
+            raise HintStateError(
+                f"saved hint state is format {state.get('format')} of estimator {state.get('estimator')!r}, and this run uses "
+                f"format {FORMAT} of {self._name!r}: resume with that estimator, or start a new run"
+            )
+        self._estimator.load_state_dict(state["state"])

@@ -1,0 +1,57 @@
+"""What problems of this data set are like, learned while running (empirical Bayes): the prior of a problem never seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seele_trainer.hints import grid
+from seele_trainer.hints.irt import Floats
+
+# Difficulties are rates relative to an average problem: a mixture of Gaussians at fixed centres, weights learned. A mixture
+# rather than one Gaussian, since a data set may hold two kinds of problems.
+CENTRES: Floats = np.linspace(-0.9, 0.9, 25)
+CENTRE_SD = 0.06
+# The prior counts as much as this many problems, and the running mean forgets over this many.
+PRIOR_PROBLEMS = 4.0
+MEMORY_PROBLEMS = 2000.0
+
+
+def _counts(density: Floats) -> Floats:
+    return np.asarray(PRIOR_PROBLEMS * density / density.sum())
+
+
+@dataclass
+class Population:
+    """Counts of problems, as posterior expectations: by difficulty, discrimination and guessing."""
+
+    difficulty: Floats
+    discrimination: Floats
+    guessing: Floats
+
+    @classmethod
+    def unknown(cls) -> Population:
+        """Before any data: difficulties within about 0.25, k near 9, little guessing."""
+        return cls(
+            difficulty=_counts(np.exp(-0.5 * (CENTRES / 0.25) ** 2)),
+            discrimination=_counts(np.exp(-0.5 * (np.log(grid.DISCRIMINATION / 9.0) / 0.7) ** 2)),
+            guessing=_counts(np.exp(-grid.GUESSING / 0.12)),
+        )
+
+    def add(self, difficulty: Floats, discrimination: Floats, guessing: Floats) -> None:
+        """Count one more problem by its posterior weights."""
+        keep = min(1.0, MEMORY_PROBLEMS / float(self.difficulty.sum()))
+        self.difficulty = keep * self.difficulty + difficulty
+        self.discrimination = keep * self.discrimination + discrimination
+        self.guessing = keep * self.guessing + guessing
+
+    def state_dict(self) -> dict[str, Any]:
+        """The three lists of counts."""
+        return {name: counts.tolist() for name, counts in self.__dict__.items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Population:
+        """Restore `state_dict`."""
+        return cls(**{name: np.array(counts, dtype=np.float64) for name, counts in state.items()})

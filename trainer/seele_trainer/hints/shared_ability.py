@@ -1,0 +1,265 @@
+"""The default estimator: one ability of the model, and a difficulty, discrimination and guessing of each problem.
+
+The 50 % point of a problem is its difficulty minus the ability of this moment. So whatever any problem shows about the ability
+moves the proposals of all others, and a problem never seen starts from the population's difficulties. Within a step ability is
+constant: it is the centre of a star whose leaves are the step's problems, and each leaf sends it a Gaussian message (expectation
+propagation). The proposal puts the posterior predictive accuracy, not that of one best curve, on the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from seele_trainer.hints import grid
+from seele_trainer.hints.ability import Ability, Message
+from seele_trainer.hints.irt import Curve, Floats
+from seele_trainer.hints.population import CENTRE_SD, CENTRES, Population
+
+# What is known of a problem fades: its difficulty by this much a step, and by this share of how far ability has moved, since
+# problems do not all move alike; and this share of its curve's shape returns to the population's.
+FADE_SD = 0.003
+FADE_SHARE = 0.25
+SHAPE_FADE = 0.2
+# A seen problem may also have become quite another one: weight and width of that case.
+SURPRISE, SURPRISE_SD = 0.05, 0.3
+KEPT_ROUNDS = 16
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a problem after a step: difficulty, shape and the last rounds (rate, successes, trials)."""
+
+    difficulty: float
+    variance: float
+    discrimination: tuple[float, ...]
+    guessing: tuple[float, ...]
+    ability: float
+    step: int
+    rounds: tuple[tuple[float, float, float], ...]
+
+
+@dataclass
+class Visit:
+    """A problem in the current step. Difficulty is a mixture of Gaussians; `log_likelihood` has the grid's shape.
+
+    `evidence` (50 % points), `slope_mass` (k, 50 % points) and `guess_mass` (50 % points) are the likelihood times the prior of
+    (k, b), summed over what they do not depend on.
+    """
+
+    weights: Floats
+    means: Floats
+    variances: Floats
+    shape_prior: Floats
+    fresh: bool
+    log_likelihood: Floats = field(default_factory=lambda: np.zeros(grid.SHAPE))
+    rounds: list[tuple[float, float, float]] = field(default_factory=list)
+    message: Message = Message()
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute the sums after `log_likelihood` changed."""
+        joint = np.exp(self.log_likelihood - self.log_likelihood.max()) * self.shape_prior
+        self.evidence: Floats = joint.sum(axis=(0, 2))
+        by_guess = joint @ grid.GUESSING
+        self.guess_mass: Floats = by_guess.sum(axis=0)
+        self.slope_mass: Floats = joint.sum(axis=2) - by_guess
+        self.joint: Floats = joint
+
+    def see(self, rate: float, successes: float, trials: float) -> None:
+        """Add one round."""
+        self.rounds.append((rate, successes, trials))
+        self.log_likelihood += grid.log_likelihood(rate, successes, trials)
+        self.refresh()
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Posterior of one visit given the ability that its other problems suggest: moments by component of the mixture."""
+
+    density: Floats
+    """(components, 50 % points), normalised."""
+    ability: float
+    ability_var: float
+    difficulty: float
+    difficulty_var: float
+
+    @property
+    def components(self) -> Floats:
+        """Posterior weight of each component."""
+        return np.asarray(self.density.sum(axis=1))
+
+    @property
+    def thresholds(self) -> Floats:
+        """Posterior of the 50 % point on the grid."""
+        return np.asarray(self.density.sum(axis=0))
+
+
+def prior_density(visit: Visit, mean: float, variance: float) -> Floats:
+    """Prior of (component, 50 % point) when ability has this mean and variance."""
+    spread = visit.variances + variance
+    centre = np.clip(visit.means - mean, grid.THRESHOLD[0], grid.THRESHOLD[-1])
+    scaled = (grid.THRESHOLD - centre[:, None]) ** 2 / spread[:, None]
+    density = np.exp(-0.5 * scaled) * (visit.weights / np.sqrt(spread))[:, None] + 1e-12
+    return np.asarray(density / density.sum())
+
+
+def believe(visit: Visit, mean: float, variance: float) -> Belief:
+    """Condition ability and difficulty, both Gaussian in each component, on the visit's evidence about their difference."""
+    density = prior_density(visit, mean, variance) * visit.evidence
+    density /= density.sum()
+    weight = density.sum(axis=1)
+    safe = np.maximum(weight, 1e-300)
+    threshold = density @ grid.THRESHOLD / safe
+    spread = visit.variances + variance
+    residual = threshold - (visit.means - mean)
+    shrink = spread - (density @ grid.THRESHOLD**2 / safe - threshold**2)
+
+    def moments(prior_mean: Floats | float, prior_var: Floats | float, sign: float) -> tuple[float, float]:
+        gain = prior_var / spread
+        means = prior_mean + sign * gain * residual
+        variances = prior_var - gain**2 * shrink
+        centre = float(weight @ means)
+        return centre, max(1e-6, float(weight @ (variances + (means - centre) ** 2)))
+
+    return Belief(density, *moments(mean, variance, -1.0), *moments(visit.means, visit.variances, 1.0))
+
+
+class SharedAbilityEstimator:
+    """Item response theory over time. State a problem: one `Record`; computing: a fixed grid, whatever the history."""
+
+    def __init__(self, target: float) -> None:
+        self._target = target
+        self._step = 0
+        self._ability = Ability()
+        self._population = Population.unknown()
+        self._records: dict[str, Record] = {}
+        self._visits: dict[str, Visit] = {}
+
+    def propose(self, problem_id: str) -> float:
+        """The rate whose posterior predictive accuracy is the target."""
+        visit = self._visit(problem_id)
+        thresholds = prior_density(visit, *self._ability.without(visit.message)).sum(axis=0)
+        total = float(thresholds @ visit.evidence)
+        return grid.rate_for(
+            self._target, visit.slope_mass * (thresholds / total), float(thresholds @ visit.guess_mass) / total
+        )
+
+    def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> bool:
+        """Add a round to its problem, and tell the ability what the problem now says."""
+        visit = self._visit(problem_id)
+        visit.see(rate, successes, trials)
+        mean, variance = self._ability.without(visit.message)
+        belief = believe(visit, mean, variance)
+        precision = 1.0 / belief.ability_var - 1.0 / variance
+        message = Message()
+        if precision > 0.0:
+            message = Message(precision, belief.ability / belief.ability_var - mean / variance)
+        self._ability.exchange(visit.message, message)
+        visit.message = message
+        return True
+
+    def end_step(self) -> None:
+        """Keep what was learned of each problem, count new ones into the population, let ability move on."""
+        position, _ = self._ability.without(Message())
+        for problem_id, visit in self._visits.items():
+            if not visit.rounds:
+                continue
+            belief = believe(visit, *self._ability.without(visit.message))
+            posterior = visit.joint * (belief.thresholds / np.maximum(visit.evidence, 1e-300))[:, None]
+            discrimination, guessing = posterior.sum(axis=(1, 2)), posterior.sum(axis=(0, 1))
+            if visit.fresh:
+                self._population.add(belief.components, discrimination, guessing)
+            before = self._records[problem_id].rounds if problem_id in self._records else ()
+            self._records[problem_id] = Record(
+                difficulty=belief.difficulty,
+                variance=belief.difficulty_var,
+                discrimination=tuple(np.round(discrimination, DIGITS).tolist()),
+                guessing=tuple(np.round(guessing, DIGITS).tolist()),
+                ability=position,
+                step=self._step,
+                rounds=(*before, *visit.rounds)[-KEPT_ROUNDS:],
+            )
+        self._visits.clear()
+        self._ability.end_step()
+        self._step += 1
+
+    def curves(self) -> Curve:
+        """Posterior mean curves of the problems observed in this step, fields of shape (problems,)."""
+        rows = []
+        for visit in self._visits.values():
+            if visit.rounds:
+                belief = believe(visit, *self._ability.without(visit.message))
+                posterior = visit.joint * (belief.thresholds / np.maximum(visit.evidence, 1e-300))[:, None]
+                log_k = posterior.sum(axis=(1, 2)) @ np.log(grid.DISCRIMINATION)
+                rows.append((np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(0, 1)) @ grid.GUESSING))
+        return Curve(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+
+    def _visit(self, problem_id: str) -> Visit:
+        if problem_id not in self._visits:
+            self._visits[problem_id] = self._begin(self._records.get(problem_id))
+        return self._visits[problem_id]
+
+    def _begin(self, record: Record | None) -> Visit:
+        """The prior of a problem at the start of a step: its record, faded, or the population's."""
+        shape_k = self._population.discrimination / self._population.discrimination.sum()
+        shape_b = self._population.guessing / self._population.guessing.sum()
+        if record is None:
+            weights = self._population.difficulty / self._population.difficulty.sum()
+            return Visit(
+                weights, CENTRES, np.full_like(CENTRES, CENTRE_SD**2), shape_k[:, None, None] * shape_b, fresh=True
+            )
+        shape_k = SHAPE_FADE * shape_k + (1.0 - SHAPE_FADE) * np.array(record.discrimination)
+        shape_b = SHAPE_FADE * shape_b + (1.0 - SHAPE_FADE) * np.array(record.guessing)
+        age = self._step - record.step
+        moved = self._ability.position - record.ability
+        variance = record.variance + FADE_SD**2 * age + (FADE_SHARE * moved) ** 2
+        return Visit(
+            weights=np.array([1.0 - SURPRISE, SURPRISE]),
+            means=np.full(2, record.difficulty),
+            variances=np.array([variance, variance + SURPRISE_SD**2]),
+            shape_prior=shape_k[:, None, None] * shape_b,
+            fresh=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ability, population, records, and the rounds and messages of an unfinished step."""
+        return {
+            "step": self._step,
+            "ability": self._ability.state_dict(),
+            "population": self._population.state_dict(),
+            "records": {key: record.__dict__ for key, record in self._records.items()},
+            "visits": {
+                key: {"rounds": [list(r) for r in visit.rounds], "message": [visit.message.precision, visit.message.information]}
+                for key, visit in self._visits.items()
+                if visit.rounds
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self._step = state["step"]
+        self._ability = Ability(**{**state["ability"], "log_weights": list(state["ability"]["log_weights"])})
+        self._population = Population.from_state(state["population"])
+        self._records = {
+            key: Record(
+                **{
+                    **record,
+                    "discrimination": tuple(record["discrimination"]),
+                    "guessing": tuple(record["guessing"]),
+                    "rounds": tuple((p, s, n) for p, s, n in record["rounds"]),
+                }
+            )
+            for key, record in state["records"].items()
+        }
+        self._visits = {}
+        for key, saved in state["visits"].items():
+            visit = self._visit(key)
+            for rate, successes, trials in saved["rounds"]:
+                visit.see(rate, successes, trials)
+            visit.message = Message(*saved["message"])

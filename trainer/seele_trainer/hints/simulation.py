@@ -1,0 +1,238 @@
+"""Simulated training runs that a hint controller is judged on: populations of problems whose true curves are known.
+
+A world says how accurate the model is on a problem at a moment of training for a hint of some length; `run` puts a
+controller through steps and passes of it and reports how close it kept the accuracy to its target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from seele_trainer.hints.controller import EstimatorName, HintController
+from seele_trainer.hints.irt import Floats, sigmoid
+
+# (share of the run that is over, problem, rate) -> true accuracy; (problem, rate) -> the rate a hint can really have.
+Accuracy = Callable[[float, int, float], float]
+Realise = Callable[[int, float], float]
+
+
+@dataclass(frozen=True)
+class World:
+    """A population of problems, and the schedule of a run over it."""
+
+    name: str
+    problems: int
+    accuracy: Accuracy
+    realise: Realise = lambda problem, rate: rate
+    problems_per_step: int = 20
+    passes: int = 4
+    rounds: int = 4
+    rollouts: int = 8
+    target: float = 0.5
+    lost: float = 0.0
+    """Share of rollouts that never come back."""
+
+    @property
+    def steps(self) -> int:
+        """Training steps in the whole run."""
+        return self.passes * (self.problems // self.problems_per_step)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How well a controller did, in terms of true accuracies a (no sampling noise).
+
+    `efficiency` is the mean of 4a(1-a). The other fields count only problems whose accuracy could be brought to the target
+    by some hint: `by_round` is their mean accuracy in each round and `reward_error` its mean's distance from the target,
+    both over the last half of the steps with such problems; `late_error` is that of rounds 3 and 4, step by step, averaged;
+    `first_error` is the mean distance of the first round from the target from the second pass on, and `first_efficiency`
+    its 4a(1-a).
+    """
+
+    efficiency: float
+    by_round: tuple[float, ...]
+    reward_error: float
+    first_efficiency: float
+    accuracies: Floats
+    """Of shape (steps, problems a step, rounds)."""
+    needed: Floats
+    """1 where a hint of some length, and not of none, brings the problem to the target; (steps, problems a step)."""
+
+
+def run(world: World, estimator: EstimatorName, seed: int = 0) -> Outcome:
+    """Train a simulated model on a world, hints chosen by one of the controller's estimators."""
+    random = np.random.default_rng(seed)
+    controller = HintController(world.target, world.rounds, world.rollouts, estimator=estimator)
+    order: list[int] = []
+    accuracies = np.empty((world.steps, world.problems_per_step, world.rounds))
+    needed = np.empty((world.steps, world.problems_per_step))
+    for step in range(world.steps):
+        if len(order) < world.problems_per_step:
+            order = [int(problem) for problem in random.permutation(world.problems)]
+        batch, order = order[: world.problems_per_step], order[world.problems_per_step :]
+        moment = step / max(1, world.steps - 1)
+        for round_ in range(world.rounds):
+            for slot in random.permutation(len(batch)):
+                problem = batch[slot]
+                rate = world.realise(problem, controller.propose(str(problem)))
+                accuracy = world.accuracy(moment, problem, rate)
+                trials = int(random.binomial(world.rollouts, 1.0 - world.lost))
+                controller.observe(str(problem), rate, int(random.binomial(trials, accuracy)), trials)
+                accuracies[step, slot, round_] = accuracy
+        for slot, problem in enumerate(batch):
+            reachable = max(world.accuracy(moment, problem, rate) for rate in (0.9, 0.95, 1.0)) > world.target
+            needed[step, slot] = reachable and world.accuracy(moment, problem, 0.0) < world.target
+        controller.end_step()
+    return _outcome(world, accuracies, needed)
+
+
+def _outcome(world: World, accuracies: Floats, needed: Floats) -> Outcome:
+    mask = needed[..., None] * np.ones(world.rounds)
+    busy = np.flatnonzero(needed.mean(axis=1) > 0.25)
+    late = busy[len(busy) // 2 :]
+    by_round = (accuracies * mask)[late].sum(axis=(0, 1)) / np.maximum(1.0, mask[late].sum(axis=(0, 1)))
+    second = slice(world.steps // world.passes, None)
+    again = accuracies[second, :, 0][needed[second] > 0]
+    return Outcome(
+        efficiency=float((4 * accuracies * (1 - accuracies)).mean()),
+        by_round=tuple(float(a) for a in by_round),
+        reward_error=abs(float(by_round.mean()) - world.target),
+        first_efficiency=float((4 * again * (1 - again)).mean()) if again.size else float("nan"),
+        accuracies=accuracies,
+        needed=needed,
+    )
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """Parameters of logistic problems: 50 % points at the start of training, k and b, each of shape (problems,)."""
+
+    threshold: Floats
+    discrimination: Floats
+    guessing: Floats
+
+
+def _problems(random: np.random.Generator, count: int, mean: float = 0.85, spread: float = 0.15) -> _Problems:
+    guesses = random.random(count) < 0.3
+    return _Problems(
+        threshold=random.normal(mean, spread, count),
+        discrimination=np.clip(np.exp(random.normal(np.log(10.0), 0.5, count)), 3.0, 50.0),
+        guessing=np.where(guesses, random.uniform(0.0, 0.25, count), 0.0),
+    )
+
+
+def _logistic(problems: _Problems, ability: Callable[[float], float]) -> Accuracy:
+    def accuracy(moment: float, problem: int, rate: float) -> float:
+        threshold = problems.threshold[problem] - ability(moment)
+        b = problems.guessing[problem]
+        return float(b + (1 - b) * sigmoid(problems.discrimination[problem] * (rate - threshold)))
+
+    return accuracy
+
+
+def _to_grid(points: int) -> Realise:
+    return lambda problem, rate: round(rate * points) / points
+
+
+def easier(seed: int = 0, target: float = 0.5) -> World:
+    """300 logistic problems, 4 passes, a population that gets steadily easier: the feasibility study's."""
+    problems = _problems(np.random.default_rng(seed), 300)
+    return World("getting easier", 300, _logistic(problems, lambda moment: 0.55 * moment), target=target)
+
+
+def falling(seed: int = 0) -> World:
+    """Ability rises, jumps down, and falls slowly."""
+    problems = _problems(np.random.default_rng(seed), 300)
+
+    def ability(moment: float) -> float:
+        return 0.9 * moment if moment < 0.5 else 0.25 - 0.3 * (moment - 0.5)
+
+    return World("falls and jumps", 300, _logistic(problems, ability))
+
+
+def two_kinds(seed: int = 0) -> World:
+    """Half of the problems need long hints and are sharp, half need short ones and are flat."""
+    random = np.random.default_rng(seed)
+    hard, easy = _problems(random, 150, 1.0, 0.08), _problems(random, 150, 0.45, 0.08)
+    problems = _Problems(
+        np.concatenate([hard.threshold, easy.threshold]),
+        np.concatenate([hard.discrimination * 1.6, easy.discrimination * 0.8]),
+        np.concatenate([hard.guessing, easy.guessing]),
+    )
+    return World("two kinds", 300, _logistic(problems, lambda moment: 0.35 * moment))
+
+
+def odd_curves(seed: int = 0) -> World:
+    """Curves that are neither logistic nor monotone: a broken line with a dip of its own for each problem."""
+    random = np.random.default_rng(seed)
+    start = random.normal(0.7, 0.15, 300)
+    width, dip, at = random.uniform(0.1, 0.6, 300), random.uniform(0.0, 0.35, 300), random.uniform(0.0, 1.0, 300)
+
+    def accuracy(moment: float, problem: int, rate: float) -> float:
+        rise = (rate - (start[problem] - 0.45 * moment)) / width[problem] + 0.5
+        fall = dip[problem] * np.exp(-(((rate - at[problem]) / 0.06) ** 2))
+        return float(np.clip(np.clip(rise, 0.02, 0.98) - fall, 0.0, 1.0))
+
+    return World("odd curves", 300, accuracy)
+
+
+def token_jumps(seed: int = 0) -> World:
+    """Accuracy jumps from about 0.1 to 0.9 within one token of twenty to sixty."""
+    random = np.random.default_rng(seed)
+    threshold, tokens = random.normal(0.8, 0.15, 300), random.integers(20, 60, 300)
+    low, high = random.uniform(0.02, 0.2, 300), random.uniform(0.8, 0.98, 300)
+
+    def accuracy(moment: float, problem: int, rate: float) -> float:
+        return float(high[problem] if rate >= threshold[problem] - 0.5 * moment else low[problem])
+
+    return World("token jumps", 300, accuracy, lambda problem, rate: round(rate * tokens[problem]) / tokens[problem])
+
+
+def five_steps(seed: int = 0) -> World:
+    """Hints are cut to fifths of the solution."""
+    return replace(easier(seed), name="five steps", realise=_to_grid(5))
+
+
+def lost_rollouts(seed: int = 0) -> World:
+    """A third of the rollouts never comes back."""
+    return replace(easier(seed), name="lost rollouts", lost=0.33)
+
+
+def low_ceiling(seed: int = 0) -> World:
+    """Even the whole hint leaves the model at 0.45 to 0.8."""
+    random = np.random.default_rng(seed)
+    inner, top = easier(seed).accuracy, random.uniform(0.45, 0.8, 300)
+    return replace(
+        easier(seed), name="low ceiling", accuracy=lambda moment, problem, rate: top[problem] * inner(moment, problem, rate)
+    )
+
+
+def chains(seed: int = 0) -> World:
+    """Chains of 6 to 8 steps, each right with probability q; the model improves fast in its first pass (the quickstart).
+
+    q rises from 0.4 to 0.97, most of it within 60 steps of 16 problems; a hint of h whole steps leaves accuracy q^(L-h), and
+    a step is two tokens. The last step cannot be shown, so at first not even the longest hint reaches the target.
+    """
+    random = np.random.default_rng(seed)
+    length = random.integers(6, 9, 1024)
+
+    def accuracy(moment: float, problem: int, rate: float) -> float:
+        q = 0.4 + 0.57 * (1.0 - np.exp(-3.5 * moment))
+        shown = np.floor(rate * (length[problem] - 1) + 1e-9)
+        return float(q ** (length[problem] - shown))
+
+    def realise(problem: int, rate: float) -> float:
+        tokens = 2 * int(length[problem] - 1)
+        return round(rate * tokens) / tokens
+
+    return World("chains (quickstart)", 1024, accuracy, realise, problems_per_step=16, passes=2)
+
+
+def all_worlds(seed: int = 0) -> list[World]:
+    """Every scenario of the benchmark."""
+    targets = [replace(easier(seed, target), name=f"target {target}") for target in (0.25, 0.375, 0.625, 0.75)]
+    worlds = (easier, falling, two_kinds, odd_curves, token_jumps, five_steps, lost_rollouts, low_ceiling, chains)
+    return [*(world(seed) for world in worlds), *targets]
