@@ -1,0 +1,107 @@
+"""Checkpoints are whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seele_trainer.checkpoint import CheckpointError, Checkpoints, RunState
+
+pytestmark = pytest.mark.unit
+
+
+def state(step: int) -> RunState:
+    return RunState(
+        step=step, policy_version=step, data_fingerprint="f", sampler={"pass": 0}, strategy={"x": [0.1, 1 / 3]}
+    )
+
+
+def write(checkpoints: Checkpoints, step: int, content: str = "weights") -> Path:
+    folder = checkpoints.begin(step)
+    (folder / "learner").mkdir()
+    (folder / "learner" / "rank-0.bin").write_text(content)
+    return checkpoints.commit(state(step))
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path, keep=2)
+
+
+def test_a_new_run_has_no_checkpoint(checkpoints: Checkpoints) -> None:
+    assert checkpoints.latest() is None
+
+
+def test_the_latest_checkpoint_comes_back_with_its_state(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    write(checkpoints, 1)
+    folder = write(checkpoints, 2)
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[0] == folder
+    assert found[1].model_copy(update={"files": {}}) == state(2)
+    assert (tmp_path / "LATEST").read_text() == "step-2"
+
+
+def test_only_the_newest_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        write(checkpoints, step)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-10", "step-2"]
+
+
+def test_a_checkpoint_that_was_cut_off_while_writing_does_not_count(checkpoints: Checkpoints) -> None:
+    write(checkpoints, 1)
+    (checkpoints.begin(2) / "rank-0.bin").write_text("half")
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[1].step == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "learner" / "rank-0.bin").write_text("weightz"),
+        lambda folder: (folder / "learner" / "rank-0.bin").write_text("w"),
+        lambda folder: (folder / "learner" / "rank-0.bin").unlink(),
+        lambda folder: (folder / "state.json").write_text("{"),
+        lambda folder: (folder / "state.json").unlink(),
+    ],
+    ids=["changed", "cut short", "missing", "broken state", "no state"],
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(checkpoints: Checkpoints, damage: object) -> None:
+    write(checkpoints, 1)
+    damage(write(checkpoints, 2))  # type: ignore[operator]
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[1].step == 1
+
+
+def test_when_all_are_damaged_the_run_says_so_and_does_not_begin_anew(checkpoints: Checkpoints) -> None:
+    (write(checkpoints, 1) / "state.json").unlink()
+    with pytest.raises(CheckpointError, match="every checkpoint"):
+        checkpoints.latest()
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_valid(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(checkpoints, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seele_trainer.checkpoint._write_durably", full)
+        with pytest.raises(CheckpointError, match="No space left.*previous one is intact"):
+            write(checkpoints, 2)
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[1].step == 1
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_saving_a_step_again_replaces_it(checkpoints: Checkpoints) -> None:
+    write(checkpoints, 1, "old")
+    folder = write(checkpoints, 1, "new")
+    assert (folder / "learner" / "rank-0.bin").read_text() == "new"
+    assert checkpoints.latest() is not None

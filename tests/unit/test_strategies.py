@@ -1,0 +1,144 @@
+"""What each strategy shows a problem, and what it makes of the rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import Problem, TokenizedProblem
+from seele_trainer.rollout.protocol import Completion
+from seele_trainer.strategies import build_strategy
+from seele_trainer.strategies.base import Rollout, Strategy
+from seele_trainer.strategies.seele import UNHINTED
+
+pytestmark = pytest.mark.unit
+
+PROBLEM = TokenizedProblem(
+    problem=Problem(id="p", question="q", solution="s", answer="7"),
+    prompt=(1, 2, 3),
+    solution=(10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20),
+    revealable=10,
+    step_ends=(2, 5, 9),
+)
+
+
+def config(strategy: str = "seele", **hints: object) -> TrainerConfig:
+    advantage_group = hints.pop("advantage_group", "problem")
+    return TrainerConfig.model_validate(
+        {
+            "name": "test",
+            "model": {"name": "m"},
+            "dataset": {"path": "d.jsonl"},
+            "training": {"strategy": strategy, "advantage_group": advantage_group},
+            "hints": {"rounds": 3, "rollouts_per_round": 4, **hints},
+        }
+    )
+
+
+def rollout(round_number: int, reward: float | None, hint_length: int = 0, tokens: Sequence[int] = (30, 31)) -> Rollout:
+    return Rollout(
+        problem=PROBLEM,
+        round=round_number,
+        hint_length=hint_length,
+        rate=PROBLEM.rate_of(hint_length, "token"),
+        completion=Completion(tuple(tokens), tuple(-0.5 for _ in tokens), "stop", 0),
+        reward=reward,
+    )
+
+
+def play(strategy: Strategy, reward: float) -> list[Rollout]:
+    """Run one problem to its end, every rollout earning the same."""
+    done: list[Rollout] = []
+    while (plan := strategy.next_round(PROBLEM, done)) is not None:
+        rollouts = [rollout(plan.round, reward, plan.hint_length) for _ in range(plan.rollouts)]
+        strategy.observe(PROBLEM, rollouts)
+        done += rollouts
+    return done
+
+
+def test_seele_gives_every_problem_its_rounds_of_rollouts() -> None:
+    done = play(build_strategy(config()), reward=1.0)
+    assert [r.round for r in done] == [1] * 4 + [2] * 4 + [3] * 4
+
+
+def test_seele_shortens_the_hint_when_everything_succeeds_and_lengthens_it_when_everything_fails() -> None:
+    easy, hard = play(build_strategy(config()), reward=1.0), play(build_strategy(config()), reward=0.0)
+    assert easy[-1].hint_length < easy[0].hint_length
+    assert hard[-1].hint_length >= hard[0].hint_length
+    assert easy[-1].hint_length < hard[-1].hint_length
+
+
+def test_seele_never_shows_more_than_may_be_revealed() -> None:
+    strategy = build_strategy(config())
+    assert all(r.hint_length <= PROBLEM.revealable for _ in range(5) for r in play(strategy, reward=0.0))
+
+
+def test_unhinted_share_takes_its_rollouts_from_the_rounds_and_shows_them_nothing() -> None:
+    done = play(build_strategy(config(unhinted_share=0.25)), reward=0.0)
+    assert [r.round for r in done] == [UNHINTED] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert all(r.hint_length == 0 for r in done if r.round == UNHINTED)
+
+
+def test_unhinted_rollouts_have_a_baseline_of_their_own() -> None:
+    strategy = build_strategy(config(unhinted_share=0.25))
+    rollouts = [rollout(UNHINTED, 0.0), rollout(UNHINTED, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
+    assert [[r.round for r in group] for group in strategy.baseline_groups(rollouts)] == [[0, 0], [1, 2, 2]]
+
+
+def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
+    rollouts = [rollout(1, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
+    by_problem = build_strategy(config()).samples(rollouts)
+    by_round = build_strategy(config(advantage_group="round")).samples(rollouts)
+    assert [sample.advantage.max() if sample.advantage.max() > 0 else sample.advantage.min() for sample in by_problem] == [
+        0.25,
+        0.25,
+        -0.75,
+        0.25,
+    ]
+    assert [float(sample.advantage[-1]) for sample in by_round] == [0.0, 0.0, -0.5, 0.5]
+
+
+@pytest.mark.parametrize("strategy", ["seele", "grpo"])
+def test_advantages_of_a_problem_sum_to_zero(strategy: str) -> None:
+    samples = build_strategy(config(strategy)).samples([rollout(1, reward) for reward in (1.0, 0.0, 0.0, 1.0, 1.0)])
+    assert sum(float(sample.advantage[-1]) for sample in samples) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_hint_tokens_are_supervised_and_get_no_advantage_while_generated_tokens_get_only_advantage() -> None:
+    right, wrong = rollout(1, 1.0, hint_length=4), rollout(1, 0.0, hint_length=4)
+    sample, _ = build_strategy(config()).samples([right, wrong])
+    np.testing.assert_array_equal(sample.tokens, [1, 2, 3, 10, 11, 12, 13, 30, 31])
+    np.testing.assert_array_equal(sample.policy_mask, [False] * 7 + [True] * 2)
+    np.testing.assert_array_equal(sample.advantage, np.float32([0, 0, 0, 0, 0, 0, 0, 0.5, 0.5]))
+    np.testing.assert_array_equal(sample.supervised, np.float32([0, 0, 0, 1, 1, 1, 1, 0, 0]))
+    np.testing.assert_array_equal(sample.behaviour_logprobs, np.float32([0, 0, 0, 0, 0, 0, 0, -0.5, -0.5]))
+
+
+def test_unverified_rollouts_are_in_no_mean_and_train_nothing() -> None:
+    samples = build_strategy(config()).samples([rollout(1, 1.0), rollout(1, None), rollout(1, 0.0)])
+    assert [float(sample.advantage[-1]) for sample in samples] == [0.5, -0.5]
+
+
+def test_a_round_lost_to_the_verifier_tells_the_controller_nothing() -> None:
+    strategy = build_strategy(config())
+    before = strategy.state_dict()
+    strategy.observe(PROBLEM, [rollout(1, None)])
+    assert strategy.state_dict() == before
+
+
+def test_grpo_samples_the_same_budget_without_a_hint_and_supervises_nothing() -> None:
+    strategy = build_strategy(config("grpo"))
+    done = play(strategy, reward=1.0)
+    assert [(r.round, r.hint_length) for r in done] == [(1, 0)] * 12
+    assert not any(sample.supervised.any() for sample in strategy.samples(done))
+
+
+def test_a_restored_strategy_goes_on_where_the_saved_one_stood() -> None:
+    strategy, restored = build_strategy(config()), build_strategy(config())
+    play(strategy, reward=1.0)
+    strategy.end_step()
+    restored.load_state_dict(strategy.state_dict())
+    assert [r.hint_length for r in play(restored, 0.0)] == [r.hint_length for r in play(strategy, 0.0)]
