@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import queue
 import threading
 import time
@@ -103,6 +104,9 @@ class MlflowTracker:
         from mlflow.entities import Metric
         from mlflow.tracking import MlflowClient
 
+        if settings.tracking_uri.startswith("file:"):
+            # Recent versions want to be asked twice before they write to a folder; the run's file is the second time.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         self._metric = Metric
         self._client = MlflowClient(tracking_uri=settings.tracking_uri)
         found = self._client.get_experiment_by_name(settings.experiment)
