@@ -1,59 +1,54 @@
-"""Names that a user gives, and what Kubernetes allows in them."""
+"""Names, labels and ports of what a run is made of. Everything that looks for a run's objects takes them from here."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
+from typing import Any, Literal
 
-from pydantic import AfterValidator
+Manifest = dict[str, Any]
+"""A Kubernetes object as plain data."""
 
-MAX_NAME_LENGTH = 40
-"""Names of pods and services are the run's name and a suffix, and may have 63 characters."""
-RESERVED_ENVIRONMENT = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "HF_HOME"})
-"""Environment variables that the plan sets, besides all that begin with SEELE_."""
+Role = Literal["trainer", "rollout"]
 
+APP_LABEL = "app.kubernetes.io/name"
+RUN_LABEL = "seele.dev/run"
+ROLE_LABEL = "seele.dev/role"
+INDEX_LABEL = "seele.dev/index"
+ATTEMPT_LABEL = "seele.dev/attempt"
 
-def _dns_label(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
-        raise ValueError("is no DNS label; use small letters, digits and hyphens, with a letter or digit at both ends")
-    return name
+METRICS_PORT = 9400
+"""Trainer: /metrics, /progress, /healthz."""
+RENDEZVOUS_PORT = 29500
+"""Trainer 0: where the gang's processes find each other."""
+ROLLOUT_PORT = 8000
+"""Rollout server: vLLM's HTTP API."""
 
-
-def _run_name(name: str) -> str:
-    if len(name) > MAX_NAME_LENGTH:
-        raise ValueError(f"has {len(name)} characters; use at most {MAX_NAME_LENGTH}, as pod names derive from it")
-    if not re.match(r"[a-z]", name):
-        raise ValueError("does not begin with a small letter; names of services must")
-    return _dns_label(name)
-
-
-def _object_name(name: str) -> str:
-    if len(name) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name):
-        raise ValueError("is no name of a Kubernetes object; use small letters, digits, hyphens and dots")
-    return name
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("is no absolute path; begin it with / and leave out ..")
-    return path
+RUN_FOLDER = "/seele/run"
+"""Where a run's shared folder is mounted in its pods."""
+CONFIG_FOLDER = "/etc/seele"
+"""Where the run's config map is mounted in its pods."""
+CONFIG_KEY = "config.yaml"
+"""File of the trainer's configuration, in the config map and in the run's folder."""
+HUGGING_FACE_FOLDER = "/seele/huggingface"
+"""Where the cache of models and data sets is mounted, if it has a volume of its own."""
+INITIAL_WEIGHTS = f"{RUN_FOLDER}/weights/initial"
+"""The copy of the model that rollout servers start from."""
 
 
-def _environment_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("is no name of an environment variable; use letters, digits and underscores")
-    if name.startswith("SEELE_") or name in RESERVED_ENVIRONMENT:
-        raise ValueError("is set by Seele itself; remove it")
-    return name
+def config_map(run: str) -> str:
+    """Name of the config map."""
+    return f"{run}-config"
 
 
-DnsLabel = Annotated[str, AfterValidator(_dns_label)]
-"""Name of a namespace."""
-RunName = Annotated[str, AfterValidator(_run_name)]
-"""Name of a run, short enough for names that derive from it."""
-ObjectName = Annotated[str, AfterValidator(_object_name)]
-"""Name of any other Kubernetes object."""
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-"""Absolute path on a node."""
-EnvironmentName = Annotated[str, AfterValidator(_environment_name)]
-"""Name of an environment variable that a user may set."""
+def service(run: str, role: Role) -> str:
+    """Name of the headless service of one role."""
+    return f"{run}-{role}"
+
+
+def pod(run: str, role: Role, index: int) -> str:
+    """Name of a pod, which is its host name too."""
+    return f"{run}-{role}-{index}"
+
+
+def host(run: str, role: Role, index: int) -> str:
+    """Address of a pod, as other pods of the namespace resolve it."""
+    return f"{pod(run, role, index)}.{service(run, role)}"

@@ -1,0 +1,205 @@
+"""What a run looks like on a console: a live panel on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from seele_operator.local.logs import serious
+from seele_operator.local.pod import PodState
+from seele_operator.local.translate import LocalPod
+from seele_trainer.records import Phase, Progress
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+STATE_STYLES = {
+    PodState.READY: "green",
+    PodState.DONE: "green",
+    PodState.FAILED: "bold red",
+    PodState.UNREADY: "yellow",
+    PodState.RESTARTING: "yellow",
+}
+REFRESHES_PER_SECOND = 4
+
+
+class Display(Protocol):
+    """What the executor tells the user."""
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+
+    def failure(self, text: str) -> None:
+        """Why the run has failed."""
+
+    def state(self, pod: LocalPod, state: PodState, detail: str) -> None:
+        """A pod has changed its state."""
+
+    def line(self, pod: LocalPod, text: str) -> None:
+        """A pod has written a line to its log."""
+
+    def progress(self, progress: Progress) -> None:
+        """Where the training stands, asked again and again."""
+
+
+class ConsoleDisplay:
+    """Prints what happens; on a terminal the state of the run stays in a panel below."""
+
+    def __init__(self, console: Console, title: str, verbose: bool):
+        self._console = console
+        self._title = title
+        self._verbose = verbose
+        self._started = time.monotonic()
+        self._states: dict[str, PodState] = {}
+        self._progress: Progress | None = None
+        self._first_accuracy: float | None = None
+        self._last_line = ""
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        self._print(Text(text, style="yellow"))
+
+    def failure(self, text: str) -> None:
+        """Print why the run has failed."""
+        self._print(Text(text, style="red"))
+
+    def state(self, pod: LocalPod, state: PodState, detail: str) -> None:
+        """Print a pod's new state, where no panel shows it or it is worth a line."""
+        before = self._states.get(pod.name)
+        self._states[pod.name] = state
+        if state is not before and (not self._console.is_terminal or state in {PodState.FAILED, PodState.RESTARTING}):
+            elapsed = duration(time.monotonic() - self._started)
+            self._print(Text(f"[{elapsed}] {pod.name} {state}{': ' if detail else ''}{detail}"))
+
+    def line(self, pod: LocalPod, text: str) -> None:
+        """Print a log line: all of them if verbose, otherwise what a trainer finds serious."""
+        if self._verbose or (pod.role == "trainer" and serious(text)):
+            self._states.setdefault(pod.name, PodState.WAITING)
+            colour = COLOURS[list(self._states).index(pod.name) % len(COLOURS)]
+            self._print(Text.assemble((f"{pod.name} | ", colour), text))
+
+    def progress(self, progress: Progress) -> None:
+        """Take over where the training stands; without a panel, print a line for a new step, or a phase before it."""
+        self._progress = progress
+        if self._first_accuracy is None and progress.evaluation:
+            self._first_accuracy = progress.accuracy
+        line = plain_line(progress)
+        if not self._console.is_terminal and line != self._last_line:
+            self._print(Text(line))
+        self._last_line = line
+
+    def _print(self, text: Text) -> None:
+        # Lines stay whole, so that paths can be copied and searched for.
+        self._console.print(text, soft_wrap=True)
+
+    def __rich__(self) -> RenderableType:
+        return panel(self._title, self._states, self._progress, self._first_accuracy, time.monotonic() - self._started)
+
+
+@contextlib.contextmanager
+def open_display(given: Display | None, run_folder: Path, verbose: bool) -> Iterator[Display]:
+    """The display to use: the one given, or the console's, with a live panel if that is a terminal."""
+    if given is not None:
+        yield given
+        return
+    console = Console(highlight=False)
+    display = ConsoleDisplay(console, run_folder.name, verbose)
+    if not console.is_terminal:
+        yield display
+        return
+    with Live(display, console=console, refresh_per_second=REFRESHES_PER_SECOND):
+        yield display
+
+
+def plain_line(progress: Progress) -> str:
+    """One line about a run: the last step's figures, or what it does before the first one."""
+    if progress.step == 0:
+        return f"{progress.phase}{': ' if progress.message else ''}{progress.message}"
+    parts = [f"step {progress.step}/{progress.steps}"]
+    if progress.reward is not None:
+        parts.append(f"reward {progress.reward:.2f}")
+    if progress.accuracy_by_round:
+        parts.append(f"rounds {rounds(progress)}")
+    if progress.hint_rate is not None:
+        parts.append(f"hint {progress.hint_rate:.2f}")
+    if progress.accuracy is not None:
+        parts.append(f"held-out {progress.accuracy:.1%}")
+    if progress.tokens_per_second is not None:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.eta_seconds is not None:
+        parts.append(f"{duration(progress.eta_seconds)} left")
+    return "  ".join(parts)
+
+
+def panel(
+    title: str, states: Mapping[str, PodState], progress: Progress | None, first: float | None, elapsed: float
+) -> RenderableType:
+    """The live panel: `first` is the held-out accuracy before training, `elapsed` in seconds."""
+    pods = Text("  ").join(Text(f"{name} {state}", STATE_STYLES.get(state, "")) for name, state in states.items())
+    if progress is None:
+        return Panel(Group(pods, Text(f"elapsed {duration(elapsed)}", "dim")), title=title, title_align="left")
+    figures = Table.grid(padding=(0, 2))
+    figures.add_column(style="dim", no_wrap=True)
+    figures.add_column()
+    figures.add_row("step", _bar(progress))
+    figures.add_row("phase", f"{progress.phase}{'  ' if progress.message else ''}{progress.message}")
+    figures.add_row("reward", _figure(progress.reward, ".2f"))
+    figures.add_row("accuracy", rounds(progress) or "–")
+    figures.add_row("mean hint rate", _figure(progress.hint_rate, ".2f"))
+    figures.add_row("held-out, no hint", _held_out(first, progress.accuracy))
+    figures.add_row("tokens/s", _figure(progress.tokens_per_second, ",.0f"))
+    figures.add_row("time", split(progress.phase_seconds) or "–")
+    left = "" if progress.eta_seconds is None else f", {duration(progress.eta_seconds)} left"
+    figures.add_row("elapsed", f"{duration(elapsed)}{left}")
+    figures.add_row("pods", pods)
+    return Panel(figures, title=title, title_align="left")
+
+
+def rounds(progress: Progress) -> str:
+    """Accuracy of each round against the target: `0.31 0.44 0.52 0.49 (target 0.50)`."""
+    values = " ".join("–" if value is None else f"{value:.2f}" for value in progress.accuracy_by_round)
+    target = "" if progress.target_accuracy is None else f" (target {progress.target_accuracy:.2f})"
+    return f"{values}{target}" if values else ""
+
+
+def split(phase_seconds: Mapping[Phase, float]) -> str:
+    """Shares of a step's time by phase, largest first: `rollout 61 %  train 30 %  sync 9 %`."""
+    total = sum(phase_seconds.values())
+    if total <= 0:
+        return ""
+    largest_first = sorted(phase_seconds.items(), key=lambda item: -item[1])
+    return "  ".join(f"{phase} {seconds / total:.0%}" for phase, seconds in largest_first if seconds / total >= 0.005)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: `0:42`, `12:05`, `1:02:03`."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _bar(progress: Progress) -> RenderableType:
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        ProgressBar(total=max(1, progress.steps), completed=progress.step, width=40),
+        f"{progress.step}/{progress.steps}",
+    )
+    return row
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _held_out(first: float | None, latest: float | None) -> str:
+    if latest is None:
+        return "–"
+    return f"{latest:.1%}" if first is None or first == latest else f"{first:.1%} → {latest:.1%}"

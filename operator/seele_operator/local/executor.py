@@ -1,0 +1,205 @@
+"""Executing a plan on this machine: all pods at once, rollout servers restarted alone, all ended with the trainers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from seele_operator.local.accelerator import adapt, gpus
+from seele_operator.local.display import Display, open_display
+from seele_operator.local.follow import follow_logs, follow_progress
+from seele_operator.local.logs import tail
+from seele_operator.local.pod import Exit, PodLife, PodState
+from seele_operator.local.ports import declared, reserved
+from seele_operator.local.processes import Processes, guarded
+from seele_operator.local.translate import LocalPod, Machine, files_of, translate
+from seele_operator.names import Manifest
+
+TAIL_LINES = 20
+
+
+class Outcome(IntEnum):
+    """How a run ended, as the exit code of `seele run`."""
+
+    DONE = 0
+    FAILED = 1
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much goes wrong before a run is given up; times in seconds."""
+
+    early_exits: int = 3
+    """Times in a row that a rollout server may end before it was ever ready."""
+    restarts: int = 10
+    """Restarts of one rollout server."""
+    first_delay: float = 1.0
+    """Wait before the first restart; doubled each time."""
+    longest_delay: float = 30.0
+    failure_grace: float = 5.0
+    """What the rest of a broken gang gets to stop: it waits for a rank that is gone, and cannot save anything."""
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on. The message says which pod failed, how, and where its log is."""
+
+
+@dataclass(frozen=True)
+class Interrupts:
+    """What the user has asked for: to stop, and then to stop at once."""
+
+    stop: asyncio.Event
+    at_once: asyncio.Event
+
+
+def run_locally(
+    objects: Sequence[Manifest],
+    run_folder: Path,
+    *,
+    verbose: bool = False,
+    lock: int | None = None,
+    limits: Limits = Limits(),
+    display: Display | None = None,
+) -> Outcome:
+    """Execute the pods among `objects` until all trainers are done, one fails, or the user interrupts.
+
+    `lock` is a file descriptor that must stay open until the last process is gone, whatever happens to this one. Raises
+    CannotRunHere and NoFreePort before anything was started.
+    """
+    run_folder = run_folder.resolve()
+    pods, notes = adapt(
+        [manifest for manifest in objects if manifest["kind"] == "Pod"], gpus(os.environ), os.cpu_count() or 1
+    )
+    with reserved(declared(pods)) as ports:
+        machine = Machine(run_folder, sys.executable, dict(os.environ), ports)
+        local = [translate(pod, pods, machine) for pod in pods]
+        config_maps = [manifest for manifest in objects if manifest["kind"] == "ConfigMap"]
+        for path, text in files_of(config_maps, machine, pods).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        (run_folder / "logs").mkdir(parents=True, exist_ok=True)
+        with open_display(display, run_folder, verbose) as shown, guarded(lock) as processes:
+            for note in [*notes, *(note for pod in local for note in pod.notes)]:
+                shown.note(note)
+            return asyncio.run(_execute(local, run_folder, processes, limits, shown))
+
+
+async def _execute(
+    pods: Sequence[LocalPod], run_folder: Path, processes: Processes, limits: Limits, display: Display
+) -> Outcome:
+    with _interrupts() as interrupts:
+        async with aiohttp.ClientSession() as http:
+            lives = [
+                PodLife(pod, processes, http, run_folder / "logs" / f"{pod.name}.log", display.state) for pod in pods
+            ]
+            following = [
+                asyncio.create_task(follow_logs([(life.pod, life.log) for life in lives], display)),
+                asyncio.create_task(follow_progress(pods, http, display)),
+            ]
+            try:
+                outcome = await _until_decided(lives, limits, interrupts, display)
+            finally:
+                await _end(lives, None, interrupts)
+                await processes.clear_all()
+                for task in following:
+                    task.cancel()
+                await asyncio.gather(*following, return_exceptions=True)
+    return outcome
+
+
+async def _until_decided(lives: Sequence[PodLife], limits: Limits, interrupts: Interrupts, display: Display) -> Outcome:
+    """Run all pods until it is clear how the run ends; then end the trainers first, for they have something to save."""
+    trainers = {asyncio.create_task(_train(life)): life for life in lives if life.pod.role == "trainer"}
+    servers = {asyncio.create_task(_serve(life, limits)): life for life in lives if life.pod.role != "trainer"}
+    stop = asyncio.create_task(interrupts.stop.wait())
+    pending: set[asyncio.Task[Any]] = {*trainers, *servers, stop}
+    outcome = Outcome.DONE
+    try:
+        while any(not task.done() for task in trainers):
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if stop in done:
+                display.note("stopping: the trainers finish their step and save it; press Ctrl-C again to kill at once")
+                outcome = Outcome.INTERRUPTED
+                break
+            for task in done:
+                task.result()
+    except RunFailed as failure:
+        display.failure(str(failure))
+        outcome = Outcome.FAILED
+    finally:
+        await _cancel([*trainers, stop])
+        grace = limits.failure_grace if outcome is Outcome.FAILED else None
+        # Servers stay up meanwhile: a trainer that finishes its step still needs them.
+        await _end(trainers.values(), grace, interrupts)
+        await _cancel(servers)
+    return outcome
+
+
+async def _train(life: PodLife) -> None:
+    exit = await life.live()
+    if exit.code != 0:
+        life.show(PodState.FAILED, exit.reason)
+        raise RunFailed(_failure(life, exit))
+    life.show(PodState.DONE)
+
+
+async def _serve(life: PodLife, limits: Limits) -> None:
+    """Keep a rollout server running. Raises RunFailed when it is no use."""
+    early = restarts = 0
+    while True:
+        exit = await life.live()
+        early = 0 if exit.was_ready else early + 1
+        restarts += 1
+        if early >= limits.early_exits or restarts > limits.restarts:
+            life.show(PodState.FAILED, exit.reason)
+            times = f"{early} times before it was ready" if early >= limits.early_exits else f"{restarts} times"
+            raise RunFailed(f"{life.pod.name} ended {times}; the last time:\n{_failure(life, exit)}")
+        life.show(PodState.RESTARTING, exit.reason)
+        await asyncio.sleep(min(limits.longest_delay, limits.first_delay * 2 ** (restarts - 1)))
+
+
+def _failure(life: PodLife, exit: Exit) -> str:
+    lines = [f"{life.pod.name}: {exit.reason}", *(f"  | {line}" for line in tail(life.log, TAIL_LINES))]
+    return "\n".join([*lines, f"full log: {life.log}"])
+
+
+async def _end(lives: Iterable[PodLife], grace: float | None, interrupts: Interrupts) -> None:
+    await asyncio.gather(
+        *(life.end(life.pod.grace_seconds if grace is None else grace, interrupts.at_once) for life in lives)
+    )
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Interrupts]:
+    """SIGINT, SIGTERM and SIGHUP as events: the first asks to stop, the second to stop at once."""
+    interrupts = Interrupts(asyncio.Event(), asyncio.Event())
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        (interrupts.at_once if interrupts.stop.is_set() else interrupts.stop).set()
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in caught:
+        loop.add_signal_handler(number, interrupted)
+    try:
+        yield interrupts
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,169 @@
+"""The life of one pod on this machine: init containers, the main container, its probes, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import aiohttp
+
+from seele_operator.local.probes import Probe, Verdict
+from seele_operator.local.processes import Processes
+from seele_operator.local.translate import Command, LocalPod
+
+HUNG_GRACE_SECONDS = 5.0
+"""How long a container that fails its probes may take to stop."""
+NOT_FOUND = 127
+"""Exit code of a container whose program cannot be executed, as a shell has it."""
+
+
+class PodState(StrEnum):
+    """Where a pod stands, in the words shown to the user."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "not answering"
+    RESTARTING = "restarting"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a pod ended: exit code of its last container (128 + the signal's number for a signal), and why in words."""
+
+    code: int
+    reason: str
+    was_ready: bool
+
+
+class PodLife:
+    """One pod. `live` runs it once, from its first init container to its end, and may be called again."""
+
+    def __init__(
+        self,
+        pod: LocalPod,
+        processes: Processes,
+        http: aiohttp.ClientSession,
+        log: Path,
+        observe: Callable[[LocalPod, PodState, str], None],
+    ):
+        self.pod = pod
+        self.log = log
+        self._processes = processes
+        self._http = http
+        self._observe = observe
+        self._current: asyncio.subprocess.Process | None = None
+        self._was_ready = False
+        self._hung = ""
+
+    async def live(self) -> Exit:
+        """Run the pod until one of its containers fails or the main one ends."""
+        self._was_ready, self._hung = False, ""
+        for command in self.pod.init:
+            self.show(PodState.PREPARING, command.container)
+            if (exit := await self._run(command, "init container")).code != 0:
+                return exit
+        self.show(PodState.STARTING)
+        return await self._run(self.pod.main, "container", watched=True)
+
+    async def end(self, grace: float, at_once: asyncio.Event) -> None:
+        """Stop what is running, with SIGKILL after `grace` seconds or once `at_once` is set."""
+        if self._current is not None:
+            await self._processes.end(self._current, grace, at_once)
+            self._current = None
+
+    def show(self, state: PodState, detail: str = "") -> None:
+        """Tell the observer where the pod stands."""
+        self._observe(self.pod, state, detail)
+
+    async def _run(self, command: Command, kind: str, watched: bool = False) -> Exit:
+        """Run one container until it has ended and nothing of it is left."""
+        what = f"{kind} {command.container!r}"
+        try:
+            self._current = process = await self._processes.start(command, self.log)
+        except OSError as error:
+            return Exit(NOT_FOUND, f"{what} cannot be started: {command.arguments[0]}: {error.strerror}", False)
+        watching = asyncio.create_task(self._watch(process)) if watched else None
+        try:
+            code = await process.wait()
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+        await self._processes.clear(process)
+        self._current = None
+        words = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        return Exit(128 - code if code < 0 else code, f"{what} {self._hung or words}", self._was_ready)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Ask the probes for as long as the container runs; stop it if it does not start, or hangs."""
+        if self.pod.startup is not None and not await self._started(self.pod.startup):
+            probe = self.pod.startup
+            self._hung = (
+                f"did not answer {probe.url} within {probe.period * probe.failure_threshold:.0f} s of its start"
+            )
+            await self._stop_hung(process)
+            return
+        async with asyncio.TaskGroup() as probes:
+            probes.create_task(self._watch_readiness())
+            if self.pod.liveness is not None:
+                probes.create_task(self._watch_liveness(process, self.pod.liveness))
+
+    async def _started(self, probe: Probe) -> bool:
+        verdict = Verdict(passing=False)
+        await asyncio.sleep(probe.delay)
+        while not verdict.exhausted(probe):
+            verdict = verdict.after(await self._ask(probe), probe)
+            if verdict.passing:
+                return True
+            await asyncio.sleep(probe.period)
+        return False
+
+    async def _watch_readiness(self) -> None:
+        probe = self.pod.readiness
+        if probe is None:
+            self._ready(True)
+            return
+        await asyncio.sleep(probe.delay)
+        verdict = Verdict(passing=False)
+        while True:
+            before, verdict = verdict, verdict.after(await self._ask(probe), probe)
+            if verdict.passing != before.passing:
+                self._ready(verdict.passing)
+            await asyncio.sleep(probe.period)
+
+    async def _watch_liveness(self, process: asyncio.subprocess.Process, probe: Probe) -> None:
+        verdict = Verdict(passing=True)
+        await asyncio.sleep(probe.delay)
+        while not verdict.exhausted(probe):
+            await asyncio.sleep(probe.period)
+            verdict = verdict.after(await self._ask(probe), probe)
+        self._hung = f"hung: {probe.failure_threshold} probes of {probe.url} in a row failed"
+        await self._stop_hung(process)
+
+    async def _stop_hung(self, process: asyncio.subprocess.Process) -> None:
+        # Signals only: whoever waits for the container sees its end and clears up, this task included.
+        for stop, patience in ((process.terminate, HUNG_GRACE_SECONDS), (process.kill, 0.0)):
+            with contextlib.suppress(ProcessLookupError):
+                stop()
+            await asyncio.sleep(patience)
+
+    def _ready(self, ready: bool) -> None:
+        self._was_ready = self._was_ready or ready
+        self.show(PodState.READY if ready else PodState.UNREADY)
+
+    async def _ask(self, probe: Probe) -> bool:
+        try:
+            async with self._http.get(probe.url, timeout=aiohttp.ClientTimeout(total=probe.timeout)) as answer:
+                return 200 <= answer.status < 400
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False

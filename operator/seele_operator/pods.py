@@ -1,0 +1,275 @@
+"""The two kinds of pods of a run, as plain dicts: trainers (Seele itself) and rollout servers (stock vLLM)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seele_operator import names
+from seele_operator.merge import merge
+from seele_operator.names import Manifest, Role
+from seele_operator.spec import EnvironmentVariable, Resources, RolloutSpec, SeeleRun, Volume
+
+USER = 1000
+"""User and group of all processes; nothing in a pod runs as root."""
+MODEL_NAME = "seele"
+"""Name under which a rollout server serves its model."""
+TRAINER_START_SECONDS = 600
+"""How long a trainer may take until it answers /healthz: imports, and a large image's first pages from a slow disk."""
+TRAINER_SILENCE_SECONDS = 300
+"""How long a trainer may not answer before it counts as hung; a checkpoint of a large model keeps it busy."""
+PROBE_SECONDS = 2
+"""Period of the start-up probes."""
+
+
+def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollout_urls: Sequence[str]) -> Manifest:
+    """Pod `index` of the trainer gang."""
+    trainer = run.spec.trainer
+    health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 10}
+    container = {
+        "name": "trainer",
+        "image": trainer.image,
+        "imagePullPolicy": trainer.image_pull_policy,
+        "command": ["seele", "train", "--config", f"{names.CONFIG_FOLDER}/{names.CONFIG_KEY}"],
+        "env": _environment(
+            {
+                "SEELE_RUN_DIR": names.RUN_FOLDER,
+                "SEELE_ROLLOUT_URLS": ",".join(rollout_urls),
+                "SEELE_RENDEZVOUS": rendezvous,
+                "SEELE_NODE_RANK": str(index),
+                "SEELE_BIND_HOST": "0.0.0.0",
+                "SEELE_HTTP_PORT": str(names.METRICS_PORT),
+                "SEELE_ATTEMPT": str(attempt),
+                **_common_environment(run),
+            },
+            trainer.env,
+            _hugging_face_token(run),
+        ),
+        "ports": [
+            {"name": "metrics", "containerPort": names.METRICS_PORT},
+            {"name": "rendezvous", "containerPort": names.RENDEZVOUS_PORT},
+        ],
+        "startupProbe": {
+            **health,
+            "periodSeconds": PROBE_SECONDS,
+            "failureThreshold": TRAINER_START_SECONDS // PROBE_SECONDS,
+        },
+        "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
+        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20},
+        **_shape(run, trainer.resources),
+    }
+    return _pod(run, "trainer", attempt, index, {"containers": [container]}, trainer.pod_template)
+
+
+def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
+    """Rollout server `index`: an init container writes the model it starts from, then stock vLLM serves it."""
+    rollout = run.spec.rollout
+    health = {"httpGet": {"path": "/health", "port": "http"}}
+    prepare = {
+        "name": "prepare-model",
+        "image": run.spec.trainer.image,
+        "imagePullPolicy": run.spec.trainer.image_pull_policy,
+        "command": ["seele", "prepare-model"],
+        "args": ["--config", f"{names.CONFIG_FOLDER}/{names.CONFIG_KEY}", "--out", names.INITIAL_WEIGHTS],
+        "env": _environment(
+            {"SEELE_RUN_DIR": names.RUN_FOLDER, "SEELE_ATTEMPT": str(attempt), **_common_environment(run)},
+            run.spec.trainer.env,
+            _hugging_face_token(run),
+        ),
+        **_shape(run, rollout.resources),
+    }
+    serve = {
+        "name": "rollout",
+        "image": rollout.image,
+        "imagePullPolicy": rollout.image_pull_policy,
+        "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+        "args": server_arguments(run),
+        "env": _environment(
+            {
+                "SEELE_BIND_HOST": "0.0.0.0",
+                "SEELE_HTTP_PORT": str(names.ROLLOUT_PORT),
+                # Pause, reload of weights and the other routes that training needs.
+                "VLLM_SERVER_DEV_MODE": "1",
+                "VLLM_NO_USAGE_STATS": "1",
+                "HF_HUB_OFFLINE": "1",
+                **_common_environment(run),
+            },
+            rollout.env,
+        ),
+        "ports": [{"name": "http", "containerPort": names.ROLLOUT_PORT}],
+        "startupProbe": {
+            **health,
+            "timeoutSeconds": 5,
+            "periodSeconds": PROBE_SECONDS,
+            "failureThreshold": math.ceil(rollout.server_start_timeout_seconds / PROBE_SECONDS),
+        },
+        "readinessProbe": {**health, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 3},
+        # Longer than the trainer waits for a weight sync: a server that is busy with one must not be killed for it.
+        "livenessProbe": {
+            **health,
+            "timeoutSeconds": 30,
+            "periodSeconds": 30,
+            "failureThreshold": math.ceil(rollout.sync_timeout_seconds / 30) + 2,
+        },
+        **_shape(run, rollout.resources),
+    }
+    spec = {"initContainers": [prepare], "containers": [serve]}
+    return _pod(run, "rollout", attempt, index, spec, rollout.pod_template)
+
+
+def server_arguments(run: SeeleRun) -> list[str]:
+    """vLLM's command line."""
+    rollout: RolloutSpec = run.spec.rollout
+    length = rollout.max_model_len or run.spec.model.context_length
+    arguments = [
+        f"--model={names.INITIAL_WEIGHTS}",
+        f"--served-model-name={MODEL_NAME}",
+        "--host=$(SEELE_BIND_HOST)",
+        "--port=$(SEELE_HTTP_PORT)",
+        f"--dtype={run.spec.model.dtype}",
+        # Log-probabilities after temperature, which is the distribution that tokens are sampled from.
+        "--logprobs-mode=processed_logprobs",
+        f"--tensor-parallel-size={rollout.tensor_parallel_size}",
+        "--seed=0",
+    ]
+    if length is not None:
+        arguments.append(f"--max-model-len={length}")
+    if run.spec.model.trust_remote_code:
+        arguments.append("--trust-remote-code")
+    for flag, value in rollout.engine_args.items():
+        if value is True:
+            arguments.append(f"--{flag}")
+        elif value is not False:
+            arguments.append(f"--{flag}={value}")
+    return arguments
+
+
+def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
+    """A pod of `parts`, with what all pods share, under the user's template; the identity of the pod comes last."""
+    name = run.metadata.name
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {},
+        "spec": {
+            "subdomain": names.service(name, role),
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": run.spec.run_policy.termination_grace_period_seconds,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **parts,
+            "volumes": _volumes(run),
+            **_scheduling(run),
+        },
+    }
+    identity = {
+        "metadata": {
+            "name": names.pod(name, role, index),
+            "labels": {
+                names.APP_LABEL: "seele",
+                names.RUN_LABEL: name,
+                names.ROLE_LABEL: role,
+                names.INDEX_LABEL: str(index),
+                names.ATTEMPT_LABEL: str(attempt),
+            },
+        },
+        "spec": {"hostname": names.pod(name, role, index), "restartPolicy": "Never"},
+    }
+    return merge(merge(pod, template), identity)
+
+
+def _shape(run: SeeleRun, resources: Resources) -> Manifest:
+    """Resources, mounts and confinement of a container."""
+    mounts = [
+        {"name": "run", "mountPath": names.RUN_FOLDER},
+        {"name": "config", "mountPath": names.CONFIG_FOLDER, "readOnly": True},
+        {"name": "shared-memory", "mountPath": "/dev/shm"},
+        {"name": "temporary", "mountPath": "/tmp"},
+    ]
+    if run.spec.storage.hugging_face_cache is not None:
+        mounts.append({"name": "huggingface", "mountPath": names.HUGGING_FACE_FOLDER})
+    return {
+        "resources": {
+            kind: dict(amounts)
+            for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
+            if amounts
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+
+
+def _volumes(run: SeeleRun) -> list[Manifest]:
+    storage = run.spec.storage
+    volumes: list[Manifest] = [
+        {"name": "run", **_volume(storage.run)},
+        {"name": "config", "configMap": {"name": names.config_map(run.metadata.name)}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": storage.shared_memory}},
+        {"name": "temporary", "emptyDir": {}},
+    ]
+    if storage.hugging_face_cache is not None:
+        volumes.append({"name": "huggingface", **_volume(storage.hugging_face_cache)})
+    return volumes
+
+
+def _volume(volume: Volume) -> Manifest:
+    if volume.persistent_volume_claim is not None:
+        return {"persistentVolumeClaim": {"claimName": volume.persistent_volume_claim.claim_name}}
+    if volume.host_path is not None:
+        return {"hostPath": {"path": volume.host_path.path, "type": "DirectoryOrCreate"}}
+    limit = volume.empty_dir.size_limit if volume.empty_dir is not None else None
+    return {"emptyDir": {} if limit is None else {"sizeLimit": limit}}
+
+
+def _scheduling(run: SeeleRun) -> Manifest:
+    scheduling = run.spec.scheduling
+    fields = {
+        "nodeSelector": dict(scheduling.node_selector),
+        "tolerations": [dict(toleration) for toleration in scheduling.tolerations],
+        "affinity": dict(scheduling.affinity),
+        "priorityClassName": scheduling.priority_class_name,
+        "imagePullSecrets": [{"name": secret.name} for secret in scheduling.image_pull_secrets],
+        "serviceAccountName": scheduling.service_account_name,
+    }
+    return {field: value for field, value in fields.items() if value}
+
+
+def _common_environment(run: SeeleRun) -> dict[str, str]:
+    own_cache = run.spec.storage.hugging_face_cache is not None
+    return {
+        "HF_HOME": names.HUGGING_FACE_FOLDER if own_cache else f"{names.RUN_FOLDER}/huggingface",
+        # The root file system is read-only and the user has no entry in /etc/passwd: caches go where they can be
+        # written, and libraries that ask for the user's name get one.
+        "HOME": "/tmp",
+        "USER": MODEL_NAME,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _hugging_face_token(run: SeeleRun) -> list[Manifest]:
+    secret = run.spec.storage.hugging_face_token_secret
+    if secret is None:
+        return []
+    return [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}]
+
+
+def _environment(
+    own: Mapping[str, str], given: Sequence[EnvironmentVariable], referenced: Sequence[Manifest] = ()
+) -> list[Manifest]:
+    """A container's environment, each name once: our own values, under those that the user gives."""
+    values = {**own, **{variable.name: variable.value for variable in given}}
+    taken = {entry["name"] for entry in referenced}
+    return [*({"name": name, "value": value} for name, value in values.items() if name not in taken), *referenced]
