@@ -19,8 +19,8 @@ from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all
 from seele_trainer.evaluate import load_benchmarks
-from seele_trainer.gang import Gang
 from seele_trainer.learner import Learner
+from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.loop import Parts
 from seele_trainer.metrics import Recorder
 from seele_trainer.rollout.pool import VllmPool
@@ -64,7 +64,7 @@ class Surroundings:
 def build_learner(config: TrainerConfig) -> Learner:
     """The learner of this rank."""
     updates = config.training.steps * (config.training.problems_per_step // config.training.problems_per_update)
-    return Learner(config, updates)
+    return Learner(config, updates, config.training.seed)
 
 
 def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder) -> Parts:
@@ -89,7 +89,7 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
         benchmarks=load_benchmarks(config, tokenizer),
         sampler=ProblemSampler(len(problems), config.training.problems_per_step, config.training.seed),
         strategy=build_strategy(config),
-        gang=Gang(partial(build_learner, config)),
+        learner=LearnerThread(partial(build_learner, config)),
         engine=engine,
         verifier=verifier,
         collector=Collector(config, engine, verifier, decode, context_length),

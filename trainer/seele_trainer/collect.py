@@ -80,9 +80,15 @@ class Collector:
         concurrent = 1 if self._config.rollout.engine == "transformers" else self._config.rollout.max_concurrent_problems
         places = asyncio.Semaphore(concurrent)
         probed = problems[: self._config.hints.unhinted_probes]
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._roll_out(strategy, problem, step, places, sampling)) for problem in problems]
-            probing = tasks.create_task(self._probe(probed, step, sampling))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(self._roll_out(strategy, problem, step, places, sampling)) for problem in problems
+                ]
+                probing = tasks.create_task(self._probe(probed, step, sampling))
+        except ExceptionGroup as group:
+            # When the engine is gone every problem fails alike: one of the errors says it all.
+            raise group.exceptions[0] from None
         seconds = time.monotonic() - began
         return Collected(
             rollouts=[task.result() for task in running],

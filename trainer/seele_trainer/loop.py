@@ -18,8 +18,8 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluate import LoadedBenchmark, evaluate
-from seele_trainer.gang import Gang
 from seele_trainer.learner import UpdateStats
+from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.metrics import Recorder
 from seele_trainer.records import EvaluationRecord, Phase
 from seele_trainer.rollout.protocol import Canary, RolloutEngine, WeightSync
@@ -47,7 +47,7 @@ class Parts:
     benchmarks: Sequence[LoadedBenchmark]
     sampler: ProblemSampler
     strategy: Strategy
-    gang: Gang
+    learner: LearnerThread
     engine: RolloutEngine
     verifier: VerifierPool
     collector: Collector
@@ -117,21 +117,21 @@ class Loop:
         for start in range(0, len(collected.rollouts), size):
             chunk = collected.rollouts[start : start + size]
             samples = [sample for rollouts in chunk for sample in self._parts.strategy.samples(rollouts)]
-            updates.append(await self._parts.gang.update(samples))
+            updates.append(await self._parts.learner.update(samples))
         return updates
 
     async def _push_weights(self, version: int) -> WeightSync:
         """Hand the current weights to every engine, proven by a canary that the trainer scored itself."""
         parts = self._parts
         with self._phase("sync"):
-            logprobs = await parts.gang.logprobs(parts.canary_sequences)
+            logprobs = await parts.learner.logprobs(parts.canary_sequences)
             canary = Canary(
                 sequences=parts.canary_sequences,
                 logprobs=tuple(tuple(map(float, row)) for row in logprobs),
                 tolerance=parts.canary_tolerance,
             )
             folder = parts.weights.folder(version)
-            await parts.gang.export(folder)
+            await parts.learner.export(folder, untie=parts.config.rollout.untie_embeddings)
             sync = await parts.engine.update_weights(folder, version, canary)
             parts.weights.prune(keep=2)
         return sync
@@ -190,7 +190,7 @@ class Loop:
                 f"the training problems have changed since {folder} was written: restore them, "
                 "or start a new run in another folder"
             )
-        await parts.gang.load(folder / "learner")
+        await parts.learner.load(folder / "learner")
         parts.sampler.load_state_dict(state.sampler)
         parts.strategy.load_state_dict(state.strategy)
         parts.recorder.truncate_after(state.step)
@@ -199,17 +199,17 @@ class Loop:
 
     async def _save(self) -> None:
         """Write a checkpoint of the last step boundary, whatever has been sampled since."""
-        if self._saved_step == self._boundary.step:
+        if self._boundary.step in (0, self._saved_step):
             return
         with self._phase("checkpoint"):
             folder = self._parts.checkpoints.begin(self._boundary.step)
-            await self._parts.gang.save(folder / "learner")
+            await self._parts.learner.save(folder / "learner")
             self._parts.checkpoints.commit(self._boundary)
         self._saved_step = self._boundary.step
-        self._parts.recorder.record_checkpoint(self._saved_step)
+        self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step)
 
     async def _finish(self) -> None:
-        await self._parts.gang.export(self._parts.run_dir / "final")
+        await self._parts.learner.export(self._parts.run_dir / "final", untie=False)
 
     def _state_at(self, step: int) -> RunState:
         return RunState(

@@ -15,7 +15,7 @@ from seele_trainer.config import TrainerConfig
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130
 
 
 def train(config_path: Path) -> int:
@@ -57,21 +57,58 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
 def _follow(config: TrainerConfig) -> int:
     """Run the driver's learner calls on this rank. The driver decides when to stop, so signals are left to it."""
     from seele_trainer.assemble import build_learner
-    from seele_trainer.gang import follow
-
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    follow(build_learner(config))
+    build_learner(config).follow()
     return 0
 
 
 async def _drive(config: TrainerConfig) -> int:
     from seele_trainer.assemble import Surroundings
+    from seele_trainer.failures import EXPECTED_FAILURES
+    from seele_trainer.loop import Interrupted
     from seele_trainer.metrics import Recorder
+    from seele_trainer.telemetry.server import TelemetryServer
 
-    surroundings = Surroundings.from_environment()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with Recorder(surroundings.run_dir, config, port=surroundings.http_port) as recorder:
-        return await _drive_recorded(config, surroundings, recorder, stop)
+    surroundings = Surroundings.from_environment()
+    try:
+        with (
+            Recorder(surroundings.run_dir, config) as recorder,
+            TelemetryServer.from_environment(recorder, os.environ),
+        ):
+            return await _train(config, surroundings, recorder, stop)
+    except Interrupted:
+        logger.info("stopped on request; the same command goes on from the last checkpoint")
+        return INTERRUPTED
+    except EXPECTED_FAILURES as failure:
+        # One clear line: these errors say what happened and what to do, and a trace would only hide it.
+        logger.error("%s", failure)  # noqa: TRY400
+        return FAILED
+
+
+async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder, stop: asyncio.Event) -> int:
+    from seele_trainer.assemble import assemble
+    from seele_trainer.failures import EXPECTED_FAILURES
+    from seele_trainer.loop import Loop
+
+    try:
+        parts = assemble(config, surroundings, recorder)
+        try:
+            await asyncio.gather(parts.learner.start(), parts.verifier.start())
+            await Loop(parts, stop).run()
+        finally:
+            await parts.engine.close()
+            await parts.verifier.close()
+            await parts.learner.close()
+    except EXPECTED_FAILURES as failure:
+        recorder.set_phase("failed", str(failure))
+        raise
+    recorder.set_phase("done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(train(Path(sys.argv[1])))

@@ -1,0 +1,20 @@
+"""The failures that a run expects: their messages say what happened and what to do, so they are shown without a trace."""
+
+from __future__ import annotations
+
+from seele_trainer.checkpoint import CheckpointError
+from seele_trainer.data.errors import BadDataError
+from seele_trainer.learner import TrainingDiverged
+from seele_trainer.rollout.protocol import RolloutUnavailable, WeightSyncError
+from seele_trainer.telemetry.server import TelemetryServerError
+from seele_trainer.telemetry.trackers import TrackerError
+
+EXPECTED_FAILURES = (
+    BadDataError,
+    CheckpointError,
+    RolloutUnavailable,
+    TelemetryServerError,
+    TrackerError,
+    TrainingDiverged,
+    WeightSyncError,
+)
