@@ -1,0 +1,151 @@
+"""Rounds wait for each other within a problem and never across problems."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from seele_trainer.collect import PROBE_ROUND, Collector, derive_seed
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import Problem, TokenizedProblem
+from seele_trainer.rollout.protocol import (
+    Canary,
+    Completion,
+    RequestCounts,
+    RolloutUnavailable,
+    Sampling,
+    WeightSync,
+)
+from seele_trainer.strategies import build_strategy
+
+pytestmark = pytest.mark.unit
+
+RIGHT, WRONG = (7, 1), (8, 1)
+
+
+def problem(name: int) -> TokenizedProblem:
+    return TokenizedProblem(
+        problem=Problem(id=str(name), question="q", solution="s", answer="right"),
+        prompt=(100 + name,),
+        solution=tuple(range(10, 20)),
+        revealable=8,
+        step_ends=(4, 8),
+    )
+
+
+def config(engine: str = "vllm", probes: int = 2) -> TrainerConfig:
+    return TrainerConfig.model_validate(
+        {
+            "name": "t",
+            "model": {"name": "m"},
+            "dataset": {"path": "d.jsonl"},
+            "hints": {"rounds": 2, "rollouts_per_round": 4, "unhinted_probes": probes},
+            "rollout": {"engine": engine, "max_completion_tokens": 50},
+        }
+    )
+
+
+class ScriptedEngine:
+    """Answers right for every second completion, and holds back prompts that a test has not released yet."""
+
+    def __init__(self, held: Sequence[int] = ()) -> None:
+        self.counts = RequestCounts()
+        self.requests: list[tuple[tuple[int, ...], Sampling]] = []
+        self.gates = {token: asyncio.Event() for token in held}
+        self.answered: defaultdict[int, int] = defaultdict(int)
+        self.progress = asyncio.Condition()
+        self.gone: set[int] = set()
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
+        return WeightSync(version, 0.0, 0.0, 1)
+
+    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
+        self.requests.append((tuple(prefix), sampling))
+        if prefix[0] in self.gone:
+            raise RolloutUnavailable("no server is left")
+        if prefix[0] in self.gates:
+            await self.gates[prefix[0]].wait()
+        async with self.progress:
+            self.answered[prefix[0]] += 1
+            self.progress.notify_all()
+        return [Completion(RIGHT if i % 2 else WRONG, (-0.1, -0.1), "stop", 3) for i in range(sampling.n)]
+
+    async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        self.requests += [(tuple(prefix), sampling) for prefix in prefixes]
+        return [[Completion(RIGHT, (-0.1, -0.1), "stop", 3)] for _ in prefixes]
+
+
+class TextVerifier:
+    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
+        return [text == gold for text, gold in items]
+
+
+def collector(engine: ScriptedEngine, settings: TrainerConfig, context: int = 64) -> Collector:
+    return Collector(settings, engine, TextVerifier(), lambda tokens: "right" if tuple(tokens) == RIGHT else "wrong", context)  # type: ignore[arg-type]
+
+
+async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_batch() -> None:
+    engine = ScriptedEngine()
+    collected = await collector(engine, config()).collect(build_strategy(config()), [problem(0), problem(1)], step=1)
+    assert [[r.round for r in rollouts] for rollouts in collected.rollouts] == [[1] * 4 + [2] * 4] * 2
+    assert [r.reward for r in collected.rollouts[0][:4]] == [0.0, 1.0, 0.0, 1.0]
+    assert {r.problem.problem.id for r in collected.rollouts[1]} == {"1"}
+
+
+async def test_a_slow_problem_holds_no_other_up() -> None:
+    engine = ScriptedEngine(held=[100])
+    running = asyncio.create_task(
+        collector(engine, config(probes=0)).collect(build_strategy(config()), [problem(0), problem(1)], step=1)
+    )
+    async with asyncio.timeout(10), engine.progress:
+        # Problem 1 finishes both rounds while problem 0 still waits for its first.
+        await engine.progress.wait_for(lambda: engine.answered[101] == 2)
+    assert engine.answered[100] == 0
+    engine.gates[100].set()
+    assert len((await running).rollouts[0]) == 8
+
+
+async def test_the_in_process_engine_is_asked_problem_by_problem_so_that_a_run_is_reproducible() -> None:
+    engine = ScriptedEngine()
+    await collector(engine, config("transformers", probes=0)).collect(
+        build_strategy(config()), [problem(0), problem(1), problem(2)], step=1
+    )
+    assert [prefix[0] for prefix, _ in engine.requests] == [100, 100, 101, 101, 102, 102]
+
+
+async def test_probes_are_unhinted_and_belong_to_no_problem_s_rollouts() -> None:
+    engine = ScriptedEngine()
+    collected = await collector(engine, config(probes=2)).collect(
+        build_strategy(config()), [problem(n) for n in range(3)], step=1
+    )
+    assert [(probe.round, probe.hint_length) for probe in collected.probes] == [(PROBE_ROUND, 0)] * 2
+    assert all(r.round != PROBE_ROUND for rollouts in collected.rollouts for r in rollouts)
+
+
+async def test_completions_never_outgrow_the_context() -> None:
+    engine = ScriptedEngine()
+    await collector(engine, config(), context=20).collect(build_strategy(config()), [problem(0)], step=1)
+    assert all(len(prefix) + sampling.max_tokens <= 20 for prefix, sampling in engine.requests)
+
+
+async def test_when_no_server_is_left_the_reason_is_raised_and_the_other_problems_are_cancelled() -> None:
+    engine = ScriptedEngine(held=[100])
+    engine.gone = {101}
+    with pytest.raises(RolloutUnavailable, match="no server is left"):
+        await collector(engine, config(probes=0)).collect(build_strategy(config()), [problem(0), problem(1)], step=1)
+    assert engine.answered[100] == 0
+
+
+def test_seeds_differ_between_steps_problems_and_rounds_and_depend_on_nothing_else() -> None:
+    seeds = {derive_seed(0, step, name, number) for step in range(5) for name in "abc" for number in range(4)}
+    assert len(seeds) == 60
+    assert derive_seed(0, 1, "a", 2) == derive_seed(0, 1, "a", 2)
+    assert all(0 <= seed < 2**31 for seed in seeds)
