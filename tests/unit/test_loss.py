@@ -1,0 +1,183 @@
+"""The loss as plain functions: against hand-made formulas, autograd, and the properties that training relies on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seele_trainer import loss
+from seele_trainer.loss import Coefficients, Denominators, LossTerms, TokenWeights, seele_loss, token_logprobs
+
+pytestmark = pytest.mark.unit
+
+COEFFICIENTS = Coefficients(clip_epsilon=0.2, importance_cap=2.0, kl=0.1, hint=0.01)
+
+
+def weights(
+    generated: list[float], supervised: list[float], advantage: list[float], behaviour: list[float]
+) -> TokenWeights:
+    return TokenWeights(*(torch.tensor(values) for values in (generated, supervised, advantage, behaviour)))
+
+
+def one_token(ratio: float, advantage: float, cap: float = 2.0) -> tuple[float, float, float]:
+    """Loss, gradient by the log-probability, and clip fraction of one generated token with this probability ratio."""
+    logprob = torch.tensor([-1.0 + math.log(ratio)], requires_grad=True)
+    terms = seele_loss(
+        logprob,
+        None,
+        weights([1.0], [0.0], [advantage], [-1.0]),
+        Coefficients(clip_epsilon=0.2, importance_cap=cap, kl=0.0, hint=0.0),
+        Denominators(1.0, 0.0),
+    )
+    terms.total.backward()
+    assert logprob.grad is not None
+    return terms.policy.item(), logprob.grad.item(), terms.clip_fraction.item()
+
+
+def test_log_probabilities_are_those_of_a_softmax_at_the_temperature() -> None:
+    logits = torch.randn(5, 7)
+    targets = torch.tensor([0, 6, 3, 2, 2])
+    temperature = torch.tensor([1.0, 0.5, 2.0, 1.0, 0.7])
+    expected = (logits / temperature[:, None]).softmax(-1)[torch.arange(5), targets].log()
+    torch.testing.assert_close(token_logprobs(logits, targets, temperature), expected)
+
+
+def test_log_probabilities_in_chunks_have_the_same_values_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(11, 7, dtype=torch.float32, requires_grad=True)
+    targets = torch.randint(0, 7, (11,))
+    whole = token_logprobs(logits, targets)
+    (gradient,) = torch.autograd.grad(whole.square().sum(), logits)
+    monkeypatch.setattr(loss, "_CHUNK_ELEMENTS", 21)
+    chunked = token_logprobs(logits, targets)
+    (chunked_gradient,) = torch.autograd.grad(chunked.square().sum(), logits)
+    torch.testing.assert_close(chunked, whole)
+    torch.testing.assert_close(chunked_gradient, gradient)
+
+
+def test_log_probabilities_of_half_precision_logits_are_computed_in_float32() -> None:
+    logits = (torch.randn(3, 50) * 8).to(torch.bfloat16)
+    targets = torch.tensor([1, 2, 3])
+    exact = torch.log_softmax(logits.double(), -1).gather(-1, targets[:, None]).squeeze(-1)
+    torch.testing.assert_close(token_logprobs(logits, targets).double(), exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "value", "gradient", "clipped"),
+    [
+        pytest.param(1.0, 0.5, -0.5, -0.5, 0.0, id="on policy: the plain policy gradient"),
+        pytest.param(1.1, 1.0, -1.1, -1.1, 0.0, id="within the clip range"),
+        pytest.param(1.5, 1.0, -1.2, 0.0, 1.0, id="good token already likelier: no gradient"),
+        pytest.param(0.5, 1.0, -0.5, -0.5, 0.0, id="good token less likely: pulled back up"),
+        pytest.param(0.5, -1.0, 0.8, 0.0, 1.0, id="bad token already less likely: no gradient"),
+        pytest.param(1.5, -1.0, 1.5, 1.5, 0.0, id="bad token likelier: pushed down"),
+        pytest.param(9.0, -1.0, 2.0, 0.0, 1.0, id="bad token beyond the cap: weight truncated, no gradient"),
+        pytest.param(9.0, 0.0, 0.0, 0.0, 0.0, id="no advantage: nothing"),
+    ],
+)
+def test_the_policy_gradient_of_a_token(
+    ratio: float, advantage: float, value: float, gradient: float, clipped: float
+) -> None:
+    assert one_token(ratio, advantage) == pytest.approx((value, gradient, clipped), abs=1e-5)
+
+
+@given(
+    ratio=st.floats(1e-3, 1e3),
+    advantage=st.floats(-1, 1).filter(lambda advantage: abs(advantage) > 1e-3),
+    cap=st.floats(1.0, 5.0),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_importance_weight_in_a_gradient_never_exceeds_the_cap(ratio: float, advantage: float, cap: float) -> None:
+    _, gradient, clipped = one_token(ratio, advantage, cap)
+    assert abs(gradient) <= cap * abs(advantage) * (1 + 1e-4)
+    if clipped:
+        assert gradient == 0.0
+
+
+def test_an_enormous_mismatch_stays_finite() -> None:
+    logprobs = torch.tensor([0.0, -1e4], requires_grad=True)
+    reference = torch.tensor([-1e4, 0.0])
+    terms = seele_loss(
+        logprobs,
+        reference,
+        weights([1.0, 1.0], [0.0, 0.0], [-1.0, 1.0], [-1e4, 0.0]),
+        COEFFICIENTS,
+        Denominators(2.0, 0.0),
+    )
+    terms.total.backward()
+    assert all(torch.isfinite(value) for value in vars(terms).values())
+    assert logprobs.grad is not None
+    assert torch.isfinite(logprobs.grad).all()
+
+
+def test_kl_is_zero_at_the_initial_model_and_its_mean_is_the_true_divergence() -> None:
+    policy = torch.tensor([0.5, 0.3, 0.2]).log()
+    initial = torch.tensor([0.2, 0.3, 0.5]).log()
+    assert loss.k3(policy - policy).abs().max() == 0
+    expected = (policy.exp() * (policy - initial)).sum()
+    estimate = (policy.exp() * loss.k3(initial - policy)).sum()
+    torch.testing.assert_close(estimate, expected)
+
+
+def test_the_mismatch_kl_measures_the_sampler_against_the_policy() -> None:
+    engine, policy = torch.tensor([0.6, 0.4]).log(), torch.tensor([0.5, 0.5]).log()
+    # Each token as often as the engine samples it.
+    terms = seele_loss(
+        policy, None, weights([0.6, 0.4], [0.0, 0.0], [0.0, 0.0], engine.tolist()), COEFFICIENTS, Denominators(1.0, 0.0)
+    )
+    torch.testing.assert_close(terms.mismatch_kl, (engine.exp() * (engine - policy)).sum())
+
+
+def test_hint_tokens_get_no_advantage_and_generated_tokens_no_supervision() -> None:
+    logprobs = torch.tensor([-0.3, -0.7], requires_grad=True)
+    # Token 0 is a hint that carries, wrongly, an advantage; token 1 is generated.
+    batch = weights([0.0, 1.0], [1.0, 0.0], [5.0, 0.5], [0.0, -0.7])
+    terms = seele_loss(logprobs, logprobs.detach(), batch, COEFFICIENTS, Denominators(1.0, 1.0))
+    terms.total.backward()
+    assert logprobs.grad is not None
+    assert float(terms.hint) == pytest.approx(0.3)
+    assert float(terms.policy) == pytest.approx(-0.5)
+    assert logprobs.grad.tolist() == pytest.approx([-COEFFICIENTS.hint, -0.5])
+
+
+def test_the_total_is_the_sum_of_the_terms_with_their_coefficients() -> None:
+    logprobs = torch.tensor([-0.3, -0.7, -1.4])
+    batch = weights([0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.5, -0.3], [0.0, -0.6, -1.5])
+    terms = seele_loss(logprobs, torch.tensor([-0.4, -0.9, -1.0]), batch, COEFFICIENTS, Denominators(3.0, 1.0))
+    assert float(terms.kl) > 0
+    torch.testing.assert_close(terms.total, terms.policy + 0.01 * terms.hint + 0.1 * terms.kl)
+
+
+@given(cut=st.integers(0, 12), seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logprobs, reference, behaviour, advantage = (-torch.rand(12, generator=generator) for _ in range(4))
+    generated = (torch.rand(12, generator=generator) < 0.6).float() * 2.0
+    batch = TokenWeights(generated, (generated == 0).float(), advantage + 0.5, behaviour)
+    denominators = Denominators(float(generated.sum()), 5.0)
+
+    def part(chosen: slice) -> LossTerms:
+        return seele_loss(
+            logprobs[chosen],
+            reference[chosen],
+            TokenWeights(*(tensor[chosen] for tensor in vars(batch).values())),
+            COEFFICIENTS,
+            denominators,
+        )
+
+    whole, first, second = part(slice(None)), part(slice(cut)), part(slice(cut, None))
+    for name, value in vars(whole).items():
+        torch.testing.assert_close(getattr(first, name) + getattr(second, name), value, msg=name)
+
+
+def test_a_stream_without_any_token_has_no_loss() -> None:
+    logprobs = torch.tensor([-0.3], requires_grad=True)
+    terms = seele_loss(logprobs, None, weights([0.0], [0.0], [0.0], [0.0]), COEFFICIENTS, Denominators(0.0, 0.0))
+    terms.total.backward()
+    assert float(terms.total) == 0
+    assert logprobs.grad is not None
+    assert float(logprobs.grad[0]) == 0

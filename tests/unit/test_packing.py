@@ -1,0 +1,176 @@
+"""Micro-batches: nothing is lost, budgets are kept, ranks are equal, and merging changes no gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seele_trainer.config import Training
+from seele_trainer.packing import (
+    MicroBatch,
+    decode,
+    encode,
+    merge_identical,
+    pack,
+    padding_share,
+    policy_tokens,
+    supervised_tokens,
+)
+from seele_trainer.schedule import learning_rate
+from seele_trainer.strategies.base import Sample
+
+pytestmark = pytest.mark.unit
+
+
+def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.0) -> Sample:
+    """A sample of `length` tokens: `prompt` tokens of prompt, then half hint, half generated."""
+    random = np.random.default_rng([length, seed])
+    start = prompt + (length - prompt) // 2
+    generated = np.arange(length) >= start
+    return Sample(
+        tokens=random.integers(1, 50, length),
+        policy_mask=generated,
+        advantage=np.where(generated, 0.5, 0.0).astype(np.float32),
+        supervised=((np.arange(length) >= prompt) & ~generated).astype(np.float32),
+        behaviour_logprobs=np.where(generated, -random.random(length), 0.0).astype(np.float32),
+        multiplicity=multiplicity,
+    )
+
+
+lengths = st.lists(st.integers(2, 60), min_size=0, max_size=60)
+ranks = st.integers(1, 5)
+budgets = st.integers(1, 400)
+
+
+def with_lengths(values: list[int]) -> list[Sample]:
+    return [sample(length, seed=number) for number, length in enumerate(values)]
+
+
+@given(lengths=lengths, ranks=ranks, budget=budgets)
+@settings(deadline=None)
+def test_every_sample_is_in_exactly_one_micro_batch_as_it_was(lengths: list[int], ranks: int, budget: int) -> None:
+    samples = with_lengths(lengths)
+    found: dict[int, tuple[MicroBatch, int]] = {}
+    for batch in (batch for rank in pack(samples, ranks, budget) for batch in rank):
+        for row, source in enumerate(batch.source.tolist()):
+            if source >= 0:
+                assert source not in found
+                found[source] = (batch, row)
+    assert sorted(found) == list(range(len(samples)))
+    for source, (batch, row) in found.items():
+        original = samples[source]
+        for name in ("tokens", "policy_mask", "advantage", "supervised", "behaviour_logprobs"):
+            padded, array = getattr(batch, name)[row], getattr(original, name)
+            np.testing.assert_array_equal(padded[: len(array)], array)
+            assert not padded[len(array) :].any()
+        assert batch.multiplicity[row] == original.multiplicity
+
+
+@given(lengths=lengths, ranks=ranks, budget=budgets)
+@settings(deadline=None)
+def test_ranks_get_as_many_micro_batches_and_none_is_over_budget(lengths: list[int], ranks: int, budget: int) -> None:
+    dealt = pack(with_lengths(lengths), ranks, budget)
+    assert len(dealt) == ranks
+    assert len({len(batches) for batches in dealt}) == 1
+    for batch in (batch for batches in dealt for batch in batches):
+        assert batch.tokens.size <= budget or len(batch.tokens) == 1
+
+
+@given(lengths=lengths, ranks=ranks, budget=budgets)
+@settings(deadline=None)
+def test_packing_is_deterministic_and_its_micro_batches_survive_the_wire(
+    lengths: list[int], ranks: int, budget: int
+) -> None:
+    samples = with_lengths(lengths)
+    for first, second in zip(pack(samples, ranks, budget), pack(samples, ranks, budget), strict=True):
+        assert encode(first) == encode(second)
+        for sent, received in zip(first, decode(encode(first)), strict=True):
+            for name, array in vars(sent).items():
+                assert getattr(received, name).dtype == array.dtype
+                np.testing.assert_array_equal(getattr(received, name), array)
+
+
+def test_a_micro_batch_without_samples_weighs_nothing() -> None:
+    dealt = pack([sample(8)], ranks=3, token_budget=100)
+    empty = [batch for batches in dealt for batch in batches if (batch.source < 0).all()]
+    assert len(empty) == 2
+    for batch in empty:
+        assert not batch.trained.any()
+        assert not batch.multiplicity.any()
+
+
+def test_one_large_micro_batch_is_shared_out_rather_than_left_to_one_rank() -> None:
+    dealt = pack([sample(10, seed=number) for number in range(64)], ranks=4, token_budget=10_000)
+    assert [sum(batch.tokens.size for batch in batches) for batches in dealt] == [160] * 4
+
+
+def test_micro_batches_are_even_rather_than_full_ones_and_a_small_rest() -> None:
+    dealt = pack([sample(10, seed=number) for number in range(22)], ranks=1, token_budget=100)
+    assert sorted(len(batch.tokens) for batch in dealt[0]) == [6, 8, 8]
+
+
+def test_similar_lengths_share_a_micro_batch_so_that_little_is_padding() -> None:
+    random = np.random.default_rng(0)
+    samples = with_lengths(random.integers(10, 100, 400).tolist())
+    dealt = pack(samples, ranks=2, token_budget=2048)
+    assert padding_share(dealt, samples) < 0.07
+    loads = [sum(batch.tokens.size for batch in batches) for batches in dealt]
+    assert max(loads) / min(loads) < 1.05
+
+
+def test_no_samples_make_no_micro_batches() -> None:
+    assert pack([], ranks=2, token_budget=100) == [[], []]
+    assert padding_share([[], []], []) == 0.0
+
+
+def test_a_sample_that_trains_its_first_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="sample 1 trains its first token"):
+        pack([sample(5), sample(5, prompt=0)], ranks=1, token_budget=100)
+
+
+def test_identical_samples_are_merged_and_others_are_not() -> None:
+    one = sample(9)
+    better = replace(one, advantage=one.advantage * 2)
+    shorter_hint = replace(one, policy_mask=np.arange(9) >= 3)
+    merged = merge_identical([one, better, one, shorter_hint, replace(one, multiplicity=3.0)])
+    assert [entry.multiplicity for entry in merged] == [5.0, 1.0, 1.0]
+    assert merged[1] is better
+    assert merged[2] is shorter_hint
+
+
+def test_merging_averages_what_rounding_made_different_and_keeps_apart_what_is_really_different() -> None:
+    one = sample(9)
+    rounded = replace(one, behaviour_logprobs=one.behaviour_logprobs + np.float32(3e-4), multiplicity=2.0)
+    other = replace(one, behaviour_logprobs=one.behaviour_logprobs - np.float32(0.1))
+    merged = merge_identical([one, rounded, other])
+    assert [entry.multiplicity for entry in merged] == [3.0, 1.0]
+    np.testing.assert_allclose(merged[0].behaviour_logprobs, one.behaviour_logprobs + 2e-4, atol=1e-6)
+
+
+@given(choices=st.lists(st.integers(2, 8), max_size=40))
+@settings(deadline=None)
+def test_merging_keeps_the_denominators(choices: list[int]) -> None:
+    samples = [sample(length) for length in choices]
+    merged = merge_identical(samples)
+    assert len(merged) == len(set(choices))
+    assert policy_tokens(merged) == policy_tokens(samples) == sum(int(one.policy_mask.sum()) for one in samples)
+    assert supervised_tokens(merged) == supervised_tokens(samples)
+
+
+def test_the_learning_rate_rises_then_follows_its_schedule_to_the_final_ratio() -> None:
+    linear = Training(
+        learning_rate=1.0, warmup_updates=4, learning_rate_schedule="linear", final_learning_rate_ratio=0.2
+    )
+    rates = [learning_rate(linear, update, 9) for update in range(10)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
+
+
+def test_the_cosine_schedule_is_halfway_down_in_the_middle_and_a_constant_one_stays() -> None:
+    cosine = Training(learning_rate=2.0, learning_rate_schedule="cosine", final_learning_rate_ratio=0.0)
+    assert [learning_rate(cosine, update, 11) for update in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0])
+    constant = Training(learning_rate=2.0)
+    assert {learning_rate(constant, update, 11) for update in range(11)} == {2.0}

@@ -1,0 +1,104 @@
+"""DeepSpeed's JSON configuration, made from ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seele_trainer.config import TrainerConfig
+
+# The learner relies on these: it draws the boundaries of accumulation itself, scales the loss by global token
+# counts, sets the learning rate and reports the unclipped norm.
+_RESERVED = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "managed_gradient_accumulation",
+    "gradient_clipping",
+    "scheduler",
+    "prescale_gradients",
+    "gradient_predivide_factor",
+)
+_LARGEST_BUCKET = 500_000_000
+
+
+def engine_config(config: TrainerConfig, *, parameters: int, pin_memory: bool) -> dict[str, Any]:
+    """Configuration of the engine that trains.
+
+    `parameters` is the size of the model: communication buffers are never larger than that. Raises ValueError naming
+    the key where `trainer.deepspeed.overrides` sets something that belongs to the learner.
+    """
+    training, options = config.training, config.trainer.deepspeed
+    for key in options.overrides:
+        if key in _RESERVED:
+            raise ValueError(f"trainer.deepspeed.overrides.{key}: the trainer sets this itself; remove it")
+    if "stage" in options.overrides.get("zero_optimization", {}):
+        raise ValueError("trainer.deepspeed.overrides.zero_optimization.stage: set trainer.deepspeed.zeroStage instead")
+    own: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "optimizer": {
+            "type": "AdamW",
+            # torch's own AdamW: DeepSpeed's has to be compiled where the pod runs.
+            "params": {
+                "lr": training.learning_rate,
+                "betas": list(training.adam_betas),
+                "weight_decay": training.weight_decay,
+                "torch_adam": True,
+            },
+        },
+        "zero_optimization": _zero(config, parameters, pin_memory),
+        **_precision(config),
+    }
+    if not clips_itself(config):
+        own["gradient_clipping"] = training.max_gradient_norm
+    return _quiet(_merged(own, options.overrides))
+
+
+def reference_config(config: TrainerConfig, *, parameters: int, pin_memory: bool) -> dict[str, Any]:
+    """Configuration of a frozen model that is partitioned over ranks (ZeRO 3, no optimizer)."""
+    zero = _zero(config, parameters, pin_memory)
+    zero.pop("offload_optimizer", None)
+    return _quiet({"train_micro_batch_size_per_gpu": 1, "zero_optimization": zero, **_precision(config)})
+
+
+def clips_itself(config: TrainerConfig) -> bool:
+    """Whether the learner clips gradients: DeepSpeed hides the unclipped norm where it wraps no optimizer (ZeRO 0)."""
+    return config.trainer.deepspeed.zero_stage == 0 and config.model.dtype != "float16"
+
+
+def _zero(config: TrainerConfig, parameters: int, pin_memory: bool) -> dict[str, Any]:
+    options = config.trainer.deepspeed
+    # DeepSpeed allocates whole buckets, by default of half a billion elements.
+    bucket = min(_LARGEST_BUCKET, max(parameters, 1))
+    zero: dict[str, Any] = {"stage": options.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
+    if options.offload_optimizer == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pin_memory}
+    if options.offload_parameters == "cpu":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": pin_memory}
+    return zero
+
+
+def _precision(config: TrainerConfig) -> dict[str, Any]:
+    """Forward pass in the model's dtype, over float32 master weights and float32 sums of gradients."""
+    stage = config.trainer.deepspeed.zero_stage
+    if config.model.dtype == "bfloat16":
+        # Without ZeRO DeepSpeed would add gradients up in bfloat16; autocast keeps weights and gradients in float32.
+        if stage == 0:
+            return {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
+        return {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if config.model.dtype == "float16":
+        return {"fp16": {"enabled": True}}
+    return {}
+
+
+def _quiet(config: dict[str, Any]) -> dict[str, Any]:
+    return {"steps_per_print": None, "wall_clock_breakdown": False, **config}
+
+
+def _merged(own: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(own)
+    for key, value in overrides.items():
+        mine = merged.get(key)
+        merged[key] = _merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+    return merged

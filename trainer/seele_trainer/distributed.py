@@ -1,0 +1,132 @@
+"""The gang of trainer processes: joining it, and moving bytes and sums between its processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+# Followers wait here while rank 0 samples rollouts, which may take hours; a peer that dies closes its connection and so
+# ends the wait at once, whatever the limit.
+_CONTROL_TIMEOUT = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Gang:
+    """This process among the trainer processes. Every method is collective: all ranks call it in the same order.
+
+    `control` is a gloo group of its own, so that data and commands travel between hosts' memories on GPUs too.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+    control: dist.ProcessGroup
+
+    @property
+    def is_driver(self) -> bool:
+        """Whether this is rank 0, which has the data."""
+        return self.rank == 0
+
+    def broadcast(self, payload: bytes | None) -> bytes:
+        """Rank 0's payload, on every rank."""
+        if self.world_size == 1:
+            return _given(payload)
+        size = torch.tensor([len(payload or b"")])
+        dist.broadcast(size, src=0, group=self.control)
+        buffer = _buffer(payload if self.is_driver else None, int(size))
+        dist.broadcast(buffer, src=0, group=self.control)
+        return buffer.numpy().tobytes()
+
+    def scatter(self, payloads: Sequence[bytes] | None) -> bytes:
+        """The payload that rank 0 has for this rank, out of one for each."""
+        if self.world_size == 1:
+            return _given(payloads)[0]
+        sizes = torch.tensor([len(payload) for payload in payloads] if payloads else [0] * self.world_size)
+        dist.broadcast(sizes, src=0, group=self.control)
+        largest = int(sizes.max())
+        parts = [_buffer(payload, largest) for payload in payloads] if payloads else None
+        mine = torch.empty(largest, dtype=torch.uint8)
+        dist.scatter(mine, parts if self.is_driver else None, src=0, group=self.control)
+        return mine[: int(sizes[self.rank])].numpy().tobytes()
+
+    def gather(self, payload: bytes) -> list[bytes]:
+        """The payloads of all ranks in order on rank 0, an empty list elsewhere."""
+        if self.world_size == 1:
+            return [payload]
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.tensor([len(payload)]), group=self.control)
+        largest = max(int(size) for size in sizes)
+        parts = [torch.empty(largest, dtype=torch.uint8) for _ in sizes] if self.is_driver else None
+        dist.gather(_buffer(payload, largest), parts, dst=0, group=self.control)
+        if parts is None:
+            return []
+        return [part[: int(size)].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Element-wise sum over ranks."""
+        if self.world_size == 1:
+            return values
+        summed = torch.from_numpy(values.copy())
+        dist.all_reduce(summed, group=self.control)
+        result: NDArray[np.float64] = summed.numpy()
+        return result
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.world_size > 1:
+            dist.barrier(group=self.control)
+
+
+def join() -> Gang:
+    """Become part of the gang that torchrun's environment describes; without one, a gang of one process.
+
+    Joining twice in one process gives the same gang. On a machine without CUDA this selects DeepSpeed's CPU
+    accelerator, which only works before DeepSpeed is imported for the first time.
+    """
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if "RANK" not in os.environ:
+        alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update(alone, MASTER_PORT=str(_free_port()))
+    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    # DeepSpeed's CPU accelerator takes the number of NUMA nodes for the number of devices where this is absent.
+    os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+    control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+    return Gang(dist.get_rank(), dist.get_world_size(), device, control)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _given(value: T | None) -> T:
+    if value is None:
+        raise ValueError("rank 0 has to pass the data of a collective call; None is for the other ranks")
+    return value
+
+
+def _buffer(payload: bytes | None, size: int) -> torch.Tensor:
+    buffer = torch.zeros(size, dtype=torch.uint8)
+    if payload:
+        buffer[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+    return buffer
