@@ -1,0 +1,226 @@
+"""How much of a reference solution may be shown as a hint without giving the final answer away.
+
+A cut that comes too early costs a little: hints of this problem stop short, and the model has more left to do itself. A
+cut that comes too late breaks the method: a hint that holds the answer lets the model copy it, the rollouts succeed at
+every rate near 1, and the controller takes the copying for ability. So every doubt below is settled by cutting earlier.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+from seele_trainer.verify.normalise import NUMBER, number_value, right_hand_side, unwrapped
+
+FINAL_ANSWER_MARK = re.compile(
+    r"####|\\boxed|\\fbox|\\framebox|<answer|\b(?:the|our|final|correct)\s+(?:final\s+|correct\s+)?answers?\b"
+    r"|\banswers?\s*(?:is|are|=|:)",
+    re.IGNORECASE,
+)
+"""What announces a final answer in the solutions of the common data sets."""
+
+_RESULT_BEFORE = re.compile(
+    r"(?:[=≈≡:→⇒<>≤≥]|\\(?:approx|simeq|sim|equiv|Rightarrow|rightarrow|to|implies|Longrightarrow|cong|geq?|leq?|ge|le|in)"
+    r"|\\(?:boxed|fbox|framebox)"
+    r"|\b(?:is|are|was|were|be|equals?|equal\s+to|gives?|gets?|got|yields?|makes?|becomes?|leaves?|total\s+of|only|exactly|about|approximately|just))"
+    r"(?:\s|[&({\[|+−-]|\\?\$|\\[(\[!,;: ]|\\left[({\[|.]?|\\(?:text|mathrm|mathbf|textbf)\{)*$",
+    re.IGNORECASE,
+)
+_OPERAND_BEFORE = re.compile(r"(?:[-+−*/×·^_÷(,]|\\(?:cdot|times|div|pm))\s*\\?\$?\s*$")
+_EQUALS_AFTER = re.compile(r"\s*\\?[%$]?\s*&?\s*(?:=|≈|\\approx)")
+_DANGLING = re.compile(
+    r"(?:\\?\$|\\[(\[]|[({\[&=≈<]|\\(?:approx|simeq|left|text\{|mathbf\{|mathrm\{|textbf\{)|[ \t]|<<[^<>\n]*)+$"
+)
+_NUMBER = re.compile(rf"(?<![\d]){NUMBER}")
+_FRACTION = re.compile(
+    r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.]*\d)"
+)
+_IGNORED = re.compile(
+    r"\\(?:left|right)(?![a-zA-Z])\.?|\\[!,;:> ]|\\(?:displaystyle|quad|qquad|cdot)(?![a-zA-Z])|[\s{}$~*&]"
+)
+_SMALL_FRACTION = re.compile(r"\\([dt])frac")
+_STEP_LABEL = re.compile(r"^[ \t]*(?:\*\*|#+ )?(step\s+)?(\d{1,3})\s*(?:\*\*)?[.:)]", re.IGNORECASE | re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.!?]\s+(?=\S)")
+_COMMA = re.compile(r",(?![^({\[]*[)}\]])")
+_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty"""
+_TENS = "thirty forty fifty sixty seventy eighty ninety hundred"
+_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {
+    word: 10 * tens for tens, word in enumerate(_TENS.split(), start=3)
+}
+_WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
+
+Span = tuple[int, int]
+
+
+def revealable_characters(question: str, solution: str, answer: str) -> int:
+    """How many leading characters of `solution` a hint may show so that it never holds the final answer.
+
+    The cut is at the first of
+    - a mark that announces the final answer (`FINAL_ANSWER_MARK`);
+    - where the question does not hold the answer: the first place at which it stands by itself (numbers between digit
+      boundaries, with or without thousands separators, `.0`, `$`, `%`, sign, and spelled out; other answers without
+      regard to white space and braces);
+    - where the question holds it: the first place at which it stands as a result (after `=` or "is", or alone before `=`),
+      and any place in the last step.
+    An answer of several parts is revealed with its last part. A solution in which nothing of all this is found loses
+    its last step. Numbers of numbered steps are no answers. White space, `=` and opening signs before the cut go too.
+    """
+    mark = FINAL_ANSWER_MARK.search(solution)
+    cut = mark.start() if mark else len(solution)
+    found = first_revealing(question, solution[:cut], answer)
+    if found is not None:
+        cut = found
+    elif mark is None:
+        # The answer is in there in a spelling that we do not know, most likely at the end.
+        cut = _last_step(solution)
+    return _without_dangling(solution, cut)
+
+
+def first_revealing(question: str, text: str, answer: str) -> int | None:
+    """Offset in `text` at which it begins to reveal `answer` to a reader of `question`; None where it never does."""
+    whole = _first_of_one(question, text, answer)
+    parts = _parts(answer)
+    if len(parts) < 2:
+        return whole
+    firsts = [_first_of_one(question, text, part) for part in parts]
+    if any(first is None for first in firsts):
+        return whole
+    last = max(first for first in firsts if first is not None)
+    return last if whole is None else min(whole, last)
+
+
+def _first_of_one(question: str, text: str, answer: str) -> int | None:
+    in_question = any(True for _ in occurrences(question, answer))
+    last_step = _last_step(text)
+    for start, end in occurrences(text, answer):
+        if not in_question or start >= last_step or in_result_position(text, start, end):
+            return start
+    return None
+
+
+def occurrences(text: str, answer: str) -> Iterator[Span]:
+    """Spans at which `answer` stands by itself in `text`, in any of its usual spellings, in ascending order."""
+    core = right_hand_side(unwrapped(answer))
+    value = number_value(core)
+    if value is None:
+        value = _fraction_value(core)
+    spans = set(_spans_of_text(text, core))
+    if value is not None:
+        spans |= set(_spans_of_value(text, abs(value)))
+    yield from sorted(spans)
+
+
+def in_result_position(text: str, start: int, end: int) -> bool:
+    """Whether what stands at [start, end) of `text` reads as a result: after `=` or "is", or alone before `=`."""
+    before = text[max(0, start - 80) : start]
+    if _RESULT_BEFORE.search(before):
+        return True
+    return _EQUALS_AFTER.match(text, end) is not None and not _OPERAND_BEFORE.search(before)
+
+
+def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
+    """Where `text` holds a number of this size. The sign does not count: `-5` is almost as good a hint at 5 as 5 is."""
+    labels = _step_labels(text)
+    for match in _NUMBER.finditer(text):
+        if match.start() in labels:
+            continue
+        number = number_value(match.group())
+        if number is not None and (
+            number == value or (number == 100 * value and text[match.end() :].lstrip(" \\").startswith("%"))
+        ):
+            yield match.span()
+    if value == value.to_integral_value():
+        for match in _WORD.finditer(text):
+            if _WORDS[match.group().lower()] == value:
+                yield match.span()
+        return
+    for match in _FRACTION.finditer(text):
+        # Whole answers are not looked for among fractions: `48/2` is the question, not yet its answer.
+        if _ratio(match) == value:
+            yield match.span()
+
+
+def _fraction_value(text: str) -> Decimal | None:
+    match = _FRACTION.fullmatch(text.strip().removeprefix("-"))
+    return _ratio(match) if match else None
+
+
+def _ratio(match: re.Match[str]) -> Decimal | None:
+    numerator, denominator = (int(group) for group in match.groups() if group is not None)
+    return Decimal(numerator) / Decimal(denominator) if denominator else None
+
+
+def _spans_of_text(text: str, answer: str) -> Iterator[Span]:
+    """Where `answer` stands in `text` as it is written, but for white space, braces and sizes of brackets."""
+    wanted, _ = _squeezed(answer)
+    if not wanted:
+        return
+    squeezed, offsets = _squeezed(text)
+    if wanted.isalpha() and len(wanted) > 1:
+        wanted, squeezed = wanted.lower(), squeezed.lower()
+    position = squeezed.find(wanted)
+    while position >= 0:
+        start, end = offsets[position], offsets[position + len(wanted) - 1] + 1
+        if not _continues(text[start - 1 : start], wanted[0]) and not _continues(text[end : end + 1], wanted[-1]):
+            yield start, end
+        position = squeezed.find(wanted, position + 1)
+
+
+def _continues(neighbour: str, edge: str) -> bool:
+    """Whether `neighbour` belongs to the same word or number as `edge`."""
+    return bool(neighbour) and ((neighbour.isalpha() and edge.isalpha()) or (neighbour.isdigit() and edge.isdigit()))
+
+
+def _squeezed(text: str) -> tuple[str, list[int]]:
+    """The text without what `_IGNORED` matches, and for each character left its offset in `text`."""
+    hidden = {match.start(1) for match in _SMALL_FRACTION.finditer(text)}
+    for match in _IGNORED.finditer(text):
+        hidden.update(range(*match.span()))
+    offsets = [offset for offset in range(len(text)) if offset not in hidden]
+    return "".join(text[offset] for offset in offsets), offsets
+
+
+def _parts(answer: str) -> list[str]:
+    """The members of an answer that is a list, tuple, interval or set; the answer alone where it is none of them."""
+    core = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", right_hand_side(unwrapped(answer))).strip()
+    if number_value(core) is not None:
+        return [core]
+    core = core.removeprefix("\\{").removesuffix("\\}").strip()
+    if len(core) > 1 and core[0] in "([{" and core[-1] in ")]}" and _COMMA.search(core[1:-1]):
+        core = core[1:-1]
+    parts = re.split(r"\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b", ",".join(_COMMA.split(core)))
+    return [part for piece in parts for part in (p.strip(" $") for p in _COMMA.split(piece)) if part]
+
+
+def _last_step(text: str) -> int:
+    """Offset of the last line that is not blank; of the last sentence where there is one line; 0 where there is one."""
+    last_line = text.rstrip().rfind("\n") + 1
+    if text[:last_line].strip():
+        return last_line
+    ends = [match.end() for match in _SENTENCE_END.finditer(text.rstrip())]
+    return ends[-1] if ends else 0
+
+
+def _step_labels(text: str) -> set[int]:
+    """Offsets of the numbers that count steps: `Step 3:`, or `3.` at the start of a line where 1 and 2 came before."""
+    labels: set[int] = set()
+    expected = 1
+    for match in _STEP_LABEL.finditer(text):
+        number = int(match.group(2))
+        if number == expected and (match.group(1) or number > 1 or not text[: match.start()].strip()):
+            labels.add(match.start(2))
+            expected += 1
+    return labels
+
+
+def _without_dangling(solution: str, cut: int) -> int:
+    """Move `cut` back over an unfinished `= $` and white space; a finished line keeps its line break."""
+    shown = solution[:cut]
+    if cut < len(solution):
+        while match := _DANGLING.search(shown):
+            shown = shown[: match.start()]
+    stripped = shown.rstrip()
+    breaks = shown[len(stripped) :].rfind("\n")
+    return len(stripped) + breaks + 1

@@ -1,0 +1,92 @@
+"""Find the final answer in a completion or in a reference solution."""
+
+from __future__ import annotations
+
+import re
+
+from seele_trainer.verify.normalise import NUMBER
+
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{|\d)")
+_HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_PHRASE = re.compile(
+    r"\banswer(?:\s+(?:is|are|equals|would be|will be|must be)\b\s*:?|\s*[:=])\**\s*([^\n]+)",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?:\.|;|(?<!\\)!|\?)(?=\s|$)|\*\*|<")
+_NUMBER_AND_WORDS = re.compile(rf"(\\?\$?[-+]?\\?\$?{NUMBER}%?)\s+[a-zA-Z][a-zA-Z\s,'-]*")
+_LAST_NUMBER = re.compile(rf"(?<![\w.])-?{NUMBER}|{NUMBER}")
+
+
+def extract_answer(text: str) -> str | None:
+    """The final answer a text gives, or None where it gives none.
+
+    Tried in this order: the last complete `\\boxed{…}` (or `\\fbox`, `\\framebox`), the last `#### x`, the last
+    `<answer>…</answer>`, the last "answer is x" or "answer: x", and at last the last number.
+    """
+    marked = marked_answer(text)
+    if marked is not None:
+        return marked
+    numbers = _LAST_NUMBER.findall(text)
+    return numbers[-1] if numbers else None
+
+
+def marked_answer(text: str) -> str | None:
+    """The answer that a text itself marks as final, in the order of `extract_answer`; None without such a mark."""
+    for find in (_boxed, _after_hashes, _tagged, _stated):
+        answer = find(text)
+        if answer:
+            return answer
+    return None
+
+
+def _boxed(text: str) -> str | None:
+    for match in reversed(list(_BOX.finditer(text))):
+        if match.group(1) != "{":
+            return match.group(1)
+        content = _balanced(text, match.end())
+        # A box that was cut off by the length limit is no answer, an earlier complete one is.
+        if content is not None and content.strip():
+            return content.strip()
+    return None
+
+
+def _balanced(text: str, start: int) -> str | None:
+    """The text from `start` up to the brace that closes one opened just before it."""
+    depth = 1
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 2
+            continue
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return text[start:position]
+        position += 1
+    return None
+
+
+def _after_hashes(text: str) -> str | None:
+    found = _HASHES.findall(text)
+    return _trimmed(found[-1]) if found else None
+
+
+def _tagged(text: str) -> str | None:
+    found = _TAG.findall(text)
+    return _trimmed(found[-1]) if found else None
+
+
+def _stated(text: str) -> str | None:
+    found = _PHRASE.findall(text)
+    if not found:
+        return None
+    sentence = _SENTENCE_END.split(found[-1].removeprefix("**"), maxsplit=1)[0]
+    return _trimmed(sentence)
+
+
+def _trimmed(answer: str) -> str | None:
+    """The answer without closing punctuation, and without the unit in words after a number (`72 clips`)."""
+    answer = answer.strip().rstrip(".,;").strip("*").strip()
+    counted = _NUMBER_AND_WORDS.fullmatch(answer)
+    return (counted.group(1) if counted else answer) or None

@@ -1,0 +1,65 @@
+"""Answers as text and as numbers, so that the same answer written in two ways compares equal."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,|,\\!\s?)\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+"""A number as people write it, without its sign: digits with or without thousands separators and decimals."""
+
+_SEPARATORS = re.compile(r"\{,\}|\\!|\\,|,|\s")
+_WRAPPER = re.compile(r"\\(?:text|mathrm|mathbf|textbf|textit|mathit|operatorname|boldsymbol|mbox|hbox)\s*\{([^{}]*)\}")
+_SPACING = re.compile(r"\\(?:[!,;:> ]|left(?![a-z])|right(?![a-z])|displaystyle|quad|qquad)|[{}$\s~]")
+_PLAIN_NUMBER = re.compile(
+    rf"([-+−]?)\s*\\?\$?\s*([-+−]?)({NUMBER}|\d+(?:\.\d*)?[eE][-+]?\d{{1,4}})\s*(?:\\?%|\^?\{{?\\circ\}}?)?\.?"
+)
+_PARENTHESES = re.compile(r"^\(([^()]*)\)$")
+_LEADING = re.compile(r"^(?:[a-zA-Z]\w*(?:\s*\([a-zA-Z]\))?)\s*(?:=|\\in)\s*(?=[^=]+$)")
+
+
+def unwrapped(text: str) -> str:
+    """The text without dollar signs around it, `\\text{}` commands and a closing full stop."""
+    text = _WRAPPER.sub(r"\1", text.strip())
+    text = text.removesuffix(".").strip()
+    if len(text) > 1 and text[0] == text[-1] == "$":
+        text = text[1:-1].strip()
+    return text
+
+
+def right_hand_side(text: str) -> str:
+    """What stands after `x =`, `f(x) =` or `x \\in` in an answer with one equals sign; otherwise the text itself."""
+    return _LEADING.sub("", text)
+
+
+def number_value(text: str) -> Decimal | None:
+    """The value of a text that is one number, perhaps with a currency, percent or degree sign; None for anything else.
+
+    A percent sign is dropped, not applied: `50%` is 50.
+    """
+    match = _PLAIN_NUMBER.fullmatch(_PARENTHESES.sub(r"\1", unwrapped(text)).replace("\\$", "$").replace("−", "-"))
+    if match is None:
+        return None
+    outer, inner, digits = match.groups()
+    try:
+        value = Decimal(_SEPARATORS.sub("", digits))
+    except InvalidOperation:
+        return None
+    return -value if (outer == "-") != (inner == "-") else value
+
+
+def normalised(text: str) -> str:
+    """The text without what does not change its meaning: spaces, braces, `$`, `\\left`, the size of fractions.
+
+    A single number becomes its plain decimal form, so that `1,000.0` and `1000` are the same text.
+    """
+    text = right_hand_side(unwrapped(text))
+    value = number_value(text)
+    if value is not None and abs(value.adjusted()) < 50:
+        plain = format(value, "f")
+        plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+        return "0" if plain in {"-0", ""} else plain
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    # `\pi r` must not become `\pir`, which would be another command: the end of a command before a letter stays marked.
+    text = re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", r"\1|", text)
+    return _SPACING.sub("", text).replace("^\\circ", "")

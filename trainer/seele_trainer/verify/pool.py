@@ -1,0 +1,208 @@
+"""Check answers in worker processes that can be killed, without blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seele_trainer import config
+from seele_trainer.verify.process import VerifierError, WorkerDied, WorkerProcess, WorkerTimedOut
+
+logger = logging.getLogger(__name__)
+
+LARGEST_BATCH = 64
+"""Pairs handed to a worker in one message."""
+
+REMEMBERED = 8192
+"""Verdicts kept for pairs that come again, which small problem sets and identical rollouts make frequent."""
+
+MOST_START_FAILURES = 3
+"""Starts that may fail in a row before the whole verifier gives up."""
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Check:
+    """A pair that waits for its verdict, or is being checked."""
+
+    pair: Pair
+    key: bytes
+    verdict: asyncio.Future[bool | None]
+
+
+class VerifierPool:
+    """Checks (completion text, gold answer) pairs in `workers` processes.
+
+    A worker that takes longer than `timeout_seconds` over one pair is killed and replaced; that pair alone gets no
+    verdict (`timeouts`), as does one at which a worker dies or raises (`crashes`). All methods run on one asyncio loop.
+    """
+
+    def __init__(self, verifier: config.Verifier) -> None:
+        self.timeouts = 0
+        self.crashes = 0
+        self._config = verifier
+        self._waiting: deque[_Check] = deque()
+        self._pending: dict[bytes, _Check] = {}
+        self._known: OrderedDict[bytes, bool] = OrderedDict()
+        self._work = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._processes: dict[int, WorkerProcess] = {}
+        self._failure: VerifierError | None = None
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that are up."""
+        return [process.pid for process in self._processes.values()]
+
+    async def start(self) -> None:
+        """Start the workers and wait until they are ready. Raises VerifierError where they cannot start."""
+        if self._tasks:
+            return
+        self._failure = None
+        ready: list[asyncio.Future[None]] = []
+        for number in range(self._config.workers):
+            ready.append(asyncio.get_running_loop().create_future())
+            task = asyncio.create_task(self._serve(number, ready[-1]), name=f"verifier-{number}")
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+        try:
+            await asyncio.gather(*ready)
+        except (VerifierError, asyncio.CancelledError):
+            await self.close()
+            raise
+
+    async def check(self, items: Sequence[Pair]) -> list[bool | None]:
+        """Whether each completion text ends in its gold answer, in order; None where the check timed out or crashed.
+
+        A pair that occurs several times is checked, and counted, once. Raises VerifierError where no worker can work.
+        """
+        keys = [_key(pair) for pair in items]
+        verdicts: dict[bytes, bool | None] = {}
+        awaited: dict[bytes, asyncio.Future[bool | None]] = {}
+        for key, pair in zip(keys, items, strict=True):
+            if key in self._known:
+                self._known.move_to_end(key)
+                verdicts[key] = self._known[key]
+            elif key not in awaited:
+                awaited[key] = self._submitted(key, pair)
+        if awaited:
+            # Not gather(): a caller that is cancelled must not take the verdicts from others who wait for the same
+            # pair.
+            await asyncio.wait(awaited.values())
+        verdicts.update((key, verdict.result()) for key, verdict in awaited.items())
+        return [verdicts[key] for key in keys]
+
+    async def close(self) -> None:
+        """Kill the workers; checks that wait get a VerifierError."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._fail(VerifierError("the verifier was closed"))
+
+    def _submitted(self, key: bytes, pair: Pair) -> asyncio.Future[bool | None]:
+        if self._failure is not None or not self._tasks:
+            raise self._failure or VerifierError("the verifier is not running: await start() first")
+        check = self._pending.get(key)
+        if check is None:
+            check = _Check(pair, key, asyncio.get_running_loop().create_future())
+            self._pending[key] = check
+            self._waiting.append(check)
+            self._work.set()
+        return check.verdict
+
+    async def _serve(self, number: int, ready: asyncio.Future[None]) -> None:
+        """Keep one worker process at work until cancelled."""
+        failures = 0
+        try:
+            while True:
+                try:
+                    self._processes[number] = await WorkerProcess.start(self._config.method)
+                except VerifierError as error:
+                    failures += 1
+                    if not ready.done():
+                        ready.set_exception(error)
+                        return
+                    if failures == MOST_START_FAILURES:
+                        self._fail(error)
+                        return
+                    continue
+                failures = 0
+                if not ready.done():
+                    ready.set_result(None)
+                await self._feed(self._processes[number])
+                await self._processes.pop(number).kill()
+        finally:
+            if number in self._processes:
+                await self._processes.pop(number).kill()
+
+    async def _feed(self, process: WorkerProcess) -> None:
+        """Hand batches to a process until it has to be replaced."""
+        while True:
+            batch = deque(await self._next_batch())
+            try:
+                await process.send([check.pair for check in batch])
+                while batch:
+                    self._settle(batch[0], await process.verdict(self._config.timeout_seconds))
+                    batch.popleft()
+            except WorkerTimedOut:
+                self.timeouts += 1
+                logger.warning("an answer took more than %g s to check", self._config.timeout_seconds)
+                self._resolve(batch.popleft(), None)
+                return
+            except WorkerDied:
+                self.crashes += 1
+                logger.warning("a verifier worker died while it checked an answer")
+                self._resolve(batch.popleft(), None)
+                return
+            finally:
+                self._waiting.extendleft(reversed(batch))
+                if batch:
+                    self._work.set()
+
+    async def _next_batch(self) -> list[_Check]:
+        while not self._waiting:
+            self._work.clear()
+            await self._work.wait()
+        # An equal share for each worker, so that none idles while another works off a long batch.
+        share = -(-len(self._waiting) // self._config.workers)
+        return [self._waiting.popleft() for _ in range(min(share, LARGEST_BATCH))]
+
+    def _settle(self, check: _Check, verdict: bool | None) -> None:
+        if verdict is None:
+            self.crashes += 1
+        self._resolve(check, verdict)
+
+    def _resolve(self, check: _Check, verdict: bool | None) -> None:
+        self._pending.pop(check.key, None)
+        if verdict is not None:
+            self._known[check.key] = verdict
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        if not check.verdict.done():
+            check.verdict.set_result(verdict)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody may wait for ever because of an error that was not foreseen."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a verifier task failed", exc_info=error)
+            self._fail(VerifierError(f"the verifier failed: {error!r}"))
+
+    def _fail(self, error: VerifierError) -> None:
+        self._failure = error
+        for check in self._pending.values():
+            if not check.verdict.done():
+                check.verdict.set_exception(error)
+        self._pending.clear()
+        self._waiting.clear()
+
+
+def _key(pair: Pair) -> bytes:
+    text, gold = pair
+    return hashlib.blake2b(f"{len(text)}:{text}{gold}".encode(errors="surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,120 @@
+"""One worker process as the pool sees it: start it, hand it pairs, read verdicts, kill it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from seele_trainer.verify.check import Method
+
+START_TIMEOUT_SECONDS = 120.0
+"""Time limit for a worker to load what it needs; half a second on a free machine."""
+
+GRACE_SECONDS = 0.1
+"""Time a verdict gets that may lie in the pipe already, because the event loop itself was held up past the limit."""
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+
+class VerifierError(RuntimeError):
+    """The verifier cannot work at all: its workers do not start. The message says what to look at."""
+
+
+class WorkerTimedOut(Exception):
+    """A check took longer than its limit."""
+
+
+class WorkerDied(Exception):
+    """The process ended in the middle of a check."""
+
+
+class WorkerProcess:
+    """A child that runs `seele_trainer.verify.worker`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._input = process.stdin
+        self._output = process.stdout
+        self._lines: deque[bytes] = deque()
+        self._incomplete = b""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @classmethod
+    async def start(cls, method: Method) -> WorkerProcess:
+        """Start a worker and wait until it is ready. Raises VerifierError where it is not in time."""
+        path = os.pathsep.join(filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "seele_trainer.verify.worker",
+            method,
+            str(os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        worker = cls(process)
+        try:
+            await worker._read(START_TIMEOUT_SECONDS)
+        except (WorkerTimedOut, WorkerDied) as error:
+            await worker.kill()
+            raise VerifierError(
+                f"a verifier worker did not start (exit status {process.returncode}): the log above has its error; "
+                "is the trainer extra installed (math-verify)?"
+            ) from error
+        except asyncio.CancelledError:
+            await worker.kill()
+            raise
+        return worker
+
+    async def send(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Hand over pairs to check; their verdicts are read one by one."""
+        self._input.write(json.dumps(pairs).encode() + b"\n")
+        # A dead process is noticed where its verdict is read.
+        with contextlib.suppress(ConnectionError):
+            await self._input.drain()
+
+    async def verdict(self, timeout: float) -> bool | None:
+        """The next verdict, None where the check raised an error. Raises WorkerTimedOut or WorkerDied."""
+        verdict = await self._read(timeout)
+        return verdict if isinstance(verdict, bool) else None
+
+    async def kill(self) -> None:
+        """End the process at once and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._input.close()
+        await self._process.wait()
+
+    async def _read(self, timeout: float) -> object:
+        while not self._lines:
+            try:
+                received = await self._received(timeout)
+            except TimeoutError:
+                try:
+                    received = await self._received(GRACE_SECONDS)
+                except TimeoutError:
+                    raise WorkerTimedOut from None
+            if not received:
+                raise WorkerDied
+            *complete, self._incomplete = (self._incomplete + received).split(b"\n")
+            self._lines.extend(complete)
+        value: object = json.loads(self._lines.popleft())
+        return value
+
+    async def _received(self, timeout: float) -> bytes:
+        # Many verdicts at a time: a time limit around each line would cost more than a simple check does.
+        async with asyncio.timeout(timeout):
+            return await self._output.read(1 << 16)

@@ -1,0 +1,64 @@
+"""A process that checks answers: `python -m seele_trainer.verify.worker METHOD PARENT_PID`.
+
+It reads one JSON list of [text, gold] pairs a line and writes one JSON line a pair: true, false, or null with the error
+on stderr where a check raised. The first line it writes is "ready". It must be possible to kill it at any moment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+
+from seele_trainer.verify.check import Method, is_correct
+
+MEMORY_LIMIT = 4 << 30
+"""Bytes of address space: a tower of exponents must not take the trainer's memory."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(method: Method, parent: int) -> None:
+    """Check pairs from stdin until it closes."""
+    _die_with(parent)
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed == resource.RLIM_INFINITY or allowed > MEMORY_LIMIT:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, allowed))
+    # The terminal's Ctrl-C goes to the whole process group; the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Load what the first check needs before the clock of the first check starts.
+    is_correct("\\boxed{x+1}", "1+x", method)
+    _write("ready")
+    for line in sys.stdin:
+        for text, gold in json.loads(line):
+            _write(_checked(text, gold, method))
+
+
+def _checked(text: str, gold: str, method: Method) -> bool | None:
+    try:
+        return is_correct(text, gold, method)
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
+        traceback.print_exc(limit=-3)
+        return None
+
+
+def _write(value: object) -> None:
+    # A line at a time, because the parent measures the time of each check.
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, which a check that never returns would not notice."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the process that started this worker is gone")
+
+
+if __name__ == "__main__":
+    main("exact" if sys.argv[1] == "exact" else "math", int(sys.argv[2]))
