@@ -101,15 +101,15 @@ def importance_ratio(logprobs: Tensor, behaviour: Tensor) -> Tensor:
 
 
 def policy_loss(ratio: Tensor, advantage: Tensor, epsilon: float, cap: float) -> Tensor:
-    """Clipped policy gradient of each token, `-min(min(r, cap) A, clip(r, 1-eps, 1+eps) A)`.
+    """Clipped policy gradient of each token, `-min(w A, clip(w, 1-eps, 1+eps) A)` with the weight `w = min(r, cap)`.
 
     The old policy is the rollout engine itself, so `r` holds both the update's own drift and the engine's numerical
     mismatch. The clip is PPO's (arXiv 1707.06347): no gradient where A > 0 and r > 1+eps, or A < 0 and r < 1-eps. It
-    leaves r unbounded where A < 0, and there the importance weight is truncated at `cap`, without gradient beyond:
-    dual clip (arXiv 1912.09729, Eq. 5), which is truncated importance sampling for the tokens that the engine found
-    too unlikely.
+    leaves r unbounded where A < 0, and there the weight is truncated at `cap`, without gradient beyond: dual clip
+    (arXiv 1912.09729), a truncated importance weight for tokens that the engine found far too unlikely.
     """
-    return -torch.minimum(ratio.clamp(max=cap) * advantage, ratio.clamp(1.0 - epsilon, 1.0 + epsilon) * advantage)
+    weight = ratio.clamp(max=cap)
+    return -torch.minimum(weight * advantage, weight.clamp(1.0 - epsilon, 1.0 + epsilon) * advantage)
 
 
 def is_clipped(ratio: Tensor, advantage: Tensor, epsilon: float, cap: float) -> Tensor:
