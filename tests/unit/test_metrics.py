@@ -230,12 +230,9 @@ class Clock:
 
 def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
     clock = Clock()
-    local = {"SEELE_HTTP_PORT": "0", "SEELE_BIND_HOST": "127.0.0.1"}
-    with (
-        Recorder(tmp_path, quiet_config(), clock=clock) as recorder,
-        TelemetryServer.from_environment(recorder, local) as server,
-    ):
-        base = f"http://127.0.0.1:{server.port}"
+    with Recorder(tmp_path, quiet_config(), host="127.0.0.1", port=0, clock=clock) as recorder:
+        assert recorder.server is not None
+        base = f"http://127.0.0.1:{recorder.server.port}"
         recorder.record_step(step_record(1))
         recorder.record_evaluation(evaluation_record(1, 0.4))
         recorder.set_phase("train")
@@ -280,10 +277,9 @@ def test_a_taken_port_is_refused_with_the_variable_to_change(tmp_path: Path) -> 
             TelemetryServer(recorder, "127.0.0.1", port)
 
 
-@pytest.mark.parametrize("port", ["http", "-1", "70000"])
-def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
-    with Recorder(tmp_path, quiet_config()) as recorder, pytest.raises(TelemetryServerError, match="SEELE_HTTP_PORT"):
-        TelemetryServer.from_environment(recorder, {"SEELE_HTTP_PORT": port, "SEELE_BIND_HOST": "127.0.0.1"})
+def test_a_number_that_is_no_port_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TelemetryServerError, match="no port 70000: set SEELE_HTTP_PORT"):
+        Recorder(tmp_path, quiet_config(), host="127.0.0.1", port=70000)
 
 
 def test_a_closed_server_gives_its_port_back(tmp_path: Path) -> None:
@@ -304,8 +300,10 @@ def test_remaining_evaluations_are_those_the_schedule_still_has(steps: int, ever
 def test_the_expected_time_has_every_step_and_every_evaluation_once() -> None:
     inside = step_record(10, step_seconds=5.0, phase_seconds={"train": 2.0, "eval": 3.0})
     evaluations = [evaluation_record(10, 0.5).model_copy(update={"seconds": 3.0})]
+    outside = inside.model_copy(update={"step_seconds": 2.0})
     # 10 more steps of 2 s, evaluations after steps 15 and 20.
-    assert remaining_seconds([inside], evaluations, steps=20, every=5) == pytest.approx(10 * 2.0 + 2 * 3.0)
+    for record in (inside, outside):
+        assert remaining_seconds([record], evaluations, steps=20, every=5) == pytest.approx(10 * 2.0 + 2 * 3.0)
     assert remaining_seconds([], evaluations, steps=20, every=5) is None
 
 

@@ -24,23 +24,27 @@ def remaining_seconds(
 ) -> float | None:
     """Expected seconds until the last step is done, evaluations included; None before the first step.
 
-    A step costs the mean of the last WINDOW steps, an evaluation the mean of the last three. Evaluation time that a
-    step record contains is taken out of it, so that it counts once.
+    A step costs the mean of the last WINDOW steps, an evaluation the mean of the last three.
     """
     if not records:
         return None
     recent = records[-WINDOW:]
-    per_step = sum(max(0.0, r.step_seconds - r.phase_seconds.get("eval", 0.0)) for r in recent) / len(recent)
+    per_step = sum(elapsed_seconds(r) - r.phase_seconds.get("eval", 0.0) for r in recent) / len(recent)
     recent_evaluations = evaluations[-3:]
     per_evaluation = sum(e.seconds for e in recent_evaluations) / len(recent_evaluations) if recent_evaluations else 0.0
     step = records[-1].step
     return max(0, steps - step) * per_step + remaining_evaluations(step, steps, every) * per_evaluation
 
 
+def elapsed_seconds(record: StepRecord) -> float:
+    """Wall-clock seconds of a step, an evaluation and a checkpoint that its phases list included."""
+    return max(record.step_seconds, sum(record.phase_seconds.values()))
+
+
 def tokens_per_second(records: Sequence[StepRecord]) -> float | None:
-    """Generated tokens a second of wall-clock time over the last WINDOW steps; None before the first step."""
+    """Generated tokens a second over the last WINDOW steps, evaluations left out; None before the first step."""
     recent = records[-WINDOW:]
-    seconds = sum(record.step_seconds for record in recent)
+    seconds = sum(elapsed_seconds(record) - record.phase_seconds.get("eval", 0.0) for record in recent)
     return sum(record.tokens.generated for record in recent) / seconds if seconds else None
 
 

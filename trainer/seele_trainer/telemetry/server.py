@@ -22,7 +22,6 @@ from seele_trainer.records import Progress
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 9400
 CLIENT_TIMEOUT_SECONDS = 10
 """A client that stops in the middle of its request gives its thread back after this time."""
 
@@ -50,7 +49,7 @@ class TelemetryServer:
         try:
             self._server = _Server((host, port), _handler(telemetry))
         except OverflowError as error:
-            raise TelemetryServerError(f"port {port} is none: set SEELE_HTTP_PORT to 0 … 65535") from error
+            raise TelemetryServerError(f"there is no port {port}: set SEELE_HTTP_PORT to 1 … 65535") from error
         except OSError as error:
             reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise TelemetryServerError(
@@ -60,14 +59,6 @@ class TelemetryServer:
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="telemetry server", daemon=True)
         self._thread.start()
-
-    @classmethod
-    def from_environment(cls, telemetry: Telemetry, environment: Mapping[str, str]) -> Self:
-        """Serve on SEELE_HTTP_PORT (9400) of SEELE_BIND_HOST (0.0.0.0: a pod is scraped from outside)."""
-        port = environment.get("SEELE_HTTP_PORT", str(DEFAULT_PORT))
-        if not port.isdecimal():
-            raise TelemetryServerError(f"SEELE_HTTP_PORT is {port!r}: set it to a port number")
-        return cls(telemetry, environment.get("SEELE_BIND_HOST", "0.0.0.0"), int(port))
 
     def close(self) -> None:
         """Stop answering and free the port."""
