@@ -1,0 +1,258 @@
+"""vLLM's HTTP API, as much of it as training needs. No other module knows its routes, fields and quirks.
+
+Checked against vLLM 0.32. The routes that touch weights exist only where the server runs with VLLM_SERVER_DEV_MODE=1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import aiohttp
+
+from seele_trainer.rollout.protocol import Sampling
+
+_CONTROL_SECONDS = 30.0
+# uvicorn closes a connection that was idle for 5 s; a client that keeps it longer sends requests into a closed one.
+_KEEP_IDLE_CONNECTIONS_SECONDS = 3.0
+
+
+class ServerError(RuntimeError):
+    """One server could not do what it was asked; another one, or the same one later, may."""
+
+
+class ServerUnreachable(ServerError):
+    """No answer: connection refused, lost, or the time limit passed."""
+
+
+class ServerFailed(ServerError):
+    """The server answered that it failed (5xx, 408 or 429), or said 200 to something that it did not do."""
+
+
+class BadAnswer(ServerError):
+    """The server answered 200 with something that is not what was asked for."""
+
+
+class RequestRefused(RuntimeError):
+    """The server calls the request itself wrong (4xx): no server will take it, so nothing retries it."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One completion as a server returned it: generated tokens, the logprob of each, and why it ended."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: Literal["stop", "length"]
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A session that counts the connections it opens for each server (`VllmServer.connections`)."""
+    trace = aiohttp.TraceConfig()
+
+    async def opened(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        server: VllmServer = context.trace_request_ctx
+        server.connections += 1
+
+    trace.on_connection_create_end.append(opened)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_IDLE_CONNECTIONS_SECONDS)
+    return aiohttp.ClientSession(connector=connector, trace_configs=[trace])
+
+
+class VllmServer:
+    """One server at `url` (`http://host:port`), under the model name it serves; the session is `open_session()`'s."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, model_name: str) -> None:
+        self.url = url.rstrip("/")
+        self.connections = 0
+        """TCP connections opened so far. A restarted server cannot be reached over an old one."""
+        self._session = session
+        self._model = model_name
+
+    async def health(self) -> None:
+        """Raises ServerError unless the server is up and its engine alive."""
+        await self._call("GET", "/health", parse=False)
+
+    async def weight_label(self) -> str:
+        """What the weights were labelled with last, `default` in a server that has only its initial ones."""
+        answer = await self._call("GET", "/weight_info")
+        label = answer.get("weight_version")
+        if not isinstance(label, str):
+            raise BadAnswer(f"{self.url}/weight_info has no weight_version: {_short(answer)}")
+        return label
+
+    async def label_weights(self, label: str) -> None:
+        """Attach a label to the weights that are served now; a restart loses it."""
+        answer = await self._call("POST", "/update_weight_version", {"new_version": label})
+        if answer.get("success") is not True:
+            raise ServerFailed(f"{self.url} did not label its weights: {_short(answer)}")
+
+    async def complete(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seconds: float
+    ) -> list[list[Sampled]]:
+        """Sample `sampling.n` completions for each prompt, within a time limit in seconds.
+
+        The result is in the order of `prompts`. With `n` > 1 vLLM seeds them with seed, seed + 1, …, and every prompt
+        of one request with the same: give unrelated requests seeds that are far apart. Temperature 0 needs n = 1.
+        """
+        body = {
+            **self._prompt(prompts),
+            "n": sampling.n,
+            "seed": sampling.seed,
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+            "logprobs": 0,
+            # Tokens by their id: text would need a tokenizer, cost time and lose which token it was.
+            "return_tokens_as_token_ids": True,
+            "skip_special_tokens": False,
+            # A model's generation_config.json overrides what a request leaves out, and Qwen's asks for top_k 20.
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+        }
+        choices = await self._completions(body, len(prompts) * sampling.n, seconds)
+        try:
+            sampled = [_sampled(choice, self.url) for choice in choices]
+            self._check_echo(choices, [prompt for prompt in prompts for _ in range(sampling.n)])
+        except (KeyError, TypeError) as error:
+            raise BadAnswer(f"{self.url} left {error} out of a completion: is it vLLM 0.32 or later?") from error
+        return [sampled[start : start + sampling.n] for start in range(0, len(sampled), sampling.n)]
+
+    async def score(self, sequences: Sequence[Sequence[int]], seconds: float) -> list[list[float]]:
+        """Log-probabilities at temperature 1 of given sequences, each one value shorter than its sequence."""
+        body = {**self._prompt(sequences), "n": 1, "max_tokens": 1, "temperature": 1.0, "prompt_logprobs": 0}
+        choices = await self._completions(body, len(sequences), seconds)
+        try:
+            self._check_echo(choices, sequences)
+            return [
+                _prompt_logprobs(sequence, choice["prompt_logprobs"])
+                for sequence, choice in zip(sequences, choices, strict=True)
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadAnswer(f"{self.url} scored a prompt incompletely: {type(error).__name__}: {error}") from error
+
+    async def load_weights(self, folder: Path, seconds: float) -> None:
+        """Replace the weights by those of a model folder: drain, pause, reload, forget the prefix cache, resume.
+
+        Every answer is checked, and the server is resumed whatever happens. A 200 to all of it still proves nothing
+        about the weights: score a canary. Raises ServerError; the engine may then be unusable until it has reloaded or
+        restarted (after a reload that failed half-way, vLLM answers /health and dies of the next request).
+        """
+        try:
+            async with asyncio.timeout(seconds), self._paused():
+                arguments = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+                answer = await self._call("POST", "/collective_rpc", arguments, seconds=seconds)
+                results = answer.get("results")
+                if not isinstance(results, list) or not results or any(result is not None for result in results):
+                    raise ServerFailed(f"{self.url} did not reload {folder}: {_short(answer)}")
+                answer = await self._call("POST", "/reset_prefix_cache")
+                if answer.get("success") is not True:
+                    raise ServerFailed(f"{self.url} kept the prefix cache of its old weights: {_short(answer)}")
+        except TimeoutError as error:
+            raise ServerUnreachable(f"{self.url} did not reload {folder} within {seconds:g} s") from error
+
+    @asynccontextmanager
+    async def _paused(self) -> AsyncIterator[None]:
+        """The server without requests in flight, which is resumed in any case."""
+        try:
+            answer = await self._call("POST", "/pause?mode=wait", seconds=None)
+            paused = await self._call("GET", "/is_paused")
+            if answer.get("status") != "paused" or paused.get("is_paused") is not True:
+                raise ServerFailed(f"{self.url} did not pause: {_short(answer)}, then {_short(paused)}")
+            yield
+        finally:
+            await self._call("POST", "/resume")
+            paused = await self._call("GET", "/is_paused")
+            if paused.get("is_paused") is not False:
+                raise ServerFailed(f"{self.url} stays paused after a reload: {_short(paused)}")
+
+    def _prompt(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "prompt": [list(prompt) for prompt in prompts],
+            "return_token_ids": True,
+        }
+
+    async def _completions(self, body: dict[str, Any], count: int, seconds: float) -> list[dict[str, Any]]:
+        answer = await self._call("POST", "/v1/completions", body, seconds=seconds)
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or len(choices) != count:
+            raise BadAnswer(f"{self.url} was asked for {count} completions: {_short(answer)}")
+        return sorted(choices, key=lambda choice: choice.get("index", 0))
+
+    def _check_echo(self, choices: Sequence[dict[str, Any]], prompts: Sequence[Sequence[int]]) -> None:
+        for choice, prompt in zip(choices, prompts, strict=True):
+            echoed = choice.get("prompt_token_ids")
+            if echoed is not None and echoed != list(prompt):
+                raise BadAnswer(f"{self.url} completed another prompt than it was given: {_short(echoed)}")
+
+    async def _call(
+        self,
+        method: str,
+        route: str,
+        body: dict[str, Any] | None = None,
+        *,
+        seconds: float | None = _CONTROL_SECONDS,
+        parse: bool = True,
+    ) -> dict[str, Any]:
+        """One request, whose status and body are checked. `seconds` None leaves the time limit to the caller."""
+        try:
+            async with self._session.request(
+                method,
+                self.url + route,
+                json=body,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                trace_request_ctx=self,
+            ) as response:
+                status, text = response.status, await response.text()
+        except TimeoutError as error:
+            raise ServerUnreachable(f"{self.url}{route} gave no answer within {seconds} s") from error
+        except aiohttp.ClientError as error:
+            raise ServerUnreachable(f"{self.url}{route}: {type(error).__name__}: {error}") from error
+        if status != 200:
+            raise self._refusal(route, status, text)
+        if not parse:
+            return {}
+        try:
+            answer = json.loads(text)
+        except ValueError as error:
+            raise BadAnswer(f"{self.url}{route} answered no JSON: {text[:200]!r}") from error
+        if not isinstance(answer, dict):
+            raise BadAnswer(f"{self.url}{route} answered no JSON object: {text[:200]!r}")
+        return answer
+
+    def _refusal(self, route: str, status: int, text: str) -> ServerError | RequestRefused:
+        said = f"{self.url}{route} answered {status}: {text[:500]}"
+        if status >= 500 or status in {408, 425, 429}:
+            return ServerFailed(said)
+        if status in {404, 405} and not route.startswith("/v1/"):
+            return RequestRefused(f"{said}. Start vLLM with VLLM_SERVER_DEV_MODE=1, which adds the routes for training")
+        return RequestRefused(said)
+
+
+def _sampled(choice: dict[str, Any], url: str) -> Sampled:
+    tokens = tuple(choice["token_ids"])
+    logprobs = tuple(map(float, choice["logprobs"]["token_logprobs"]))
+    reason = choice["finish_reason"]
+    if len(tokens) != len(logprobs) or not tokens:
+        raise BadAnswer(f"{url} returned {len(tokens)} tokens with {len(logprobs)} log-probabilities")
+    if reason not in ("stop", "length"):
+        raise ServerFailed(f"{url} ended a completion with {reason!r}")
+    return Sampled(tokens, logprobs, reason)
+
+
+def _prompt_logprobs(sequence: Sequence[int], entries: Sequence[dict[str, Any]]) -> list[float]:
+    return [float(entry[str(token)]["logprob"]) for token, entry in zip(sequence[1:], entries[1:], strict=True)]
+
+
+def _short(answer: object) -> str:
+    return json.dumps(answer)[:300]

@@ -1,0 +1,64 @@
+"""Where policy versions lie on the shared volume: a model folder for each, and a marker that names the current one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+_MARKER = "CURRENT"
+_VERSION_FOLDER = re.compile(r"version-(\d+)")
+
+
+class WeightsDirectory:
+    """The folder `weights` of a run: `initial/`, `version-N/`, and the file `CURRENT` naming the served version."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def folder(self, version: int) -> Path:
+        """The model folder of a version, whether it exists or not."""
+        return self._root / f"version-{version}"
+
+    def publish(self, version: int) -> Path:
+        """Name a version as the current one, by an atomic rename; its folder must be complete.
+
+        Raises FileNotFoundError where the version was never exported.
+        """
+        folder = self.folder(version)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} is not a model folder: export version {version} before it is published")
+        written = self._root / f".{_MARKER}.{os.getpid()}"
+        written.write_text(f"{version}\n")
+        written.replace(self._root / _MARKER)
+        return folder
+
+    def current(self) -> int | None:
+        """The published version, or None before the first."""
+        try:
+            version = int((self._root / _MARKER).read_text())
+        except FileNotFoundError:
+            return None
+        return version if self.folder(version).is_dir() else None
+
+    def versions(self) -> list[int]:
+        """Versions that have a folder, ascending."""
+        if not self._root.is_dir():
+            return []
+        found = (_VERSION_FOLDER.fullmatch(entry.name) for entry in self._root.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def prune(self, keep: int) -> None:
+        """Delete version folders but the `keep` that were written last; the published one always stays.
+
+        The newest by time, not by number: a run that resumed counts again from its checkpoint, and the folders of the
+        attempt that was lost are then the older ones.
+        """
+        if keep < 1:
+            raise ValueError(f"keep at least the weights that are served, not {keep} versions")
+        by_age = sorted(self.versions(), key=lambda version: self.folder(version).stat().st_mtime_ns)
+        current = self.current()
+        for version in by_age[:-keep]:
+            if version != current:
+                shutil.rmtree(self.folder(version))

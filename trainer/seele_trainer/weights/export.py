@@ -1,0 +1,131 @@
+"""Writing a policy as a Hugging Face model folder that vLLM and transformers load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seele_trainer.weights.folder import built_aside, put_in_place
+from seele_trainer.weights.tied import HEAD, embedding_name, is_tied, looks_like_embedding, untied
+
+# Hugging Face's own limit: larger files are slow to move and some file systems refuse them.
+MAX_SHARD_BYTES = 5 * 10**9
+
+
+class WeightExportError(RuntimeError):
+    """A model folder could not be written; nothing of it is left."""
+
+
+class _Saveable(Protocol):
+    def save_pretrained(self, save_directory: str) -> Any: ...
+
+
+class _Described(Protocol):
+    def to_json_string(self) -> str: ...
+
+
+def write_model_folder(
+    directory: Path,
+    tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+    model_config: _Described | Mapping[str, Any],
+    tokenizer: _Saveable | None,
+    *,
+    untie: bool,
+    generation_config: _Described | Mapping[str, Any] | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write `directory` with config.json, safetensors and the tokenizer, whole or not at all; an older one is replaced.
+
+    A tied model is stored once, without its head; with `untie` the head is stored as a copy of the embedding and the
+    configuration says so. Tensors are consumed one by one, and at most one shard of them is held. Raises
+    WeightExportError where the folder cannot be written, such as on a full disk, and UntieError where a tied model has
+    no known embedding.
+    """
+    described = _as_dict(model_config)
+    # A transformers configuration knows its class's default, which its JSON leaves out.
+    tied = getattr(model_config, "tie_word_embeddings", described.get("tie_word_embeddings"))
+    if tied is None and isinstance(tensors, Mapping):
+        tied = is_tied(described, tensors.keys())
+    named = tensors.items() if isinstance(tensors, Mapping) else tensors
+    with built_aside(directory) as aside:
+        try:
+            _write_shards(aside, _arranged(named, tied=bool(tied), untie=untie), max_shard_bytes)
+            described = untied(described) if tied and untie else {**described, "tie_word_embeddings": bool(tied)}
+            _write_json(aside / "config.json", described)
+            if generation_config is not None:
+                _write_json(aside / "generation_config.json", _as_dict(generation_config))
+            if tokenizer is not None:
+                tokenizer.save_pretrained(str(aside))
+            put_in_place(aside, directory)
+        except (OSError, SafetensorError) as error:
+            free = shutil.disk_usage(directory.parent).free / 1e9
+            raise WeightExportError(
+                f"cannot write the model folder {directory}: {error}. {free:.1f} GB are free there: make room, "
+                "or give the run a larger volume"
+            ) from error
+
+
+def _arranged(named: Iterable[tuple[str, Tensor]], *, tied: bool, untie: bool) -> Iterator[tuple[str, Tensor]]:
+    """All tensors as they are to be stored: of a tied model one embedding, and with `untie` its copy as the head."""
+    embeddings: dict[str, Tensor] = {}
+    for name, tensor in named:
+        if tied and name == HEAD:
+            continue
+        if tied and untie and looks_like_embedding(name):
+            embeddings[name] = tensor
+        yield name, tensor
+    if tied and untie:
+        yield HEAD, embeddings[embedding_name(embeddings)].clone()
+
+
+def _write_shards(folder: Path, named: Iterable[tuple[str, Tensor]], limit: int) -> None:
+    """Fill safetensors files up to `limit` bytes each; more than one gets an index."""
+    shards: list[list[str]] = []
+    held: dict[str, Tensor] = {}
+    bytes_held = total = 0
+
+    def write() -> None:
+        save_file(held, folder / f"shard-{len(shards)}", metadata={"format": "pt"})
+        shards.append(list(held))
+        held.clear()
+
+    for name, tensor in named:
+        size = tensor.numel() * tensor.element_size()
+        if held and bytes_held + size > limit:
+            write()
+            bytes_held = 0
+        held[name] = _own(tensor)
+        bytes_held += size
+        total += size
+    write()
+    if len(shards) == 1:
+        (folder / "shard-0").rename(folder / "model.safetensors")
+        return
+    places: dict[str, str] = {}
+    for number, names in enumerate(shards):
+        file = f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+        (folder / f"shard-{number}").rename(folder / file)
+        places.update(dict.fromkeys(names, file))
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor in host memory, alone in its storage: safetensors refuses views into a shared buffer."""
+    tensor = tensor.detach().cpu().contiguous()
+    alone = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if alone else tensor.clone()
+
+
+def _as_dict(described: _Described | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(described) if isinstance(described, Mapping) else json.loads(described.to_json_string())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,172 @@
+"""The folder that rollout servers start from, `<run>/weights/initial`: the model as it came, untied where it must be.
+
+This runs before a server starts, so it imports neither torch nor transformers, and copies no more than it has to:
+weights are hard links where the file system allows it, and a tied model gets one more file that holds the head.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from seele_trainer.config import TrainerConfig
+from seele_trainer.weights.folder import built_aside, flush, put_in_place
+from seele_trainer.weights.stored_tensors import BadSafetensors, StoredTensor, copy_tensors, stored_tensors
+from seele_trainer.weights.tied import HEAD, UntieError, embedding_name, is_tied, untied
+
+logger = logging.getLogger(__name__)
+
+_INDEX = "model.safetensors.index.json"
+_MARKER = ".seele-prepared.json"
+# Everything but weights that a model folder may need: configuration, tokenizer, chat template, code of its own.
+_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+
+
+class BadModelError(ValueError):
+    """The model of a run cannot be served; the message names it and says what to change."""
+
+
+def prepare_model(config: TrainerConfig, out: Path) -> None:
+    """Make `out` a model folder that vLLM can serve and reload. Does nothing where it is one already.
+
+    Safe to run in several pods at once on a shared volume: each builds its own copy aside, and one of them is renamed
+    into place. Raises BadModelError for a model that is not there or cannot be served, OSError where the disk is full.
+    """
+    source = _source_folder(config)
+    untie = config.rollout.untie_embeddings
+    wanted = _fingerprint(source, untie)
+    if _prepared(out) == wanted:
+        logger.info("%s is ready", out)
+        return
+    with built_aside(out) as aside:
+        try:
+            _fill(aside, source, untie)
+        except (BadSafetensors, UntieError) as error:
+            raise BadModelError(f"model.name is {config.model.name!r}: {error}") from error
+        (aside / _MARKER).write_text(json.dumps(wanted))
+        _rename(aside, out, wanted)
+    logger.info("%s is ready, made from %s", out, source)
+
+
+def _source_folder(config: TrainerConfig) -> Path:
+    model = config.model
+    local = Path(model.name).expanduser()
+    if local.is_dir():
+        return local
+    # Imported here: a model that is a folder needs no hub.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                model.name, revision=model.revision, allow_patterns=[*_SMALL_FILES, "*.safetensors"], max_workers=4
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise BadModelError(
+            f"model.name is {model.name!r}, which is neither a folder here nor a model that the Hugging Face hub gives "
+            f"({type(error).__name__}: {error}): give the path of a folder, or check the id, HF_TOKEN and the network"
+        ) from error
+
+
+def _fingerprint(source: Path, untie: bool) -> dict[str, Any]:
+    """What a prepared folder was made from, so that a changed model is prepared again."""
+    files = sorted(path for path in source.iterdir() if path.is_file())
+    if not any(path.name == "config.json" for path in files):
+        raise BadModelError(f"{source} has no config.json: give the folder of a model in Hugging Face's format")
+    described = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return {"source": str(source.resolve()), "untie": untie, "files": described}
+
+
+def _prepared(out: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((out / _MARKER).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found
+
+
+def _fill(aside: Path, source: Path, untie: bool) -> None:
+    files = _weight_files(source)
+    tensors = {file: stored_tensors(file) for file in files}
+    names = {name for held in tensors.values() for name in held}
+    model_config = json.loads((source / "config.json").read_text())
+    for pattern in _SMALL_FILES:
+        for path in source.glob(pattern):
+            if not path.name.endswith(".index.json"):
+                shutil.copyfile(path, aside / path.name)
+    if not (untie and is_tied(model_config, names)):
+        for file in files:
+            _link(file, aside / file.name)
+        if (source / _INDEX).is_file():
+            shutil.copyfile(source / _INDEX, aside / _INDEX)
+        return
+    embedding = embedding_name(names)
+    shards = [_without_head(held) for held in tensors.values()]
+    shards.append({HEAD: next(held[embedding] for held in tensors.values() if embedding in held)})
+    _write_shards(aside, shards)
+    (aside / "config.json").write_text(json.dumps(untied(model_config), indent=2) + "\n")
+
+
+def _weight_files(source: Path) -> list[Path]:
+    if (source / _INDEX).is_file():
+        places: dict[str, str] = json.loads((source / _INDEX).read_text())["weight_map"]
+        files = [source / name for name in sorted(set(places.values()))]
+    else:
+        files = sorted(source.glob("*.safetensors"))
+    missing = [file.name for file in files if not file.is_file()]
+    if not files or missing:
+        raise BadModelError(
+            f"{source} has no {', '.join(missing) or 'safetensors file'}: download it again, or save the model with "
+            "transformers' save_pretrained, which writes safetensors"
+        )
+    return files
+
+
+def _without_head(held: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    return {name: tensor for name, tensor in held.items() if name != HEAD}
+
+
+def _write_shards(aside: Path, shards: list[dict[str, StoredTensor]]) -> None:
+    """Files of the given tensors and their index; a file of which all is wanted is linked, not copied."""
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        # Loaders look for model.safetensors before they look for an index, so no shard may have that name.
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        original = next(iter(shard.values())).file
+        if shard.keys() == stored_tensors(original).keys():
+            _link(original, aside / name)
+        else:
+            copy_tensors(aside / name, shard)
+        places.update(dict.fromkeys(shard, name))
+    total = sum(tensor.size for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (aside / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _link(file: Path, target: Path) -> None:
+    """A hard link, which costs nothing and outlives the source's mount; a copy where that is impossible."""
+    try:
+        os.link(file.resolve(), target)
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP}:
+            raise
+        shutil.copyfile(file, target)
+
+
+def _rename(aside: Path, out: Path, wanted: dict[str, Any]) -> None:
+    flush(aside)
+    try:
+        aside.rename(out)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        # Another pod was first. Its folder may be in use by now, so it is replaced only where it is of another model.
+        if _prepared(out) != wanted:
+            put_in_place(aside, out)
