@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import yaml
-
 from seele_operator import names
 from seele_operator.names import Manifest, Role
 from seele_operator.pods import rollout_pod, trainer_pod
 from seele_operator.spec import API_VERSION, KIND, SeeleRun
+from seele_operator.yaml_text import yaml_text
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,7 @@ def plan(run: SeeleRun, attempt: int) -> list[Manifest]:
 def config_text(run: SeeleRun) -> str:
     """The trainer's configuration as YAML, every default written out."""
     config = run.spec.trainer_config(run.metadata.name)
-    text: str = yaml.safe_dump(
-        config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True, width=120
-    )
-    return text
+    return yaml_text(config.model_dump(mode="json", by_alias=True))
 
 
 def _config_map(run: SeeleRun) -> Manifest:

@@ -26,7 +26,6 @@ PROBE_SECONDS = 2
 def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollout_urls: Sequence[str]) -> Manifest:
     """Pod `index` of the trainer gang."""
     trainer = run.spec.trainer
-    health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 10}
     container = {
         "name": "trainer",
         "image": trainer.image,
@@ -50,13 +49,7 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
             {"name": "metrics", "containerPort": names.METRICS_PORT},
             {"name": "rendezvous", "containerPort": names.RENDEZVOUS_PORT},
         ],
-        "startupProbe": {
-            **health,
-            "periodSeconds": PROBE_SECONDS,
-            "failureThreshold": TRAINER_START_SECONDS // PROBE_SECONDS,
-        },
-        "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
-        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20},
+        **(_trainer_probes() if index == 0 else {}),
         **_shape(run, trainer.resources),
     }
     return _pod(run, "trainer", attempt, index, {"containers": [container]}, trainer.pod_template)
@@ -116,6 +109,20 @@ def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
     }
     spec = {"initContainers": [prepare], "containers": [serve]}
     return _pod(run, "rollout", attempt, index, spec, rollout.pod_template)
+
+
+def _trainer_probes() -> Manifest:
+    """Probes of trainer 0, the driver; the other ranks follow it and serve nothing, and it notices when one is gone."""
+    health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 10}
+    return {
+        "startupProbe": {
+            **health,
+            "periodSeconds": PROBE_SECONDS,
+            "failureThreshold": TRAINER_START_SECONDS // PROBE_SECONDS,
+        },
+        "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
+        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20},
+    }
 
 
 def server_arguments(run: SeeleRun) -> list[str]:

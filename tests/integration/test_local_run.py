@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -324,4 +323,4 @@ def test_the_environment_of_the_caller_is_inherited(execute: Callable[..., Execu
     run = execute(show)
 
     assert run.wait() == 0
-    assert run.log("fake-trainer-0").split() == ["/my/models", os.getcwd()]
+    assert run.log("fake-trainer-0").split() == ["/my/models", str(Path.cwd())]

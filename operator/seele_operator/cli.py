@@ -1,0 +1,269 @@
+"""The `seele` command. Commands import what they need themselves: help and validation stay quick."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from seele_operator.bad_run import BadRunError
+
+if TYPE_CHECKING:
+    from seele_trainer.config import TrainerConfig
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="seele",
+    help="Reinforcement learning with adaptive hints (SEELE), on this machine or on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+RunFile = Annotated[
+    str,
+    typer.Option("--file", "-f", help="SeeleRun in YAML; - reads standard input.", metavar="FILE", show_default=False),
+]
+ConfigFile = Annotated[
+    Path, typer.Option("--config", help="The run's config.yaml.", metavar="FILE", show_default=False)
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("seele"))
+        raise typer.Exit
+
+
+@app.callback()
+def _seele(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    file: RunFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the run; a run that is there goes on.", metavar="DIR", show_default="runs/NAME-TIME"
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all logs of all processes.")] = False,
+) -> None:
+    """Train on this machine: the pods of the run as local processes, without a cluster.
+
+    Ctrl-C stops the run at the end of its step and saves it; the same folder goes on from there.
+
+    Examples:
+
+        seele run -f manifests/examples/quickstart.yaml
+
+        seele run -f run.yaml --out runs/first --verbose
+    """
+    from seele_operator.local.command import run_command
+
+    with _refusals():
+        raise typer.Exit(run_command(file, out, verbose))
+
+
+@app.command()
+def validate(file: RunFile) -> None:
+    """Check a SeeleRun file: every problem with its field, its value and the remedy.
+
+    Examples:
+
+        seele validate -f run.yaml
+
+        cat run.yaml | seele validate -f -
+    """
+    from seele_operator.validation import validate_file
+
+    with _refusals():
+        checked = validate_file(file)
+    print(f"{checked.metadata.name}: valid")
+
+
+@app.command()
+def render(
+    file: RunFile,
+    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt that the pods belong to.")] = 1,
+) -> None:
+    """Print the Kubernetes objects that a SeeleRun becomes, as YAML.
+
+    Examples:
+
+        seele render -f run.yaml
+
+        seele render -f run.yaml | kubectl apply --dry-run=server -f -
+    """
+    from seele_operator.plan import plan
+    from seele_operator.validation import load_run
+    from seele_operator.yaml_text import yaml_text
+
+    with _refusals():
+        objects = plan(load_run(file), attempt)
+    print(yaml_text(*objects), end="")
+
+
+@app.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition of SeeleRun, as YAML.
+
+    Example:
+
+        seele crd | kubectl apply -f -
+    """
+    from seele_operator.crd import crd as definition
+    from seele_operator.yaml_text import yaml_text
+
+    print(yaml_text(definition()), end="")
+
+
+@app.command()
+def train(config: ConfigFile) -> None:
+    """Train as one pod of the gang (what trainer pods execute).
+
+    Example:
+
+        seele train --config /etc/seele/config.yaml
+    """
+    with _refusals():
+        _read_config(config)
+    from seele_trainer.main import train as train_here
+
+    raise typer.Exit(train_here(config))
+
+
+@app.command()
+def prepare_model(
+    config: ConfigFile,
+    out: Annotated[Path, typer.Option(help="Folder for the model.", metavar="DIR", show_default=False)],
+) -> None:
+    """Write the model that rollout servers start from (what their init containers execute).
+
+    Example:
+
+        seele prepare-model --config /etc/seele/config.yaml --out /seele/run/weights/initial
+    """
+    with _refusals():
+        checked = _read_config(config)
+    from seele_trainer.weights.prepare import BadModelError
+    from seele_trainer.weights.prepare import prepare_model as prepare
+
+    try:
+        prepare(checked, out)
+    except (BadModelError, OSError) as error:
+        _refuse([str(error)])
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Option(help="Hugging Face folder or model id.", metavar="DIR", show_default=False)],
+    benchmark: Annotated[
+        str, typer.Option(help="Benchmarks, separated by commas.", metavar="NAME,...", show_default=False)
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="File of a benchmark, where its own data set is not reachable.", metavar="NAME=PATH"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first problems of each.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Sampled answers a problem, for avg@k; 0 for none.")] = 0,
+    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
+    out: Annotated[Path | None, typer.Option(help="Write the scores to this file as JSON.", metavar="FILE")] = None,
+) -> None:
+    """Measure a model on benchmarks, without hints: greedy pass@1, and avg@k.
+
+    Examples:
+
+        seele eval --model runs/first/final --benchmark gsm8k,math500
+
+        seele eval --model Qwen/Qwen2.5-1.5B --benchmark aime24 --samples 32 --out scores.json
+
+        seele eval --model final --benchmark gsm8k --data gsm8k=data/gsm8k/test.jsonl --limit 200
+    """
+    if engine not in {"vllm", "transformers"}:
+        _refuse([f"--engine: {engine!r} is no engine; use vllm or transformers"])
+    files: dict[str, Path] = {}
+    for entry in data or ():
+        name, equals, path = entry.partition("=")
+        if not (name and equals and path):
+            _refuse([f"--data: {entry!r} is not NAME=PATH; write the benchmark's name and its file"])
+        if not Path(path).is_file():
+            _refuse([f"--data: {path} does not exist; give the file of {name}"])
+        files[name] = Path(path)
+    from seele_trainer.evaluate_command import main as evaluate_model
+
+    names = [name.strip() for name in benchmark.split(",") if name.strip()]
+    raise typer.Exit(evaluate_model(model, names, data=files, limit=limit, samples=samples, engine=engine, out=out))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR", show_default=False)],
+) -> None:
+    """Write report.html and its figures into a run's folder.
+
+    Example:
+
+        seele report runs/quickstart-20261122-101500
+    """
+    if not (folder / "config.yaml").is_file():
+        _refuse([f"{folder} is no run's folder: it has no config.yaml; give the folder that `seele run` has made"])
+    from seele_trainer.report import write_report
+
+    print(write_report(folder))
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Bad input ends with one line for each problem and exit code 2."""
+    try:
+        yield
+    except BadRunError as error:
+        _refuse(error.problems)
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _read_config(path: Path) -> TrainerConfig:
+    import yaml
+    from pydantic import ValidationError
+
+    from seele_trainer.config import TrainerConfig
+
+    try:
+        return TrainerConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise BadRunError([f"--config: {path} cannot be read: {error.strerror}; give the run's config.yaml"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadRunError([f"--config: {path} is not YAML; give the run's config.yaml"]) from error
+    except ValidationError as error:
+        raise BadRunError(
+            f"--config: {path}: {'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors()
+        ) from error
+
+
+def main() -> None:
+    """Entry point of the `seele` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

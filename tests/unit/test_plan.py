@@ -1,0 +1,169 @@
+"""What a SeeleRun becomes. The golden files are what `seele render` prints; SEELE_UPDATE_GOLDEN=1 writes them anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seele_operator.name_rules import RESERVED_ENVIRONMENT
+from seele_operator.plan import config_text, endpoints, plan
+from seele_operator.spec import SeeleRun
+from seele_operator.validation import load_run, parse_run
+from seele_operator.yaml_text import yaml_text
+from seele_trainer.config import TrainerConfig
+
+pytestmark = pytest.mark.unit
+
+DATA = Path(__file__).parent / "data" / "plan"
+
+
+def run_with(**spec: Any) -> SeeleRun:
+    return parse_run(
+        {
+            "apiVersion": "seele.dev/v1alpha1",
+            "kind": "SeeleRun",
+            "metadata": {"name": "demo"},
+            "spec": {"model": {"name": "org/model"}, "dataset": {"name": "org/data"}, **spec},
+        }
+    )
+
+
+def pods(run: SeeleRun, attempt: int = 1) -> dict[str, dict[str, Any]]:
+    return {manifest["metadata"]["name"]: manifest for manifest in plan(run, attempt) if manifest["kind"] == "Pod"}
+
+
+def environment(pod: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("case", ["one-of-each", "two-by-two", "transformers"])
+def test_a_run_becomes_these_objects(case: str) -> None:
+    rendered = yaml_text(*plan(load_run(DATA / f"{case}.run.yaml"), attempt=2))
+    golden = DATA / f"{case}.plan.yaml"
+    if os.environ.get("SEELE_UPDATE_GOLDEN"):
+        golden.write_text(rendered)
+
+    assert rendered == golden.read_text()
+
+
+def test_the_trainers_read_the_configuration_that_the_spec_stands_for() -> None:
+    run = run_with(training={"learningRate": 1e-6}, hints={"targetAccuracy": 0.4})
+
+    assert TrainerConfig.model_validate(yaml.safe_load(config_text(run))) == run.spec.trainer_config("demo")
+
+
+def test_addresses_resolve_through_the_headless_services() -> None:
+    run = run_with(rollout={"replicas": 2}, trainer={"replicas": 2})
+    services = {m["metadata"]["name"]: m for m in plan(run, 1) if m["kind"] == "Service"}
+    where = endpoints(run)
+
+    for address in (where.rendezvous, *(url.removeprefix("http://") for url in (where.trainer, *where.rollout))):
+        host, _, port = address.partition(":")
+        pod_name, _, service_name = host.partition(".")
+        pod, service = pods(run)[pod_name], services[service_name]
+        assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == (pod_name, service_name)
+        assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        assert service["spec"]["clusterIP"] == "None"
+        assert int(port) in [declared["port"] for declared in service["spec"]["ports"]]
+        assert int(port) in [declared["containerPort"] for declared in pod["spec"]["containers"][0]["ports"]]
+
+
+def test_the_transformers_engine_needs_no_servers() -> None:
+    run = run_with(rollout={"engine": "transformers", "replicas": 3})
+
+    assert list(pods(run)) == ["demo-trainer-0"]
+    assert environment(pods(run)["demo-trainer-0"])["SEELE_ROLLOUT_URLS"] == ""
+    assert endpoints(run).rollout == ()
+
+
+def test_the_attempt_is_on_every_pod_and_in_every_trainer() -> None:
+    for pod in pods(run_with(trainer={"replicas": 2}), attempt=7).values():
+        assert pod["metadata"]["labels"]["seele.dev/attempt"] == "7"
+        if pod["metadata"]["labels"]["seele.dev/role"] == "trainer":
+            assert environment(pod)["SEELE_ATTEMPT"] == "7"
+
+
+def test_no_environment_variable_stands_twice_and_the_users_value_wins() -> None:
+    pod = pods(run_with(trainer={"env": [{"name": "PYTHONUNBUFFERED", "value": "0"}]}))["demo-trainer-0"]
+    names = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
+
+    assert len(names) == len(set(names))
+    assert environment(pod)["PYTHONUNBUFFERED"] == "0"
+
+
+def test_a_run_cannot_set_what_the_plan_sets() -> None:
+    for pod in pods(run_with()).values():
+        own = {name for name in environment(pod) if name.startswith("SEELE_") or name == "HF_HOME"}
+        assert all(name.startswith("SEELE_") or name in RESERVED_ENVIRONMENT for name in own)
+
+
+def test_flags_of_vllm_follow_from_the_spec() -> None:
+    rollout = {"engineArgs": {"enforce-eager": True, "enable-lora": False, "gpu-memory-utilization": 0.8}}
+    arguments = pods(run_with(rollout=rollout))["demo-rollout-0"]["spec"]["containers"][0]["args"]
+
+    assert "--enforce-eager" in arguments
+    assert "--gpu-memory-utilization=0.8" in arguments
+    assert not [argument for argument in arguments if "enable-lora" in argument or "max-model-len" in argument]
+
+
+@pytest.mark.parametrize(
+    ("spec", "length"),
+    [
+        ({"model": {"name": "org/model", "contextLength": 4096}}, "4096"),
+        ({"model": {"name": "org/model", "contextLength": 4096}, "rollout": {"maxModelLen": 2048}}, "2048"),
+    ],
+)
+def test_the_servers_length_is_their_own_or_the_models(spec: dict[str, Any], length: str) -> None:
+    arguments = pods(run_with(**spec))["demo-rollout-0"]["spec"]["containers"][0]["args"]
+
+    assert f"--max-model-len={length}" in arguments
+
+
+def test_nothing_runs_as_root_or_writes_outside_its_volumes() -> None:
+    for pod in pods(run_with(trainer={"replicas": 2})).values():
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
+            confined = container["securityContext"]
+            assert confined["readOnlyRootFilesystem"] is True
+            assert confined["allowPrivilegeEscalation"] is False
+            mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            assert {"/seele/run", "/tmp", "/dev/shm"} <= set(mounted)
+            assert set(mounted.values()) <= {volume["name"] for volume in spec["volumes"]}
+
+
+def test_a_pod_template_cannot_change_who_a_pod_is() -> None:
+    template = {
+        "metadata": {"labels": {"team": "nlp", "seele.dev/role": "rollout"}},
+        "spec": {"restartPolicy": "Always", "hostname": "other"},
+    }
+    pod = pods(run_with(trainer={"podTemplate": template}))["demo-trainer-0"]
+
+    assert pod["metadata"]["labels"]["team"] == "nlp"
+    assert pod["metadata"]["labels"]["seele.dev/role"] == "trainer"
+    assert pod["spec"]["restartPolicy"] == "Never"
+    assert pod["spec"]["hostname"] == "demo-trainer-0"
+
+
+def test_a_run_of_a_cluster_owns_its_objects() -> None:
+    body = run_with().model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    body["metadata"] = {"name": "demo", "namespace": "lab", "uid": "0b5e"}
+
+    for manifest in plan(parse_run(body), 1):
+        assert manifest["metadata"]["namespace"] == "lab"
+        assert [owner["uid"] for owner in manifest["metadata"]["ownerReferences"]] == ["0b5e"]
+    assert "ownerReferences" not in plan(run_with(), 1)[0]["metadata"]
+
+
+def test_planning_twice_gives_the_same_and_changes_nothing() -> None:
+    run = load_run(DATA / "two-by-two.run.yaml")
+    before = run.model_dump()
+
+    assert plan(run, 1) == plan(run, 1)
+    assert run.model_dump() == before
