@@ -1,0 +1,67 @@
+"""What a run says on a console."""
+
+from __future__ import annotations
+
+import pytest
+
+from seele_operator.local.command import accuracies
+from seele_operator.local.display import duration, plain_line, rounds, split
+from seele_trainer.records import BenchmarkScore, EvaluationRecord, Progress
+
+pytestmark = pytest.mark.unit
+
+
+PROGRESS = Progress(
+    name="one",
+    step=12,
+    steps=40,
+    phase="train",
+    reward=0.512,
+    accuracy=0.125,
+    accuracy_by_round=(0.25, None, 0.5),
+    target_accuracy=0.5,
+    hint_rate=0.7,
+    tokens_per_second=3210.4,
+    eta_seconds=125.0,
+    phase_seconds={"rollout": 6.0, "train": 3.0, "sync": 1.0, "checkpoint": 0.001},
+)
+
+
+def test_a_step_is_one_line() -> None:
+    assert plain_line(PROGRESS) == (
+        "step 12/40  reward 0.51  rounds 0.25 – 0.50 (target 0.50)  hint 0.70  held-out 12.5%  "
+        "3,210 tokens/s  2:05 left"
+    )
+
+
+def test_before_the_first_step_the_phase_is_shown() -> None:
+    waiting = Progress(name="one", step=0, steps=40, phase="starting", message="waiting for 2 servers")
+
+    assert plain_line(waiting) == "starting: waiting for 2 servers"
+    assert rounds(waiting) == ""
+
+
+def test_the_split_names_what_takes_time() -> None:
+    assert split(PROGRESS.phase_seconds) == "rollout 60%  train 30%  sync 10%"
+    assert split({}) == ""
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3723, "1:02:03")])
+def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_end_compares_the_first_evaluation_with_the_last() -> None:
+    records = [
+        EvaluationRecord(
+            step=step,
+            time=0.0,
+            policy_version=step,
+            seconds=1.0,
+            scores={"held-out": BenchmarkScore(problems=256, greedy_accuracy=accuracy)},
+        )
+        for step, accuracy in ((0, 0.02), (50, 0.4), (150, 0.61))
+    ]
+
+    assert accuracies(records) == ["held-out: 2.0% → 61.0% of 256 problems solved without hints (greedy)"]
+    assert accuracies([]) == []

@@ -1,0 +1,111 @@
+"""The folder of a run: made, counted, locked, compared, and left alone where it is somebody else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seele_operator.bad_run import BadRunError
+from seele_operator.local.folder import ATTEMPT, LOCK, differences, open_run_folder
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_new_run_gets_its_folder_and_a_second_start_counts_up(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "one"
+
+    for attempt in (1, 2):
+        with open_run_folder(path, "name: one\n") as folder:
+            assert (folder.attempt, folder.resumed) == (attempt, attempt == 2)
+    assert (path / "config.yaml").read_text() == "name: one\n"
+
+
+def test_what_may_change_is_taken_over(tmp_path: Path) -> None:
+    with open_run_folder(tmp_path / "run", "training: {steps: 10, seed: 0}\n"):
+        pass
+    with open_run_folder(tmp_path / "run", "training: {steps: 20, seed: 0}\n"):
+        pass
+
+    assert "steps: 20" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_another_run_is_refused_field_by_field(tmp_path: Path) -> None:
+    with open_run_folder(tmp_path / "run", "training: {steps: 10, seed: 0}\nmodel: {name: a}\n"):
+        pass
+    with (
+        pytest.raises(BadRunError) as refused,
+        open_run_folder(tmp_path / "run", "training: {steps: 10, seed: 1}\nmodel: {name: b}\n"),
+    ):
+        pass
+
+    assert [problem.rpartition("folder: ")[2] for problem in refused.value.problems] == [
+        "training.seed: was 0 and is 1",
+        'model.name: was "a" and is "b"',
+    ]
+    assert (tmp_path / "run" / ATTEMPT).read_text() == "1\n"
+
+
+def test_two_runs_on_one_folder_are_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
+    with open_run_folder(tmp_path / "run", "name: one\n"):
+        with (
+            pytest.raises(BadRunError, match="in use by another"),
+            open_run_folder(tmp_path / "run", "name: one\n"),
+        ):
+            pass
+        assert (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_somebody_elses_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+
+    with pytest.raises(BadRunError, match="is no run's folder"), open_run_folder(tmp_path, "name: one\n"):
+        pass
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(BadRunError), open_run_folder(path, "name: one\n"):
+            pass
+
+
+def refuse_late(path: Path) -> None:
+    (path / "logs").mkdir()
+    raise BadRunError(["no such program"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_that_is_refused_late_leaves_nothing_behind(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "runs" / "one"
+    if there:
+        path.mkdir(parents=True)
+
+    with pytest.raises(BadRunError), open_run_folder(path, "name: one\n") as folder:
+        refuse_late(folder.path)
+    left = [entry.relative_to(tmp_path).as_posix() for entry in tmp_path.rglob("*")]
+    assert left == (["runs", "runs/one"] if there else [])
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_whatever_else_goes_wrong_the_folder_stays(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), open_run_folder(tmp_path / "run", "name: one\n"):
+        raise error
+    assert (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_run_that_went_on_is_never_taken_away(tmp_path: Path) -> None:
+    with open_run_folder(tmp_path / "run", "name: one\n"):
+        pass
+    with pytest.raises(BadRunError), open_run_folder(tmp_path / "run", "name: one\n"):
+        raise BadRunError(["no such program"])
+    assert (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_section_that_appears_is_a_difference() -> None:
+    assert differences({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": {"e": 3}}) == [
+        "a.c: was null and is 2",
+        "d: was null and is a mapping",
+    ]
