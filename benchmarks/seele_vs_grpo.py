@@ -80,7 +80,9 @@ def run_once(out: Path, strategy: str, seed: int, learning_rate: float, steps: i
 
 def report(results: list[Result]) -> None:
     """Print a table of runs, then the margin on each seed."""
-    print(f"{'strategy':8} {'seed':>4} {'lr':>7} {'rollouts':>8} {'before':>7} {'after':>7} {'best':>7} {'no gradient':>12} {'min':>5}")
+    print(
+        f"{'strategy':8} {'seed':>4} {'lr':>7} {'rollouts':>8} {'before':>7} {'after':>7} {'best':>7} {'no gradient':>12} {'min':>5}"
+    )
     for r in results:
         print(
             f"{r.strategy:8} {r.seed:4d} {r.learning_rate:7g} {r.rollouts:8d} {r.before:7.1%} {r.after:7.1%} {r.best:7.1%} "
@@ -89,7 +91,9 @@ def report(results: list[Result]) -> None:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are reused.")] = Path("runs/seele-vs-grpo"),
+    out: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are reused.")] = Path(
+        "runs/seele-vs-grpo"
+    ),
     steps: Annotated[int, typer.Option(help="Training steps of each run.")] = 150,
     seeds: Annotated[int, typer.Option(help="Seeds 0, 1, …")] = 3,
     grpo_learning_rates: Annotated[str, typer.Option(help="Tried on seed 0; the best is used.")] = "3e-4,1e-3,3e-3",
@@ -103,7 +107,9 @@ def main(
     seele = [run_once(out, "seele", seed, rate, steps) for seed in range(seeds)]
     report([*(result for result in tried if result.learning_rate != best), *grpo, *seele])
     margins = [ours.after - theirs.after for ours, theirs in zip(seele, grpo, strict=True)]
-    print("SEELE ahead by " + ", ".join(f"{margin:.1%}" for margin in margins) + f"; mean {statistics.mean(margins):.1%}")
+    print(
+        "SEELE ahead by " + ", ".join(f"{margin:.1%}" for margin in margins) + f"; mean {statistics.mean(margins):.1%}"
+    )
     if results_file is not None:
         payload = {
             "command": "python " + " ".join(["benchmarks/seele_vs_grpo.py", *sys.argv[1:]]),

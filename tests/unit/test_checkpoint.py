@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_valid(
 
     with monkeypatch.context() as patch:
         patch.setattr("seele_trainer.checkpoint._write_durably", full)
-        with pytest.raises(CheckpointError, match="No space left.*previous one is intact"):
+        with pytest.raises(CheckpointError, match=r"No space left.*previous one is intact"):
             write(checkpoints, 2)
     found = checkpoints.latest()
     assert found is not None

@@ -89,7 +89,9 @@ class TextVerifier:
 
 
 def collector(engine: ScriptedEngine, settings: TrainerConfig, context: int = 64) -> Collector:
-    return Collector(settings, engine, TextVerifier(), lambda tokens: "right" if tuple(tokens) == RIGHT else "wrong", context)  # type: ignore[arg-type]
+    return Collector(
+        settings, engine, TextVerifier(), lambda tokens: "right" if tuple(tokens) == RIGHT else "wrong", context
+    )  # type: ignore[arg-type]
 
 
 async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_batch() -> None:

@@ -92,7 +92,9 @@ def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
     rollouts = [rollout(1, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
     by_problem = build_strategy(config()).samples(rollouts)
     by_round = build_strategy(config(advantage_group="round")).samples(rollouts)
-    assert [sample.advantage.max() if sample.advantage.max() > 0 else sample.advantage.min() for sample in by_problem] == [
+    assert [
+        sample.advantage.max() if sample.advantage.max() > 0 else sample.advantage.min() for sample in by_problem
+    ] == [
         0.25,
         0.25,
         -0.75,

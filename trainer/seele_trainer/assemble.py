@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer
 
 from seele_trainer.checkpoint import Checkpoints
 from seele_trainer.collect import Collector
@@ -68,7 +69,7 @@ def build_learner(config: TrainerConfig) -> Learner:
 
 
 def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder) -> Parts:
-    """Load the data and build every part. Nothing is started yet. Raises BadDataError for data that cannot be trained on."""
+    """Load the data and build every part, started by nobody yet. Raises BadDataError for data that cannot be used."""
     tokenizer = AutoTokenizer.from_pretrained(
         config.model.name, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
     )
@@ -79,7 +80,10 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     _check_fits(problems, context_length)
     engine = _build_engine(config, surroundings)
     verifier = VerifierPool(config.verifier)
-    decode = partial(tokenizer.decode, skip_special_tokens=True)
+
+    def decode(tokens: Sequence[int]) -> str:
+        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
     run_dir = surroundings.run_dir
     return Parts(
         config=config,
@@ -96,7 +100,7 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
         weights=WeightsDirectory(run_dir / "weights"),
         checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep),
         recorder=recorder,
-        tokenizer=tokenizer,
+        max_completion_tokens=config.rollout.max_completion_tokens,
         decode=decode,
         canary_sequences=canary_sequences(
             [(*problem.prompt, *problem.solution) for problem in problems[:CANARY_SEQUENCES]],

@@ -1,7 +1,7 @@
 """Checkpoints that are either whole or not there.
 
-A checkpoint is written to `step-N.partial`, sealed with a manifest of its files, renamed to `step-N`, and only then named by
-`LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one.
+A checkpoint is written to `step-N.partial`, sealed with a manifest of its files, renamed to `step-N`, and only then
+named by `LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from seele_trainer.config import Section
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "state.json"
 LATEST_FILE = "LATEST"
 HASHED_BYTES = 64 * 2**20
-"""Files up to this size are checked by content on load, larger ones by size: hashing tens of gigabytes delays a restart."""
+"""Files up to this size are checked by content, larger ones by size: hashing tens of gigabytes delays a restart."""
 
 
 class CheckpointError(RuntimeError):
@@ -45,7 +45,7 @@ class RunState(Section):
     data_fingerprint: str
     sampler: dict[str, Any]
     strategy: dict[str, Any]
-    files: dict[str, FileSeal] = {}
+    files: dict[str, FileSeal] = Field(default_factory=dict)
     """Seal of each file of the checkpoint, by path inside it."""
 
 
@@ -67,7 +67,7 @@ class Checkpoints:
         return partial
 
     def commit(self, state: RunState) -> Path:
-        """Seal the folder that `begin` gave and make it the latest. Raises CheckpointError and leaves the older ones valid."""
+        """Seal the folder that `begin` gave and make it the latest. Raises CheckpointError, leaving the older ones valid."""
         partial = self._root / f"step-{state.step}.partial"
         final = self._root / f"step-{state.step}"
         try:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
@@ -77,7 +76,9 @@ class Collector:
         sampling = BusyClock()
         # The in-process engine answers one request at a time anyway. Taking the problems in turn makes the order in which
         # a controller shared by all of them learns, and so the whole run, reproducible to the bit.
-        concurrent = 1 if self._config.rollout.engine == "transformers" else self._config.rollout.max_concurrent_problems
+        concurrent = (
+            1 if self._config.rollout.engine == "transformers" else self._config.rollout.max_concurrent_problems
+        )
         places = asyncio.Semaphore(concurrent)
         probed = problems[: self._config.hints.unhinted_probes]
         try:
@@ -111,9 +112,7 @@ class Collector:
                 done += rollouts
         return done
 
-    async def _probe(
-        self, problems: Sequence[TokenizedProblem], step: int, clock: BusyClock
-    ) -> list[Rollout]:
+    async def _probe(self, problems: Sequence[TokenizedProblem], step: int, clock: BusyClock) -> list[Rollout]:
         if not problems:
             return []
         longest = max(len(problem.prompt) for problem in problems)

@@ -1,4 +1,4 @@
-"""The failures that a run expects: their messages say what happened and what to do, so they are shown without a trace."""
+"""The failures that a run expects. Their messages say what happened and what to do, so they are shown without a trace."""
 
 from __future__ import annotations
 

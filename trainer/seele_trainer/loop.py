@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,7 +122,7 @@ class Loop:
 
     async def _push_weights(self, version: int) -> WeightSync:
         """Hand the current weights to every engine, proven by a canary that the trainer scored itself."""
-        parts = self._parts
+        parts, began = self._parts, time.monotonic()
         with self._phase("sync"):
             logprobs = await parts.learner.logprobs(parts.canary_sequences)
             canary = Canary(
@@ -130,11 +130,10 @@ class Loop:
                 logprobs=tuple(tuple(map(float, row)) for row in logprobs),
                 tolerance=parts.canary_tolerance,
             )
-            folder = parts.weights.folder(version)
-            await parts.learner.export(folder, untie=parts.config.rollout.untie_embeddings)
-            sync = await parts.engine.update_weights(folder, version, canary)
+            await parts.learner.export(parts.weights.folder(version), untie=parts.config.rollout.untie_embeddings)
+            sync = await parts.engine.update_weights(parts.weights.publish(version), version, canary)
             parts.weights.prune(keep=2)
-        return sync
+        return replace(sync, seconds=time.monotonic() - began)
 
     async def _evaluate(self, sync: WeightSync) -> None:
         parts, began = self._parts, time.monotonic()

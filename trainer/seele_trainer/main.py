@@ -8,10 +8,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from seele_trainer.config import TrainerConfig
+
+if TYPE_CHECKING:
+    # Imported where they are used: torchrun's own process, which replaces this one, needs none of it.
+    from seele_trainer.assemble import Surroundings
+    from seele_trainer.metrics import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +63,7 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
 def _follow(config: TrainerConfig) -> int:
     """Run the driver's learner calls on this rank. The driver decides when to stop, so signals are left to it."""
     from seele_trainer.assemble import build_learner
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     build_learner(config).follow()
@@ -85,7 +92,7 @@ async def _drive(config: TrainerConfig) -> int:
         return INTERRUPTED
     except EXPECTED_FAILURES as failure:
         # One clear line: these errors say what happened and what to do, and a trace would only hide it.
-        logger.error("%s", failure)  # noqa: TRY400
+        logger.error("%s", failure)
         return FAILED
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from seele_trainer.config import Section
 
 Phase = Literal["rollout", "verify", "train", "sync", "eval", "checkpoint"]
@@ -135,10 +137,10 @@ class Progress(Section):
     hint_rate: float | None = None
     policy_version: int = 0
     tokens_per_second: float | None = None
-    phase_seconds: dict[Phase, float] = {}
+    phase_seconds: dict[Phase, float] = Field(default_factory=dict)
     """Of the last step."""
     eta_seconds: float | None = None
     last_checkpoint_step: int | None = None
-    evaluation: dict[str, float] = {}
+    evaluation: dict[str, float] = Field(default_factory=dict)
     """Latest greedy accuracy by benchmark."""
     message: str = ""

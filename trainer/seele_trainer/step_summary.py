@@ -75,7 +75,8 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         learning_rate=last.learning_rate,
         # Only the first update of a step sees the policy that sampled: later ones have moved on purpose.
         mismatch_kl=facts.updates[0].mismatch_kl,
-        truncated_completions=_mean(np.array([rollout.completion.finish_reason == "length" for rollout in flat])) or 0.0,
+        truncated_completions=_mean(np.array([rollout.completion.finish_reason == "length" for rollout in flat]))
+        or 0.0,
         tokens=Tokens(
             prompt=sum(len(rollout.problem.prompt) for rollout in flat),
             hint=sum(rollout.hint_length for rollout in flat),
@@ -84,10 +85,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         ),
         rollouts=len(flat),
         verifier_timeouts=len(flat) - len(verified),
-        irt=summary
-        and IrtParameters(
-            discrimination=summary.discrimination, ability=summary.ability, guessing=summary.guessing
-        ),
+        irt=_irt(summary),
         irt_fit_seconds=summary.fit_seconds if summary else 0.0,
         irt_fit_fallbacks=summary.fallbacks if summary else 0,
         weight_sync_seconds=facts.sync.seconds,
@@ -118,6 +116,12 @@ def sample_rollouts(
     ]
 
 
+def _irt(summary: ControllerSummary | None) -> IrtParameters | None:
+    if summary is None:
+        return None
+    return IrtParameters(discrimination=summary.discrimination, ability=summary.ability, guessing=summary.guessing)
+
+
 def _mean(values: np.ndarray) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
@@ -131,4 +135,6 @@ def _by_round(
 ) -> tuple[float | None, ...]:
     """Mean of a value over the rollouts of each hinted round, counted from 1."""
     rounds = range(1, (config.hints.rounds if config.training.strategy == "seele" else 1) + 1)
-    return tuple(_mean(np.array([value(rollout) for rollout in rollouts if rollout.round == index])) for index in rounds)
+    return tuple(
+        _mean(np.array([value(rollout) for rollout in rollouts if rollout.round == index])) for index in rounds
+    )

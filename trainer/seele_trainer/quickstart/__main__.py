@@ -68,13 +68,22 @@ def make(out: Path, recipe: Recipe) -> None:
 def _write(path: Path, problems: list[Problem]) -> None:
     with path.open("w") as stream:
         for problem in problems:
-            row = {"id": problem.id, "problem": problem.question, "solution": problem.solution, "answer": problem.answer}
+            row = {
+                "id": problem.id,
+                "problem": problem.question,
+                "solution": problem.solution,
+                "answer": problem.answer,
+            }
             stream.write(json.dumps(row) + "\n")
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for base/, train.jsonl and test.jsonl.")] = Path(".cache/quickstart"),
-    updates: Annotated[int, typer.Option(help="Updates of the base model; fewer make a worse one.", min=1)] = Recipe.updates,
+    out: Annotated[Path, typer.Option(help="Folder for base/, train.jsonl and test.jsonl.")] = Path(
+        ".cache/quickstart"
+    ),
+    updates: Annotated[
+        int, typer.Option(help="Updates of the base model; fewer make a worse one.", min=1)
+    ] = Recipe.updates,
     seed: Annotated[int, typer.Option(help="Seed of problems and model.", min=0)] = Recipe.seed,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them."""

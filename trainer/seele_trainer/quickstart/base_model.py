@@ -38,7 +38,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, model_max_length=CONTEXT, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -75,7 +79,9 @@ def train_base_model(
     warmup = max(1, updates // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda update: min(1.0, (update + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, update / updates))) + 0.01,
+        lambda update: (
+            min(1.0, (update + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, update / updates))) + 0.01
+        ),
     )
     excess, began = math.nan, time.monotonic()
     for update in range(updates):
@@ -92,7 +98,9 @@ def train_base_model(
         if (update + 1) % 100 == 0:
             rate = (update + 1) / (time.monotonic() - began)
             left = (updates - update - 1) / rate
-            logger.info("base model: update %d/%d, excess loss %.4f nats a step, %.0f s left", update + 1, updates, excess, left)
+            logger.info(
+                "base model: update %d/%d, excess loss %.4f nats a step, %.0f s left", update + 1, updates, excess, left
+            )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return excess

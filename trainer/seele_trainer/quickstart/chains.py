@@ -73,7 +73,9 @@ def sample_problems(count: int, seed: int, exclude: frozenset[str] = frozenset()
         if chain.question not in exclude:
             chains.setdefault(chain.question, chain)
     return [
-        Problem(id=f"chain-{seed}-{index}", question=question, solution=chain.solution(), answer=f"{chain.values()[-1]:02d}")
+        Problem(
+            id=f"chain-{seed}-{index}", question=question, solution=chain.solution(), answer=f"{chain.values()[-1]:02d}"
+        )
         for index, (question, chain) in enumerate(chains.items())
     ]
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seele_trainer.strategies.base import Rollout, Sample
 
@@ -19,15 +20,15 @@ def group_by(rollouts: Sequence[Rollout], key: Callable[[Rollout], Hashable]) ->
     return list(groups.values())
 
 
-def rewards(group: Sequence[Rollout]) -> np.ndarray:
+def rewards(group: Sequence[Rollout]) -> NDArray[np.float64]:
     """Rewards of verified rollouts, shape (rollouts,)."""
     return np.array([rollout.reward for rollout in group], dtype=np.float64)
 
 
-def dr_grpo_advantages(group: Sequence[Rollout]) -> np.ndarray:
+def dr_grpo_advantages(group: Sequence[Rollout]) -> NDArray[np.float64]:
     """Reward minus the group's mean, not divided by its deviation (Dr.GRPO, arXiv 2503.20783); shape (rollouts,)."""
     earned = rewards(group)
-    return earned - earned.mean()
+    return earned - np.float64(earned.mean())
 
 
 def policy_sample(rollout: Rollout, advantage: float, *, supervise_hint: bool) -> Sample:
