@@ -97,13 +97,10 @@ def _unhinted(spec: SeeleRunSpec) -> Iterator[str]:
 def _solutions(spec: SeeleRunSpec) -> Iterator[str]:
     columns = spec.dataset.fields
     if spec.dataset.format == "generic" and columns.solution is None and columns.steps is None:
-        if spec.training.strategy == "seele":
-            yield (
-                "spec.dataset.fields.solution: null leaves strategy seele nothing to cut hints from; "
-                "name the column with solutions, or use training.strategy: grpo"
-            )
-        if columns.answer is None:
-            yield "spec.dataset.fields.answer: null, as is solution: nothing to check against; name one of the columns"
+        yield (
+            "spec.dataset.fields.solution: null leaves nothing to cut hints from; "
+            "name the column with solutions, or that with lists of steps in fields.steps"
+        )
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
         columns = benchmark.fields
         if benchmark.format == "generic" and columns.solution is None and columns.answer is None:

@@ -22,17 +22,21 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 def check_local_files(run: SeeleRun, base_dir: Path) -> list[str]:
     """Data sets and models that are missing, empty, or not what the run says. Relative paths start at `base_dir`."""
     spec = run.spec
-    problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir)]
+    problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True)]
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
-        problems += _data_problems(("spec", "evaluation", "benchmarks", index), benchmark, base_dir)
+        problems += _data_problems(
+            ("spec", "evaluation", "benchmarks", index), benchmark, base_dir, need_solution=False
+        )
     return [*problems, *_model_problems(spec, base_dir)]
 
 
-def _data_problems(path: tuple[str | int, ...], source: DatasetSource, base_dir: Path) -> Iterator[str]:
+def _data_problems(
+    path: tuple[str | int, ...], source: DatasetSource, base_dir: Path, *, need_solution: bool
+) -> Iterator[str]:
     if source.path is None:
         return
     place = yaml_path((*path, "path"))
-    file = base_dir / Path(source.path).expanduser()
+    file = base_dir / source.path
     try:
         columns = _first_row(file)
     except FileNotFoundError:
@@ -45,11 +49,11 @@ def _data_problems(path: tuple[str | int, ...], source: DatasetSource, base_dir:
         yield f"{place}: {shown(source.path)} {error}"
     else:
         if columns is not None:
-            yield from _column_problems(path, source, columns)
+            yield from _column_problems(path, source, columns, need_solution or source.fields.answer is None)
 
 
 def _column_problems(
-    path: tuple[str | int, ...], source: DatasetSource, columns: Mapping[str, object]
+    path: tuple[str | int, ...], source: DatasetSource, columns: Mapping[str, object], need_solution: bool
 ) -> Iterator[str]:
     if source.format == "gsm8k":
         for column in ("question", "answer"):
@@ -61,8 +65,8 @@ def _column_problems(
         return
     for field, column in source.fields.model_dump(by_alias=True).items():
         place = yaml_path((*path, "fields", field))
-        made_of_steps = field == "solution" and source.fields.steps is not None
-        if column is None or column in columns or made_of_steps:
+        unused = field == "solution" and (not need_solution or source.fields.steps is not None)
+        if column is None or column in columns or unused:
             continue
         near = nearest(column, list(columns))
         remedy = f"did you mean {near}?" if near else "name the right one"
@@ -134,7 +138,7 @@ def _parquet_columns(file: Path) -> Mapping[str, object] | None:
 
 def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     name = spec.model.name
-    folder = base_dir / Path(name).expanduser()
+    folder = base_dir / name
     if not folder.is_dir():
         if _HUB_NAME.fullmatch(name) is None:
             yield (
@@ -153,6 +157,9 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"spec.model.name: config.json in {shown(name)} cannot be read: {error}; save the model anew"
     else:
+        if not isinstance(config, dict):
+            yield f"spec.model.name: config.json in {shown(name)} is not a JSON object; save the model anew"
+            return
         yield from _config_problems(spec, config)
 
 

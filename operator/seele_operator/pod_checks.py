@@ -84,15 +84,15 @@ def _only(path: Path, given: Mapping[str, object], known: Sequence[str]) -> Iter
 def _unmergeable(path: Path, fields: Mapping[str, object]) -> Iterator[str]:
     """Lists that are merged by a key, and whose entries lack it."""
     for name, value in fields.items():
+        if name not in MERGE_KEYS or value is None:
+            continue
         here = (*path, name)
-        if isinstance(value, Mapping):
-            yield from _unmergeable(here, value)
-        elif name in MERGE_KEYS and isinstance(value, Sequence) and not isinstance(value, str):
-            for index, entry in enumerate(value):
-                if isinstance(entry, Mapping) and MERGE_KEYS[name] in entry:
-                    yield from _unmergeable((*here, index), entry)
-                else:
-                    key = MERGE_KEYS[name]
-                    yield f"{yaml_path((*here, index))}: has no {key}, by which it is merged; give it one"
-        elif name in MERGE_KEYS and value is not None:
+        if not isinstance(value, list):
             yield f"{yaml_path(here)}: {shown(value)} is not a list; write each entry on a line of its own, after `- `"
+            continue
+        for index, entry in enumerate(value):
+            if isinstance(entry, Mapping) and MERGE_KEYS[name] in entry:
+                yield from _unmergeable((*here, index), entry)
+            else:
+                place = yaml_path((*here, index))
+                yield f"{place}: has no {MERGE_KEYS[name]}, by which it is merged; give it one"

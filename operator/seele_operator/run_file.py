@@ -59,7 +59,7 @@ def read_run_file(path: str | Path) -> dict[str, Any]:
         reason = " ".join(str(error.problem or error.context).split())
         raise BadRunError([f"{name}{place}: not valid YAML: {reason}; correct the file there"]) from error
     except yaml.reader.ReaderError as error:
-        place = f"character {error.position} (code {ord(error.character)})"
+        place = f"character {error.position} (code {error.character})"
         raise BadRunError([f"{name}: not valid YAML: {place} is not text; remove it"]) from error
     except RecursionError as error:
         raise BadRunError([f"{name}: nested too deeply for a SeeleRun; `seele crd` prints its fields"]) from error
