@@ -141,7 +141,11 @@ def length_problems(spec: SeeleRunSpec, limit: int, limited_by: str) -> Iterator
 
 
 def _shorten(room: int) -> str:
-    return f"use at most {room} here, or shorten the others" if room > 0 else "shorten prompts and solutions first"
+    return (
+        f"use at most {room} here, or shorten the others"
+        if room > 0
+        else "lower dataset.maxPromptTokens and dataset.maxSolutionTokens first"
+    )
 
 
 def _schedule(spec: SeeleRunSpec) -> Iterator[str]:
