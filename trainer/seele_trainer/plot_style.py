@@ -123,7 +123,7 @@ def percent_axis(axes: Axes) -> None:
 def log_axis(axes: Axes) -> None:
     """Make the y axis logarithmic, with few labels."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -38,16 +38,16 @@ class Plot:
     title: str
     caption: str
     draw: Callable[[Figure, Theme, Sequence[StepRecord], Sequence[EvaluationRecord]], None]
-    height: float = 3.3
+    height: float = 3.1
 
     def png(self, theme: Theme, steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> bytes:
         """Draw it in a theme's colours, with enough pixels for dense screens."""
         with mpl.rc_context(style(theme)):
-            figure = Figure(figsize=(5.8, self.height), layout="constrained")
+            figure = Figure(figsize=(5.1, self.height), layout="constrained")
             FigureCanvasAgg(figure)
             self.draw(figure, theme, steps, evaluations)
             image = io.BytesIO()
-            figure.savefig(image, format="png", dpi=170, facecolor=theme.paper)
+            figure.savefig(image, format="png", dpi=190, facecolor=theme.paper)
         return image.getvalue()
 
 
@@ -101,7 +101,7 @@ def draw_rounds(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Se
     target(axes, steps, theme)
     step_axis(axes, steps)
     percent_axis(axes)
-    legend(axes, 5)
+    legend(axes, 4)
 
 
 def draw_hints(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
@@ -188,12 +188,13 @@ def draw_optimisation(figure: Figure, theme: Theme, steps: Sequence[StepRecord],
         else:
             axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
         step_axis(axes, steps)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         if not axes.get_subplotspec().is_last_row():
             axes.set_xlabel("")
 
 
 def draw_irt(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
-    """Fitted curves of each step's problems: median, and the range of the middle half and of the middle 80 %."""
+    """Fitted curves of each step's problems: median, and the range of the middle half and of the middle 80%."""
     fitted = [(record.step, record.irt) for record in steps if record.irt is not None and record.irt.ability]
     x = np.array([step for step, _ in fitted], dtype=np.float64)
     panels = (
@@ -222,7 +223,6 @@ PLOTS: tuple[Plot, ...] = (
         "Learning",
         "Held-out problems are answered without any hint, greedily. The reward is that of training, with hints.",
         draw_learning,
-        height=3.5,
     ),
     Plot(
         "rounds",
@@ -253,14 +253,14 @@ PLOTS: tuple[Plot, ...] = (
         "Optimisation",
         "Faint: every step. Strong: running mean. Losses are before their coefficients.",
         draw_optimisation,
-        height=5.6,
+        height=5.3,
     ),
     Plot(
         "irt",
         "Fitted item response curves",
-        "Median over the step's problems, with the middle half and the middle 80 %.",
+        "Median over the step's problems, with the middle half and the middle 80%.",
         draw_irt,
-        height=5.6,
+        height=5.3,
     ),
 )
 

@@ -77,7 +77,7 @@ def percent(value: float | None) -> str:
     """A share as a whole percentage, with a decimal below 10 %."""
     if value is None:
         return "–"
-    return f"{100 * value:.0f} %" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f} %"
+    return f"{100 * value:.0f}%" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f}%"
 
 
 def points(value: float) -> str:
