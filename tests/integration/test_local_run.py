@@ -22,9 +22,16 @@ PODS = Path(__file__).parent / "pods"
 RUNNER = """
 import sys, yaml
 from pathlib import Path
+from seele_operator.bad_run import BadRunError
 from seele_operator.local.executor import Limits, run_locally
+from seele_operator.local.folder import open_run_folder
 objects = list(yaml.safe_load_all(Path(sys.argv[1]).read_text()))
-sys.exit(run_locally(objects, Path(sys.argv[2]), limits=Limits(first_delay=0.1, longest_delay=0.2, failure_grace=1.0)))
+limits = Limits(first_delay=0.1, longest_delay=0.2, failure_grace=1.0)
+try:
+    with open_run_folder(Path(sys.argv[2]), "name: fake") as folder:
+        sys.exit(run_locally(objects, folder.path, lock=folder.lock, limits=limits))
+except BadRunError as error:
+    sys.exit(f"refused: {error}")
 """
 DEADLINE = 30.0
 
@@ -95,11 +102,11 @@ class Execution:
     """`run_locally` in a process of its own, as `seele run` has it."""
 
     def __init__(self, folder: Path, *objects: dict[str, Any]):
-        folder.mkdir(exist_ok=True)
         self.folder = folder
         plan = folder.parent / f"{folder.name}.yaml"
+        number = len(list(folder.parent.glob("*.out")))
         plan.write_text(yaml.safe_dump_all(objects))
-        self.output = (folder.parent / f"{folder.name}.out").open("w+")
+        self.output = (folder.parent / f"{folder.name}-{number}.out").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUNNER, str(plan), str(folder)], stdout=self.output, stderr=subprocess.STDOUT
         )
@@ -296,6 +303,26 @@ def test_nothing_survives_when_the_runner_itself_is_killed(execute: Callable[...
     gone, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     assert len(gone) == len(family)
+
+
+def test_a_folder_is_free_again_only_when_all_processes_of_its_last_run_are_gone(
+    execute: Callable[..., Execution],
+) -> None:
+    first = execute(trainer(0, "--steps=-1", "--stubborn"), server(0, "--child"))
+    eventually(lambda: "step 1" in first.log("fake-trainer-0"), "training")
+
+    second = execute(trainer(0), server(0))
+    assert second.wait() == 1
+    assert "is in use by another `seele run`" in second.text()
+    assert "step 1" in first.log("fake-trainer-0"), "the first run is not disturbed"
+
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    third = execute(trainer(0), server(0))
+    while third.wait() == 1 and "is in use by another" in third.text():
+        third = execute(trainer(0), server(0))
+    assert third.process.returncode == 0, third.text()
+    assert (third.folder / "attempt").read_text() == "2\n"
 
 
 def test_ports_in_use_are_left_to_their_owner(execute: Callable[..., Execution]) -> None:
