@@ -1,0 +1,403 @@
+"""The learner against plain PyTorch: gangs of one and two processes, all ZeRO stages, checkpoints and exports.
+
+The reference knows nothing of micro-batches: it takes one sample at a time, unpadded, in one process, and writes the
+loss out as the papers do.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from learner_cases import SEQUENCES, TOTAL_UPDATES, Case, Outcome, config_of, model_folder, samples_of
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from seele_trainer.learner import UpdateStats
+from seele_trainer.strategies.base import Sample
+
+pytestmark = pytest.mark.integration
+
+VOCABULARY = 64
+STAGES = (0, 1, 2, 3)
+RANKS = (1, 2)
+LOW_THRESHOLD = {"overrides": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
+"""Makes ZeRO 3 spread parameters that it would leave whole in so small a model."""
+
+GRADIENT_CASES = (
+    *(Case(f"zero{stage}", zero_stage=stage, training={"merge_identical": False}) for stage in STAGES),
+    *(Case(f"zero{stage}-merged", zero_stage=stage) for stage in STAGES),
+    *(Case(f"zero{stage}-few", zero_stage=stage, samples="few") for stage in STAGES),
+    Case("zero3-spread", zero_stage=3, deepspeed=LOW_THRESHOLD),
+    Case("zero3-recomputed", zero_stage=3, deepspeed=LOW_THRESHOLD, training={"gradient_checkpointing": True}),
+    Case("zero0-recomputed", training={"gradient_checkpointing": True}),
+    Case("zero1-offloaded", zero_stage=1, deepspeed={"offload_optimizer": "cpu"}),
+    Case("zero2-offloaded", zero_stage=2, deepspeed={"offload_optimizer": "cpu"}),
+    Case("zero3-offloaded", zero_stage=3, deepspeed={"offload_optimizer": "cpu", "offload_parameters": "cpu"}),
+    Case("one-micro-batch", training={"tokens_per_micro_batch": 100_000}),
+    Case("same-calls-on-all-ranks", zero_stage=2, follow=False),
+    Case("no-advantage", samples="no-advantage", zero_stage=1),
+    Case("nothing-to-learn", samples="no-advantage", training={"kl_coefficient": 0.0, "hint_loss_coefficient": 0.0}),
+    Case("no-reference", zero_stage=3, training={"kl_coefficient": 0.0}),
+    Case("cool", temperature=0.7, zero_stage=2),
+    Case("untied", tied=False, zero_stage=1),
+    Case("untied-zero3", tied=False, zero_stage=3, deepspeed=LOW_THRESHOLD),
+)
+OTHER_CASES = (
+    Case("empty", samples="empty", zero_stage=2),
+    *(Case(f"bf16-zero{stage}", zero_stage=stage, dtype="bfloat16") for stage in STAGES),
+)
+STRAIGHT = tuple(Case(f"straight-zero{stage}", zero_stage=stage, updates=4, samples="long") for stage in STAGES)
+
+
+def halves(ranks: int) -> tuple[list[Case], list[Case]]:
+    first = [
+        replace(
+            case, name=case.name.replace("straight", "first"), updates=2, save=f"checkpoint-{ranks}-{case.zero_stage}"
+        )
+        for case in STRAIGHT
+    ]
+    second = [
+        replace(case, name=case.name.replace("straight", "second"), updates=2, first_update=2) for case in STRAIGHT
+    ]
+    return first, [replace(case, load=f"checkpoint-{ranks}-{case.zero_stage}") for case in second]
+
+
+# --- what is trained on ---
+
+
+def a_sample(random: np.random.Generator, model: Qwen2ForCausalLM) -> Sample:
+    """Prompt, hint and completion of random lengths; the sampler's log-probabilities are the model's with noise."""
+    prompt, hint, completion = random.integers(1, 6), random.integers(0, 8), random.integers(1, 18)
+    length = prompt + hint + completion
+    tokens = random.integers(0, VOCABULARY, length)
+    generated = np.arange(length) >= prompt + hint
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor(tokens)[None]).logits[0]
+    model_logprobs = torch.log_softmax(logits[:-1], -1).gather(-1, torch.tensor(tokens[1:])[:, None])[:, 0].numpy()
+    behaviour = np.concatenate([[0.0], model_logprobs]) + random.normal(0, 0.4, length)
+    return Sample(
+        tokens=tokens,
+        policy_mask=generated,
+        advantage=np.where(generated, random.choice([-0.75, -0.25, 0.5]), 0.0).astype(np.float32),
+        supervised=((np.arange(length) >= prompt) & ~generated).astype(np.float32),
+        behaviour_logprobs=np.where(generated, behaviour, 0.0).astype(np.float32),
+    )
+
+
+def without_advantage(sample: Sample) -> Sample:
+    return replace(sample, advantage=np.zeros_like(sample.advantage))
+
+
+def make_samples(model: Qwen2ForCausalLM) -> dict[str, list[list[Sample]]]:
+    random = np.random.default_rng(3)
+
+    def update(different: int) -> list[Sample]:
+        samples = [a_sample(random, model) for _ in range(different)]
+        repeats = [samples[index] for index in random.integers(0, different, different // 2)]
+        return samples + repeats
+
+    mixed = [update(17) for _ in range(3)]
+    return {
+        "mixed": mixed,
+        "long": [update(9) for _ in range(4)],
+        "few": [update(1) for _ in range(3)],
+        "no-advantage": [[without_advantage(sample) for sample in samples] for samples in mixed],
+        "empty": [mixed[0], [], mixed[1]],
+    }
+
+
+def tiny_model(*, tied: bool) -> Qwen2ForCausalLM:
+    torch.manual_seed(1 + tied)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=tied,
+        attention_dropout=0.3,  # the learner has to switch it off
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+# --- running gangs ---
+
+
+def launch(shared: Path, folder: Path, ranks: int, cases: list[Case]) -> None:
+    """Run cases in a gang of `ranks` fresh processes."""
+    folder.mkdir()
+    (folder / "cases").write_bytes(pickle.dumps(cases))
+    worker = [str(Path(__file__).with_name("learner_worker.py")), str(shared), str(folder)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        environment.pop(name, None)
+    command = [sys.executable, *(torchrun if ranks > 1 else []), *worker]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+
+
+@dataclass(frozen=True)
+class Gangs:
+    """Results of all gangs, in the folders `gang-<ranks>` and, after a restart, `restarted-<ranks>`."""
+
+    shared: Path
+
+    def folder(self, ranks: int, case: str, *, restarted: bool = False) -> Path:
+        return self.shared / f"{'restarted' if restarted else 'gang'}-{ranks}" / case
+
+    def outcome(self, ranks: int, case: str, *, rank: int = 0, restarted: bool = False) -> Outcome:
+        folder = self.folder(ranks, case, restarted=restarted)
+        outcome: Outcome = pickle.loads(folder.with_name(f"{case}.outcome-{rank}").read_bytes())
+        return outcome
+
+    def weights(self, ranks: int, case: str, *, restarted: bool = False) -> dict[str, Tensor]:
+        return load_file(self.folder(ranks, case, restarted=restarted) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def gangs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gangs]:
+    """Everything that the tests look at, run in four gangs: starting a process costs more than a case."""
+    shared = tmp_path_factory.mktemp("learner")
+    tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
+    for tied in (True, False):
+        model = tiny_model(tied=tied)
+        model.save_pretrained(model_folder(shared, tied=tied))
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(model_folder(shared, tied=tied))
+    for name, samples in make_samples(tiny_model(tied=True)).items():
+        (shared / f"{name}.samples").write_bytes(pickle.dumps(samples))
+    for ranks in RANKS:
+        first, _ = halves(ranks)
+        launch(shared, shared / f"gang-{ranks}", ranks, [*GRADIENT_CASES, *OTHER_CASES, *STRAIGHT, *first])
+    damage(shared)
+    for ranks in RANKS:
+        _, second = halves(ranks)
+        launch(shared, shared / f"restarted-{ranks}", ranks, [*second, *broken(ranks)])
+    yield Gangs(shared)
+    shutil.rmtree(shared)
+
+
+def damage(shared: Path) -> None:
+    """Copies of checkpoints with one byte changed, with a file missing, and without the manifest."""
+    for ranks in RANKS:
+        whole = shared / f"checkpoint-{ranks}-1"
+        for kind in ("changed", "missing", "unfinished"):
+            shutil.copytree(whole, shared / f"{kind}-{ranks}")
+        state = next((shared / f"changed-{ranks}").rglob("*optim_states.pt"))
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1
+        state.write_bytes(content)
+        (shared / f"missing-{ranks}" / f"rng-rank-{ranks - 1}.pt").unlink()
+        (shared / f"unfinished-{ranks}" / "learner.json").unlink()
+
+
+def broken(ranks: int) -> list[Case]:
+    other = 3 - ranks
+    base = Case("", zero_stage=1, updates=0, follow=False)
+    return [
+        *(replace(base, name=kind, load=f"{kind}-{ranks}") for kind in ("changed", "missing", "unfinished")),
+        replace(base, name="other-world", load=f"checkpoint-{other}-1"),
+        replace(base, name="other-stage", load=f"checkpoint-{ranks}-2"),
+    ]
+
+
+# --- the plain reference ---
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Norms of the gradients before clipping, sums of the loss's terms, and the last weights."""
+
+    norms: list[float]
+    losses: list[float]
+    weights: dict[str, Tensor]
+
+
+def plain_pytorch(case: Case, shared: Path) -> Plain:
+    training = config_of(case, shared).training
+    model, initial = (
+        AutoModelForCausalLM.from_pretrained(model_folder(shared, tied=case.tied)).eval() for _ in range(2)
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.0, betas=training.adam_betas, weight_decay=training.weight_decay
+    )
+    norms, losses = [], []
+    for number, samples in enumerate(samples_of(shared, case.samples)):
+        optimizer.zero_grad()
+        generated = sum(int(sample.policy_mask.sum()) for sample in samples)
+        hinted = sum(int((sample.supervised > 0).sum()) for sample in samples)
+        losses.append(0.0)
+        for sample in samples:
+            tokens = torch.tensor(sample.tokens)
+            temperature = torch.where(torch.tensor(sample.policy_mask[1:]), case.temperature, 1.0)[:, None]
+            chosen = tokens[1:, None]
+            logprob = (model(input_ids=tokens[None]).logits[0, :-1] / temperature).log_softmax(-1).gather(-1, chosen)
+            with torch.no_grad():
+                reference = initial(input_ids=tokens[None]).logits[0, :-1] / temperature
+                reference = reference.log_softmax(-1).gather(-1, chosen)
+            loss = torch.zeros(())
+            for position in range(1, len(tokens)):
+                now = logprob[position - 1, 0]
+                if sample.supervised[position]:
+                    loss = loss - training.hint_loss_coefficient * float(sample.supervised[position]) * now / hinted
+                if sample.policy_mask[position]:
+                    ratio = torch.exp(now - float(sample.behaviour_logprobs[position]))
+                    advantage = float(sample.advantage[position])
+                    surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+                    if advantage < 0:
+                        surrogate = torch.max(surrogate, torch.tensor(training.importance_cap * advantage))
+                    gap = reference[position - 1, 0] - now
+                    loss = loss + (-surrogate + training.kl_coefficient * (gap.exp() - gap - 1)) / generated
+            if loss.requires_grad:
+                loss.backward()
+            losses[-1] += loss.item()
+        for parameter in model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_gradient_norm).item())
+        # Linear from the peak to a tenth of it at the last of all updates.
+        optimizer.param_groups[0]["lr"] = training.learning_rate * (1.0 - 0.9 * number / (TOTAL_UPDATES - 1))
+        optimizer.step()
+    return Plain(norms, losses, {name: value.detach() for name, value in model.named_parameters()})
+
+
+@pytest.fixture(scope="module")
+def plain(gangs: Gangs) -> dict[str, Plain]:
+    """The reference of each case, computed once for those that mean the same training."""
+    found: dict[tuple[object, ...], Plain] = {}
+    results = {}
+    for case in GRADIENT_CASES:
+        training = config_of(case, gangs.shared).training
+        same = training.model_dump() | {"merge_identical": 0, "tokens_per_micro_batch": 0, "gradient_checkpointing": 0}
+        key = (case.samples, case.tied, case.temperature, str(same))
+        if key not in found:
+            found[key] = plain_pytorch(case, gangs.shared)
+        results[case.name] = found[key]
+    return results
+
+
+# --- the tests ---
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("case", GRADIENT_CASES, ids=lambda case: case.name)
+def test_updates_are_those_of_plain_pytorch(
+    gangs: Gangs, plain: dict[str, Plain], case: Case, ranks: int, record_property: pytest.RecordProperty
+) -> None:
+    stats: list[UpdateStats] = gangs.outcome(ranks, case.name).stats
+    expected, weights = plain[case.name], gangs.weights(ranks, case.name)
+    assert len(stats) == len(expected.norms) == 3
+    for update, norm, loss in zip(stats, expected.norms, expected.losses, strict=True):
+        record_property("relative_difference", abs(update.gradient_norm - norm) / max(norm, 1e-12))
+        assert update.gradient_norm == pytest.approx(norm, rel=1e-5, abs=1e-12)
+        assert update.total_loss == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    assert set(weights) == set(expected.weights)
+    for name, tensor in expected.weights.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=2e-6, msg=lambda text, name=name: name + text)
+
+
+def test_the_cases_do_clip_and_do_differ_from_the_initial_model(gangs: Gangs, plain: dict[str, Plain]) -> None:
+    stats: list[UpdateStats] = gangs.outcome(1, "zero1").stats
+    assert all(update.gradient_norm > 0.2 for update in stats)
+    assert all(0.1 < update.clip_fraction < 0.9 for update in stats)
+    assert all(update.mismatch_kl > 0.01 for update in stats)
+    assert stats[0].kl_loss == 0.0
+    assert stats[2].kl_loss > 0.0
+    initial = load_file(model_folder(gangs.shared, tied=True) / "model.safetensors")
+    moved = max(float((plain["zero1"].weights[name] - initial[name]).abs().max()) for name in initial)
+    assert moved > 1e-3
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_merging_identical_samples_saves_passes(gangs: Gangs, ranks: int) -> None:
+    merged, apart = (gangs.outcome(ranks, name).stats[0].tokens_trained for name in ("zero1-merged", "zero1"))
+    assert merged < 0.8 * apart
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_nothing_to_learn_means_a_gradient_of_zero(gangs: Gangs, ranks: int) -> None:
+    stats: list[UpdateStats] = gangs.outcome(ranks, "nothing-to-learn").stats
+    assert [update.gradient_norm for update in stats] == [0.0] * 3
+    assert all(update.applied for update in stats)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_an_update_without_samples_leaves_the_weights_alone(gangs: Gangs, ranks: int) -> None:
+    stats: list[UpdateStats] = gangs.outcome(ranks, "empty").stats
+    assert [update.applied for update in stats] == [True, False, True]
+    assert (stats[1].gradient_norm, stats[1].total_loss, stats[1].tokens_trained) == (0.0, 0.0, 0)
+    assert stats[2].learning_rate < stats[1].learning_rate < stats[0].learning_rate
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_bfloat16_stays_near_float32(gangs: Gangs, plain: dict[str, Plain], stage: int, ranks: int) -> None:
+    stats: list[UpdateStats] = gangs.outcome(ranks, f"bf16-zero{stage}").stats
+    for update, norm in zip(stats, plain["zero0"].norms, strict=True):
+        assert update.gradient_norm == pytest.approx(norm, rel=0.05)
+    assert all(tensor.dtype == torch.bfloat16 for tensor in gangs.weights(ranks, f"bf16-zero{stage}").values())
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_goes_on_in_new_processes_ends_bit_for_bit_the_same(gangs: Gangs, stage: int, ranks: int) -> None:
+    straight = gangs.outcome(ranks, f"straight-zero{stage}")
+    resumed = gangs.outcome(ranks, f"second-zero{stage}", restarted=True)
+    for expected, found in zip(straight.stats[2:], resumed.stats, strict=True):
+        assert replace(found, seconds=0.0) == replace(expected, seconds=0.0)
+    expected_weights = gangs.weights(ranks, f"straight-zero{stage}")
+    halfway = gangs.weights(ranks, f"first-zero{stage}")
+    weights = gangs.weights(ranks, f"second-zero{stage}", restarted=True)
+    assert set(weights) == set(expected_weights)
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, expected_weights[name]), name
+    assert any(not torch.equal(tensor, halfway[name]) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("changed", "is missing or damaged; resume from another checkpoint"),
+        ("missing", "is missing or damaged; resume from another checkpoint"),
+        ("unfinished", "no complete checkpoint"),
+        ("other-world", "was saved with world_size="),
+        ("other-stage", "was saved with zero_stage=2, and this run has zero_stage=1"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_resumed_is_refused_by_every_rank(
+    gangs: Gangs, case: str, message: str, ranks: int
+) -> None:
+    errors = [gangs.outcome(ranks, case, rank=rank, restarted=True).error for rank in range(ranks)]
+    assert message in str(errors[0])
+    assert errors == [errors[0]] * ranks
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3-spread", "untied", "untied-zero3"])
+def test_an_export_scores_as_the_learner_does(gangs: Gangs, case: str, ranks: int) -> None:
+    folder = gangs.folder(ranks, case)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    assert model.config.tie_word_embeddings == ("untied" not in case)
+    found = gangs.outcome(ranks, case).logprobs
+    for sequence, logprobs in zip(SEQUENCES, found, strict=True):
+        tokens = torch.tensor(sequence)
+        with torch.no_grad():
+            expected = model(input_ids=tokens[None]).logits[0, :-1].log_softmax(-1).gather(-1, tokens[1:, None])[:, 0]
+        np.testing.assert_allclose(logprobs, expected.numpy(), atol=1e-5)
+    assert (folder / "tokenizer.json").is_file()
