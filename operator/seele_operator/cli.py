@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -180,8 +180,19 @@ def evaluate(
         typer.Option(help="File of a benchmark, where its own data set is not reachable.", metavar="NAME=PATH"),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first problems of each.")] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Sampled answers a problem, for avg@k; 0 for none.")] = 0,
-    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "vllm",
+    samples: Annotated[
+        int | None,
+        typer.Option(min=0, help="Sampled answers a problem, for avg@k.", show_default="the benchmark's own"),
+    ] = None,
+    engine: Annotated[Literal["vllm", "transformers"], typer.Option(help="What generates the answers.")] = "vllm",
+    url: Annotated[
+        str | None, typer.Option(help="Ask this vLLM server, which serves the model as `seele`.", metavar="URL")
+    ] = None,
+    template: Annotated[
+        Literal["r1-zero", "chat", "plain"] | None,
+        typer.Option(help="Prompt template.", show_default="that of the run, else r1-zero"),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 2048,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this file as JSON.", metavar="FILE")] = None,
 ) -> None:
     """Measure a model on benchmarks, without hints: greedy pass@1, and avg@k.
@@ -194,9 +205,7 @@ def evaluate(
 
         seele eval --model final --benchmark gsm8k --data gsm8k=data/gsm8k/test.jsonl --limit 200
     """
-    if engine not in {"vllm", "transformers"}:
-        _refuse([f"--engine: {engine!r} is no engine; use vllm or transformers"])
-    files: dict[str, Path] = {}
+    files: dict[str, str | Path] = {}
     for entry in data or ():
         name, equals, path = entry.partition("=")
         if not (name and equals and path):
@@ -204,10 +213,10 @@ def evaluate(
         if not Path(path).is_file():
             _refuse([f"--data: {path} does not exist; give the file of {name}"])
         files[name] = Path(path)
-    from seele_trainer.evaluate_command import main as evaluate_model
+    from seele_trainer.evaluate_command import run as evaluate_model
 
     names = [name.strip() for name in benchmark.split(",") if name.strip()]
-    raise typer.Exit(evaluate_model(model, names, data=files, limit=limit, samples=samples, engine=engine, out=out))
+    raise typer.Exit(evaluate_model(model, names, files, limit, samples, engine, template, max_tokens, out, url=url))
 
 
 @app.command()
@@ -222,9 +231,12 @@ def report(
     """
     if not (folder / "config.yaml").is_file():
         _refuse([f"{folder} is no run's folder: it has no config.yaml; give the folder that `seele run` has made"])
-    from seele_trainer.report import write_report
+    from seele_trainer.report import ReportError, write_report
 
-    print(write_report(folder))
+    try:
+        print(write_report(folder))
+    except ReportError as error:
+        _refuse([str(error)])
 
 
 @contextlib.contextmanager

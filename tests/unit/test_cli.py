@@ -98,7 +98,6 @@ def test_pods_refuse_a_configuration_that_is_none(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--engine", "tgi"], "--engine: 'tgi' is no engine"),
         (["--data", "gsm8k"], "--data: 'gsm8k' is not NAME=PATH"),
         (["--data", "gsm8k=none.jsonl"], "--data: none.jsonl does not exist"),
     ],

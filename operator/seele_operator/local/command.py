@@ -22,7 +22,7 @@ from seele_operator.plan import config_text, plan
 from seele_operator.spec import SeeleRun
 from seele_operator.validation import validate_file
 from seele_trainer.records import EvaluationRecord
-from seele_trainer.telemetry.journal import read_records
+from seele_trainer.telemetry.journal import JournalError, read_records
 
 RUNS = Path("runs")
 """Where folders of runs are made that are not given one, below the working directory."""
@@ -71,9 +71,16 @@ def summary(path: Path, outcome: Outcome, again: str, seconds: float) -> list[st
     report = path / "report.html"
     return [
         f"Done in {duration(seconds)}.",
-        *accuracies(read_records(path / "eval.jsonl", EvaluationRecord)),
+        *_results(path / "eval.jsonl"),
         f"Report: {report}" if report.exists() else f"For a report: seele report {shlex.quote(str(path))}",
     ]
+
+
+def _results(path: Path) -> list[str]:
+    try:
+        return accuracies(read_records(path, EvaluationRecord))
+    except JournalError as error:
+        return [str(error)]
 
 
 def accuracies(records: Sequence[EvaluationRecord]) -> list[str]:
