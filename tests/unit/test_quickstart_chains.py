@@ -20,6 +20,7 @@ def test_the_clean_solution_follows_the_operations_and_ends_in_the_answer(seed: 
     start, *operations = problem.question.split(" ")
     value = int(start)
     lines = problem.solution.split("\n")
+    assert f"={problem.answer}" not in "\n".join(lines[: len(operations) - 1])
     for operation, line in zip(operations, lines, strict=False):
         value = (value + int(operation[1:])) % 100
         assert line == f"{operation[0]}={value:02d}"

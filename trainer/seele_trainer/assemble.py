@@ -45,6 +45,7 @@ class Surroundings:
     rollout_urls: tuple[str, ...]
     rendezvous: str
     node_rank: int
+    bind_host: str
     http_port: int
     attempt: int
 
@@ -57,6 +58,7 @@ class Surroundings:
             rollout_urls=tuple(url for url in urls.split(",") if url),
             rendezvous=os.environ.get("SEELE_RENDEZVOUS", "127.0.0.1:29500"),
             node_rank=int(os.environ.get("SEELE_NODE_RANK", "0")),
+            bind_host=os.environ.get("SEELE_BIND_HOST", "0.0.0.0"),
             http_port=int(os.environ.get("SEELE_HTTP_PORT", "9400")),
             attempt=int(os.environ.get("SEELE_ATTEMPT", "1")),
         )
@@ -82,7 +84,7 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     verifier = VerifierPool(config.verifier)
 
     def decode(tokens: Sequence[int]) -> str:
-        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     run_dir = surroundings.run_dir
     return Parts(

@@ -22,6 +22,7 @@ from seele_trainer.learner import UpdateStats
 from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.metrics import Recorder
 from seele_trainer.records import EvaluationRecord, Phase
+from seele_trainer.report import write_report
 from seele_trainer.rollout.protocol import Canary, RolloutEngine, WeightSync
 from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies.base import Strategy
@@ -208,7 +209,9 @@ class Loop:
         self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step)
 
     async def _finish(self) -> None:
+        """Leave the trained model, as a Hugging Face folder of the kind it came from, and the report."""
         await self._parts.learner.export(self._parts.run_dir / "final", untie=False)
+        await asyncio.to_thread(write_report, self._parts.run_dir)
 
     def _state_at(self, step: int) -> RunState:
         return RunState(

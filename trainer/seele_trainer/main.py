@@ -84,7 +84,7 @@ async def _drive(config: TrainerConfig) -> int:
     try:
         with (
             Recorder(surroundings.run_dir, config) as recorder,
-            TelemetryServer.from_environment(recorder, os.environ),
+            TelemetryServer(recorder, surroundings.bind_host, surroundings.http_port),
         ):
             return await _train(config, surroundings, recorder, stop)
     except Interrupted:

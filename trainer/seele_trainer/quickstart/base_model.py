@@ -17,7 +17,7 @@ from seele_trainer.quickstart import chains
 logger = logging.getLogger(__name__)
 
 PAD, END = "<pad>", "<end>"
-CONTEXT = 64
+CONTEXT = 128
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

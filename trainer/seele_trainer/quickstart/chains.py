@@ -65,12 +65,16 @@ def sample_chain(rng: np.random.Generator, lengths: tuple[int, int]) -> Chain:
 
 
 def sample_problems(count: int, seed: int, exclude: frozenset[str] = frozenset()) -> list[Problem]:
-    """Draw `count` distinct problems with clean solutions, none of whose questions is in `exclude`."""
+    """Draw `count` distinct problems with clean solutions, none of whose questions is in `exclude`.
+
+    The answer is no earlier value of its chain: hints stop at its first occurrence, so they would be cut short there.
+    """
     rng = np.random.default_rng(seed)
     chains: dict[str, Chain] = {}
     while len(chains) < count:
         chain = sample_chain(rng, PROBLEM_LENGTHS)
-        if chain.question not in exclude:
+        *earlier, answer = (chain.start, *chain.values())
+        if chain.question not in exclude and answer not in earlier:
             chains.setdefault(chain.question, chain)
     return [
         Problem(

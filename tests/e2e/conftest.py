@@ -1,0 +1,55 @@
+"""What whole runs need."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from runs import REPOSITORY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quickstart_model() -> Path:
+    """The quickstart's base model and problems."""
+    folder = REPOSITORY / ".cache" / "quickstart"
+    if not (folder / "base" / "config.json").is_file():
+        pytest.fail("the quickstart's base model is not there: run `make quickstart-model`", pytrace=False)
+    return folder
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Wait for a condition with a deadline."""
+
+    def wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what}: not within {seconds:g} s")
+            time.sleep(0.1)
+
+    return wait
+
+
+@pytest.fixture
+def leftovers() -> Callable[[Path], list[str]]:
+    """Command lines of processes that still belong to a run's folder."""
+
+    def find(out: Path) -> list[str]:
+        found = []
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            environment = process.info["environ"] or {}
+            if environment.get("SEELE_RUN_DIR") == str(out) or any(
+                str(out) in part for part in process.info["cmdline"] or ()
+            ):
+                found.append(" ".join(process.info["cmdline"] or ()))
+        return found
+
+    return find

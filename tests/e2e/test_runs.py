@@ -1,0 +1,210 @@
+"""Whole runs as a user starts them: a SeeleRun file in, a better model, its curves and its report out."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from runs import REPOSITORY, finish, held_out, records, start, write_run
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+IN_PROCESS: dict[str, Any] = {
+    "training": {"steps": 6, "problemsPerStep": 4, "problemsPerUpdate": 2, "learningRateSchedule": "linear"},
+    "hints": {"rounds": 3, "rolloutsPerRound": 4, "unhintedProbes": 2},
+    "rollout": {"engine": "transformers"},
+    "evaluation": {"everySteps": 3, "benchmarks": []},
+    "checkpoints": {"everySteps": 1},
+}
+
+
+def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
+    tmp_path: Path, leftovers: Callable[[Path], list[str]]
+) -> None:
+    out = tmp_path / "run"
+    run = write_run(
+        tmp_path, {"training": {"steps": 16}, "evaluation": {"everySteps": 8}, "checkpoints": {"everySteps": 8}}
+    )
+    assert finish(start(run, out), out) == 0
+
+    before, *_, after = held_out(out)
+    assert after - before >= 0.15
+    steps = records(out, "metrics.jsonl")
+    assert [step["step"] for step in steps] == list(range(1, 17))
+    assert [step["policyVersion"] for step in steps] == list(range(1, 17))
+    # The canary proves each sync: what the server scores is what the trainer does.
+    assert max(step["canaryDifference"] for step in steps) < 1e-3
+    assert max(step["mismatchKl"] for step in steps) < 1e-3
+    # Hints do what they are for: hardly a group in which all rollouts earn the same.
+    assert sum(step["zeroGradientGroups"] for step in steps[4:]) / 12 < 0.2
+    assert steps[-1]["hintRate"] < steps[0]["hintRate"]
+    for name in ("config.yaml", "report.html", "rollouts.jsonl", "checkpoints/LATEST", "final/config.json"):
+        assert (out / name).is_file(), name
+    tokenizer = AutoTokenizer.from_pretrained(out / "final")
+    model = AutoModelForCausalLM.from_pretrained(out / "final")
+    prompt = tokenizer("37 a+5 b-8 c+4 d+9 e-2 f+7 g-3\n", return_tensors="pt")["input_ids"]
+    assert "#### " in tokenizer.decode(model.generate(prompt, max_new_tokens=40, do_sample=False)[0])
+    assert leftovers(out) == []
+
+
+def test_a_run_that_is_killed_and_resumed_ends_bit_for_bit_as_one_that_was_not(
+    tmp_path: Path, wait_until: Callable[..., None], leftovers: Callable[[Path], list[str]]
+) -> None:
+    run = write_run(tmp_path, IN_PROCESS)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert finish(start(run, whole), whole) == 0
+
+    process = start(run, broken)
+    wait_until(lambda: len(records(broken, "metrics.jsonl")) >= 3, 240, "three steps")
+    process.kill()
+    process.wait()
+    wait_until(lambda: leftovers(broken) == [], 30, "nothing is left of the killed run")
+    assert len(records(broken, "metrics.jsonl")) < 6
+    assert finish(start(run, broken), broken) == 0
+
+    assert (whole / "final" / "model.safetensors").read_bytes() == (broken / "final" / "model.safetensors").read_bytes()
+    exact = ("step", "reward", "hintRate", "accuracyByRound", "losses", "gradientNorm", "tokens")
+    assert [[step[key] for key in exact] for step in records(whole, "metrics.jsonl")] == [
+        [step[key] for key in exact] for step in records(broken, "metrics.jsonl")
+    ]
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(
+    tmp_path: Path, wait_until: Callable[..., None], leftovers: Callable[[Path], list[str]]
+) -> None:
+    out = tmp_path / "run"
+    run = write_run(tmp_path, {**IN_PROCESS, "checkpoints": {"everySteps": 1000}})
+    process = start(run, out)
+    wait_until(lambda: len(records(out, "metrics.jsonl")) >= 2, 240, "two steps")
+    process.send_signal(signal.SIGINT)
+    assert finish(process, out) == 130
+    assert leftovers(out) == []
+    done = len(records(out, "metrics.jsonl"))
+    assert (out / "checkpoints" / "LATEST").read_text() == f"step-{done}"
+
+    assert finish(start(run, out), out) == 0
+    assert [step["step"] for step in records(out, "metrics.jsonl")] == list(range(1, 7))
+
+
+def test_two_ranks_and_two_servers_work_together_and_outlive_the_death_of_a_server(
+    tmp_path: Path, wait_until: Callable[..., None], leftovers: Callable[[Path], list[str]]
+) -> None:
+    out = tmp_path / "run"
+    run = write_run(
+        tmp_path,
+        {
+            "training": {"steps": 8, "problemsPerUpdate": 8},
+            "trainer": {"processesPerReplica": 2, "deepspeed": {"zeroStage": 2}},
+            "rollout": {"replicas": 2, "engineArgs": {"gpu-memory-utilization": 0.1}},
+            "evaluation": {"everySteps": 0, "benchmarks": []},
+        },
+    )
+    process = start(run, out)
+    wait_until(lambda: len(records(out, "metrics.jsonl")) >= 2, 400, "two steps")
+    server = next(
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "vllm.entrypoints.openai.api_server" in " ".join(child.cmdline())
+    )
+    server.kill()
+    assert finish(process, out) == 0
+    steps = records(out, "metrics.jsonl")
+    assert [step["step"] for step in steps] == list(range(1, 9))
+    assert all(step["rollouts"] == 16 * 4 * 8 for step in steps)
+    assert leftovers(out) == []
+
+
+def test_the_whole_path_works_on_gsm8k_with_a_bpe_tokenizer(
+    tmp_path: Path, shared_data: Path, gsm8k_tokenizer: Any
+) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(gsm8k_tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=1024,
+            # Tied on purpose, as the models people start from are.
+            tie_word_embeddings=True,
+        )
+    ).save_pretrained(tmp_path / "model")
+    gsm8k_tokenizer.save_pretrained(tmp_path / "model")
+    out = tmp_path / "run"
+    run = write_run(
+        tmp_path,
+        {
+            **IN_PROCESS,
+            "model": {"name": str(tmp_path / "model"), "contextLength": 1024},
+            "dataset": {
+                "path": str(shared_data / "gsm8k" / "train.jsonl"),
+                "format": "gsm8k",
+                "fields": {"id": None, "answer": None},
+                "promptTemplate": "r1-zero",
+                "limit": 64,
+                "maxPromptTokens": 500,
+                "maxSolutionTokens": 400,
+            },
+            "training": {"steps": 2, "problemsPerStep": 4, "problemsPerUpdate": 2},
+            "hints": {"unit": "step", "rounds": 2, "rolloutsPerRound": 4, "unhintedProbes": 2},
+            "rollout": {"engine": "transformers", "maxCompletionTokens": 24},
+            "verifier": {"method": "math"},
+            "evaluation": {
+                "everySteps": 0,
+                "benchmarks": [
+                    {
+                        "title": "gsm8k",
+                        "path": str(shared_data / "gsm8k" / "test.jsonl"),
+                        "format": "gsm8k",
+                        "limit": 8,
+                        "samples": 2,
+                    }
+                ],
+            },
+        },
+    )
+    assert finish(start(run, out), out) == 0
+    first, last = records(out, "metrics.jsonl")
+    assert first["tokens"]["hint"] > 0
+    assert first["tokens"]["generated"] > 0
+    assert last["verifierTimeouts"] == 0
+    assert records(out, "eval.jsonl")[-1]["scores"]["gsm8k"]["problems"] == 8
+    # A tied model comes out tied: the untied copy is only for the servers.
+    assert "lm_head.weight" not in load_file(out / "final" / "model.safetensors")
+    # Hints of real solutions are really shown, and none gives the answer away.
+    rollouts = records(out, "rollouts.jsonl")
+    assert any(rollout["hint"] for rollout in rollouts)
+    assert not any("####" in rollout["hint"] for rollout in rollouts)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"training": {"problemsPerUpdate": 5}}, "problemsPerUpdate"),
+        ({"dataset": {"path": "no-such-file.jsonl"}}, "no-such-file.jsonl"),
+        ({"model": {"name": "no/such/folder/here"}}, "spec.model.name"),
+        ({"hints": {"targetAccuracy": 1.5}}, "spec.hints.targetAccuracy"),
+    ],
+)
+def test_a_refused_input_leaves_nothing_behind(tmp_path: Path, spec: dict[str, Any], words: str) -> None:
+    run = write_run(tmp_path, spec)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(run), "--out", str(out)]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 2
+    assert words in finished.stderr
+    assert len(finished.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.yaml"]
