@@ -98,6 +98,8 @@ class VllmPool:
         policy = Policy(directory.absolute(), version, canary, f"seele-{self._token}-{self._pushes}-v{version}")
         self._policy = policy
         live = [member for member in self._members if member.state == "ready"]
+        for member in live:
+            member.state = "updating"
         outcomes = await asyncio.gather(*(self._update(member, policy) for member in live), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -176,7 +178,6 @@ class VllmPool:
             raise
 
     async def _update(self, member: Member, policy: Policy) -> None:
-        member.state = "updating"
         try:
             await member.adopt(policy)
             self._mark_ready(member)

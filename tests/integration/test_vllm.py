@@ -1,0 +1,154 @@
+"""The pool and the weight sync against real vLLM servers on the CPU."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from seele_trainer.config import Dataset, Model, Rollout, TrainerConfig
+from seele_trainer.rollout.pool import VllmPool
+from seele_trainer.rollout.protocol import Canary, Completion, Sampling, WeightSyncError
+from seele_trainer.weights.export import write_model_folder
+from seele_trainer.weights.prepare import prepare_model
+from small_models import EOS, logprobs_of, save_llama
+from vllm_process import VllmProcess
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+
+CANARY_SEQUENCES = ((2, 5, 9, 33, 7, 60, 12, 12, 40), (2, 17, 3, 44))
+PREFIX = (2, 5, 6, 30)
+SAMPLING = Sampling(n=8, max_tokens=24, temperature=1.0, seed=11)
+CONFIG = Rollout(server_start_timeout_seconds=180, server_retry_timeout_seconds=180)
+
+
+class Servers:
+    """`untied` was prepared from a tied model as a run does it; `tied` serves the same model as it came."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.initial = save_llama(folder / "model", seed=0, tied=True)
+        config = TrainerConfig(
+            name="test", model=Model(name=str(folder / "model")), dataset=Dataset(path="problems.jsonl")
+        )
+        prepare_model(config, folder / "initial")
+        self.untied = VllmProcess(folder / "initial", folder / "untied.log")
+        self.tied = VllmProcess(folder / "model", folder / "tied.log")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    both = Servers(tmp_path_factory.mktemp("servers"))
+    try:
+        # Started side by side: most of a start is importing.
+        both.untied.start()
+        both.tied.start()
+        both.untied.wait()
+        both.tied.wait()
+        yield both
+    finally:
+        both.untied.kill()
+        both.tied.kill()
+
+
+@pytest.fixture
+async def pool(servers: Servers) -> AsyncIterator[VllmPool]:
+    pool = VllmPool([servers.untied.url], CONFIG)
+    await pool.start()
+    yield pool
+    await pool.close()
+
+
+def canary_of(model: LlamaForCausalLM) -> Canary:
+    return Canary(CANARY_SEQUENCES, tuple(logprobs_of(model, tokens) for tokens in CANARY_SEQUENCES), tolerance=1e-2)
+
+
+async def push(pool: VllmPool, folder: Path, *, seed: int, tied: bool, version: int) -> LlamaForCausalLM:
+    """Give the servers a new model, exported as the learner does it."""
+    model = save_llama(folder / f"source-{version}", seed=seed, tied=tied)
+    export = folder / f"version-{version}"
+    write_model_folder(export, dict(model.named_parameters()), model.config, None, untie=True)
+    sync = await pool.update_weights(export, version, canary_of(model))
+    assert sync.engines == 1
+    assert sync.canary_difference < 1e-3
+    print(f"weights of version {version} in {sync.seconds:.3f} s, off by {sync.canary_difference:.1e}")
+    return model
+
+
+def agree(model: LlamaForCausalLM, completions: list[Completion], temperature: float = 1.0) -> None:
+    """Log-probabilities are the model's own, and completions end where they should."""
+    for one in completions:
+        ids = torch.tensor([[*PREFIX, *one.tokens]])
+        with torch.inference_mode():
+            table = (model(ids).logits[0, len(PREFIX) - 1 : -1] / temperature).log_softmax(-1)
+        expected = table.gather(1, torch.tensor(one.tokens)[:, None])[:, 0].tolist()
+        assert one.logprobs == pytest.approx(expected, abs=1e-3)
+        assert EOS not in one.tokens[:-1]
+        assert (one.tokens[-1] == EOS) == (one.finish_reason == "stop")
+
+
+async def test_a_prepared_tied_model_is_served_as_it_is(servers: Servers) -> None:
+    pool = VllmPool([servers.untied.url, servers.tied.url], CONFIG)
+    await pool.start()
+    try:
+        agree(servers.initial, await pool.generate(PREFIX, SAMPLING))
+        greedy = await pool.generate_batch([PREFIX, PREFIX[:2]], Sampling(2, 12, 0.0, seed=0))
+        expected = servers.initial.generate(torch.tensor([PREFIX]), max_new_tokens=12, do_sample=False, pad_token_id=0)
+        assert greedy[0][0].tokens == tuple(expected[0, len(PREFIX) :].tolist())
+        assert greedy[0][1] == greedy[0][0]
+        assert len(greedy) == 2
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize(("tied", "version"), [(False, 1), (True, 2)])
+async def test_a_reload_changes_what_is_served(servers: Servers, pool: VllmPool, tied: bool, version: int) -> None:
+    model = await push(pool, servers.folder, seed=version, tied=tied, version=version)
+    completions = await pool.generate(PREFIX, SAMPLING)
+    agree(model, completions)
+    assert {one.policy_version for one in completions} == {version}
+    with pytest.raises(AssertionError):
+        agree(servers.initial, completions)
+
+
+async def test_logprobs_are_at_the_temperature_that_was_sampled_with(servers: Servers, pool: VllmPool) -> None:
+    model = await push(pool, servers.folder, seed=3, tied=False, version=3)
+    agree(model, await pool.generate(PREFIX, Sampling(8, 24, 0.6, seed=1)), temperature=0.6)
+
+
+async def test_a_seed_gives_the_same_completions_twice_and_different_ones_within_n(pool: VllmPool) -> None:
+    first = await pool.generate(PREFIX, SAMPLING)
+    others = await asyncio.gather(*(pool.generate((2, one), Sampling(4, 16, 1.0, one)) for one in range(3, 40)))
+    again = await pool.generate(PREFIX, SAMPLING)
+    assert [one.tokens for one in first] == [one.tokens for one in again]
+    assert len({one.tokens for one in first}) == 8
+    assert len(others) == 37
+    assert [one.tokens for one in await pool.generate(PREFIX, Sampling(8, 24, 1.0, seed=12))] != [
+        one.tokens for one in first
+    ]
+
+
+async def test_the_canary_catches_a_tied_model_that_is_reloaded_tied(servers: Servers) -> None:
+    pool = VllmPool([servers.tied.url], CONFIG)
+    await pool.start()
+    try:
+        other = save_llama(servers.folder / "other-tied", seed=9, tied=True)
+        with pytest.raises(WeightSyncError, match="must be served untied"):
+            await pool.update_weights(servers.folder / "other-tied", 1, canary_of(other))
+    finally:
+        await pool.close()
+
+
+async def test_a_server_that_was_killed_gets_the_current_weights_before_it_is_used(
+    servers: Servers, pool: VllmPool
+) -> None:
+    model = await push(pool, servers.folder, seed=5, tied=True, version=5)
+    await asyncio.to_thread(servers.untied.kill)
+    asked = asyncio.create_task(pool.generate(PREFIX, SAMPLING))
+    servers.untied.start()
+    agree(model, await asked)
+    assert pool.counts.failed == 0

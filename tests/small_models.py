@@ -1,0 +1,43 @@
+"""Tiny random language models, saved as Hugging Face folders, for tests that need a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+VOCABULARY = 64
+EOS = 1
+
+
+def save_llama(folder: Path, *, seed: int, tied: bool = False, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+    """A Llama of two layers and 64 tokens whose weights are large enough for its predictions to differ from chance."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=32,
+            max_position_embeddings=256,
+            tie_word_embeddings=tied,
+            initializer_range=0.2,
+            bos_token_id=2,
+            eos_token_id=EOS,
+            pad_token_id=0,
+        )
+    ).to(dtype)
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+@torch.inference_mode()
+def logprobs_of(model: LlamaForCausalLM, tokens: tuple[int, ...]) -> tuple[float, ...]:
+    """The model's own log-probabilities of a sequence, one shorter than it."""
+    ids = torch.tensor([tokens])
+    table = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+    return tuple(table.gather(1, ids[0, 1:, None])[:, 0].tolist())

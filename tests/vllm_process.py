@@ -1,0 +1,119 @@
+"""A real vLLM server on the CPU for tests: started, waited for, and ended with everything it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+START_SECONDS = 180.0
+STOP_SECONDS = 20.0
+
+# How vLLM starts fastest on a CPU (docs/development.md has the measurements). A process fewer: the engine runs its worker
+# itself. One thread: two that share their cores with a trainer wait for each other most of the time.
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_SERVER_DEV_MODE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+}
+FLAGS = (
+    "--dtype=float32",
+    "--enforce-eager",
+    "--skip-tokenizer-init",
+    "--logprobs-mode=processed_logprobs",
+    f"--kv-cache-memory-bytes={64 * 2**20}",
+    # Seeded requests whose prefill is cut in two kill vLLM's engine on a CPU ("CPU Generator does not use offset").
+    "--no-enable-chunked-prefill",
+    "--disable-uvicorn-access-log",
+)
+
+
+class VllmProcess(AbstractContextManager["VllmProcess"]):
+    """`with VllmProcess(folder, log) as server:` — a server at `server.url`, on a free port, that answers /health."""
+
+    def __init__(self, model: Path, log: Path, *, max_model_len: int = 256, flags: tuple[str, ...] = ()) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = log
+        self._command = [
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *(f"--model={model}", "--served-model-name=seele", "--host=127.0.0.1", f"--port={self.port}"),
+            *(f"--max-model-len={max_model_len}", *FLAGS, *flags),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> VllmProcess:
+        try:
+            self.start()
+            self.wait()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the server, again on the same port after `kill`, and return at once."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        """Wait until the server answers /health."""
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while not self._healthy():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"vLLM did not come up:\n{self._log.read_text()[-4000:]}")
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End the whole process group, the hard way as a lost pod is, and wait until it is gone."""
+        if self._process is None:
+            return
+        group = self._process.pid
+        deadline = time.monotonic() + STOP_SECONDS
+        while _signal(group, signal.SIGKILL):
+            self._process.poll()
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"process group {group} of vLLM cannot be killed")
+            time.sleep(0.05)
+        self._process = None
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _signal(group: int, number: int) -> bool:
+    """Whether there still was a process in the group."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
