@@ -1,8 +1,8 @@
 """The model's ability, shared by all problems at this moment and moving as the model learns.
 
-A Kalman filter on its position and drift. Within a step the model does not change: problems send Gaussian messages about the
-position, and the step closes with one update by their product. How fast ability moves is not known either: a few levels of
-process noise are weighed by how well they predicted.
+A Kalman filter on its position and drift. Within a step the model does not change: problems send Gaussian messages
+about the position, and the step closes with one update by their product. How fast ability moves is not known either: a
+few levels of process noise are weighed by how well they predicted.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-# Positions are minus the rate of the 50 % point of an average problem. Before any data it is expected at a rate of 0.75.
+# Positions are minus the rate of the 50 % point of an average problem. Before any data it is expected at a rate of
+# 0.75.
 START, START_SD = -0.75, 0.3
 START_DRIFT_SD = 0.01
 # The drift of the last step, kept in the next: learning slows down rather than stops.
 DRIFT_KEPT = 0.95
-# Deviation that one step adds to the position; the drift gets this share of it.
+# Deviations that one step adds to the position, and with it to the drift: a jump of the position is no news of its
+# drift.
 NOISE_LEVELS = (0.001, 0.004, 0.015, 0.06, 0.3)
-DRIFT_SHARE = 0.25
-# Weights of the levels forget the past over about ten steps, and none falls below the floor: a jump is always possible.
+DRIFT_NOISE = (0.00025, 0.001, 0.004, 0.0, 0.0)
+# Weights of the levels forget the past over about ten steps, and none falls below the floor: were a jump impossible,
+# problems that all move together would each be taken for an exception.
 MEMORY = 0.9
-LEVEL_FLOOR = (0.02, 0.02, 0.02, 0.01, 0.001)
+LEVEL_FLOOR = (0.02, 0.02, 0.02, 0.02, 0.01)
 # Problems do not move exactly together, so even very many of them leave this much doubt.
 OBSERVATION_SD = 0.005
 RANGE = (-1.8, 1.2)
@@ -33,6 +36,9 @@ class Message:
 
     precision: float = 0.0
     information: float = 0.0
+
+
+NO_MESSAGE = Message()
 
 
 @dataclass
@@ -81,10 +87,11 @@ class Ability:
             )
         best = max(self.log_weights)
         self.log_weights = [weight - best for weight in self.log_weights]
-        noise = self._noise(self._weights())
-        position_var = self.position_var + noise
-        drift_var = self.drift_var + DRIFT_SHARE**2 * noise
-        covariance = self.covariance + DRIFT_SHARE * noise
+        weights = self._weights()
+        levels = list(zip(weights, NOISE_LEVELS, DRIFT_NOISE, strict=True))
+        position_var = self.position_var + self._noise(weights)
+        drift_var = self.drift_var + sum(weight * drift_sd**2 for weight, _, drift_sd in levels)
+        covariance = self.covariance + sum(weight * sd * drift_sd for weight, sd, drift_sd in levels)
         gain, drift_gain = position_var / (position_var + variance), covariance / (position_var + variance)
         self.position += gain * surprise
         self.drift += drift_gain * surprise

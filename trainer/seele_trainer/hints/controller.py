@@ -27,8 +27,9 @@ class HintStateError(ValueError):
 class ControllerSummary:
     """What the controller did since the last `end_step`.
 
-    Three tuples with the curve parameters (Eq. 12) of the problems observed in this step, one value a problem, in order of their
-    first observation; the seconds spent in `propose` and `observe`; and how many observations could not be used.
+    Three tuples with the curve parameters (Eq. 12) of the problems observed in this step, one value a problem, in
+    order of their first observation; the seconds spent in `propose` and `observe`; and how many observations could not
+    be used.
     """
 
     discrimination: tuple[float, ...]
@@ -41,9 +42,9 @@ class ControllerSummary:
 class HintController:
     """Per-problem hinting rates that keep the accuracy of rollouts at `target`.
 
-    `rounds` and `rollouts_per_round` (m and n) size a step. `first_rate` is where the paper's estimator starts a problem it has
-    never seen. No data make any method raise, or `propose` leave [0, 1]. Calls of different problems may interleave; the rounds
-    of one problem come in order. Raises ValueError for settings out of range.
+    `rounds` and `rollouts_per_round` (m and n) size a step. `first_rate` is where the paper's estimator starts a
+    problem it has never seen. No data make any method raise, or `propose` leave [0, 1]. Calls of different problems
+    may interleave; the rounds of one problem come in order. Raises ValueError for settings out of range.
     """
 
     def __init__(
@@ -52,7 +53,6 @@ class HintController:
         rounds: int,
         rollouts_per_round: int,
         estimator: EstimatorName = "shared-ability",
-        seed: int = 0,
         *,
         first_rate: float = 0.8,
         clock: Callable[[], float] = time.perf_counter,
@@ -84,10 +84,10 @@ class HintController:
         return rate
 
     def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> None:
-        """Learn from a round: `successes` of `trials` rollouts succeeded after a hint of the rate that was really shown.
+        """Learn from a round: `successes` of `trials` rollouts succeeded after a hint of the rate really shown.
 
-        Data that mean nothing (not finite, no trials) are left out and counted as a fallback; successes beyond the trials and
-        rates outside [0, 1] are clamped.
+        Data that mean nothing (not finite, no trials) are left out and counted as a fallback; successes beyond the
+        trials and rates outside [0, 1] are clamped.
         """
         if not (math.isfinite(rate) and math.isfinite(successes) and math.isfinite(trials)) or trials <= 0:
             self._fallbacks += 1
@@ -123,8 +123,9 @@ class HintController:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`. Raises HintStateError for a state of another estimator or format."""
         if state.get("format") != FORMAT or state.get("estimator") != self._name:
+            saved = f"format {state.get('format')} of estimator {state.get('estimator')!r}"
             raise HintStateError(
-                f"saved hint state is format {state.get('format')} of estimator {state.get('estimator')!r}, and this run uses "
-                f"format {FORMAT} of {self._name!r}: resume with that estimator, or start a new run"
+                f"the saved hint state is {saved}, and this run needs format {FORMAT} of {self._name!r}: "
+                "resume with the same estimator, or start a new run"
             )
         self._estimator.load_state_dict(state["state"])

@@ -17,19 +17,22 @@ Floats: TypeAlias = NDArray[np.float64]
 MAX_DISCRIMINATION = 50.0
 MIN_DISCRIMINATION = 0.5
 MAX_GUESSING = 0.95
-# Weak priors of `fit`. Eight rollouts a point leave k nearly free, so log k is held near log 10 within a factor of about
-# three; b is small unless the data say otherwise.
+# Weak priors of `fit`. Eight rollouts a point leave k nearly free, so log k is held near log 10 within a factor of
+# about three; b is small unless the data say otherwise.
 LOG_DISCRIMINATION_MEAN, LOG_DISCRIMINATION_SD = math.log(10.0), 1.0
 GUESSING_SCALE = 0.15
-# A margin point is an assumption, so it weighs as much as one rollout.
+# A margin point weighs as much as a round of the paper's eight rollouts.
 MARGIN_TRIALS = 8.0
-# First grid of `fit` over (log k, 50 % point, b); each later grid spans this many standard deviations either side of the mean.
-COARSE = (10, 31, 6)
-FINE = (7, 9, 5)
-REFINEMENTS = 3
+# Single precision carries no more.
+MAX_TRIALS = 1e5
+# First grid of `fit` over (log k, 50 % point, b); each later grid spans this many standard deviations either side of
+# the mean.
+COARSE = (8, 25, 5)
+FINE = (6, 6, 5)
+REFINEMENTS = 4
 SPAN = 2.5
 THRESHOLD_RANGE = (-0.75, 1.75)
-PROBLEMS_AT_ONCE = 32
+PROBLEMS_AT_ONCE = 128
 
 
 def sigmoid(x: ArrayLike) -> Floats:
@@ -71,28 +74,26 @@ class Curve:
 
 
 def fit(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Curve:
-    """Fit one curve a problem: the posterior mean of (log k, 50 % point, b) under weak priors, for all problems at once.
+    """Fit all problems at once: the posterior mean of (log k, 50 % point, b) under weak priors, a curve a problem.
 
-    Arrays have shape (problems, observations), or (observations,) for one problem; NaN, or no trials, marks what is missing.
-    Each observation weighs as many rollouts as `trials` says, so equal rates average. Margin points (0, 0) and (1, 1) stand
-    in for whichever of rate 0 and 1 was not measured. The posterior is summed over a coarse grid, then over ever finer ones
-    around it. Never raises on values; a problem without data gets the prior's curve.
+    Arrays have shape (problems, observations), or (observations,) for one problem; NaN, or no trials, marks what is
+    missing. Each observation weighs as many rollouts as `trials` says, so equal rates average. Margin points (0, 0)
+    and (1, 1) stand in for whichever of rate 0 and 1 was not measured. The posterior is summed over a coarse grid,
+    then over ever finer ones around it. Never raises on values; a problem without data gets the prior's curve.
     """
     rates, accuracies, trials = _observations(rates, accuracies, trials)
-    chunks = [
-        _posterior_mean(rates[start : start + PROBLEMS_AT_ONCE], accuracies[start : start + PROBLEMS_AT_ONCE], weights)
-        for start in range(0, len(rates), PROBLEMS_AT_ONCE)
-        for weights in (trials[start : start + PROBLEMS_AT_ONCE],)
-    ]
-    means = np.concatenate(chunks) if chunks else np.empty((0, 3))
+    means = np.empty((len(rates), 3))
+    for start in range(0, len(rates), PROBLEMS_AT_ONCE):
+        chunk = slice(start, start + PROBLEMS_AT_ONCE)  # small enough for the cache
+        means[chunk] = _posterior_mean(rates[chunk], accuracies[chunk], trials[chunk])
     return Curve(np.exp(means[:, 0]), -means[:, 1], means[:, 2])
 
 
 def fit_paper(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Curve:
     """Fit one curve a problem by unweighted nonlinear least squares, as the paper does (Eq. 13). Shapes as in `fit`.
 
-    Accuracies are averaged per distinct rate, margin points added, and scipy's trust-region reflective solver is run with
-    0 < k <= 50 and 0 <= b < 1. `trials` only weighs that average. Never raises on values.
+    Accuracies are averaged per distinct rate, margin points added, and scipy's trust-region reflective solver is run
+    with 0 < k <= 50 and 0 <= b < 1. `trials` only weighs that average. Never raises on values.
     """
     from scipy.optimize import least_squares  # slow to import, and only this estimator needs it
 
@@ -113,14 +114,14 @@ def fit_paper(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Cur
 
 
 def _observations(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Valid observations with the margin points appended: shape (problems, observations + 2), weight 0 where missing."""
+    """Observations with the margin points appended: shape (problems, observations + 2), weight 0 where missing."""
     rate, accuracy, weight = np.broadcast_arrays(
         *(np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (rates, accuracies, trials))
     )
     valid = np.isfinite(rate) & np.isfinite(accuracy) & np.isfinite(weight) & (weight > 0)
     rate = np.clip(np.where(valid, rate, 0.0), 0.0, 1.0)
     accuracy = np.clip(np.where(valid, accuracy, 0.0), 0.0, 1.0)
-    weight = np.where(valid, weight, 0.0)
+    weight = np.where(valid, np.minimum(weight, MAX_TRIALS), 0.0)
     margin = np.broadcast_to(np.array([0.0, 1.0]), (len(rate), 2))
     measured = np.stack([(valid & (rate == end)).any(axis=1) for end in (0.0, 1.0)], axis=1)
     margin_weight = np.where(measured, 0.0, MARGIN_TRIALS)
@@ -133,20 +134,18 @@ def _posterior_mean(rates: Floats, accuracies: Floats, weights: Floats) -> Float
     high = np.array([math.log(MAX_DISCRIMINATION), THRESHOLD_RANGE[1], MAX_GUESSING])
     left, right = np.tile(low, (len(rates), 1)), np.tile(high, (len(rates), 1))
     shape = COARSE
-    for level in range(REFINEMENTS + 1):
+    for _ in range(REFINEMENTS + 1):
         axes = [
-            left[:, d, None] + (right - left)[:, d, None] * np.linspace(0.0, 1.0, shape[d]) for d in range(3)
+            left[:, d, None] + (right - left)[:, d, None] * np.linspace(0.0, 1.0, points)
+            for d, points in enumerate(shape)
         ]  # each (problems, points)
         posterior = _posterior(axes, rates, accuracies, weights)
-        marginals = [posterior.sum(axis=tuple(a for a in (1, 2, 3) if a != d + 1)) for d in range(3)]
-        mean = np.stack([(m * a).sum(axis=1) for m, a in zip(marginals, axes, strict=True)], axis=1)
-        variance = np.stack(
-            [(m * (a - mean[:, d, None]) ** 2).sum(axis=1) for d, (m, a) in enumerate(zip(marginals, axes, strict=True))],
-            axis=1,
-        )
+        marginals = [posterior.sum(axis=others) for others in ((2, 3), (1, 3), (1, 2))]
+        mean = np.stack([np.vecdot(m, axis) for m, axis in zip(marginals, axes, strict=True)], axis=1)
+        square = np.stack([np.vecdot(m, axis**2) for m, axis in zip(marginals, axes, strict=True)], axis=1)
         # A posterior narrower than the grid shows a deviation of 0: never zoom in further than the points just beside.
         spacing = (right - left) / (np.array(shape) - 1)
-        reach = SPAN * np.maximum(np.sqrt(variance), 0.6 * spacing)
+        reach = SPAN * np.maximum(np.sqrt(np.maximum(0.0, square - mean**2)), 0.6 * spacing)
         left, right = np.maximum(low, mean - reach), np.minimum(high, mean + reach)
         shape = FINE
     return mean
@@ -157,17 +156,25 @@ def _posterior(axes: list[Floats], rates: Floats, accuracies: Floats, weights: F
     # Single precision: four times as fast, and the grid is coarser than its rounding.
     log_k, threshold, guessing = (axis.astype(np.float32) for axis in axes)
     k, threshold, guessing = np.exp(log_k)[:, :, None], threshold[:, None, :], guessing[:, None, None, :]
+    by_round, right, wrong = (
+        values.T.astype(np.float32) for values in (rates, accuracies * weights, (1.0 - accuracies) * weights)
+    )
     prior_k = -0.5 * ((log_k - LOG_DISCRIMINATION_MEAN) / LOG_DISCRIMINATION_SD) ** 2
-    log_density = prior_k[:, :, None, None] - guessing / GUESSING_SCALE + np.zeros_like(threshold)[..., None]
-    log_unguessed = np.log1p(-guessing)
-    for rate, right, wrong in zip(
-        *(np.float32(values.T) for values in (rates, accuracies * weights, (1.0 - accuracies) * weights)), strict=True
-    ):
-        if not (right.any() or wrong.any()):
-            continue
-        slope = np.exp(np.clip(k * (threshold - rate[:, None, None]), -15.0, 15.0))
-        slope = (1.0 / (1.0 + slope))[..., None]
-        log_density += right[:, None, None, None] * np.log(guessing + (1.0 - guessing) * slope)
-        log_density += wrong[:, None, None, None] * (log_unguessed + np.log1p(-slope))
+    # What does not depend on b, of shape (problems, k, 50 % point); the probability of a failure factors.
+    log_slopes = prior_k[:, :, None] + np.zeros_like(threshold)
+    log_density = wrong.sum(axis=0)[:, None, None, None] * np.log1p(-guessing) - guessing / GUESSING_SCALE
+    log_density = log_density + np.zeros_like(log_slopes)[..., None]
+    for rate, successes, failures in zip(by_round, right, wrong, strict=True):
+        odds_against = np.exp(np.clip(k * (threshold - rate[:, None, None]), -15.0, 15.0))
+        slope = 1.0 / (1.0 + odds_against)
+        if failures.any():
+            log_slopes += failures[:, None, None] * np.log(odds_against * slope)  # log(1 - slope), precise near 1
+        if successes.any():
+            accuracy = slope[..., None] * (1.0 - guessing)
+            accuracy += guessing
+            np.log(accuracy, out=accuracy)
+            accuracy *= successes[:, None, None, None]
+            log_density += accuracy
+    log_density += log_slopes[..., None]
     density = np.exp(log_density - log_density.max(axis=(1, 2, 3), keepdims=True))
     return np.asarray(density / density.sum(axis=(1, 2, 3), keepdims=True), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What problems of this data set are like, learned while running (empirical Bayes): the prior of a problem never seen."""
+"""The prior of a problem never seen: what problems of this data set are like, learned while running."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from seele_trainer.hints import grid
 from seele_trainer.hints.irt import Floats
 
-# Difficulties are rates relative to an average problem: a mixture of Gaussians at fixed centres, weights learned. A mixture
-# rather than one Gaussian, since a data set may hold two kinds of problems.
-CENTRES: Floats = np.linspace(-0.9, 0.9, 25)
-CENTRE_SD = 0.06
+# Difficulties are rates relative to an average problem: a mixture of Gaussians at fixed centres, weights learned. A
+# mixture rather than one Gaussian, since a data set may hold two kinds of problems.
+CENTRES: Floats = np.linspace(-0.9, 0.9, 19)
+CENTRE_SD = 0.07
 # The prior counts as much as this many problems, and the running mean forgets over this many.
 PRIOR_PROBLEMS = 4.0
 MEMORY_PROBLEMS = 2000.0

@@ -1,9 +1,10 @@
 """The default estimator: one ability of the model, and a difficulty, discrimination and guessing of each problem.
 
-The 50 % point of a problem is its difficulty minus the ability of this moment. So whatever any problem shows about the ability
-moves the proposals of all others, and a problem never seen starts from the population's difficulties. Within a step ability is
-constant: it is the centre of a star whose leaves are the step's problems, and each leaf sends it a Gaussian message (expectation
-propagation). The proposal puts the posterior predictive accuracy, not that of one best curve, on the target.
+The 50 % point of a problem is its difficulty minus the ability of this moment. So whatever any problem shows about the
+ability moves the proposals of all others, and a problem never seen starts from the population's difficulties. Within a
+step ability is constant: it is the centre of a star whose leaves are the step's problems, and each leaf sends it a
+Gaussian message (expectation propagation). The proposal puts the posterior predictive accuracy, not that of one best
+curve, on the target.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from seele_trainer.hints import grid
-from seele_trainer.hints.ability import Ability, Message
+from seele_trainer.hints.ability import NO_MESSAGE, Ability, Message
 from seele_trainer.hints.irt import Curve, Floats
 from seele_trainer.hints.population import CENTRE_SD, CENTRES, Population
 
-# What is known of a problem fades: its difficulty by this much a step, and by this share of how far ability has moved, since
-# problems do not all move alike; and this share of its curve's shape returns to the population's.
+# What is known of a problem fades: its difficulty by this much a step, and by this share of how far ability has moved,
+# since problems do not all move alike; and this share of its curve's shape returns to the population's.
 FADE_SD = 0.003
 FADE_SHARE = 0.25
 SHAPE_FADE = 0.2
 # A seen problem may also have become quite another one: weight and width of that case.
-SURPRISE, SURPRISE_SD = 0.05, 0.3
+SURPRISE, SURPRISE_SD = 0.02, 0.2
 KEPT_ROUNDS = 16
 DIGITS = 6
 
@@ -46,8 +47,8 @@ class Record:
 class Visit:
     """A problem in the current step. Difficulty is a mixture of Gaussians; `log_likelihood` has the grid's shape.
 
-    `evidence` (50 % points), `slope_mass` (k, 50 % points) and `guess_mass` (50 % points) are the likelihood times the prior of
-    (k, b), summed over what they do not depend on.
+    `evidence` (50 % points), `slope_mass` (k, 50 % points) and `guess_mass` (50 % points) are the likelihood times the
+    prior of (k, b), summed over what they do not depend on.
     """
 
     weights: Floats
@@ -57,7 +58,8 @@ class Visit:
     fresh: bool
     log_likelihood: Floats = field(default_factory=lambda: np.zeros(grid.SHAPE))
     rounds: list[tuple[float, float, float]] = field(default_factory=list)
-    message: Message = Message()
+    message: Message = NO_MESSAGE
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         self.refresh()
@@ -65,10 +67,10 @@ class Visit:
     def refresh(self) -> None:
         """Recompute the sums after `log_likelihood` changed."""
         joint = np.exp(self.log_likelihood - self.log_likelihood.max()) * self.shape_prior
-        self.evidence: Floats = joint.sum(axis=(0, 2))
-        by_guess = joint @ grid.GUESSING
-        self.guess_mass: Floats = by_guess.sum(axis=0)
-        self.slope_mass: Floats = joint.sum(axis=2) - by_guess
+        total, guessed = (joint.reshape(-1, grid.SHAPE[2]) @ grid.GUESSING_MOMENTS).T.reshape(2, *grid.SHAPE[:2])
+        self.evidence: Floats = total.sum(axis=0)
+        self.guess_mass: Floats = guessed.sum(axis=0)
+        self.slope_mass: Floats = total - guessed
         self.joint: Floats = joint
 
     def see(self, rate: float, successes: float, trials: float) -> None:
@@ -110,7 +112,7 @@ def prior_density(visit: Visit, mean: float, variance: float) -> Floats:
 
 
 def believe(visit: Visit, mean: float, variance: float) -> Belief:
-    """Condition ability and difficulty, both Gaussian in each component, on the visit's evidence about their difference."""
+    """Condition ability and difficulty, Gaussian in each component, on the evidence about their difference."""
     density = prior_density(visit, mean, variance) * visit.evidence
     density /= density.sum()
     weight = density.sum(axis=1)
@@ -146,18 +148,23 @@ class SharedAbilityEstimator:
         visit = self._visit(problem_id)
         thresholds = prior_density(visit, *self._ability.without(visit.message)).sum(axis=0)
         total = float(thresholds @ visit.evidence)
-        return grid.rate_for(
+        rate = grid.rate_for(
             self._target, visit.slope_mass * (thresholds / total), float(thresholds @ visit.guess_mass) / total
         )
+        return min(visit.bounds[1], max(visit.bounds[0], rate))
 
     def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> bool:
         """Add a round to its problem, and tell the ability what the problem now says."""
         visit = self._visit(problem_id)
+        # A round far from the proposal may teach mostly that the curve is steep. Whatever it teaches, a round that
+        # failed whole never shortens the next hint, and one that succeeded whole never lengthens it.
+        before = self.propose(problem_id) if successes in (0.0, trials) else 0.0
+        visit.bounds = (before if successes == 0.0 else 0.0, before if successes == trials else 1.0)
         visit.see(rate, successes, trials)
         mean, variance = self._ability.without(visit.message)
         belief = believe(visit, mean, variance)
         precision = 1.0 / belief.ability_var - 1.0 / variance
-        message = Message()
+        message = NO_MESSAGE
         if precision > 0.0:
             message = Message(precision, belief.ability / belief.ability_var - mean / variance)
         self._ability.exchange(visit.message, message)
@@ -166,7 +173,7 @@ class SharedAbilityEstimator:
 
     def end_step(self) -> None:
         """Keep what was learned of each problem, count new ones into the population, let ability move on."""
-        position, _ = self._ability.without(Message())
+        position, _ = self._ability.without(NO_MESSAGE)
         for problem_id, visit in self._visits.items():
             if not visit.rounds:
                 continue
@@ -197,7 +204,9 @@ class SharedAbilityEstimator:
                 belief = believe(visit, *self._ability.without(visit.message))
                 posterior = visit.joint * (belief.thresholds / np.maximum(visit.evidence, 1e-300))[:, None]
                 log_k = posterior.sum(axis=(1, 2)) @ np.log(grid.DISCRIMINATION)
-                rows.append((np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(0, 1)) @ grid.GUESSING))
+                rows.append(
+                    (np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(0, 1)) @ grid.GUESSING)
+                )
         return Curve(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
     def _visit(self, problem_id: str) -> Visit:
@@ -233,9 +242,13 @@ class SharedAbilityEstimator:
             "step": self._step,
             "ability": self._ability.state_dict(),
             "population": self._population.state_dict(),
-            "records": {key: record.__dict__ for key, record in self._records.items()},
+            "records": {key: dict(record.__dict__) for key, record in self._records.items()},
             "visits": {
-                key: {"rounds": [list(r) for r in visit.rounds], "message": [visit.message.precision, visit.message.information]}
+                key: {
+                    "rounds": [list(point) for point in visit.rounds],
+                    "message": [visit.message.precision, visit.message.information],
+                    "bounds": list(visit.bounds),
+                }
                 for key, visit in self._visits.items()
                 if visit.rounds
             },
@@ -263,3 +276,5 @@ class SharedAbilityEstimator:
             for rate, successes, trials in saved["rounds"]:
                 visit.see(rate, successes, trials)
             visit.message = Message(*saved["message"])
+            low, high = saved["bounds"]
+            visit.bounds = (low, high)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seele_trainer.hints.controller import EstimatorName, HintController
 from seele_trainer.hints.irt import Floats, sigmoid
 
+Bools: TypeAlias = NDArray[np.bool_]
 # (share of the run that is over, problem, rate) -> true accuracy; (problem, rate) -> the rate a hint can really have.
-Accuracy = Callable[[float, int, float], float]
-Realise = Callable[[int, float], float]
+Accuracy: TypeAlias = Callable[[float, int, float], float]
+Realise: TypeAlias = Callable[[int, float], float]
 
 
 @dataclass(frozen=True)
@@ -43,23 +46,21 @@ class World:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How well a controller did, in terms of true accuracies a (no sampling noise).
+    """How well a controller did, by true accuracies a, without sampling noise.
 
-    `efficiency` is the mean of 4a(1-a). The other fields count only problems whose accuracy could be brought to the target
-    by some hint: `by_round` is their mean accuracy in each round and `reward_error` its mean's distance from the target,
-    both over the last half of the steps with such problems; `late_error` is that of rounds 3 and 4, step by step, averaged;
-    `first_error` is the mean distance of the first round from the target from the second pass on, and `first_efficiency`
-    its 4a(1-a).
+    `efficiency` is the mean of 4a(1-a) over everything. The rest counts only problems that some hint, and not none,
+    brings to the target. Over the last half of the steps with such problems: `by_round` is their mean accuracy in each
+    round, `reward_error` the distance of the mean of all rounds from the target, `late_error` that of the third round
+    on. From the second pass on: `first_accuracy` is the mean accuracy of first rounds, `first_efficiency` their mean
+    4a(1-a).
     """
 
     efficiency: float
     by_round: tuple[float, ...]
     reward_error: float
+    late_error: float
+    first_accuracy: float
     first_efficiency: float
-    accuracies: Floats
-    """Of shape (steps, problems a step, rounds)."""
-    needed: Floats
-    """1 where a hint of some length, and not of none, brings the problem to the target; (steps, problems a step)."""
 
 
 def run(world: World, estimator: EstimatorName, seed: int = 0) -> Outcome:
@@ -68,7 +69,7 @@ def run(world: World, estimator: EstimatorName, seed: int = 0) -> Outcome:
     controller = HintController(world.target, world.rounds, world.rollouts, estimator=estimator)
     order: list[int] = []
     accuracies = np.empty((world.steps, world.problems_per_step, world.rounds))
-    needed = np.empty((world.steps, world.problems_per_step))
+    needed = np.zeros((world.steps, world.problems_per_step), dtype=np.bool_)
     for step in range(world.steps):
         if len(order) < world.problems_per_step:
             order = [int(problem) for problem in random.permutation(world.problems)]
@@ -82,28 +83,48 @@ def run(world: World, estimator: EstimatorName, seed: int = 0) -> Outcome:
                 trials = int(random.binomial(world.rollouts, 1.0 - world.lost))
                 controller.observe(str(problem), rate, int(random.binomial(trials, accuracy)), trials)
                 accuracies[step, slot, round_] = accuracy
-        for slot, problem in enumerate(batch):
-            reachable = max(world.accuracy(moment, problem, rate) for rate in (0.9, 0.95, 1.0)) > world.target
-            needed[step, slot] = reachable and world.accuracy(moment, problem, 0.0) < world.target
+        needed[step] = [_needs_hint(world, moment, problem) for problem in batch]
         controller.end_step()
     return _outcome(world, accuracies, needed)
 
 
-def _outcome(world: World, accuracies: Floats, needed: Floats) -> Outcome:
-    mask = needed[..., None] * np.ones(world.rounds)
+def attainable(world: World, moments: int = 5, problems: int = 40) -> float:
+    """Mean 4a(1-a) at the best realisable rates, had a controller known every curve; over some problems and moments."""
+    best = [
+        max(
+            4.0 * a * (1.0 - a)
+            for a in (world.accuracy(moment, problem, world.realise(problem, rate)) for rate in np.linspace(0, 1, 101))
+        )
+        for moment in np.linspace(0.0, 1.0, moments)
+        for problem in range(problems)
+    ]
+    return float(np.mean(best))
+
+
+def _needs_hint(world: World, moment: float, problem: int) -> bool:
+    longest = max(world.accuracy(moment, problem, rate) for rate in (0.9, 0.95, 1.0))
+    return world.accuracy(moment, problem, 0.0) < world.target < longest
+
+
+def _outcome(world: World, accuracies: Floats, needed: Bools) -> Outcome:
+    """Of accuracies (steps, problems a step, rounds), and which problems needed a hint (steps, problems a step)."""
     busy = np.flatnonzero(needed.mean(axis=1) > 0.25)
     late = busy[len(busy) // 2 :]
-    by_round = (accuracies * mask)[late].sum(axis=(0, 1)) / np.maximum(1.0, mask[late].sum(axis=(0, 1)))
-    second = slice(world.steps // world.passes, None)
-    again = accuracies[second, :, 0][needed[second] > 0]
+    by_round = accuracies[late][needed[late]].mean(axis=0)
+    second_pass = world.steps // world.passes
+    first = accuracies[second_pass:, :, 0][needed[second_pass:]]
     return Outcome(
-        efficiency=float((4 * accuracies * (1 - accuracies)).mean()),
-        by_round=tuple(float(a) for a in by_round),
+        efficiency=_efficiency(accuracies),
+        by_round=tuple(by_round.tolist()),
         reward_error=abs(float(by_round.mean()) - world.target),
-        first_efficiency=float((4 * again * (1 - again)).mean()) if again.size else float("nan"),
-        accuracies=accuracies,
-        needed=needed,
+        late_error=abs(float(by_round[2:].mean()) - world.target),
+        first_accuracy=float(first.mean()),
+        first_efficiency=_efficiency(first),
     )
+
+
+def _efficiency(accuracies: Floats) -> float:
+    return float((4.0 * accuracies * (1.0 - accuracies)).mean())
 
 
 @dataclass(frozen=True)
@@ -153,14 +174,25 @@ def falling(seed: int = 0) -> World:
     return World("falls and jumps", 300, _logistic(problems, ability))
 
 
+def uneven(seed: int = 0) -> World:
+    """Some problems profit from what the model learns five times as much as others."""
+    random = np.random.default_rng(seed)
+    problems, pace = _problems(random, 300), random.uniform(0.2, 1.0, 300)
+
+    def accuracy(moment: float, problem: int, rate: float) -> float:
+        return _logistic(problems, lambda moment: 0.9 * pace[problem] * moment)(moment, problem, rate)
+
+    return World("uneven progress", 300, accuracy)
+
+
 def two_kinds(seed: int = 0) -> World:
     """Half of the problems need long hints and are sharp, half need short ones and are flat."""
     random = np.random.default_rng(seed)
     hard, easy = _problems(random, 150, 1.0, 0.08), _problems(random, 150, 0.45, 0.08)
     problems = _Problems(
-        np.concatenate([hard.threshold, easy.threshold]),
-        np.concatenate([hard.discrimination * 1.6, easy.discrimination * 0.8]),
-        np.concatenate([hard.guessing, easy.guessing]),
+        np.column_stack([hard.threshold, easy.threshold]).ravel(),
+        np.column_stack([hard.discrimination * 1.6, easy.discrimination * 0.8]).ravel(),
+        np.column_stack([hard.guessing, easy.guessing]).ravel(),
     )
     return World("two kinds", 300, _logistic(problems, lambda moment: 0.35 * moment))
 
@@ -206,15 +238,18 @@ def low_ceiling(seed: int = 0) -> World:
     random = np.random.default_rng(seed)
     inner, top = easier(seed).accuracy, random.uniform(0.45, 0.8, 300)
     return replace(
-        easier(seed), name="low ceiling", accuracy=lambda moment, problem, rate: top[problem] * inner(moment, problem, rate)
+        easier(seed),
+        name="low ceiling",
+        accuracy=lambda moment, problem, rate: top[problem] * inner(moment, problem, rate),
     )
 
 
 def chains(seed: int = 0) -> World:
-    """Chains of 6 to 8 steps, each right with probability q; the model improves fast in its first pass (the quickstart).
+    """Chains of 6 to 8 steps, each right with probability q, and a fast first pass (the quickstart).
 
-    q rises from 0.4 to 0.97, most of it within 60 steps of 16 problems; a hint of h whole steps leaves accuracy q^(L-h), and
-    a step is two tokens. The last step cannot be shown, so at first not even the longest hint reaches the target.
+    q rises from 0.4 to 0.97, most of it within 60 steps of 16 problems; a hint of h whole steps leaves accuracy
+    q^(L-h), and a step is two tokens. The last step cannot be shown, so at first not even the longest hint reaches the
+    target.
     """
     random = np.random.default_rng(seed)
     length = random.integers(6, 9, 1024)
@@ -234,5 +269,16 @@ def chains(seed: int = 0) -> World:
 def all_worlds(seed: int = 0) -> list[World]:
     """Every scenario of the benchmark."""
     targets = [replace(easier(seed, target), name=f"target {target}") for target in (0.25, 0.375, 0.625, 0.75)]
-    worlds = (easier, falling, two_kinds, odd_curves, token_jumps, five_steps, lost_rollouts, low_ceiling, chains)
+    worlds = (
+        easier,
+        falling,
+        uneven,
+        two_kinds,
+        odd_curves,
+        token_jumps,
+        five_steps,
+        lost_rollouts,
+        low_ceiling,
+        chains,
+    )
     return [*(world(seed) for world in worlds), *targets]
