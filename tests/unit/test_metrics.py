@@ -230,9 +230,11 @@ class Clock:
 
 def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
     clock = Clock()
-    with Recorder(tmp_path, quiet_config(), host="127.0.0.1", port=0, clock=clock) as recorder:
-        assert recorder.server is not None
-        base = f"http://127.0.0.1:{recorder.server.port}"
+    with (
+        Recorder(tmp_path, quiet_config(), clock=clock) as recorder,
+        TelemetryServer(recorder, "127.0.0.1", 0) as server,
+    ):
+        base = f"http://127.0.0.1:{server.port}"
         recorder.record_step(step_record(1))
         recorder.record_evaluation(evaluation_record(1, 0.4))
         recorder.set_phase("train")
@@ -278,8 +280,11 @@ def test_a_taken_port_is_refused_with_the_variable_to_change(tmp_path: Path) -> 
 
 
 def test_a_number_that_is_no_port_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TelemetryServerError, match="no port 70000: set SEELE_HTTP_PORT"):
-        Recorder(tmp_path, quiet_config(), host="127.0.0.1", port=70000)
+    with (
+        Recorder(tmp_path, quiet_config()) as recorder,
+        pytest.raises(TelemetryServerError, match="no port 70000: set SEELE_HTTP_PORT"),
+    ):
+        TelemetryServer(recorder, "127.0.0.1", 70000)
 
 
 def test_a_closed_server_gives_its_port_back(tmp_path: Path) -> None:

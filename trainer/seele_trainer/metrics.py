@@ -14,7 +14,6 @@ from seele_trainer.telemetry.collector import RunCollector
 from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, hint_rate_histogram, scalars
 from seele_trainer.telemetry.journal import Journal, read_records
 from seele_trainer.telemetry.progress import WINDOW, held_out_accuracy, remaining_seconds, tokens_per_second
-from seele_trainer.telemetry.server import TelemetryServer
 from seele_trainer.telemetry.trackers import BackgroundTracker, open_trackers, require_packages
 
 __all__ = ["Recorder", "hint_rate_histogram"]
@@ -30,11 +29,10 @@ class Recorder:
 
     Opening it on the folder of an earlier attempt goes on from there: torn lines are repaired, and counters start from
     all steps that were ever made. Call `truncate_after` with the step of the loaded checkpoint (0 without one) before
-    the first record; it starts the trackers. Any call is a sign of life for /healthz. With a `port` (0: any free one)
-    it serves /metrics, /progress and /healthz until it is closed.
+    the first record; it starts the trackers. Any call is a sign of life for /healthz.
 
     Raises TrackerError where a tracker that is asked for cannot start, JournalError where an earlier attempt's files
-    cannot be read, TelemetryServerError where the port cannot be had.
+    cannot be read.
     """
 
     def __init__(
@@ -42,8 +40,6 @@ class Recorder:
         run_dir: Path,
         config: TrainerConfig,
         *,
-        port: int | None = None,
-        host: str = "0.0.0.0",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -76,7 +72,6 @@ class Recorder:
         )
         self.beat()
         self._restore()
-        self.server = None if port is None else TelemetryServer(self, host, port)
 
     def truncate_after(self, step: int) -> None:
         """Forget records of steps beyond `step`, which the run is about to make again, and start the trackers.
@@ -124,10 +119,6 @@ class Recorder:
         self._samples.append(*samples)
         self.beat()
 
-    def record_checkpoint(self, step: int) -> None:
-        """Say that the state after `step` is safe."""
-        self.update_progress(last_checkpoint_step=step)
-
     def set_phase(self, phase: RunPhase, message: str = "") -> None:
         """Say what the run is doing now."""
         # Verification overlaps sampling, so to an onlooker it is one phase with it.
@@ -166,7 +157,7 @@ class Recorder:
         return self._evaluated[-1] if self._evaluated else None
 
     def close(self) -> None:
-        """Let trackers send their last values, close the files, stop the server."""
+        """Let trackers send their last values, and close the files."""
         for tracker in self._trackers or ():
             tracker.close()
         self._trackers = []
@@ -174,8 +165,6 @@ class Recorder:
             journal.close()
         if self._discarded.path.stat().st_size == 0:
             self._discarded.path.unlink()
-        if self.server is not None:
-            self.server.close()
 
     def __enter__(self) -> Self:
         return self
