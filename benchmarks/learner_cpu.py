@@ -1,0 +1,124 @@
+"""How fast the learner is on this machine's CPU, and what merging identical rollouts and length bucketing gain.
+
+Trains a small Qwen2 on rollouts like those of the quickstart: 512 rows of 12 to 48 tokens, of which about a third are
+different. Variants take turns, so that a machine that is busy with something else is busy for all of them; gains are
+ratios of the median CPU time, which others' load distorts least.
+
+Run: python benchmarks/learner_cpu.py [--updates 9] [--zero-stage 1] [--rows 512]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from seele_trainer.config import Dataset, DeepSpeed, Model, Trainer, TrainerConfig, Training
+from seele_trainer.learner import Learner
+from seele_trainer.packing import merge_identical, pack, padding_share
+from seele_trainer.strategies.base import Sample
+
+VOCABULARY = 32
+
+
+def tiny_model(folder: Path) -> int:
+    """Write a model of about 0.2 M parameters and return its size."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def rollouts(rows: int) -> list[Sample]:
+    """Samples of which about a third are different, in the order in which problems would give them."""
+    random = np.random.default_rng(0)
+
+    def one() -> Sample:
+        length = int(random.integers(12, 49))
+        generated = np.arange(length) >= length // 2
+        return Sample(
+            tokens=random.integers(0, VOCABULARY, length),
+            policy_mask=generated,
+            advantage=np.where(generated, random.choice([-0.5, 0.5]), 0.0).astype(np.float32),
+            supervised=((np.arange(length) >= length // 4) & ~generated).astype(np.float32),
+            behaviour_logprobs=np.where(generated, -3.5, 0.0).astype(np.float32),
+        )
+
+    different = [one() for _ in range(rows // 3)]
+    return [different[index] for index in random.integers(0, len(different), rows)]
+
+
+def learner(folder: Path, zero_stage: int, *, merge: bool, budget: int) -> Learner:
+    """A learner that differs from the others only in what is compared."""
+    return Learner(
+        TrainerConfig(
+            name="benchmark",
+            model=Model(name=str(folder), dtype="float32"),
+            dataset=Dataset(path="unused.jsonl"),
+            training=Training(learning_rate=1e-4, merge_identical=merge, tokens_per_micro_batch=budget),
+            trainer=Trainer(deepspeed=DeepSpeed(zero_stage=zero_stage)),  # type: ignore[arg-type]
+        ),
+        total_updates=1000,
+        seed=0,
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--updates", type=int, default=9)
+    parser.add_argument("--zero-stage", type=int, default=1, choices=[0, 1, 2, 3])
+    parser.add_argument("--rows", type=int, default=512)
+    options = parser.parse_args()
+    samples = rollouts(options.rows)
+    tokens = sum(len(sample.tokens) for sample in samples)
+    longest = max(len(sample.tokens) for sample in samples)
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = tiny_model(Path(folder))
+        # A budget that takes all rows at once pads every one of them to the longest: no bucketing.
+        everything = options.rows * longest
+        variants = {
+            "bucketed": learner(Path(folder), options.zero_stage, merge=False, budget=4096),
+            "one padded batch": learner(Path(folder), options.zero_stage, merge=False, budget=everything),
+            "bucketed and merged": learner(Path(folder), options.zero_stage, merge=True, budget=4096),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        busy: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(options.updates + 1):
+            for name, variant in variants.items():
+                began = time.process_time()
+                seconds[name].append(variant.update(samples).seconds)
+                busy[name].append(time.process_time() - began)
+    # The first update allocates memory and is left out.
+    elapsed, median = ({name: statistics.median(row[1:]) for name, row in rows.items()} for rows in (seconds, busy))
+    print(f"{parameters:,} parameters, {len(samples)} rows, {tokens:,} tokens, ZeRO {options.zero_stage}, ", end="")
+    print(f"{torch.get_num_threads()} threads, {len(merge_identical(samples))} different rows")
+    for name, value in median.items():
+        print(
+            f"{name:>20}: {elapsed[name]:6.3f} s/update ({tokens / elapsed[name]:,.0f} tokens/s of rollouts), ", end=""
+        )
+        print(f"{value:6.3f} s of CPU")
+    padding = {budget: padding_share(pack(samples, 1, budget), samples) for budget in (4096, everything)}
+    print(f"padding: {padding[4096]:.1%} bucketed, {padding[everything]:.1%} in one batch")
+    print(f"gain from length bucketing: {median['one padded batch'] / median['bucketed']:.2f}x")
+    print(f"gain from merging identical rollouts: {median['bucketed'] / median['bucketed and merged']:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
