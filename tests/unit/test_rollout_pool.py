@@ -248,7 +248,7 @@ async def test_when_no_server_comes_back_the_error_names_them_all_and_why(server
     pool = await make_pool(servers, CONFIG.model_copy(update={"server_retry_timeout_seconds": 0.5}))
     for server in servers:
         await server.stop()
-    with pytest.raises(RolloutUnavailable, match="no rollout server came back within 0.5 s") as raised:
+    with pytest.raises(RolloutUnavailable, match=r"no rollout server came back within 0\.5 s") as raised:
         await pool.generate([1], SAMPLING)
     assert all(server.url in str(raised.value) for server in servers)
     assert "Connect" in str(raised.value)

@@ -194,8 +194,9 @@ def eos_ids_of(folder: Path) -> tuple[int, ...]:
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A token for each row of logits (rows, vocabulary), and its log-probability; the likeliest at temperature 0."""
     logprobs = (logits / (temperature or 1.0)).log_softmax(-1)
-    if temperature == 0:
-        chosen = logprobs.argmax(-1)
-    else:
-        chosen = torch.multinomial(logprobs.exp(), 1, generator=generator)[:, 0]
-    return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
+    drawn = (
+        logprobs.argmax(-1, keepdim=True)
+        if temperature == 0
+        else torch.multinomial(logprobs.exp(), 1, generator=generator)
+    )
+    return drawn[:, 0], logprobs.gather(1, drawn)[:, 0]
