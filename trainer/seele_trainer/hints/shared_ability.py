@@ -73,6 +73,10 @@ class Visit:
         self.slope_mass: Floats = total - guessed
         self.joint: Floats = joint
 
+    def curves(self, thresholds: Floats) -> Floats:
+        """Posterior of the grid's curves, given that of the 50 % point."""
+        return np.asarray(self.joint * (thresholds / np.maximum(self.evidence, 1e-300))[:, None])
+
     def see(self, rate: float, successes: float, trials: float) -> None:
         """Add one round."""
         self.rounds.append((rate, successes, trials))
@@ -178,7 +182,7 @@ class SharedAbilityEstimator:
             if not visit.rounds:
                 continue
             belief = believe(visit, *self._ability.without(visit.message))
-            posterior = visit.joint * (belief.thresholds / np.maximum(visit.evidence, 1e-300))[:, None]
+            posterior = visit.curves(belief.thresholds)
             discrimination, guessing = posterior.sum(axis=(1, 2)), posterior.sum(axis=(0, 1))
             if visit.fresh:
                 self._population.add(belief.components, discrimination, guessing)
@@ -202,7 +206,7 @@ class SharedAbilityEstimator:
         for visit in self._visits.values():
             if visit.rounds:
                 belief = believe(visit, *self._ability.without(visit.message))
-                posterior = visit.joint * (belief.thresholds / np.maximum(visit.evidence, 1e-300))[:, None]
+                posterior = visit.curves(belief.thresholds)
                 log_k = posterior.sum(axis=(1, 2)) @ np.log(grid.DISCRIMINATION)
                 rows.append(
                     (np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(0, 1)) @ grid.GUESSING)
