@@ -23,21 +23,26 @@ FINAL_ANSWER_MARK = re.compile(
 _RESULT_BEFORE = re.compile(
     r"(?:[=≈≡:→⇒<>≤≥]|\\(?:approx|simeq|sim|equiv|Rightarrow|rightarrow|to|implies|Longrightarrow|cong|geq?|leq?|ge|le|in)"
     r"|\\(?:boxed|fbox|framebox)"
-    r"|\b(?:is|are|was|were|be|equals?|equal\s+to|gives?|gets?|got|yields?|makes?|becomes?|leaves?|total\s+of|only|exactly|about|approximately|just))"
+    r"|\b(?:is|are|was|were|be|equals?|equal\s+to|gives?|gets?|got|yields?|makes?|becomes?|leaves?|total\s+of)"
+    r"|\b(?:only|exactly|about|approximately|just))"
     r"(?:\s|[&({\[|+−-]|\\?\$|\\[(\[!,;: ]|\\left[({\[|.]?|\\(?:text|mathrm|mathbf|textbf)\{)*$",
     re.IGNORECASE,
 )
 _OPERAND_BEFORE = re.compile(r"(?:[-+−*/×·^_÷(,]|\\(?:cdot|times|div|pm))\s*\\?\$?\s*$")
 _EQUALS_AFTER = re.compile(r"\s*\\?[%$]?\s*&?\s*(?:=|≈|\\approx)")
 _DANGLING = re.compile(
-    r"(?:\\?\$|\\[(\[]|[({\[&=≈<]|\\(?:approx|simeq|left|text\{|mathbf\{|mathrm\{|textbf\{)|[ \t]|<<[^<>\n]*)+$"
+    r"(?:\\?\$|\\[(\[]|[({\[&=≈<]|\\(?:approx|simeq|left|text\{|mathbf\{|mathrm\{|textbf\{)"
+    r"|[ \t]|(?<![\w)}\]])[-−]|<<[^<>\n]*)+$"
 )
 _NUMBER = re.compile(rf"(?<![\d]){NUMBER}")
+_MEASURE = re.compile(rf"(-?\\?\$?{NUMBER})\s*(?:[a-zA-Z]{{2,}}[a-zA-Z\s/.]*)(?:\^\{{?\d\}}?)?")
+"""A number with its unit in words: the number alone is as good as the answer."""
 _FRACTION = re.compile(
     r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.]*\d)"
 )
 _IGNORED = re.compile(
-    r"\\(?:left|right)(?![a-zA-Z])\.?|\\[!,;:> ]|\\(?:displaystyle|quad|qquad|cdot)(?![a-zA-Z])|[\s{}$~*&]"
+    r"\\(?:left|right)(?![a-zA-Z])\.?|\\[!,;:> ]|[\s{}$~*&]"
+    r"|\\(?:displaystyle|quad|qquad|cdot|text|mbox|hbox|mathrm|mathbf|textbf|operatorname)(?![a-zA-Z])"
 )
 _SMALL_FRACTION = re.compile(r"\\([dt])frac")
 _STEP_LABEL = re.compile(r"^[ \t]*(?:\*\*|#+ )?(step\s+)?(\d{1,3})\s*(?:\*\*)?[.:)]", re.IGNORECASE | re.MULTILINE)
@@ -62,7 +67,7 @@ def revealable_characters(question: str, solution: str, answer: str) -> int:
     - where the question does not hold the answer: the first place at which it stands by itself (numbers between digit
       boundaries, with or without thousands separators, `.0`, `$`, `%`, sign, and spelled out; other answers without
       regard to white space and braces);
-    - where the question holds it: the first place at which it stands as a result (after `=` or "is", or alone before `=`),
+    - where the question holds it: the first place at which it stands as a result (after `=` or "is", or before `=`),
       and any place in the last step.
     An answer of several parts is revealed with its last part. A solution in which nothing of all this is found loses
     its last step. Numbers of numbered steps are no answers. White space, `=` and opening signs before the cut go too.
@@ -104,11 +109,14 @@ def occurrences(text: str, answer: str) -> Iterator[Span]:
     """Spans at which `answer` stands by itself in `text`, in any of its usual spellings, in ascending order."""
     core = right_hand_side(unwrapped(answer))
     value = number_value(core)
-    if value is None:
-        value = _fraction_value(core)
-    spans = set(_spans_of_text(text, core))
     if value is not None:
-        spans |= set(_spans_of_value(text, abs(value)))
+        yield from sorted(set(_spans_of_value(text, abs(value))))
+        return
+    spans = set(_spans_of_text(text, core))
+    measure = _MEASURE.fullmatch(core)
+    amount = number_value(measure.group(1)) if measure else _fraction_value(core)
+    if amount is not None:
+        spans |= set(_spans_of_value(text, abs(amount)))
     yield from sorted(spans)
 
 

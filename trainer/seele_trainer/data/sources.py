@@ -69,10 +69,11 @@ def _problem(row: Row, number: int, source: DatasetSource, need_solution: bool) 
     if source.format == "gsm8k":
         return _gsm8k_problem(row, number)
     fields = source.fields
+    question = _text(row, "problem", fields.problem)
     solution = _solution(row, fields, need_solution)
     return Problem(
         id=str(_column(row, "id", fields.id)) if fields.id else str(number),
-        question=_text(row, "problem", fields.problem),
+        question=question,
         solution=solution,
         answer=_answer(row, fields, solution),
     )
@@ -149,7 +150,7 @@ def _text(row: Row, field: str, column: str) -> str:
 def _column(row: Row, field: str, column: str) -> Any:
     if column in row.columns:
         return row.columns[column]
-    nearest = get_close_matches(column, row.columns, n=1, cutoff=0.5)
+    nearest = get_close_matches(column, row.columns, n=1, cutoff=0.7)
     remedy = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(map(repr, row.columns))}"
     raise BadDataError(f"{row.place}: no column {column!r}; set fields.{field} to one it has ({remedy})")
 
@@ -184,7 +185,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 place = f"{path}, line {number}"
-                yield _row(_json(line, place), place)
+                yield _row(_json(line.rstrip(), place), place)
 
 
 def _json(text: str, place: str) -> Any:

@@ -7,8 +7,9 @@ import re
 from seele_trainer.verify.normalise import NUMBER
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{|\d)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+"""A brace that opens or closes; an escaped one is passed over."""
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _PHRASE = re.compile(
     r"\banswer(?:\s+(?:is|are|equals|would be|will be|must be)\b\s*:?|\s*[:=])\**\s*([^\n]+)",
     re.IGNORECASE,
@@ -41,30 +42,22 @@ def marked_answer(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    for match in reversed(list(_BOX.finditer(text))):
-        if match.group(1) != "{":
-            return match.group(1)
-        content = _balanced(text, match.end())
-        # A box that was cut off by the length limit is no answer, an earlier complete one is.
-        if content is not None and content.strip():
-            return content.strip()
-    return None
-
-
-def _balanced(text: str, start: int) -> str | None:
-    """The text from `start` up to the brace that closes one opened just before it."""
-    depth = 1
-    position = start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 2
-            continue
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[start:position]
-        position += 1
-    return None
+    """The content of the last box that is complete and not empty; a box cut off by the length limit is no answer."""
+    boxes = {match.end(): match for match in _BOX.finditer(text)}
+    last_start, last = -1, None
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text, min(boxes, default=len(text)) - 1) if boxes else ():
+        if brace.group() == "{":
+            opened.append(brace.end())
+        elif brace.group() == "}" and opened:
+            start = opened.pop()
+            content = text[start : brace.start()].strip()
+            if start in boxes and start > last_start and content:
+                last_start, last = start, content
+    for start, box in boxes.items():
+        if box.group(1) != "{" and start > last_start:
+            last_start, last = start, box.group(1)
+    return last
 
 
 def _after_hashes(text: str) -> str | None:
@@ -73,8 +66,10 @@ def _after_hashes(text: str) -> str | None:
 
 
 def _tagged(text: str) -> str | None:
-    found = _TAG.findall(text)
-    return _trimmed(found[-1]) if found else None
+    lowered = text.lower()
+    end = lowered.rfind("</answer>")
+    start = lowered.rfind("<answer>", 0, max(end, 0))
+    return _trimmed(text[start + len("<answer>") : end]) if start >= 0 else None
 
 
 def _stated(text: str) -> str | None:

@@ -136,7 +136,9 @@ class VerifierPool:
                 if not ready.done():
                     ready.set_result(None)
                 await self._feed(self._processes[number])
-                await self._processes.pop(number).kill()
+                # It stays on the list until it is gone, so that a cancellation here does not leave it behind.
+                await self._processes[number].kill()
+                del self._processes[number]
         finally:
             if number in self._processes:
                 await self._processes.pop(number).kill()

@@ -97,6 +97,8 @@ class WorkerProcess:
             self._process.kill()
         self._input.close()
         await self._process.wait()
+        # At its end asyncio closes the pipe by itself.
+        await self._output.read()
 
     async def _read(self, timeout: float) -> object:
         while not self._lines:

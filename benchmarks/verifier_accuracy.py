@@ -1,0 +1,144 @@
+"""How often the verifier accepts right answers and wrong ones, on the gold answers of six benchmarks.
+
+    python benchmarks/verifier_accuracy.py [FOLDER]
+
+FOLDER holds gsm8k/test.jsonl and benchmarks/*.jsonl; it is ../shared/data beside the repository where left out. Right
+answers: the gold answer in a box, as `The answer is $…$`, as an unmarked formula at the end, and the reference solution
+as it is (which must end in a marked answer to be recognised). Wrong ones: the last number of the gold answer plus one,
+its sign flipped, and the gold answer of another problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from seele_trainer.config import Benchmark, Verifier
+from seele_trainer.data.benchmarks import known_benchmark
+from seele_trainer.data.problem import Problem
+from seele_trainer.data.sources import load_problems
+from seele_trainer.verify.normalise import normalised, right_hand_side, unwrapped
+from seele_trainer.verify.pool import VerifierPool
+
+FILES = {
+    "gsm8k": "gsm8k/test.jsonl",
+    "math500": "benchmarks/math500.jsonl",
+    "minerva_math": "benchmarks/minerva_math.jsonl",
+    "olympiadbench": "benchmarks/olympiadbench.jsonl",
+    "aime24": "benchmarks/aime24.jsonl",
+    "amc23": "benchmarks/amc23.jsonl",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many of `checked` answers were accepted; `undecided` ones timed out. `errors` are those judged wrongly."""
+
+    accepted: int
+    checked: int
+    undecided: int
+    errors: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Accepted share; 0 where nothing was checked."""
+        return self.accepted / self.checked if self.checked else 0.0
+
+
+def plus_one(gold: str) -> str | None:
+    """The answer with its last number raised by one; None where it has none."""
+    numbers = list(re.finditer(r"(?<![\d_^])(?<!_\{)(?<!\^\{)\d+", gold))
+    if not numbers:
+        return None
+    last = numbers[-1]
+    return f"{gold[: last.start()]}{int(last.group()) + 1}{gold[last.end() :]}"
+
+
+def sign_flipped(gold: str) -> str | None:
+    """The negative of a single term; None for sums, lists and words, whose negative is not one sign away, and for zero."""
+    core = right_hand_side(unwrapped(gold))
+    if re.search(r".[-+=,]|\\pm|\\in\b|\\cup", core) or not re.search(r"\d", core) or normalised(core) == "0":
+        return None
+    return core[1:] if core.startswith("-") else f"-{core}"
+
+
+def inner(gold: str) -> str:
+    """The answer without a full stop and dollar signs at its ends, to be put between others."""
+    return gold.strip().removesuffix(".").strip("$")
+
+
+def variants(problems: list[Problem], solutions: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """(completion, gold) pairs by kind of answer."""
+    golds = [problem.answer for problem in problems]
+    others = [
+        next(other for other in golds[index + 1 :] + golds if normalised(other) != normalised(gold))
+        for index, gold in enumerate(golds)
+    ]
+    return {
+        "boxed": [(f"So it is \\boxed{{{gold}}}.", gold) for gold in golds],
+        "stated": [(f"So, finally, the answer is ${inner(gold)}$.", gold) for gold in golds],
+        "unmarked": [(f"In the end we get ${inner(gold)}$", gold) for gold in golds],
+        "solution": [(solution, gold) for solution, gold in zip(solutions, golds, strict=True) if solution],
+        "plus one": _changed(golds, plus_one),
+        "sign flipped": _changed(golds, sign_flipped),
+        "another's": [(f"So it is \\boxed{{{other}}}.", gold) for other, gold in zip(others, golds, strict=True)],
+    }
+
+
+def _changed(golds: list[str], change: Callable[[str], str | None]) -> list[tuple[str, str]]:
+    changed = [(change(gold), gold) for gold in golds]
+    return [(f"So it is \\boxed{{{wrong}}}.", gold) for wrong, gold in changed if wrong is not None]
+
+
+RIGHT = ("boxed", "stated", "unmarked", "solution")
+
+
+async def measure(data: Path, title: str, pool: VerifierPool, limit: int | None = None) -> dict[str, Rate]:
+    """Acceptance by kind of answer on one benchmark's file."""
+    benchmark = known_benchmark(title, str(data / FILES[title])).model_copy(update={"limit": limit})
+    problems = load_problems(benchmark, need_solution=False)
+    rates = {}
+    for kind, pairs in variants(problems, _solutions(problems, benchmark)).items():
+        verdicts = await pool.check(pairs)
+        expected = kind in RIGHT
+        errors = tuple(pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is not expected)
+        rates[kind] = Rate(verdicts.count(True), len(pairs), verdicts.count(None), errors)
+    return rates
+
+
+def _solutions(problems: list[Problem], benchmark: Benchmark) -> list[str]:
+    """Reference solutions; "" for OlympiadBench, whose solutions do not say which formula is the answer."""
+    return ["" if benchmark.title == "olympiadbench" else problem.solution for problem in problems]
+
+
+async def main(data: Path, show_errors: int) -> None:
+    """Print the table, and some of the answers that were judged wrongly."""
+    pool = VerifierPool(Verifier(timeout_seconds=10))
+    await pool.start()
+    try:
+        table = {title: await measure(data, title, pool) for title in FILES}
+    finally:
+        await pool.close()
+    kinds = list(next(iter(table.values())))
+    print(f"{'% accepted':14}" + "".join(f"{kind:>14}" for kind in kinds))
+    for title, rates in table.items():
+        cells = [f"{100 * rate.share:.1f} of {rate.checked}" if rate.checked else "-" for rate in rates.values()]
+        print(f"{title:14}" + "".join(f"{cell:>14}" for cell in cells))
+    undecided = sum(rate.undecided for rates in table.values() for rate in rates.values())
+    print(f"{undecided} checks timed out ({pool.timeouts}) or crashed ({pool.crashes})")
+    for title, rates in table.items():
+        for kind, rate in rates.items():
+            for text, gold in rate.errors[:show_errors]:
+                print(f"judged wrongly: {title}, {kind}: {text[-100:]!r} for {gold!r}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--errors", type=int, default=3, help="Wrong verdicts to show of each kind.")
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.folder, arguments.errors))

@@ -1,0 +1,62 @@
+"""What tests of several folders share: real data, and real tokenizers trained on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+PUNCTUATION_WITH_LINE_BREAKS = r"""\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\p{N}| ?\p{L}+|\s*[\r\n]+|\s+(?!\S)|\s+"""
+"""Pieces as in the tokenizers of recent models: single digits, and `.\\n` may be one token."""
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with gsm8k/ and benchmarks/: SEELE_TEST_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("SEELE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "gsm8k" / "train.jsonl").is_file():
+        pytest.skip(f"no problem sets in {folder}: set SEELE_TEST_DATA to a folder with gsm8k/ and benchmarks/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gsm8k_tokenizer(shared_data: Path) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of 3,000 tokens trained on GSM8K, cut into words as GPT-2 does."""
+    return train_bpe(gsm8k_texts(shared_data), pre_tokenizers.ByteLevel(add_prefix_space=False))
+
+
+@pytest.fixture(scope="session")
+def merging_tokenizer(shared_data: Path) -> PreTrainedTokenizerFast:
+    """Byte-level BPE trained on GSM8K in which punctuation and the line break after it can be one token."""
+    split = pre_tokenizers.Split(Regex(PUNCTUATION_WITH_LINE_BREAKS), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return train_bpe(gsm8k_texts(shared_data), pre_tokenizers.Sequence([split, byte_level]))
+
+
+def gsm8k_texts(shared_data: Path) -> list[str]:
+    with (shared_data / "gsm8k" / "train.jsonl").open() as lines:
+        rows = [json.loads(line) for line in lines]
+    return [f"{row['question']}\n{row['answer']}" for row in rows[:3000]]
+
+
+def train_bpe(texts: Iterable[str], pieces: pre_tokenizers.PreTokenizer) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pieces
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=3000,
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>", clean_up_tokenization_spaces=False
+    )

@@ -1,0 +1,171 @@
+"""Problems come out of every kind of file as they are in it, and a bad file is named with its remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from seele_trainer.config import DatasetSource, Fields
+from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import Problem
+from seele_trainer.data.sources import fingerprint, load_problems
+
+pytestmark = pytest.mark.unit
+
+ROWS = [
+    {"problem": "1+1?", "solution": "Add.\nSo \\boxed{2}.", "answer": "2"},
+    {"problem": "2+2?", "solution": "Add.\nSo \\boxed{4}.", "answer": "4"},
+]
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def load(path: Path, *, need_solution: bool = True, **source: Any) -> list[Problem]:
+    return load_problems(DatasetSource(path=str(path), **source), need_solution=need_solution)
+
+
+def test_the_same_rows_are_read_from_jsonl_json_and_parquet(tmp_path: Path) -> None:
+    as_json = tmp_path / "rows.json"
+    as_json.write_text(json.dumps(ROWS, indent=1))
+    as_parquet = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), as_parquet)
+    from_lines = load(write_lines(tmp_path / "rows.jsonl", ROWS))
+    assert from_lines == load(as_json) == load(as_parquet)
+    assert from_lines[1] == Problem("2", "2+2?", "Add.\nSo \\boxed{4}.", "4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.json", "rows.jsonl", "rows.parquet"]
+
+
+def test_a_hugging_face_data_set_is_loaded_by_name_and_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_lines(folder / "train.jsonl", ROWS)
+    write_lines(folder / "test.jsonl", ROWS[1:])
+    trained = load_problems(DatasetSource(name=str(folder)), need_solution=True)
+    tested = load_problems(DatasetSource(name=str(folder), split="test"), need_solution=True)
+    assert [problem.answer for problem in trained] == ["2", "4"]
+    assert [problem.answer for problem in tested] == ["4"]
+
+
+def test_a_data_set_or_split_that_does_not_exist_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_lines(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(BadDataError, match=r"split 'nothing'.*check the name, the split"):
+        load_problems(DatasetSource(name=str(tmp_path), split="nothing"), need_solution=True)
+
+
+def test_gsm8k_loses_its_calculator_marks_and_its_thousands_commas(tmp_path: Path) -> None:
+    worked = "He pays 500*3=$<<500*3=1500>>1,500 in all.\n#### 1,500"
+    path = write_lines(tmp_path / "g.jsonl", [{"question": "How much?", "answer": worked}])
+    assert load(path, format="gsm8k") == [Problem("1", "How much?", "He pays 500*3=$1,500 in all.\n#### 1,500", "1500")]
+
+
+def test_columns_go_by_the_names_in_the_mapping_and_steps_become_lines(tmp_path: Path) -> None:
+    row = {"q": "1+1?", "parts": ["One.\nTwo.", "So 2."], "final": 2, "key": "first"}
+    fields = Fields(problem="q", steps="parts", answer="final", id="key")
+    assert load(write_lines(tmp_path / "x.jsonl", [row]), fields=fields) == [
+        Problem("first", "1+1?", "One. Two.\nSo 2.", "2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(27.0, "27"), (-0.5, "-0.5"), (0.001, "0.001"), (3, "3"), (["$2n$"], "$2n$"), ([4.0], "4"), (" 1/2 ", "1/2")],
+)
+def test_an_answer_may_be_a_text_a_number_or_a_list_of_one(tmp_path: Path, given: object, expected: str) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{"problem": "?", "answer": given}])
+    (problem,) = load(path, fields=Fields(answer="answer"), need_solution=False)
+    assert (problem.answer, problem.solution) == (expected, "")
+
+
+def test_without_an_answer_column_the_answer_is_taken_from_the_solution(tmp_path: Path) -> None:
+    rows = [{"problem": "?", "solution": "So \\boxed{\\frac{1}{2}}."}, {"problem": "?", "solution": "So\n#### 7"}]
+    assert [problem.answer for problem in load(write_lines(tmp_path / "x.jsonl", rows))] == ["\\frac{1}{2}", "7"]
+
+
+def test_only_as_many_problems_as_the_limit_are_read(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", ROWS)
+    path.write_text(path.read_text() + '{"problem": "a third row without a solution"}\n')
+    assert len(load(path, limit=2)) == 2
+
+
+BAD_FILES = [
+    ("", {}, r"bad\.jsonl holds no problems"),
+    ('{"problem": "1"}\n', {}, r"bad\.jsonl, line 1: no column 'solution'.*fields\.solution"),
+    ('{"question": "1"}\n', {}, r"line 1: no column 'problem'; set fields\.problem"),
+    ('{"problems": "1", "solution": "x"}\n', {}, r"did you mean 'problems'\?"),
+    ('\n{"problem": "1", \n', {}, r"bad\.jsonl, line 2: broken JSON at column 17"),
+    ('["a", "b"]\n', {}, r"line 1: a row must be an object"),
+    ('{"problem": "1", "solution": "who knows"}\n', {}, r"line 1: no final answer .*fields\.answer"),
+    ('{"problem": "1", "solution": ["a", "b"]}\n', {}, r"'solution' .* must be a text.*fields\.steps"),
+    ('{"problem": " ", "solution": "x"}\n', {}, r"'problem' \(fields\.problem\) must be a text"),
+    (
+        '{"problem": "1", "solution": "x", "a": [1, 2]}\n',
+        {"fields": Fields(answer="a")},
+        r"'a' \(fields\.answer\) must be .* and is \[1, 2\]",
+    ),
+    (
+        '{"problem": "1", "solution": "\\\\boxed{1}", "k": 5}\n{"problem": "2", "solution": "\\\\boxed{1}", "k": 5}\n',
+        {"fields": Fields(id="k")},
+        r"line 2: the id '5' was taken by .*line 1",
+    ),
+    (
+        '{"problem": "1", "s": "x"}\n',
+        {"fields": Fields(steps="s", answer="s")},
+        r"fields\.steps.* must be a list of texts",
+    ),
+    ('{"question": "1", "answer": "7"}\n', {"format": "gsm8k"}, r"line 1: .* no line `#### N`"),
+]
+
+
+@pytest.mark.parametrize(("text", "source", "message"), BAD_FILES, ids=[message for _, _, message in BAD_FILES])
+def test_a_bad_file_is_refused_with_its_row_its_field_and_a_remedy(
+    tmp_path: Path, text: str, source: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    with pytest.raises(BadDataError, match=message):
+        load(path, **source)
+
+
+def test_files_that_are_missing_or_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match=r"none\.jsonl does not exist"):
+        load(tmp_path / "none.jsonl")
+    (tmp_path / "x.parquet").write_text("not parquet")
+    with pytest.raises(BadDataError, match=r"x\.parquet is not a readable Parquet file"):
+        load(tmp_path / "x.parquet")
+    (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadDataError, match=r"x\.jsonl cannot be read"):
+        load(tmp_path / "x.jsonl")
+
+
+def test_the_fingerprint_changes_with_every_text_and_with_the_order() -> None:
+    first, second = Problem("1", "q", "s", "a"), Problem("2", "q", "s", "a")
+    prints = {
+        fingerprint(problems)
+        for problems in (
+            [first, second],
+            [second, first],
+            [first],
+            [Problem("1", "qs", "", "a")],
+            [Problem("1", "q", "s", "b")],
+        )
+    }
+    assert len(prints) == 5
+    assert fingerprint([first, second]) == fingerprint([first, second])
+
+
+def test_all_of_gsm8k_is_read(shared_data: Path) -> None:
+    problems = load(shared_data / "gsm8k" / "train.jsonl", format="gsm8k")
+    assert len(problems) == 7473
+    assert all("<<" not in problem.solution and "," not in problem.answer for problem in problems)
+    assert all(float(problem.answer) is not None for problem in problems)
