@@ -35,6 +35,8 @@ class FakeVllm:
         self.reload_status = 200
         self.keeps_cache = False
         self.stuck_paused = False
+        self.drops_next_resume = False
+        """Close the connection instead of answering the next /resume."""
         self.held: asyncio.Event | None = None
         """Where set, completions wait for it."""
         self.port = 0
@@ -98,8 +100,12 @@ class FakeVllm:
         self.paused = True
         return web.json_response({"status": "paused"})
 
-    async def _resume(self, _: web.Request) -> web.Response:
+    async def _resume(self, request: web.Request) -> web.Response:
         self.requests["resume"] += 1
+        if self.drops_next_resume and request.transport is not None:
+            self.drops_next_resume = False
+            request.transport.abort()
+            return web.Response()
         self.paused = self.stuck_paused
         return web.json_response({"status": "resumed"})
 

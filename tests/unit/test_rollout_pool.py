@@ -13,7 +13,7 @@ from fake_vllm import INITIAL_NUMBER, FakeVllm
 from seele_trainer.config import Rollout
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import Canary, RolloutUnavailable, Sampling, WeightSyncError
-from seele_trainer.rollout.vllm_client import RequestRefused
+from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, VllmServer, open_session
 
 pytestmark = pytest.mark.unit
 
@@ -217,6 +217,16 @@ async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     await ready(pool, servers)
     assert servers[1].number == 4
     assert not servers[1].paused
+
+
+async def test_a_server_is_resumed_though_its_connection_broke_and_the_error_is_the_reloads(servers, tmp_path) -> None:
+    servers[0].reload_status = 500
+    servers[0].drops_next_resume = True
+    async with open_session() as session:
+        with pytest.raises(ServerFailed, match="cannot reload"):
+            await VllmServer(servers[0].url, session, "seele").load_weights(folder_with(4, tmp_path), seconds=5)
+    assert servers[0].requests["resume"] == 2
+    assert not servers[0].paused
 
 
 async def test_an_update_waits_for_requests_in_flight_which_keep_their_version(servers, make_pool, tmp_path) -> None:

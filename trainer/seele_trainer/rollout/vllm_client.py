@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import aiohttp
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from seele_trainer.rollout.protocol import Sampling
 
@@ -170,7 +171,13 @@ class VllmServer:
                 raise ServerFailed(f"{self.url} did not pause: {_short(answer)}, then {_short(paused)}")
             yield
         finally:
-            await self._call("POST", "/resume")
+            # vLLM drops the connection after a reload that failed, just when it must be told to go on.
+            attempts = AsyncRetrying(
+                stop=stop_after_attempt(3), retry=retry_if_exception_type(ServerUnreachable), reraise=True
+            )
+            async for attempt in attempts:
+                with attempt:
+                    await self._call("POST", "/resume")
             paused = await self._call("GET", "/is_paused")
             if paused.get("is_paused") is not False:
                 raise ServerFailed(f"{self.url} stays paused after a reload: {_short(paused)}")
