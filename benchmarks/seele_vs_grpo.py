@@ -85,8 +85,8 @@ def report(results: list[Result]) -> None:
     )
     for r in results:
         print(
-            f"{r.strategy:8} {r.seed:4d} {r.learning_rate:7g} {r.rollouts:8d} {r.before:7.1%} {r.after:7.1%} {r.best:7.1%} "
-            f"{r.zero_gradient_groups:12.0%} {r.minutes:5.1f}"
+            f"{r.strategy:8} {r.seed:4d} {r.learning_rate:7g} {r.rollouts:8d} "
+            f"{r.before:7.1%} {r.after:7.1%} {r.best:7.1%} {r.zero_gradient_groups:12.0%} {r.minutes:5.1f}"
         )
 
 

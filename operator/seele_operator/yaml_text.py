@@ -23,4 +23,3 @@ def yaml_text(*documents: Any) -> str:
     """The documents as YAML, keys in their own order."""
     text: str = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
-

@@ -103,7 +103,7 @@ def test_two_ranks_and_two_servers_work_together_and_outlive_the_death_of_a_serv
         {
             "training": {"steps": 8, "problemsPerUpdate": 8},
             "trainer": {"processesPerReplica": 2, "deepspeed": {"zeroStage": 2}},
-            "rollout": {"replicas": 2, "engineArgs": {"gpu-memory-utilization": 0.1}},
+            "rollout": {"replicas": 2},
             "evaluation": {"everySteps": 0, "benchmarks": []},
         },
     )

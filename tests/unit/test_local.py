@@ -229,21 +229,19 @@ class TestDevices:
         server = adapt_to_cpu(pods_of("one-of-each")[1], threads=2)["spec"]["containers"][0]
         environment = {entry["name"]: entry["value"] for entry in server["env"]}
 
-        assert {"--enforce-eager", "--gpu-memory-utilization=0.3", "--dtype=bfloat16"} <= set(server["args"])
-        assert environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+        assert {"--enforce-eager", "--kv-cache-memory-bytes=1073741824", "--dtype=bfloat16"} <= set(server["args"])
+        assert environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
         assert environment["OMP_NUM_THREADS"] == "2"
 
     def test_what_a_run_gives_itself_stays(self) -> None:
         pod = pods_of("one-of-each")[1]
-        pod["spec"]["containers"][0]["args"] += ["--gpu-memory-utilization=0.1", "--enforce-eager"]
-        pod["spec"]["containers"][0]["env"].append({"name": "VLLM_CPU_KVCACHE_SPACE", "value": "4"})
+        pod["spec"]["containers"][0]["args"] += ["--kv-cache-memory-bytes=7", "--enforce-eager"]
+        pod["spec"]["containers"][0]["env"].append({"name": "VLLM_ENABLE_V1_MULTIPROCESSING", "value": "1"})
         server = adapt_to_cpu(pod, threads=2)["spec"]["containers"][0]
 
-        assert [argument for argument in server["args"] if "utilization" in argument] == [
-            "--gpu-memory-utilization=0.1"
-        ]
+        assert [argument for argument in server["args"] if "kv-cache" in argument] == ["--kv-cache-memory-bytes=7"]
         assert server["args"].count("--enforce-eager") == 1
-        assert [e["value"] for e in server["env"] if e["name"] == "VLLM_CPU_KVCACHE_SPACE"] == ["4"]
+        assert [e["value"] for e in server["env"] if e["name"] == "VLLM_ENABLE_V1_MULTIPROCESSING"] == ["1"]
 
     def test_gpus_that_are_not_there_are_left_out_with_a_note(self) -> None:
         adapted, notes = adapt(pods_of("two-by-two"), devices=[], cores=4)

@@ -30,6 +30,7 @@ from seele_trainer.strategies import build_strategy
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.canary import canary_sequences, default_tolerance
 from seele_trainer.weights.directory import WeightsDirectory
+from seele_trainer.weights.prepare import prepare_model
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,9 @@ def _build_engine(config: TrainerConfig, surroundings: Surroundings) -> RolloutE
         # Imported here: it needs torch, which a trainer with vLLM servers loads in its learner only.
         from seele_trainer.rollout.transformers_engine import TransformersEngine
 
-        return TransformersEngine(surroundings.run_dir / "weights" / "initial", config.rollout)
+        initial = surroundings.run_dir / "weights" / "initial"
+        prepare_model(config, initial)
+        return TransformersEngine(initial, config.rollout)
     if not surroundings.rollout_urls:
         raise BadDataError("no rollout server is known: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
     return VllmPool(surroundings.rollout_urls, config.rollout)

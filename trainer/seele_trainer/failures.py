@@ -6,15 +6,25 @@ from seele_trainer.checkpoint import CheckpointError
 from seele_trainer.data.errors import BadDataError
 from seele_trainer.learner import TrainingDiverged
 from seele_trainer.rollout.protocol import RolloutUnavailable, WeightSyncError
+from seele_trainer.rollout.vllm_client import RequestRefused
+from seele_trainer.telemetry.journal import JournalError
 from seele_trainer.telemetry.server import TelemetryServerError
 from seele_trainer.telemetry.trackers import TrackerError
+from seele_trainer.verify.process import VerifierError
+from seele_trainer.weights.export import WeightExportError
+from seele_trainer.weights.prepare import BadModelError
 
 EXPECTED_FAILURES = (
     BadDataError,
+    BadModelError,
     CheckpointError,
+    JournalError,
+    RequestRefused,
     RolloutUnavailable,
     TelemetryServerError,
     TrackerError,
     TrainingDiverged,
+    VerifierError,
+    WeightExportError,
     WeightSyncError,
 )

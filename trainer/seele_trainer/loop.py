@@ -74,9 +74,9 @@ class Loop:
     async def run(self) -> None:
         """Train to the last step. Raises Interrupted, with everything saved, when the stop event is set."""
         parts, steps = self._parts, self._parts.config.training.steps
-        await self._resume()
         try:
-            await self._until_stopped(parts.engine.start())
+            await self._until_stopped(self._start())
+            await self._resume()
             sync = await self._push_weights(version=self._boundary.policy_version)
             if self._boundary.step == 0:
                 await self._until_stopped(self._evaluate(sync))
@@ -86,6 +86,12 @@ class Loop:
             await self._save()
             raise
         await self._finish()
+
+    async def _start(self) -> None:
+        """Bring everything up at once: servers, verifier and learner take tens of seconds each."""
+        async with asyncio.TaskGroup() as starting:
+            for start in (self._parts.engine.start, self._parts.verifier.start, self._parts.learner.start):
+                starting.create_task(start())
 
     async def _step(self, step: int) -> None:
         parts, began = self._parts, time.monotonic()
@@ -98,6 +104,7 @@ class Loop:
         summary = parts.strategy.hint_summary()
         parts.strategy.end_step()
         sync = await self._push_weights(version=step)
+        self._seconds["rollout"] -= collected.waiting_seconds
         self._seconds["verify"] = collected.waiting_seconds
         self._boundary = self._state_at(step)
         self._record(collected, updates, sync, StepTimes(step, began, requests), summary)
@@ -149,6 +156,7 @@ class Loop:
                 temperature=parts.config.evaluation.temperature,
                 max_tokens=parts.config.evaluation.max_completion_tokens or parts.max_completion_tokens,
                 seed=parts.config.training.seed,
+                answered=lambda _: parts.recorder.beat(),
             )
         parts.recorder.record_evaluation(
             EvaluationRecord(

@@ -44,6 +44,10 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
     from seele_trainer.assemble import Surroundings
 
     surroundings = Surroundings.from_environment()
+    if "OMP_NUM_THREADS" in os.environ:
+        # What is there is meant for the pod; its processes share it.
+        threads = int(os.environ["OMP_NUM_THREADS"]) // config.trainer.processes_per_replica
+        os.environ["OMP_NUM_THREADS"] = str(max(1, threads))
     arguments = [
         sys.executable,
         "-m",
@@ -104,12 +108,15 @@ async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Re
     try:
         parts = assemble(config, surroundings, recorder)
         try:
-            await asyncio.gather(parts.learner.start(), parts.verifier.start())
             await Loop(parts, stop).run()
         finally:
             await parts.engine.close()
             await parts.verifier.close()
             await parts.learner.close()
+    except ExceptionGroup as group:
+        # Several parts start at once; when one cannot, the others are cancelled and its reason is what counts.
+        recorder.set_phase("failed", str(group.exceptions[0]))
+        raise group.exceptions[0] from None
     except EXPECTED_FAILURES as failure:
         recorder.set_phase("failed", str(failure))
         raise

@@ -171,7 +171,7 @@ def draw_optimisation(figure: Figure, theme: Theme, steps: Sequence[StepRecord],
         ("hint cross-entropy", [record.losses.hint for record in steps], False),
         ("KL to the initial model", [record.losses.kl for record in steps], False),
         ("gradient norm", [record.gradient_norm for record in steps], False),
-        ("KL trainer ‖ engine", [record.mismatch_kl for record in steps], True),
+        ("KL engine ‖ trainer", [record.mismatch_kl for record in steps], True),
         ("clipped tokens", [record.clip_fraction for record in steps], False),
     )
     grid = figure.subplots(3, 2, sharex=True)

@@ -69,7 +69,7 @@ class StepRecord(Section):
     clip_fraction: float
     learning_rate: float
     mismatch_kl: float
-    """Mean k3 estimate of KL(trainer || engine) on generated tokens, before the first update of the step."""
+    """Mean k3 estimate of KL(engine || trainer) on generated tokens, before the first update of the step."""
     truncated_completions: float
     """Share of completions that hit the length limit."""
     tokens: Tokens

@@ -14,8 +14,8 @@ GPU = "nvidia.com/gpu"
 CPU_SERVER_FLAGS = {
     "enforce-eager": None,
     "dtype": "float32",
-    # On a CPU this is the share of memory that vLLM insists on finding free when it starts.
-    "gpu-memory-utilization": "0.3",
+    # Room for the KV cache in bytes. Without it vLLM takes a share of all memory, and insists on finding that free.
+    "kv-cache-memory-bytes": str(2**30),
     # A seeded request whose prompt is split over two batches kills vLLM 0.32 on a CPU ("CPU Generator does not use offset").
     "no-enable-chunked-prefill": None,
 }
@@ -58,7 +58,8 @@ def adapt_to_cpu(pod: Manifest, threads: int) -> Manifest:
     adapted = _with_environment(
         pod,
         # Unbound: with threads pinned to cores, a server and the trainer would fight for the same ones.
-        {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", **passive},
+        # One process does what two would do, and starts 10 s earlier.
+        {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind", **passive},
     )
     server = adapted["spec"]["containers"][0]
     arguments = list(server.get("args", ()))

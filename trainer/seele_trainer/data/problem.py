@@ -48,5 +48,7 @@ class TokenizedProblem:
     def hint(self, hint_length: int) -> tuple[int, ...]:
         """The first `hint_length` tokens of the solution. Raises ValueError beyond `revealable`."""
         if not 0 <= hint_length <= self.revealable:
-            raise ValueError(f"hint of {hint_length} tokens for problem {self.problem.id}, which may show {self.revealable}")
+            raise ValueError(
+                f"hint of {hint_length} tokens for problem {self.problem.id}, which may show {self.revealable}"
+            )
         return self.solution[:hint_length]

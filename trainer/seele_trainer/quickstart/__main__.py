@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Recipe:
     training_problems: int = 1024
     test_problems: int = 256
     seed: int = 0
-    updates: int = 1800
+    updates: int = 2400
     batch: int = 128
     learning_rate: float = 3e-3
     right_step: float = chains.RIGHT_STEP
@@ -87,6 +88,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of problems and model.", min=0)] = Recipe.seed,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them."""
+    # Threads that wait actively starve each other when the machine is shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make(out, Recipe(updates=updates, seed=seed))
 

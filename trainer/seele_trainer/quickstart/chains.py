@@ -1,10 +1,10 @@
 """Chains of sums modulo 100: problems that a small model can solve in principle and almost never does by its habit.
 
-A problem is a start value and labelled operations, `37 a+5 b-8 c+4`; its solution writes each intermediate value on a line
-of its own, `a=42`, `b=34`, `c=38`, and then the answer, `#### 38`. The base model is trained on text in which each step
-is right with probability `RIGHT_STEP` and otherwise one too high, and carries on from there. So it has seen the rule
-everywhere, yet completes a chain of eight correctly once in 1,500 samples and never by greedy decoding: the situation of a
-pretrained model whose skill is latent.
+A problem is a start value and labelled operations, `37 a+5 b-8 c+4`; its solution writes each intermediate value on a
+line of its own, `a=42`, `b=34`, `c=38`, and then the answer, `#### 38`. The base model is trained on text in which each
+step is right with probability `RIGHT_STEP` and otherwise one too high, and carries on from there. So it has seen the rule
+everywhere, yet completes a chain of eight operations once in 65,000 samples and never by greedy decoding: the situation
+of a pretrained model whose skill is latent, on problems that it fails every time.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from seele_trainer.data.problem import Problem
 
 MODULUS = 100
-RIGHT_STEP = 0.4
+RIGHT_STEP = 0.25
 """Probability that a step of the base model's training text is right."""
 BASE_LENGTHS = (1, 8)
 """Shortest and longest chain the base model is trained on."""
-PROBLEM_LENGTHS = (6, 8)
+PROBLEM_LENGTHS = (7, 8)
 """Shortest and longest chain of the problems for reinforcement learning and of the held-out problems."""
 OPERANDS = (2, 9)
 LABELS = string.ascii_lowercase[: BASE_LENGTHS[1]]
