@@ -81,7 +81,7 @@ def run_once(out: Path, strategy: str, seed: int, learning_rate: float, steps: i
 def report(results: list[Result]) -> None:
     """Print a table of runs, then the margin on each seed."""
     print(
-        f"{'strategy':8} {'seed':>4} {'lr':>7} {'rollouts':>8} {'before':>7} {'after':>7} {'best':>7} {'no gradient':>12} {'min':>5}"
+        f"{'strategy':8} {'seed':>4} {'lr':>7} {'rollouts':>8} {'before':>7} {'after':>7} {'best':>7} no gradient   min"
     )
     for r in results:
         print(

@@ -73,7 +73,7 @@ class Loop:
 
     async def run(self) -> None:
         """Train to the last step. Raises Interrupted, with everything saved, when the stop event is set."""
-        parts, steps = self._parts, self._parts.config.training.steps
+        steps = self._parts.config.training.steps
         try:
             await self._until_stopped(self._start())
             await self._resume()

@@ -6,7 +6,7 @@ import logging
 import re
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-from sympy import Basic, MatrixBase, nan, zoo  # type: ignore[import-untyped]
+from sympy import Basic, MatrixBase, nan, zoo
 
 # math-verify warns once that its own time limits are off. They are, on purpose: they use SIGALRM, which fails off the
 # main thread and cannot interrupt C code; the pool kills the whole worker instead.

@@ -1,0 +1,134 @@
+"""The line of metrics.jsonl says what the rollouts and updates of the step say."""
+
+from __future__ import annotations
+
+import pytest
+
+from seele_trainer.collect import PROBE_ROUND, Collected
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import Problem, TokenizedProblem
+from seele_trainer.hints.controller import ControllerSummary
+from seele_trainer.learner import UpdateStats
+from seele_trainer.rollout.protocol import Completion, WeightSync
+from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
+from seele_trainer.strategies import build_strategy
+from seele_trainer.strategies.base import Rollout
+
+pytestmark = pytest.mark.unit
+
+PROBLEM = TokenizedProblem(
+    problem=Problem(id="p", question="q", solution="s", answer="7"),
+    prompt=(1, 2, 3),
+    solution=tuple(range(10, 21)),
+    revealable=10,
+    step_ends=(5, 10),
+)
+
+
+def rollout(round_number: int, reward: float | None, hint_length: int = 0, *, cut_off: bool = False) -> Rollout:
+    completion = Completion((30, 31), (-0.5, -0.5), "length" if cut_off else "stop", 4)
+    return Rollout(PROBLEM, round_number, hint_length, hint_length / 10, completion, reward)
+
+
+def update(**changes: float) -> UpdateStats:
+    values = {
+        "policy_loss": 0.1,
+        "hint_loss": 2.0,
+        "kl_loss": 0.01,
+        "total_loss": 0.102,
+        "gradient_norm": 1.0,
+        "clip_fraction": 0.0,
+        "mismatch_kl": 0.001,
+        "learning_rate": 1e-3,
+        "tokens_trained": 50,
+        "seconds": 1.0,
+        "applied": True,
+        **changes,
+    }
+    return UpdateStats(**values)  # type: ignore[arg-type]
+
+
+def config(strategy: str = "seele") -> TrainerConfig:
+    return TrainerConfig.model_validate(
+        {
+            "name": "t",
+            "model": {"name": "m"},
+            "dataset": {"path": "d.jsonl"},
+            "training": {"strategy": strategy},
+            "hints": {"rounds": 2, "rollouts_per_round": 2},
+        }
+    )
+
+
+COLLECTED = Collected(
+    rollouts=[
+        [rollout(1, 1.0, 10), rollout(1, 1.0, 10), rollout(2, 0.0, 4), rollout(2, 1.0, 4, cut_off=True)],
+        [rollout(1, 0.0, 8), rollout(1, None, 8), rollout(2, 0.0, 10), rollout(2, 0.0, 10)],
+    ],
+    probes=[rollout(PROBE_ROUND, 1.0), rollout(PROBE_ROUND, 0.0), rollout(PROBE_ROUND, None)],
+    seconds=3.0,
+    waiting_seconds=0.5,
+)
+FACTS = StepFacts(
+    step=5,
+    time=1e9,
+    updates=[update(), update(policy_loss=0.3, mismatch_kl=0.5, learning_rate=5e-4, gradient_norm=3.0)],
+    sync=WeightSync(5, 0.2, 1e-6, 1),
+    hint_summary=ControllerSummary((4.0, 5.0), (-0.5, -0.4), (0.0, 0.1), 0.02, 1),
+    requests={"ok": 4, "retried": 0, "failed": 0},
+    phase_seconds={"rollout": 2.5, "verify": 0.5, "train": 1.0},
+    step_seconds=4.5,
+)
+
+
+def test_accuracies_leave_unverified_rollouts_out_and_count_them() -> None:
+    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+    assert record.reward == pytest.approx(3 / 7)
+    assert record.accuracy_by_round == pytest.approx((2 / 3, 1 / 4))
+    assert record.unhinted_accuracy == pytest.approx(0.5)
+    assert record.verifier_timeouts == 1
+    assert record.rollouts == 8
+
+
+def test_hint_rates_are_of_all_rollouts_and_fill_the_histogram() -> None:
+    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+    assert record.hint_rate == pytest.approx((1 + 1 + 0.4 + 0.4 + 0.8 + 0.8 + 1 + 1) / 8)
+    assert record.hint_rate_by_round == pytest.approx((0.9, 0.7))
+    assert sum(record.hint_rate_histogram.counts) == 8
+    assert record.hint_rate_histogram.counts[-1] == 4
+
+
+def test_groups_tell_what_the_step_can_teach() -> None:
+    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+    # Accuracy 3/4 in the first problem; nothing right, so nothing to learn, in the second.
+    assert record.learning_efficiency == pytest.approx(4 * 0.75 * 0.25 / 2)
+    assert record.zero_gradient_groups == pytest.approx(0.5)
+
+
+def test_losses_are_means_over_updates_and_the_mismatch_is_that_of_the_first() -> None:
+    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+    assert record.losses.policy == pytest.approx(0.2)
+    assert record.gradient_norm == pytest.approx(2.0)
+    assert record.mismatch_kl == pytest.approx(0.001)
+    assert record.learning_rate == pytest.approx(5e-4)
+
+
+def test_tokens_are_counted_by_kind() -> None:
+    tokens = summarise(config(), build_strategy(config()), COLLECTED, FACTS).tokens
+    assert (tokens.prompt, tokens.hint, tokens.generated, tokens.trained) == (24, 64, 16, 100)
+    assert summarise(config(), build_strategy(config()), COLLECTED, FACTS).truncated_completions == pytest.approx(1 / 8)
+
+
+def test_a_round_nobody_sampled_and_a_method_without_controller_are_null_not_zero() -> None:
+    grpo = config("grpo")
+    record = summarise(grpo, build_strategy(grpo), Collected([[rollout(1, 1.0)]], [], 1.0, 0.0), FACTS)
+    assert record.accuracy_by_round == (1.0,)
+    assert record.unhinted_accuracy is None
+    only_second = Collected([[rollout(2, 1.0)]], [], 1.0, 0.0)
+    assert summarise(config(), build_strategy(config()), only_second, FACTS).accuracy_by_round == (None, 1.0)
+
+
+def test_sample_rollouts_show_the_hint_apart_from_what_was_generated() -> None:
+    sample, _ = sample_rollouts(COLLECTED, 5, 3, lambda tokens: "/".join(map(str, tokens)))
+    assert (sample.prompt, sample.hint, sample.completion) == ("1/2/3", "10/11/12/13", "30/31")
+    assert (sample.round, sample.rate, sample.reward) == (2, 0.4, 1.0)
