@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -70,7 +72,8 @@ def train_base_model(
 ) -> float:
     """Train on freshly drawn habit text, write a Hugging Face folder to `out`, return excess loss in nats a step of text.
 
-    The excess is over `chains.habit_entropy()`: 0 means that the model has learnt rule and habit perfectly.
+    The excess is over `chains.habit_entropy()`, and a mean of the last 100 updates: 0 means that the model has learnt rule
+    and habit perfectly.
     """
     rng = np.random.default_rng(seed)
     tokenizer = build_tokenizer()
@@ -83,7 +86,8 @@ def train_base_model(
             min(1.0, (update + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, update / updates))) + 0.01
         ),
     )
-    excess, began = math.nan, time.monotonic()
+    excess: deque[float] = deque(maxlen=100)
+    began = time.monotonic()
     for update in range(updates):
         tokens, weights, steps = draw_batch(rng, tokenizer, batch, exclude)
         logits = model(input_ids=tokens[:, :-1]).logits
@@ -94,16 +98,20 @@ def train_base_model(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        excess = total.item() / steps - chains.habit_entropy()
+        excess.append(total.item() / steps - chains.habit_entropy())
         if (update + 1) % 100 == 0:
             rate = (update + 1) / (time.monotonic() - began)
             left = (updates - update - 1) / rate
             logger.info(
-                "base model: update %d/%d, excess loss %.4f nats a step, %.0f s left", update + 1, updates, excess, left
+                "base model: update %d/%d, excess loss %.4f nats a step, %.0f s left",
+                update + 1,
+                updates,
+                fmean(excess),
+                left,
             )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return excess
+    return fmean(excess)
 
 
 def draw_batch(
