@@ -78,8 +78,7 @@ class Loop:
             await self._until_stopped(self._start())
             await self._resume()
             sync = await self._push_weights(version=self._boundary.policy_version)
-            if self._boundary.step == 0:
-                await self._until_stopped(self._evaluate(sync))
+            await self._evaluate_if_due(sync)
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
         except Interrupted:
@@ -110,12 +109,8 @@ class Loop:
         self._record(collected, updates, sync, StepTimes(step, began, requests), summary)
         # What an evaluation or a checkpoint takes from here on is counted in the next step's line.
         self._seconds.clear()
-        last = step == parts.config.training.steps
-        every = parts.config.evaluation.every_steps
-        if last or (every and step % every == 0):
-            # An evaluation that a stop cuts off is made up for by the next one.
-            await self._until_stopped(self._evaluate(sync))
-        if last or step % parts.config.checkpoints.every_steps == 0:
+        await self._evaluate_if_due(sync)
+        if step == parts.config.training.steps or step % parts.config.checkpoints.every_steps == 0:
             await self._save()
 
     async def _learn(self, collected: Collected) -> list[UpdateStats]:
@@ -142,6 +137,15 @@ class Loop:
             sync = await parts.engine.update_weights(parts.weights.publish(version), version, canary)
             parts.weights.prune(keep=2)
         return replace(sync, seconds=time.monotonic() - began)
+
+    async def _evaluate_if_due(self, sync: WeightSync) -> None:
+        """Evaluate before the first step, after the last one and every so often, once: also where an attempt ended."""
+        step, config, last = self._boundary.step, self._parts.config, self._parts.recorder.last_evaluation
+        every = config.evaluation.every_steps
+        due = step == 0 or step >= config.training.steps or (every > 0 and step % every == 0)
+        # An earlier attempt may have evaluated this policy already, or have been stopped while it did.
+        if due and (last is None or last.step != step):
+            await self._until_stopped(self._evaluate(sync))
 
     async def _evaluate(self, sync: WeightSync) -> None:
         parts, began = self._parts, time.monotonic()
