@@ -43,6 +43,18 @@ def test_the_latest_checkpoint_comes_back_with_its_state(checkpoints: Checkpoint
     assert (tmp_path / "LATEST").read_text() == "step-2"
 
 
+def test_a_copy_that_somebody_put_there_and_a_spoilt_pointer_are_passed_over(
+    checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    folder = write(checkpoints, 1)
+    (tmp_path / "step-1.backup").mkdir()
+    (tmp_path / "step-old").mkdir()
+    (tmp_path / "LATEST").write_bytes(b"\xff\xfe")
+    found = checkpoints.latest()
+    assert found is not None
+    assert found[0] == folder
+
+
 def test_only_the_newest_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> None:
     for step in (1, 2, 10):
         write(checkpoints, step)

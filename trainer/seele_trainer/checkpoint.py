@@ -109,12 +109,14 @@ class Checkpoints:
     def _newest_first(self) -> list[Path]:
         if not self._root.is_dir():
             return []
-        folders = [path for path in self._root.glob("step-*") if path.suffix != ".partial" and path.is_dir()]
+        folders = [
+            path for path in self._root.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir()
+        ]
         folders.sort(key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
         pointer = self._root / LATEST_FILE
         if pointer.is_file():
             # LATEST decides what was finished: a renamed folder that it does not name yet is whole too, and newer.
-            named = self._root / pointer.read_text().strip()
+            named = self._root / pointer.read_text(errors="replace").strip()
             if named not in folders:
                 logger.warning("%s names %s, which is not there", pointer, named.name)
         return folders
