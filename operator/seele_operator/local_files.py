@@ -14,6 +14,9 @@ from seele_operator.checks import length_problems
 from seele_operator.field_problems import nearest
 from seele_operator.spec import SeeleRun, SeeleRunSpec
 from seele_trainer.config import DatasetSource
+from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.sources import load_problems
+from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -22,7 +25,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 def check_local_files(run: SeeleRun, base_dir: Path) -> list[str]:
     """Data sets and models that are missing, empty, or not what the run says. Relative paths start at `base_dir`."""
     spec = run.spec
-    problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True)]
+    needed = spec.training.problems_per_step
+    problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True, needed=needed)]
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
         problems += _data_problems(
             ("spec", "evaluation", "benchmarks", index), benchmark, base_dir, need_solution=False
@@ -31,7 +35,7 @@ def check_local_files(run: SeeleRun, base_dir: Path) -> list[str]:
 
 
 def _data_problems(
-    path: tuple[str | int, ...], source: DatasetSource, base_dir: Path, *, need_solution: bool
+    path: tuple[str | int, ...], source: DatasetSource, base_dir: Path, *, need_solution: bool, needed: int = 1
 ) -> Iterator[str]:
     if source.path is None:
         return
@@ -48,8 +52,27 @@ def _data_problems(
     except ValueError as error:
         yield f"{place}: {shown(source.path)} {error}"
     else:
-        if columns is not None:
-            yield from _column_problems(path, source, columns, need_solution or source.fields.answer is None)
+        if columns is None:
+            return
+        found = [*_column_problems(path, source, columns, need_solution or source.fields.answer is None)]
+        yield from found or _row_problems(path, source, file, need_solution, needed)
+
+
+def _row_problems(
+    path: tuple[str | int, ...], source: DatasetSource, file: Path, need_solution: bool, needed: int
+) -> Iterator[str]:
+    """The first row that the trainer would refuse, read as the trainer reads it: a run should not start to find out."""
+    place = yaml_path((*path, "path"))
+    try:
+        count = len(load_problems(source.model_copy(update={"path": str(file)}), need_solution=need_solution))
+    except BadDataError as error:
+        yield f"{place}: {error}"
+    else:
+        if count < needed:
+            yield (
+                f"{place}: {shown(source.path)} has {count} problems, and a step takes {needed} different ones; "
+                "lower training.problemsPerStep, or give more problems"
+            )
 
 
 def _column_problems(
@@ -146,8 +169,14 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
                 "give the path of a model folder, or an id such as Qwen/Qwen2.5-1.5B"
             )
         return
-    if not any(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         yield f"spec.model.name: {shown(name)} has no weights (*.safetensors); save the model with save_pretrained"
+    for file in weights:
+        try:
+            stored_tensors(file)
+        except (BadSafetensors, OSError) as error:
+            yield f"spec.model.name: {error}"
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         yield f"spec.model.name: {shown(name)} has no tokenizer (tokenizer.json); save the tokenizer there too"
     try:

@@ -16,18 +16,27 @@ from spec_data import patched, small_run
 
 pytestmark = pytest.mark.unit
 
-ROW = {"question": "1 + 1?", "solution": "1 + 1 = 2", "answer": "2"}
+ROW = {"problem": "1 + 1?", "question": "1 + 1?", "solution": "1 + 1 = 2\n#### 2", "answer": "2"}
+STEP = 256
+"""Problems in a step where the run does not say."""
+
+
+EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a data file, and a model that has every file it needs."""
-    (tmp_path / "train.jsonl").write_text(json.dumps({**ROW, "problem": "1 + 1?"}) + "\n")
+    (tmp_path / "train.jsonl").write_text(lines([ROW] * STEP))
     model = tmp_path / "model"
     model.mkdir()
     config = {"max_position_embeddings": 6000, "tie_word_embeddings": False}
     (model / "config.json").write_text(json.dumps(config))
-    (model / "model.safetensors").write_bytes(b"x")
+    (model / "model.safetensors").write_bytes(EMPTY_SAFETENSORS)
     (model / "tokenizer.json").write_text("{}")
     return tmp_path
 
@@ -78,13 +87,47 @@ def test_a_data_file_that_holds_no_problems_is_refused(folder: Path, content: st
     assert says in only_problem(folder, {"dataset": {"path": "bad.jsonl"}})
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('{"problem": "1 +', "line 257: broken JSON at column 13: "),
+        ('{"problem": "1 + 1?", "answer": "2"}', "line 257: no column 'solution'; "),
+        ('{"problem": "1 + 1?", "solution": "two"}', "line 257: no final answer "),
+    ],
+)
+def test_a_row_that_the_trainer_would_refuse_is_refused_before_anything_starts(
+    folder: Path, row: str, says: str
+) -> None:
+    (folder / "late.jsonl").write_text(lines([ROW] * STEP) + row + "\n")
+    problem = only_problem(folder, {"dataset": {"path": "late.jsonl"}})
+    assert problem.startswith(f"spec.dataset.path: {folder / 'late.jsonl'}, {says}")
+
+
+def test_a_row_of_a_benchmark_is_looked_at_too(folder: Path) -> None:
+    (folder / "late.jsonl").write_text(lines([ROW]) + "[]\n")
+    problem = only_problem(folder, {"evaluation": {"benchmarks": [{"title": "a", "path": "late.jsonl"}]}})
+    assert problem.startswith(f"spec.evaluation.benchmarks[0].path: {folder / 'late.jsonl'}, line 2: a row must be ")
+
+
+def test_ids_that_are_given_twice_are_refused(folder: Path) -> None:
+    (folder / "twice.jsonl").write_text(lines([{**ROW, "id": number % STEP} for number in range(STEP + 1)]))
+    problem = only_problem(folder, {"dataset": {"path": "twice.jsonl", "fields": {"id": "id"}}})
+    assert "line 257: the id '0' was taken by " in problem
+
+
+def test_fewer_problems_than_a_step_takes_are_refused(folder: Path) -> None:
+    (folder / "few.jsonl").write_text(lines([ROW] * (STEP - 1)))
+    problem = only_problem(folder, {"dataset": {"path": "few.jsonl"}})
+    assert problem.startswith('spec.dataset.path: "few.jsonl" has 255 problems, and a step takes 256 different ones; ')
+
+
 def test_a_folder_is_no_data_file(folder: Path) -> None:
     (folder / "data.jsonl").mkdir()
     assert "is a folder" in only_problem(folder, {"dataset": {"path": "data.jsonl"}})
 
 
 def test_a_json_list_is_read_as_well(folder: Path) -> None:
-    (folder / "list.json").write_text(json.dumps([{**ROW, "problem": "?"}], indent=1))
+    (folder / "list.json").write_text(json.dumps([{**ROW, "problem": "?"}] * STEP, indent=1))
     assert problems(folder, {"dataset": {"path": "list.json"}}) == []
     (folder / "none.json").write_text("[]")
     assert "does not begin with a JSON object" in only_problem(folder, {"dataset": {"path": "none.json"}})
@@ -115,7 +158,7 @@ def test_benchmarks_need_solutions_only_for_their_answers(folder: Path) -> None:
 
 
 def test_gsm8k_format_names_its_columns(folder: Path) -> None:
-    (folder / "gsm8k.jsonl").write_text(json.dumps({"question": "?", "answer": "#### 1"}))
+    (folder / "gsm8k.jsonl").write_text(lines([{"question": "?", "answer": "#### 1"}] * STEP))
     assert problems(folder, {"dataset": {"path": "gsm8k.jsonl", "format": "gsm8k"}}) == []
     (folder / "other.jsonl").write_text(json.dumps({"problem": "?", "answer": "1"}))
     problem = only_problem(folder, {"dataset": {"path": "other.jsonl", "format": "gsm8k"}})
@@ -123,7 +166,7 @@ def test_gsm8k_format_names_its_columns(folder: Path) -> None:
 
 
 def test_parquet_columns_come_from_its_schema(folder: Path) -> None:
-    table = arrow.table({"problem": ["?"], "solution": ["1"], "number": [1]})
+    table = arrow.table({"problem": ["?"], "solution": ["#### 1"], "number": [1]}).take([0] * STEP)
     parquet.write_table(table, folder / "train.parquet")
     assert problems(folder, {"dataset": {"path": "train.parquet"}}) == []
     fields = {"problem": "number", "answer": "answers"}
@@ -152,6 +195,15 @@ def test_a_path_that_is_no_folder_is_refused(folder: Path, name: str) -> None:
 def test_a_model_folder_that_lacks_a_file_is_refused(folder: Path, file: str, says: str) -> None:
     (folder / "model" / file).unlink()
     assert says in only_problem(folder, {})
+
+
+@pytest.mark.parametrize("content", [b"junk" * 100, EMPTY_SAFETENSORS[:9], (2).to_bytes(8, "little") + b"[]"])
+def test_weights_that_are_no_safetensors_are_refused(folder: Path, content: bytes) -> None:
+    weights = folder / "model" / "model.safetensors"
+    weights.write_bytes(content)
+    problem = only_problem(folder, {})
+    assert problem.startswith(f"spec.model.name: {weights} ")
+    assert problem.endswith("download or export it again")
 
 
 def test_a_broken_model_configuration_is_refused(folder: Path) -> None:

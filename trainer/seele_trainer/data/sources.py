@@ -193,7 +193,7 @@ def _json(text: str, place: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
-        raise BadDataError(f"{place}: broken JSON at {where}: {error.msg}") from error
+        raise BadDataError(f"{place}: broken JSON at {where}: {error.msg}; correct or delete it") from error
 
 
 def _row(value: object, place: str) -> Row:

@@ -43,18 +43,21 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
         header = json.loads(text)
     except ValueError as error:
         raise BadSafetensors(f"{file} has a broken header ({error}): download or export it again") from error
-    header.pop("__metadata__", None)
     begin = 8 + length
-    tensors = {
-        name: StoredTensor(
-            file,
-            entry["dtype"],
-            tuple(entry["shape"]),
-            begin + entry["data_offsets"][0],
-            entry["data_offsets"][1] - entry["data_offsets"][0],
-        )
-        for name, entry in header.items()
-    }
+    try:
+        header.pop("__metadata__", None)
+        tensors = {
+            name: StoredTensor(
+                file,
+                entry["dtype"],
+                tuple(entry["shape"]),
+                begin + entry["data_offsets"][0],
+                entry["data_offsets"][1] - entry["data_offsets"][0],
+            )
+            for name, entry in header.items()
+        }
+    except (AttributeError, LookupError, TypeError) as error:
+        raise BadSafetensors(f"{file} has a header that describes no tensors: download or export it again") from error
     end = max((tensor.start + tensor.size for tensor in tensors.values()), default=begin)
     if file.stat().st_size < end:
         raise BadSafetensors(f"{file} ends before its last tensor does: download or export it again")
