@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ def test_a_run_that_went_on_is_never_taken_away(tmp_path: Path) -> None:
     with pytest.raises(BadRunError), open_run_folder(tmp_path / "run", "name: one\n"):
         raise BadRunError(["no such program"])
     assert (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml.part", f"{ATTEMPT}.part"])
+def test_a_folder_that_takes_no_files_is_refused_and_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run = tmp_path / "run"
+    real = Path.write_text
+
+    def full(path: Path, text: str, encoding: str) -> int:
+        if path.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, text, encoding)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(BadRunError, match="No space left on device; free space"), open_run_folder(run, "name: one\n"):
+        pass
+    assert not run.exists()
 
 
 def test_a_section_that_appears_is_a_difference() -> None:

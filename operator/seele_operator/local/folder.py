@@ -178,5 +178,12 @@ def _attempt(path: Path) -> int:
 
 def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise BadRunError(
+            [f"--out: {path} cannot be written: {error.strerror}; free space there, or give another folder"]
+        ) from error
