@@ -169,6 +169,21 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_configuration_that_is_no_text_does_not_cost_the_report(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path, steps=2)
+    (folder / "config.yaml").write_bytes(b"\xff\xfe")
+    assert write_report(folder).exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "report.html.new"])
+def test_a_folder_that_cannot_be_read_or_written_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    folder = make_run_folder(tmp_path, steps=2)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(ReportError, match=rf"{name}: Is a directory; a report needs to read and write"):
+        write_report(folder)
+
+
 def test_stages_show_right_wrong_and_unhinted_rollouts() -> None:
     (stage,) = stages(sample_rollouts(5, 0.5))
     assert stage.title == "Late"

@@ -48,8 +48,17 @@ def write_report(run_dir: Path) -> Path:
     """Write report.html and its pictures into a run's folder, also while it runs; returns the page's path.
 
     Reads metrics.jsonl and, where they are there, eval.jsonl, rollouts.jsonl and config.yaml. Raises ReportError where
-    there is no step to report on or a file cannot be read.
+    there is no step to report on or a file cannot be read or written.
     """
+    try:
+        return _write_report(run_dir)
+    except OSError as error:
+        raise ReportError(
+            f"{error.filename or run_dir}: {error.strerror or error}; a report needs to read and write the run's folder"
+        ) from error
+
+
+def _write_report(run_dir: Path) -> Path:
     try:
         steps = read_records(run_dir / "metrics.jsonl", StepRecord)
         evaluations = read_records(run_dir / "eval.jsonl", EvaluationRecord)
@@ -129,11 +138,11 @@ def _data_uri(png: bytes) -> Markup:
 def _read_config(run_dir: Path) -> RunConfig:
     """A report is worth having whatever has become of config.yaml, so what is not there is left out."""
     path = run_dir / "config.yaml"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        logger.warning("%s cannot be parsed: %s", path, error)
+        logger.warning("%s cannot be parsed: %s", path, " ".join(str(error).split()))
         tree = None
 
     def field(*keys: str) -> object:
