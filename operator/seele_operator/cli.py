@@ -213,9 +213,10 @@ def evaluate(
         if not Path(path).is_file():
             _refuse([f"--data: {path} does not exist; give the file of {name}"])
         files[name] = Path(path)
+    names = [name.strip() for name in benchmark.split(",") if name.strip()]
+    _check_benchmarks(names)
     from seele_trainer.evaluate_command import run as evaluate_model
 
-    names = [name.strip() for name in benchmark.split(",") if name.strip()]
     raise typer.Exit(evaluate_model(model, names, files, limit, samples, engine, template, max_tokens, out, url=url))
 
 
@@ -252,6 +253,18 @@ def _refuse(problems: list[str]) -> NoReturn:
     for problem in problems:
         print(problem, file=sys.stderr)
     raise typer.Exit(BAD_INPUT)
+
+
+def _check_benchmarks(names: list[str]) -> None:
+    # Before the seconds that importing transformers takes.
+    from seele_trainer.data.benchmarks import known_benchmark
+    from seele_trainer.data.errors import BadDataError
+
+    for name in names:
+        try:
+            known_benchmark(name)
+        except BadDataError as error:
+            _refuse([f"--benchmark: {error}"])
 
 
 def _read_config(path: Path) -> TrainerConfig:

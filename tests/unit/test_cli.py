@@ -109,6 +109,22 @@ def test_eval_refuses_what_it_cannot_use(seele: CliRunner, arguments: list[str],
     assert result.stderr.startswith(line)
 
 
+def test_eval_refuses_an_unknown_benchmark_before_it_loads_anything(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from seele_operator.cli import app\n"
+        "result = CliRunner().invoke(app, ['eval', '--model', 'm', '--benchmark', 'gsm8k,math50'])\n"
+        "print(result.exit_code, 'transformers' in sys.modules, result.stderr, end='')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
+    )
+
+    assert result.stdout.startswith("2 False --benchmark: no benchmark 'math50': known are ")
+    assert result.stdout.endswith("did you mean 'math500'?\n")
+
+
 def test_a_folder_that_is_no_run_gets_no_report(seele: CliRunner, tmp_path: Path) -> None:
     result = seele.invoke(app, ["report", str(tmp_path)])
 
