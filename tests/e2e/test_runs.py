@@ -36,7 +36,7 @@ def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
     assert finish(start(run, out), out) == 0
 
     before, *_, after = held_out(out)
-    assert after - before >= 0.15
+    assert after - before >= 0.4
     steps = records(out, "metrics.jsonl")
     assert [step["step"] for step in steps] == list(range(1, 17))
     assert [step["policyVersion"] for step in steps] == list(range(1, 17))

@@ -25,7 +25,7 @@ class Recipe:
     training_problems: int = 1024
     test_problems: int = 256
     seed: int = 0
-    updates: int = 2400
+    updates: int = 2000
     batch: int = 128
     learning_rate: float = 3e-3
     right_step: float = chains.RIGHT_STEP

@@ -3,8 +3,8 @@
 A problem is a start value and labelled operations, `37 a+5 b-8 c+4`; its solution writes each intermediate value on a
 line of its own, `a=42`, `b=34`, `c=38`, and then the answer, `#### 38`. The base model is trained on text in which each
 step is right with probability `RIGHT_STEP` and otherwise one too high, and carries on from there. So it has seen the rule
-everywhere, yet completes a chain of eight operations once in 65,000 samples and never by greedy decoding: the situation
-of a pretrained model whose skill is latent, on problems that it fails every time.
+everywhere, yet completes a chain of eight operations once in a hundred million samples and never by greedy decoding: the
+situation of a pretrained model whose skill is latent, on problems that it fails every time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from seele_trainer.data.problem import Problem
 
 MODULUS = 100
-RIGHT_STEP = 0.25
+RIGHT_STEP = 0.1
 """Probability that a step of the base model's training text is right."""
 BASE_LENGTHS = (1, 8)
 """Shortest and longest chain the base model is trained on."""
