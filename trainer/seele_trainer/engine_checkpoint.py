@@ -32,13 +32,22 @@ class Manifest(Section):
 
 
 def save_engine(engine: Any, gang: Gang, directory: Path, manifest: Manifest) -> None:
-    """Write engine, optimizer and every rank's torch RNG state to `directory`. Collective."""
+    """Write engine, optimizer and every rank's torch RNG state to `directory`. Collective.
+
+    Raises CheckpointError on a rank that cannot write its part; the others then wait for it, so it must end.
+    """
     if gang.is_driver:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _MANIFEST).unlink(missing_ok=True)
     gang.barrier()
-    engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
-    torch.save(_rng_state(gang), directory / _rng_file(gang))
+    try:
+        engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
+        torch.save(_rng_state(gang), directory / _rng_file(gang))
+    except (OSError, RuntimeError) as error:
+        # torch turns a full disk into a RuntimeError.
+        raise CheckpointError(
+            f"cannot write checkpoint {directory}: {error}; the previous one is intact, free space and run again"
+        ) from error
     gang.barrier()
     # Every rank reads back its share: one process would spend minutes on a large model.
     paths = sorted(path for path in directory.rglob("*") if path.is_file())

@@ -24,6 +24,7 @@ class LearnerThread:
         self._build = build
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
         self._learner: Learner | None = None
+        self._failed = False
 
     async def start(self) -> None:
         """Load the model and build the engine; takes long, and runs beside the start of the rollout servers."""
@@ -54,8 +55,12 @@ class LearnerThread:
         await self._run(lambda: self._started.load(directory))
 
     async def close(self) -> None:
-        """Let the other ranks go and end the thread."""
-        if self._learner is not None:
+        """Let the other ranks go and end the thread.
+
+        After a call that failed they may wait in the middle of it, where they would not hear: the end of this process
+        closes its connections, and that ends their wait.
+        """
+        if self._learner is not None and not self._failed:
             await self._run(self._learner.close)
         self._thread.shutdown()
 
@@ -73,3 +78,6 @@ class LearnerThread:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
+        finally:
+            if future.done() and not future.cancelled():
+                self._failed |= future.exception() is not None

@@ -67,10 +67,15 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
 def _follow(config: TrainerConfig) -> int:
     """Run the driver's learner calls on this rank. The driver decides when to stop, so signals are left to it."""
     from seele_trainer.assemble import build_learner
+    from seele_trainer.failures import EXPECTED_FAILURES
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    build_learner(config).follow()
+    try:
+        build_learner(config).follow()
+    except EXPECTED_FAILURES as failure:
+        logger.error("%s", failure)
+        return FAILED
     return 0
 
 

@@ -54,8 +54,8 @@ def write_model_folder(
     if tied is None and isinstance(tensors, Mapping):
         tied = is_tied(described, tensors.keys())
     named = tensors.items() if isinstance(tensors, Mapping) else tensors
-    with built_aside(directory) as aside:
-        try:
+    try:
+        with built_aside(directory) as aside:
             _write_shards(aside, _arranged(named, tied=bool(tied), untie=untie), max_shard_bytes)
             described = untied(described) if tied and untie else {**described, "tie_word_embeddings": bool(tied)}
             _write_json(aside / "config.json", described)
@@ -64,12 +64,12 @@ def write_model_folder(
             if tokenizer is not None:
                 tokenizer.save_pretrained(str(aside))
             put_in_place(aside, directory)
-        except (OSError, SafetensorError) as error:
-            free = shutil.disk_usage(directory.parent).free / 1e9
-            raise WeightExportError(
-                f"cannot write the model folder {directory}: {error}. {free:.1f} GB are free there: make room, "
-                "or give the run a larger volume"
-            ) from error
+    except (OSError, SafetensorError) as error:
+        there = next(folder for folder in directory.absolute().parents if folder.exists())
+        raise WeightExportError(
+            f"cannot write the model folder {directory}: {error}. {shutil.disk_usage(there).free / 1e9:.1f} GB are "
+            "free there: make room, or give the run a larger volume"
+        ) from error
 
 
 def _arranged(named: Iterable[tuple[str, Tensor]], *, tied: bool, untie: bool) -> Iterator[tuple[str, Tensor]]:
