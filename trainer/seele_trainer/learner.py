@@ -290,9 +290,17 @@ class Learner:
             if directory is None:
                 raise ValueError("rank 0 has to name the folder")
             origin: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-            tokenizer = AutoTokenizer.from_pretrained(model.name, **origin)
+            described = AutoConfig.from_pretrained(model.name, **origin)
+            # Whoever loads the folder takes the type from here, and would round the weights to what the model came in.
+            described.dtype = DTYPES[model.dtype]
             write_model_folder(
-                directory, weights, AutoConfig.from_pretrained(model.name, **origin), tokenizer, untie=untie
+                directory,
+                weights,
+                described,
+                AutoTokenizer.from_pretrained(model.name, **origin),
+                untie=untie,
+                # It may name more tokens that end a completion than config.json does.
+                generation_config=self._engine.module.model.generation_config,
             )
         self._gang.barrier()
 
