@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer
-
 from seele_trainer.checkpoint import Checkpoints
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
@@ -19,11 +17,12 @@ from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all
-from seele_trainer.evaluate import load_benchmarks
+from seele_trainer.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner import Learner
 from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.loop import Parts
 from seele_trainer.metrics import Recorder
+from seele_trainer.model_files import context_length, load_tokenizer
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutEngine
 from seele_trainer.strategies import build_strategy
@@ -73,14 +72,13 @@ def build_learner(config: TrainerConfig) -> Learner:
 
 def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder) -> Parts:
     """Load the data and build every part, started by nobody yet. Raises BadDataError for data that cannot be used."""
-    tokenizer = AutoTokenizer.from_pretrained(
-        config.model.name, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
-    )
-    context_length = _context_length(config)
+    tokenizer = load_tokenizer(config.model)
+    longest = context_length(config.model)
     raw = load_problems(config.dataset, need_solution=True)
     problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
     logger.info("%d problems to train on; left out: %s", len(problems), dropped)
-    _check_fits(problems, context_length)
+    _check_fits(problems, longest)
+    benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, surroundings)
     verifier = VerifierPool(config.verifier)
 
@@ -93,34 +91,26 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
         run_dir=run_dir,
         problems=problems,
         data_fingerprint=fingerprint(raw),
-        benchmarks=load_benchmarks(config, tokenizer),
+        benchmarks=benchmarks,
         sampler=ProblemSampler(len(problems), config.training.problems_per_step, config.training.seed),
         strategy=build_strategy(config),
         learner=LearnerThread(partial(build_learner, config)),
         engine=engine,
         verifier=verifier,
-        collector=Collector(config, engine, verifier, decode, context_length),
+        collector=Collector(config, engine, verifier, decode, longest, answered=recorder.beat),
         weights=WeightsDirectory(run_dir / "weights"),
         checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep),
         recorder=recorder,
-        max_completion_tokens=config.rollout.max_completion_tokens,
+        answer_tokens=_answer_tokens(config, benchmarks, longest),
         decode=decode,
         canary_sequences=canary_sequences(
             [(*problem.prompt, *problem.solution) for problem in problems[:CANARY_SEQUENCES]],
             CANARY_SEQUENCES,
-            CANARY_TOKENS,
+            # A server scores a sequence only where there is room for a token to generate.
+            min(CANARY_TOKENS, longest - 1),
         ),
         canary_tolerance=config.rollout.canary_tolerance or default_tolerance(config.model.dtype),
     )
-
-
-def _context_length(config: TrainerConfig) -> int:
-    if config.model.context_length is not None:
-        return config.model.context_length
-    model = AutoConfig.from_pretrained(
-        config.model.name, revision=config.model.revision, trust_remote_code=config.model.trust_remote_code
-    )
-    return int(model.max_position_embeddings)
 
 
 def _check_fits(problems: list[TokenizedProblem], context_length: int) -> None:
@@ -134,6 +124,20 @@ def _check_fits(problems: list[TokenizedProblem], context_length: int) -> None:
             f"problem {longest.problem.id} has {used} tokens of prompt and hint, and the model's context is "
             f"{context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
         )
+
+
+def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark], context_length: int) -> int:
+    """Tokens of an answer in an evaluation: servers refuse what, with its prompt, might outgrow the context."""
+    wanted = config.evaluation.max_completion_tokens or config.rollout.max_completion_tokens
+    for benchmark in benchmarks:
+        longest = max(map(len, benchmark.prompts))
+        if longest >= context_length:
+            raise BadDataError(
+                f"benchmark {benchmark.title} has a prompt of {longest} tokens, and the model's context is "
+                f"{context_length}: leave its longest problems out"
+            )
+        wanted = min(wanted, context_length - longest)
+    return wanted
 
 
 def _build_engine(config: TrainerConfig, surroundings: Surroundings) -> RolloutEngine:
