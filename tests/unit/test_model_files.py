@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 
 def test_a_model_that_is_nowhere_is_named_in_one_line_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BadModelError, match="^model.name is 'nobody/nothing', whose .* cannot be loaded: ") as refused:
+    with pytest.raises(BadModelError, match=r"^model.name is 'nobody/nothing', whose .* cannot be loaded: ") as refused:
         load_tokenizer(Model(name="nobody/nothing"))
     assert "\n" not in str(refused.value)
     assert isinstance(refused.value, EXPECTED_FAILURES)
@@ -38,5 +38,5 @@ def test_the_context_length_of_the_run_comes_first_then_that_of_the_model(tmp_pa
 
 def test_a_model_without_a_limit_asks_for_one(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
-    with pytest.raises(BadModelError, match="has no max_position_embeddings: set model.contextLength"):
+    with pytest.raises(BadModelError, match=r"has no max_position_embeddings: set model.contextLength"):
         context_length(Model(name=str(tmp_path)))

@@ -30,6 +30,7 @@ from seele_trainer.rollout.protocol import RolloutEngine, RolloutUnavailable
 from seele_trainer.rollout.vllm_client import RequestRefused
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.verify.process import VerifierError
+from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 SERVED_NAME = "seele"
@@ -93,9 +94,13 @@ def run(
                 f"--data names {unknown[0]!r}, which is not among the benchmarks {', '.join(benchmarks)}"
             )
         if out is not None and not out.absolute().parent.is_dir():
-            raise BadDataError(f"--out {out}: the folder {out.absolute().parent} does not exist")
+            raise BadDataError(f"--out {out}: the folder {out.absolute().parent} does not exist; make it first")
+        if out is not None and out.is_dir():
+            raise BadDataError(f"--out {out}: is a folder; give the file that the scores are written to")
         chosen = _template(template, model)
         exam = prepare(model, sources, chosen, max_tokens)
+        if url is None:
+            _check_weights(exam.folder)
     except (BadDataError, BadTokenizerError, BadModelError) as error:
         errors.print(str(error), markup=False)
         return BAD_INPUT
@@ -122,7 +127,10 @@ def prepare(model: str, sources: Sequence[Benchmark], template: Template, max_to
         tokenizer = AutoTokenizer.from_pretrained(folder)
         context = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
     except (OSError, ValueError) as error:
-        raise BadModelError(f"{model} is no model that can be loaded: {str(error).splitlines()[0]}") from error
+        reason = " ".join(str(error).split())
+        raise BadModelError(
+            f"--model: {model} cannot be loaded: {reason} Give the folder that save_pretrained wrote, with its tokenizer"
+        ) from error
     loaded = tuple(load_benchmark(source, tokenizer, template) for source in sources)
     longest = max(len(prompt) for benchmark in loaded for prompt in benchmark.prompts)
     room = context - longest if context else max_tokens
@@ -221,11 +229,27 @@ def _source(title: str, path: str | Path | None, limit: int | None, samples: int
     )
 
 
+def _check_weights(folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files and not any(folder.glob("*.bin")):
+        raise BadModelError(f"--model: {folder} has no weights (*.safetensors); save the model with save_pretrained")
+    for file in files:
+        try:
+            stored_tensors(file)
+        except BadSafetensors as error:
+            raise BadModelError(f"--model: {error}") from error
+
+
 def _template(given: str | None, model: str) -> Template:
     """The template that was asked for, or the one that the run which made the model trained with."""
     if given is None:
         beside = Path(model).absolute().parent / "config.yaml"
-        tree = yaml.safe_load(beside.read_text(encoding="utf-8")) if Path(model).is_dir() and beside.is_file() else None
+        try:
+            tree = yaml.safe_load(beside.read_bytes()) if Path(model).is_dir() and beside.is_file() else None
+        except (OSError, yaml.YAMLError) as error:
+            raise BadModelError(
+                f"{beside} cannot be read, and it names the prompt template: give --template"
+            ) from error
         dataset = tree.get("dataset") if isinstance(tree, dict) else None
         given = dataset.get("promptTemplate") if isinstance(dataset, dict) else None
     for template in TEMPLATES:
@@ -244,5 +268,5 @@ def _folder(model: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise BadModelError(
             f"--model: {model} is neither a folder here nor a model that can be had from the Hugging Face hub: "
-            f"{str(error).splitlines()[0]}"
+            f"{' '.join(str(error).split())}; give the path of a folder, or check the id, HF_TOKEN and the network"
         ) from error

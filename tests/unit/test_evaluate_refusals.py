@@ -1,0 +1,74 @@
+"""What `seele eval` refuses: exit code 2, one line on stderr, and nothing is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from seele_trainer.evaluate_command import BAD_INPUT, run
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model's folder that has all but its weights."""
+    folder = tmp_path / "run" / "final"
+    raw = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", pad_token="<pad>").save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 64}))
+    return folder
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    path = tmp_path / "test.jsonl"
+    path.write_text(json.dumps({"question": "1 + 1?", "answer": "2.\n#### 2"}) + "\n")
+    return path
+
+
+def refusal(capsys: pytest.CaptureFixture[str], model: Path, problems: Path, out: Path | None = None) -> str:
+    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, engine="transformers", out=out) == BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_model_without_weights(capsys: pytest.CaptureFixture[str], model: Path, problems: Path) -> None:
+    line = refusal(capsys, model, problems)
+    assert line == f"--model: {model} has no weights (*.safetensors); save the model with save_pretrained"
+
+
+def test_a_model_with_torn_weights(capsys: pytest.CaptureFixture[str], model: Path, problems: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"junk" * 10)
+    line = refusal(capsys, model, problems)
+    assert line.startswith(f"--model: {model / 'model.safetensors'} is not a safetensors file")
+
+
+def test_a_model_with_a_broken_configuration(capsys: pytest.CaptureFixture[str], model: Path, problems: Path) -> None:
+    (model / "config.json").write_text("{")
+    line = refusal(capsys, model, problems)
+    assert line.startswith(f"--model: {model} cannot be loaded: ")
+    assert line.endswith("Give the folder that save_pretrained wrote, with its tokenizer")
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xffa"])
+def test_a_run_that_does_not_tell_its_template(
+    capsys: pytest.CaptureFixture[str], model: Path, problems: Path, content: bytes
+) -> None:
+    config = model.parent / "config.yaml"
+    config.write_bytes(content)
+    line = refusal(capsys, model, problems)
+    assert line == f"{config} cannot be read, and it names the prompt template: give --template"
+
+
+def test_a_folder_is_no_file_for_the_scores(
+    capsys: pytest.CaptureFixture[str], model: Path, problems: Path, tmp_path: Path
+) -> None:
+    assert refusal(capsys, model, problems, tmp_path) == (
+        f"--out {tmp_path}: is a folder; give the file that the scores are written to"
+    )
