@@ -17,6 +17,7 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluate import LoadedBenchmark
+from seele_trainer.failures import EXPECTED_FAILURES
 from seele_trainer.learner import UpdateStats
 from seele_trainer.loop import Interrupted, Loop, Parts
 from seele_trainer.metrics import Recorder
@@ -72,11 +73,15 @@ class CountingLearner:
 
 
 class Engine:
-    """Answers every second prompt right; `on_greedy` is called with the number of each held-out request."""
+    """Answers every second prompt right.
 
-    def __init__(self, on_greedy: Callable[[int], None]) -> None:
+    `on_greedy` is called with the number of each held-out request, `on_rollout` when a round is sampled.
+    """
+
+    def __init__(self, on_greedy: Callable[[int], None], on_rollout: Callable[[], None]) -> None:
         self.counts = RequestCounts()
         self._on_greedy = on_greedy
+        self._on_rollout = on_rollout
         self._greedy = 0
 
     async def start(self) -> None: ...
@@ -87,6 +92,7 @@ class Engine:
         return WeightSync(version, 0.0, 0.0, 1)
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
+        self._on_rollout()
         return [Completion(RIGHT if i % 2 else WRONG, (-0.1, -0.1), "stop", 0) for i in range(sampling.n)]
 
     async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
@@ -111,24 +117,50 @@ def decode(tokens: Sequence[int]) -> str:
     return "right" if tuple(tokens) == RIGHT else "wrong"
 
 
-async def run(folder: Path, *, steps: int = 2, stop_at_evaluation: int | None = None) -> None:
-    """One attempt at a run in `folder`, evaluated and saved after every step."""
+class Clock:
+    """A clock that only moves while a round is sampled, `step` seconds each time."""
+
+    def __init__(self, step: float) -> None:
+        self.now = 0.0
+        self._step = step
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self) -> None:
+        self.now += self._step
+
+
+async def run(
+    folder: Path, *, stop_at_evaluation: int | None = None, round_seconds: float = 0.0, **hints: str
+) -> list[str | None]:
+    """One attempt at a run of two steps in `folder`; what /healthz said after each round was sampled.
+
+    It is evaluated and saved after every step.
+    """
     config = TrainerConfig.model_validate(
         {
             "name": "t",
             "model": {"name": "m"},
             "dataset": {"path": "d.jsonl"},
-            "training": {"steps": steps, "problems_per_step": 2, "problems_per_update": 2},
-            "hints": {"rounds": 2, "rollouts_per_round": 2, "unhinted_probes": 1},
+            "training": {"steps": 2, "problems_per_step": 2, "problems_per_update": 2},
+            "hints": {"rounds": 2, "rollouts_per_round": 2, "unhinted_probes": 1, **hints},
             "evaluation": {"every_steps": 1},
             "checkpoints": {"every_steps": 1},
+            "rollout": {"max_concurrent_problems": 1},
             "observability": {"tensorboard": False},
         }
     )
     stop = asyncio.Event()
-    engine = Engine(lambda number: stop.set() if number == stop_at_evaluation else None)
+    clock, health = Clock(round_seconds), []
     verifier = TextVerifier()
-    with Recorder(folder, config) as recorder:
+    with Recorder(folder, config, clock=clock) as recorder:
+
+        def sampled() -> None:
+            clock.tick()
+            health.append(recorder.problem())
+
+        engine = Engine(lambda number: stop.set() if number == stop_at_evaluation else None, sampled)
         parts = Parts(
             config=config,
             run_dir=folder,
@@ -147,9 +179,10 @@ async def run(folder: Path, *, steps: int = 2, stop_at_evaluation: int | None = 
             decode=decode,
             canary_sequences=((1, 2),),
             canary_tolerance=0.1,
-            max_completion_tokens=8,
+            answer_tokens=8,
         )
         await Loop(parts, stop).run()
+    return health
 
 
 def evaluated(folder: Path) -> list[int]:
@@ -186,3 +219,15 @@ async def test_a_run_that_was_evaluated_and_killed_before_its_first_checkpoint_i
     shutil.rmtree(tmp_path / "checkpoints")
     await run(tmp_path)
     assert evaluated(tmp_path) == [0, 1, 2]
+
+
+async def test_a_step_whose_rounds_take_long_one_after_the_other_is_healthy(tmp_path: Path) -> None:
+    # A step has four rounds here: their requests may take ten minutes each, and half an hour without a sign is too long.
+    health = await run(tmp_path, round_seconds=600.0)
+    assert health == [None] * 8
+
+
+async def test_a_run_resumed_with_another_estimator_is_refused_by_an_error_that_needs_no_trace(tmp_path: Path) -> None:
+    await run(tmp_path)
+    with pytest.raises(EXPECTED_FAILURES, match="resume with the same estimator"):
+        await run(tmp_path, estimator="paper")

@@ -97,7 +97,7 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
         learner=LearnerThread(partial(build_learner, config)),
         engine=engine,
         verifier=verifier,
-        collector=Collector(config, engine, verifier, decode, longest, answered=recorder.beat),
+        collector=Collector(config, engine, verifier, decode, longest),
         weights=WeightsDirectory(run_dir / "weights"),
         checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep),
         recorder=recorder,

@@ -70,8 +70,17 @@ class Collector:
         self._decode = decode
         self._context_length = context_length
 
-    async def collect(self, strategy: Strategy, problems: Sequence[TokenizedProblem], step: int) -> Collected:
-        """All rollouts of one step. When one problem fails the others are cancelled and its error is raised."""
+    async def collect(
+        self,
+        strategy: Strategy,
+        problems: Sequence[TokenizedProblem],
+        step: int,
+        answered: Callable[[], None] = lambda: None,
+    ) -> Collected:
+        """All rollouts of one step. When one problem fails the others are cancelled and its error is raised.
+
+        `answered` is called whenever the rollouts of a round are verified.
+        """
         began = time.monotonic()
         sampling = BusyClock()
         # The in-process engine answers one request at a time anyway. Taking the problems in turn makes the order in which
@@ -84,7 +93,8 @@ class Collector:
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [
-                    tasks.create_task(self._roll_out(strategy, problem, step, places, sampling)) for problem in problems
+                    tasks.create_task(self._roll_out(strategy, problem, step, places, sampling, answered))
+                    for problem in problems
                 ]
                 probing = tasks.create_task(self._probe(probed, step, sampling))
         except ExceptionGroup as group:
@@ -99,7 +109,13 @@ class Collector:
         )
 
     async def _roll_out(
-        self, strategy: Strategy, problem: TokenizedProblem, step: int, places: asyncio.Semaphore, clock: BusyClock
+        self,
+        strategy: Strategy,
+        problem: TokenizedProblem,
+        step: int,
+        places: asyncio.Semaphore,
+        clock: BusyClock,
+        answered: Callable[[], None],
     ) -> list[Rollout]:
         done: list[Rollout] = []
         async with places:
@@ -109,6 +125,7 @@ class Collector:
                     completions = await self._engine.generate(prefix, self._sampling(problem, plan, step))
                 rollouts = await self._verify(problem, plan.round, plan.hint_length, completions)
                 strategy.observe(problem, rollouts)
+                answered()
                 done += rollouts
         return done
 

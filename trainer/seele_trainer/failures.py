@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seele_trainer.checkpoint import CheckpointError
 from seele_trainer.data.errors import BadDataError
+from seele_trainer.hints.controller import HintStateError
 from seele_trainer.learner import TrainingDiverged
 from seele_trainer.rollout.protocol import RolloutUnavailable, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused
@@ -18,6 +19,7 @@ EXPECTED_FAILURES = (
     BadDataError,
     BadModelError,
     CheckpointError,
+    HintStateError,
     JournalError,
     RequestRefused,
     RolloutUnavailable,

@@ -58,7 +58,7 @@ class Parts:
     decode: Callable[[Sequence[int]], str]
     canary_sequences: tuple[tuple[int, ...], ...]
     canary_tolerance: float
-    max_completion_tokens: int
+    answer_tokens: int
 
 
 class Loop:
@@ -97,7 +97,8 @@ class Loop:
         problems = [parts.problems[index] for index in parts.sampler.next_batch()]
         requests = _outcomes(parts.engine)
         with self._phase("rollout"):
-            collected = await self._until_stopped(parts.collector.collect(parts.strategy, problems, step))
+            work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.beat)
+            collected = await self._until_stopped(work)
         with self._phase("train"):
             updates = await self._learn(collected)
         summary = parts.strategy.hint_summary()
@@ -121,6 +122,7 @@ class Loop:
             chunk = collected.rollouts[start : start + size]
             samples = [sample for rollouts in chunk for sample in self._parts.strategy.samples(rollouts)]
             updates.append(await self._parts.learner.update(samples))
+            self._parts.recorder.beat()
         return updates
 
     async def _push_weights(self, version: int) -> WeightSync:
@@ -158,7 +160,7 @@ class Loop:
                 parts.verifier,
                 parts.decode,
                 temperature=parts.config.evaluation.temperature,
-                max_tokens=parts.config.evaluation.max_completion_tokens or parts.max_completion_tokens,
+                max_tokens=parts.answer_tokens,
                 seed=parts.config.training.seed,
                 answered=lambda _: parts.recorder.beat(),
             )

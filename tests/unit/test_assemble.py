@@ -1,0 +1,77 @@
+"""Building a run's parts: what does not fit the model's context is found here, or made to fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from seele_trainer.assemble import Surroundings, assemble
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.errors import BadDataError
+from seele_trainer.loop import Parts
+from seele_trainer.metrics import Recorder
+from small_models import EOS, VOCABULARY, save_llama
+
+pytestmark = pytest.mark.unit
+
+CONTEXT = 20
+
+
+def words(count: int) -> str:
+    return " ".join(f"w{3 + index % 50}" for index in range(count))
+
+
+def write_rows(path: Path, question: int, after_answer: int) -> None:
+    """Two problems with so many words in the question, and after the answer, which no hint shows, in the solution."""
+    row = {"problem": words(question), "solution": f"{words(3)} #### w60 {words(after_answer)}", "answer": "w60"}
+    path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
+
+
+def assembled(tmp_path: Path, benchmark_words: int = 4, after_answer: int = 0, **evaluation: Any) -> Parts:
+    save_llama(tmp_path / "model", seed=0)
+    tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{EOS}").save_pretrained(tmp_path / "model")
+    write_rows(tmp_path / "train.jsonl", 4, after_answer)
+    write_rows(tmp_path / "test.jsonl", benchmark_words, 0)
+    fields = {"answer": "answer"}
+    config = TrainerConfig.model_validate(
+        {
+            "name": "t",
+            "model": {"name": str(tmp_path / "model"), "context_length": CONTEXT},
+            "dataset": {"path": str(tmp_path / "train.jsonl"), "prompt_template": "plain", "fields": fields},
+            "training": {"problems_per_step": 2, "problems_per_update": 2},
+            "rollout": {"engine": "transformers", "max_completion_tokens": 6},
+            "evaluation": {
+                "benchmarks": [{"title": "held-out", "path": str(tmp_path / "test.jsonl"), "fields": fields}],
+                **evaluation,
+            },
+            "observability": {"tensorboard": False},
+        }
+    )
+    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, 1)
+    with Recorder(tmp_path / "run", config) as recorder:
+        return assemble(config, surroundings, recorder)
+
+
+def test_the_canary_leaves_a_server_room_for_the_token_that_it_must_generate(tmp_path: Path) -> None:
+    parts = assembled(tmp_path, after_answer=40)
+    assert len(parts.problems[0].prompt) + len(parts.problems[0].solution) > CONTEXT
+    assert max(map(len, parts.canary_sequences)) < CONTEXT
+
+
+def test_answers_of_an_evaluation_fit_into_the_context_beside_its_longest_prompt(tmp_path: Path) -> None:
+    parts = assembled(tmp_path, benchmark_words=12, max_completion_tokens=16)
+    longest = max(len(prompt) for prompt in parts.benchmarks[0].prompts)
+    assert longest + parts.answer_tokens == CONTEXT
+
+
+def test_a_benchmark_that_leaves_no_room_for_an_answer_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="benchmark held-out has a prompt of"):
+        assembled(tmp_path, benchmark_words=25)
