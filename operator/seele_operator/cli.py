@@ -165,8 +165,10 @@ def prepare_model(
 
     try:
         prepare(checked, out)
-    except (BadModelError, OSError) as error:
+    except BadModelError as error:
         _refuse([str(error)])
+    except OSError as error:
+        _refuse([f"--out: the model cannot be written to {out}: {error}; check the folder and the space that is free"])
 
 
 @app.command("eval")

@@ -109,6 +109,20 @@ def test_eval_refuses_what_it_cannot_use(seele: CliRunner, arguments: list[str],
     assert result.stderr.startswith(line)
 
 
+def test_a_model_that_cannot_be_written_is_said_so_with_the_folder(seele: CliRunner, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text(f"name: one\nmodel: {{name: {model}}}\ndataset: {{path: train.jsonl}}\n")
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "initial"
+    result = seele.invoke(app, ["prepare-model", "--config", str(tmp_path / "config.yaml"), "--out", str(out)])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"--out: the model cannot be written to {out}: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_eval_refuses_an_unknown_benchmark_before_it_loads_anything(tmp_path: Path) -> None:
     script = (
         "import sys\n"

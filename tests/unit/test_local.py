@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seele_operator.local.accelerator import adapt, adapt_to_cpu, gpus
+from seele_operator.local.executor import run_locally
 from seele_operator.local.logs import Follower, serious, tail
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.probes import Probe, Verdict
@@ -302,3 +303,11 @@ class TestLogs:
     )
     def test_levels_from_warning_on_are_serious(self, line: str, expected: bool) -> None:
         assert serious(line) is expected
+
+
+def test_a_plan_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "plan").write_text("in the way")
+    config_map = {"kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"config.yaml": ""}}
+
+    with pytest.raises(CannotRunHere, match=r"^--out: .*plan.* cannot be written: .*; free space there, or give"):
+        run_locally([config_map], tmp_path)

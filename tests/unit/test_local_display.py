@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
 from seele_operator.local.command import accuracies
-from seele_operator.local.display import duration, plain_line, rounds, split
+from seele_operator.local.display import ConsoleDisplay, duration, plain_line, rounds, split
 from seele_trainer.records import BenchmarkScore, EvaluationRecord, Progress
 
 pytestmark = pytest.mark.unit
@@ -25,6 +26,15 @@ PROGRESS = Progress(
     eta_seconds=125.0,
     phase_seconds={"rollout": 6.0, "train": 3.0, "sync": 1.0, "checkpoint": 0.001},
 )
+
+
+def test_why_a_run_failed_is_said_on_standard_error_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ConsoleDisplay(Console(), "one", verbose=False).failure("one-trainer-0: exited with code 1\n  | no memory")
+
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "one-trainer-0: exited with code 1\n  | no memory\n")
 
 
 def test_a_step_is_one_line() -> None:

@@ -68,8 +68,11 @@ class ConsoleDisplay:
         self._print(Text(text, style="yellow"))
 
     def failure(self, text: str) -> None:
-        """Print why the run has failed."""
-        self._print(Text(text, style="red"))
+        """Print why the run has failed: on standard error, unless both are the terminal that the panel is on."""
+        if self._console.is_terminal:
+            self._print(Text(text, style="red"))
+        else:
+            Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
 
     def state(self, pod: LocalPod, state: PodState, detail: str) -> None:
         """Print a pod's new state, where no panel shows it or it is worth a line."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -22,7 +22,7 @@ from seele_operator.local.logs import tail
 from seele_operator.local.pod import Exit, PodLife, PodState
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.processes import Processes, guarded
-from seele_operator.local.translate import LocalPod, Machine, files_of, translate
+from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
 from seele_operator.names import Manifest
 
 TAIL_LINES = 20
@@ -85,14 +85,24 @@ def run_locally(
         machine = Machine(run_folder, sys.executable, dict(os.environ), ports)
         local = [translate(pod, pods, machine) for pod in pods]
         config_maps = [manifest for manifest in objects if manifest["kind"] == "ConfigMap"]
-        for path, text in files_of(config_maps, machine, pods).items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        (run_folder / "logs").mkdir(parents=True, exist_ok=True)
+        _write_plan(files_of(config_maps, machine, pods), run_folder)
         with open_display(display, run_folder, verbose) as shown, guarded(lock) as processes:
             for note in [*notes, *(note for pod in local for note in pod.notes)]:
                 shown.note(note)
             return asyncio.run(_execute(local, run_folder, processes, limits, shown))
+
+
+def _write_plan(files: Mapping[Path, str], run_folder: Path) -> None:
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        (run_folder / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotRunHere(
+            f"--out: {error.filename or run_folder} cannot be written: {error.strerror}; free space there, "
+            "or give another folder"
+        ) from error
 
 
 async def _execute(
