@@ -117,3 +117,10 @@ def test_saving_a_step_again_replaces_it(checkpoints: Checkpoints) -> None:
     folder = write(checkpoints, 1, "new")
     assert (folder / "learner" / "rank-0.bin").read_text() == "new"
     assert checkpoints.latest() is not None
+
+
+def test_what_a_save_that_was_killed_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "left", keep=2)
+    (checkpoints.begin(13) / "engine").write_text("half of it")
+    checkpoints.begin(20)
+    assert [path.name for path in (tmp_path / "left").iterdir()] == ["step-20.partial"]

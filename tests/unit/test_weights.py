@@ -273,6 +273,17 @@ def test_pruning_after_a_resume_deletes_the_lost_attempts_versions(tmp_path: Pat
     assert weights.versions() == [10]
 
 
+def test_pruning_removes_what_an_export_that_was_killed_left_and_no_other_pod_s_work(tmp_path: Path) -> None:
+    weights = make_versions(tmp_path, [1, 2])
+    root = weights.folder(1).parent
+    for name in (".version-3.0123456789abcdef0123456789abcdef", ".initial.0123456789abcdef0123456789abcdef"):
+        (root / name).mkdir()
+    weights.prune(keep=2)
+    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".")) == [
+        ".initial.0123456789abcdef0123456789abcdef"
+    ]
+
+
 # --- the canary
 
 CANARY = Canary(((1, 2, 3), (4, 5)), ((-1.0, -2.0), (-3.0,)), tolerance=0.01)

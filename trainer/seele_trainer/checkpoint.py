@@ -57,9 +57,10 @@ class Checkpoints:
         self._keep = keep
 
     def begin(self, step: int) -> Path:
-        """An empty folder for the parts of a checkpoint; what an earlier attempt left there is removed."""
+        """An empty folder for the parts of a checkpoint; what saves that were killed left is removed."""
         partial = self._root / f"step-{step}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in self._root.glob("step-*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
         except OSError as error:

@@ -52,6 +52,8 @@ class WeightsDirectory:
     def prune(self, keep: int) -> None:
         """Delete version folders but the `keep` that were written last; the published one always stays.
 
+        What exports that were killed left goes too, so none may be going on.
+
         The newest by time, not by number: a run that resumed counts again from its checkpoint, and the folders of the
         attempt that was lost are then the older ones.
         """
@@ -62,3 +64,5 @@ class WeightsDirectory:
         for version in by_age[:-keep]:
             if version != current:
                 shutil.rmtree(self.folder(version))
+        for left in self._root.glob(".version-*"):
+            shutil.rmtree(left, ignore_errors=True)
