@@ -94,7 +94,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are reused.")] = Path(
         "runs/seele-vs-grpo"
     ),
-    steps: Annotated[int, typer.Option(help="Training steps of each run.")] = 60,
+    steps: Annotated[int, typer.Option(help="Training steps of each run.")] = 40,
     seeds: Annotated[int, typer.Option(help="Seeds 0, 1, …")] = 3,
     grpo_learning_rates: Annotated[str, typer.Option(help="Tried on seed 0; the best is used.")] = "1e-4,3e-4,1e-3",
     results_file: Annotated[Path | None, typer.Option(help="Also write the results there, as JSON.")] = None,

@@ -23,7 +23,7 @@ from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.metrics import Recorder
 from seele_trainer.records import EvaluationRecord, Phase
 from seele_trainer.report import write_report
-from seele_trainer.rollout.protocol import Canary, RolloutEngine, WeightSync
+from seele_trainer.rollout.protocol import Canary, RolloutEngine, RolloutUnavailable, WeightSync
 from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies.base import Strategy
 from seele_trainer.verify.pool import VerifierPool
@@ -70,6 +70,8 @@ class Loop:
         self._seconds: defaultdict[Phase, float] = defaultdict(float)
         self._boundary = self._state_at(step=0)
         self._saved_step = -1
+        # Between the first update of a step and its end the learner is ahead of the boundary, and cannot be saved with it.
+        self._ahead = False
 
     async def run(self) -> None:
         """Train to the last step. Raises Interrupted, with everything saved, when the stop event is set."""
@@ -81,8 +83,10 @@ class Loop:
             await self._evaluate_if_due(sync)
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
-        except Interrupted:
-            await self._save()
+        except (Interrupted, RolloutUnavailable):
+            # When the servers are gone, nothing is wrong with what has been learnt.
+            if not self._ahead:
+                await self._save()
             raise
         await self._finish()
 
@@ -99,6 +103,7 @@ class Loop:
         with self._phase("rollout"):
             work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.beat)
             collected = await self._until_stopped(work)
+        self._ahead = True
         with self._phase("train"):
             updates = await self._learn(collected)
         summary = parts.strategy.hint_summary()
@@ -106,7 +111,7 @@ class Loop:
         sync = await self._push_weights(version=step)
         self._seconds["rollout"] -= collected.waiting_seconds
         self._seconds["verify"] = collected.waiting_seconds
-        self._boundary = self._state_at(step)
+        self._boundary, self._ahead = self._state_at(step), False
         self._record(collected, updates, sync, StepTimes(step, began, requests), summary)
         # What an evaluation or a checkpoint takes from here on is counted in the next step's line.
         self._seconds.clear()
