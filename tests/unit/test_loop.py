@@ -22,7 +22,14 @@ from seele_trainer.learner import UpdateStats
 from seele_trainer.loop import Interrupted, Loop, Parts
 from seele_trainer.metrics import Recorder
 from seele_trainer.records import EvaluationRecord, StepRecord
-from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, Sampling, WeightSync
+from seele_trainer.rollout.protocol import (
+    Canary,
+    Completion,
+    RequestCounts,
+    RolloutUnavailable,
+    Sampling,
+    WeightSync,
+)
 from seele_trainer.strategies import build_strategy
 from seele_trainer.strategies.base import Sample
 from seele_trainer.telemetry.journal import read_records
@@ -132,11 +139,17 @@ class Clock:
 
 
 async def run(
-    folder: Path, *, stop_at_evaluation: int | None = None, round_seconds: float = 0.0, **hints: str
+    folder: Path,
+    *,
+    stop_at_evaluation: int | None = None,
+    round_seconds: float = 0.0,
+    save_every: int = 1,
+    lost_at_round: int | None = None,
+    **hints: str,
 ) -> list[str | None]:
     """One attempt at a run of two steps in `folder`; what /healthz said after each round was sampled.
 
-    It is evaluated and saved after every step.
+    It is evaluated after every step; its servers are lost for good at the round of that number.
     """
     config = TrainerConfig.model_validate(
         {
@@ -146,7 +159,7 @@ async def run(
             "training": {"steps": 2, "problems_per_step": 2, "problems_per_update": 2},
             "hints": {"rounds": 2, "rollouts_per_round": 2, "unhinted_probes": 1, **hints},
             "evaluation": {"every_steps": 1},
-            "checkpoints": {"every_steps": 1},
+            "checkpoints": {"every_steps": save_every},
             "rollout": {"max_concurrent_problems": 1},
             "observability": {"tensorboard": False},
         }
@@ -159,6 +172,8 @@ async def run(
         def sampled() -> None:
             clock.tick()
             health.append(recorder.problem())
+            if len(health) == lost_at_round:
+                raise RolloutUnavailable("no server is left")
 
         engine = Engine(lambda number: stop.set() if number == stop_at_evaluation else None, sampled)
         parts = Parts(
@@ -231,3 +246,15 @@ async def test_a_run_resumed_with_another_estimator_is_refused_by_an_error_that_
     await run(tmp_path)
     with pytest.raises(EXPECTED_FAILURES, match="resume with the same estimator"):
         await run(tmp_path, estimator="paper")
+
+
+async def test_steps_that_are_done_are_saved_when_the_servers_are_lost(tmp_path: Path) -> None:
+    # Four rounds a step: the sixth is in the second step. Without the loss nothing would be saved before step 1000.
+    with pytest.raises(RolloutUnavailable):
+        await run(tmp_path, save_every=1000, lost_at_round=6)
+    found = Checkpoints(tmp_path / "checkpoints", 2).latest()
+    assert found is not None
+    assert found[1].step == 1
+    assert (found[0] / "learner" / "updates").read_text() == "1"
+    await run(tmp_path, save_every=1000)
+    assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]

@@ -16,6 +16,7 @@ from seele_trainer.weights.export import WeightExportError
 from seele_trainer.weights.prepare import BadModelError
 
 EXPECTED_FAILURES = (
+    OSError,  # a full or lost disk: its own words name the file
     BadDataError,
     BadModelError,
     CheckpointError,
