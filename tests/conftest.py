@@ -8,8 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+# How long an example takes says more about who else uses the machine than about the code.
+settings.register_profile("seele", deadline=None)
+settings.load_profile("seele")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
