@@ -40,21 +40,22 @@ class Result:
     minutes: float
 
 
-def spec(strategy: str, seed: int, learning_rate: float, steps: int) -> dict[str, Any]:
+def spec(problems: Path, strategy: str, seed: int, learning_rate: float, steps: int) -> dict[str, Any]:
     """The quickstart with another strategy, seed or learning rate; everything else is the same for both."""
-    run: dict[str, Any] = yaml.safe_load(QUICKSTART.read_text())
+    text = QUICKSTART.read_text().replace(".cache/quickstart", str(problems))
+    run: dict[str, Any] = yaml.safe_load(text)
     run["metadata"]["name"] = f"{strategy}-seed{seed}"
     run["spec"]["training"] |= {"strategy": strategy, "seed": seed, "learningRate": learning_rate, "steps": steps}
     return run
 
 
-def run_once(out: Path, strategy: str, seed: int, learning_rate: float, steps: int) -> Result:
+def run_once(problems: Path, out: Path, strategy: str, seed: int, learning_rate: float, steps: int) -> Result:
     """Train, unless the folder holds the finished run already; an interrupted one is resumed."""
     folder = out / f"{strategy}-seed{seed}-lr{learning_rate:g}-{steps}"
     if not (folder / "final").is_dir():
         out.mkdir(parents=True, exist_ok=True)
         manifest = out / f"{folder.name}.yaml"
-        manifest.write_text(yaml.safe_dump(spec(strategy, seed, learning_rate, steps)))
+        manifest.write_text(yaml.safe_dump(spec(problems, strategy, seed, learning_rate, steps)))
         print(f"running {folder.name}", flush=True)
         command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(manifest), "--out", str(folder)]
         finished = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=False)
@@ -97,14 +98,19 @@ def main(
     steps: Annotated[int, typer.Option(help="Training steps of each run.")] = 40,
     seeds: Annotated[int, typer.Option(help="Seeds 0, 1, …")] = 3,
     grpo_learning_rates: Annotated[str, typer.Option(help="Tried on seed 0; the best is used.")] = "1e-4,3e-4,1e-3",
+    problems: Annotated[Path, typer.Option(help="What `python -m seele_trainer.quickstart --out` wrote.")] = Path(
+        ".cache/quickstart"
+    ),
     results_file: Annotated[Path | None, typer.Option(help="Also write the results there, as JSON.")] = None,
 ) -> None:
     """Run both strategies on every seed and print who is ahead; exit code 1 where SEELE is not ahead on each."""
     rate = yaml.safe_load(QUICKSTART.read_text())["spec"]["training"]["learningRate"]
-    tried = [run_once(out, "grpo", 0, float(candidate), steps) for candidate in grpo_learning_rates.split(",")]
+    tried = [
+        run_once(problems, out, "grpo", 0, float(candidate), steps) for candidate in grpo_learning_rates.split(",")
+    ]
     best = max(tried, key=lambda result: result.after).learning_rate
-    grpo = [run_once(out, "grpo", seed, best, steps) for seed in range(seeds)]
-    seele = [run_once(out, "seele", seed, rate, steps) for seed in range(seeds)]
+    grpo = [run_once(problems, out, "grpo", seed, best, steps) for seed in range(seeds)]
+    seele = [run_once(problems, out, "seele", seed, rate, steps) for seed in range(seeds)]
     report([*(result for result in tried if result.learning_rate != best), *grpo, *seele])
     margins = [ours.after - theirs.after for ours, theirs in zip(seele, grpo, strict=True)]
     print(

@@ -59,6 +59,7 @@ def make(out: Path, recipe: Recipe) -> None:
         batch=recipe.batch,
         learning_rate=recipe.learning_rate,
         seed=recipe.seed,
+        right_step=recipe.right_step,
     )
     logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
     (partial / stamp.name).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
@@ -86,12 +87,15 @@ def main(
         int, typer.Option(help="Updates of the base model; fewer make a worse one.", min=1)
     ] = Recipe.updates,
     seed: Annotated[int, typer.Option(help="Seed of problems and model.", min=0)] = Recipe.seed,
+    right_step: Annotated[
+        float, typer.Option(help="How often a step of the base model's text is right.", min=0.01, max=0.99)
+    ] = Recipe.right_step,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them."""
     # Threads that wait actively starve each other when the machine is shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make(out, Recipe(updates=updates, seed=seed))
+    make(out, Recipe(updates=updates, seed=seed, right_step=right_step))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
 
 def train_base_model(
-    out: Path, exclude: frozenset[str], *, updates: int, batch: int, learning_rate: float, seed: int
+    out: Path, exclude: frozenset[str], *, updates: int, batch: int, learning_rate: float, seed: int, right_step: float
 ) -> float:
     """Train on freshly drawn habit text, write a Hugging Face folder to `out`, return excess loss in nats a step of text.
 
@@ -89,7 +89,7 @@ def train_base_model(
     excess: deque[float] = deque(maxlen=100)
     began = time.monotonic()
     for update in range(updates):
-        tokens, weights, steps = draw_batch(rng, tokenizer, batch, exclude)
+        tokens, weights, steps = draw_batch(rng, tokenizer, batch, exclude, right_step)
         logits = model(input_ids=tokens[:, :-1]).logits
         losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
         total = (losses * weights[:, 1:].flatten()).sum()
@@ -98,7 +98,7 @@ def train_base_model(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        excess.append(total.item() / steps - chains.habit_entropy())
+        excess.append(total.item() / steps - chains.habit_entropy(right_step))
         if (update + 1) % 100 == 0:
             rate = (update + 1) / (time.monotonic() - began)
             left = (updates - update - 1) / rate
@@ -115,10 +115,14 @@ def train_base_model(
 
 
 def draw_batch(
-    rng: np.random.Generator, tokenizer: PreTrainedTokenizerFast, batch: int, exclude: frozenset[str]
+    rng: np.random.Generator,
+    tokenizer: PreTrainedTokenizerFast,
+    batch: int,
+    exclude: frozenset[str],
+    right_step: float,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Draw habit texts: token ids and loss weights of shape (batch, tokens), weights 1 on the solution, and steps in all."""
-    texts = [chains.habit_text(rng, exclude) for _ in range(batch)]
+    texts = [chains.habit_text(rng, exclude, right_step) for _ in range(batch)]
     prompts = tokenizer([question + "\n" for question, _ in texts])["input_ids"]
     solutions = tokenizer([solution + END for _, solution in texts])["input_ids"]
     width = max(len(prompt) + len(solution) for prompt, solution in zip(prompts, solutions, strict=True))

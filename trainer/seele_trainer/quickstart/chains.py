@@ -84,15 +84,15 @@ def sample_problems(count: int, seed: int, exclude: frozenset[str] = frozenset()
     ]
 
 
-def habit_text(rng: np.random.Generator, exclude: frozenset[str]) -> tuple[str, str]:
+def habit_text(rng: np.random.Generator, exclude: frozenset[str], right_step: float = RIGHT_STEP) -> tuple[str, str]:
     """Draw a question and a solution written by habit, for the base model; never one of the questions in `exclude`."""
     while True:
         chain = sample_chain(rng, BASE_LENGTHS)
         if chain.question not in exclude:
-            slips = rng.random(len(chain.operands)) >= RIGHT_STEP
+            slips = rng.random(len(chain.operands)) >= right_step
             return chain.question, chain.solution(slips)
 
 
-def habit_entropy() -> float:
+def habit_entropy(right_step: float = RIGHT_STEP) -> float:
     """Nats that one step of habit text cannot be predicted by: the floor of the base model's loss, per step."""
-    return float(-(RIGHT_STEP * np.log(RIGHT_STEP) + (1 - RIGHT_STEP) * np.log(1 - RIGHT_STEP)))
+    return float(-(right_step * np.log(right_step) + (1 - right_step) * np.log(1 - right_step)))
