@@ -47,7 +47,7 @@ def start(run: Path, out: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], out: Path, seconds: float = 420) -> int:
+def finish(process: subprocess.Popen[str], out: Path, seconds: float = 800) -> int:
     """Wait for the end of a run; its console goes into the failure of a test that did not expect the exit code."""
     try:
         return process.wait(seconds)

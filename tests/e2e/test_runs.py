@@ -15,7 +15,7 @@ from runs import REPOSITORY, finish, held_out, records, start, write_run
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 IN_PROCESS: dict[str, Any] = {
     "training": {"steps": 6, "problemsPerStep": 4, "problemsPerUpdate": 2, "learningRateSchedule": "linear"},
