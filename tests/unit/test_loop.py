@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seele_trainer.checkpoint import Checkpoints
+from seele_trainer.checkpoint import CheckpointError, Checkpoints
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
@@ -145,6 +145,7 @@ async def run(
     round_seconds: float = 0.0,
     save_every: int = 1,
     lost_at_round: int | None = None,
+    data: str = "same",
     **hints: str,
 ) -> list[str | None]:
     """One attempt at a run of two steps in `folder`; what /healthz said after each round was sampled.
@@ -180,7 +181,7 @@ async def run(
             config=config,
             run_dir=folder,
             problems=PROBLEMS,
-            data_fingerprint="same",
+            data_fingerprint=data,
             benchmarks=[LoadedBenchmark("held-out", ((5,),), ("right",))],
             sampler=ProblemSampler(len(PROBLEMS), 2, 0),
             strategy=build_strategy(config),
@@ -258,3 +259,9 @@ async def test_steps_that_are_done_are_saved_when_the_servers_are_lost(tmp_path:
     assert (found[0] / "learner" / "updates").read_text() == "1"
     await run(tmp_path, save_every=1000)
     assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]
+
+
+async def test_a_run_is_not_resumed_on_other_training_data(tmp_path: Path) -> None:
+    await run(tmp_path)
+    with pytest.raises(CheckpointError, match=r"the training problems have changed.*start a new run"):
+        await run(tmp_path, data="other")
