@@ -35,7 +35,7 @@ format: .venv/.ready ## Rewrite the code in the project's style
 	.venv/bin/ruff format .
 
 bench: .venv/.ready quickstart-model ## Print the figures that the docs quote (about an hour on two cores; a second call reuses runs)
-	$(PYTHON_ENV) benchmarks/learner_cpu.py
+	OMP_NUM_THREADS=1 $(PYTHON_ENV) benchmarks/learner_cpu.py
 	$(PYTHON_ENV) benchmarks/hint_controller.py
 	$(PYTHON_ENV) benchmarks/verifier_accuracy.py
 	$(PYTHON_ENV) benchmarks/seele_vs_grpo.py
