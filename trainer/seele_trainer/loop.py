@@ -18,6 +18,7 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluate import LoadedBenchmark, evaluate
+from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
 from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.metrics import Recorder
@@ -180,7 +181,12 @@ class Loop:
         )
 
     def _record(
-        self, collected: Collected, updates: list[UpdateStats], sync: WeightSync, times: StepTimes, summary: Any
+        self,
+        collected: Collected,
+        updates: list[UpdateStats],
+        sync: WeightSync,
+        times: StepTimes,
+        summary: ControllerSummary | None,
     ) -> None:
         parts = self._parts
         facts = StepFacts(
