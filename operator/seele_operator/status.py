@@ -31,8 +31,9 @@ CONDITION_TYPES: tuple[ConditionType, ...] = (
 FailureClass = Literal["application", "disruption"]
 """Failures of the run's own processes, and what the cluster did to them. Each class has a budget of its own."""
 
-Gang = Literal["none", "created", "stopping"]
-"""Pods of the current attempt: some may not exist yet; all have existed; those of earlier attempts are going away."""
+Gang = Literal["stopping", "creating", "created", "released"]
+"""Pods of earlier attempts may still be there and have to go; some pods of the attempt may not exist yet; all of them have
+existed; the run is over and holds nothing any more."""
 
 
 class StatusSection(Section):
@@ -138,11 +139,13 @@ class RunStatus(StatusSection):
     """When the operator last saw a new step."""
 
     attempt: int = 0
-    """Number of the present attempt, from 1; 0 before the first."""
-    gang: Gang = "none"
+    """Number of the present attempt, or of the next where the last one has ended; from 1, and 0 before the first."""
+    gang: Gang = "stopping"
     """How far the pods of the attempt are."""
     attempt_start_time: AwareDatetime | None = None
     """When the pods of the attempt could be created first."""
+    attempt_running_time: AwareDatetime | None = None
+    """When all pods of the attempt were running first."""
     attempt_first_step: int | None = None
     """Training steps that were saved when the attempt began."""
     not_before: AwareDatetime | None = None
