@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup quickstart quickstart-model test test-unit lint format bench clean
+.PHONY: help setup kubernetes quickstart quickstart-model test test-unit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -13,13 +13,16 @@ setup: .venv/.ready ## Make .venv with the locked environment
 .venv/.ready: requirements.lock pyproject.toml tools/setup.sh
 	tools/setup.sh
 
+kubernetes: ## Find, download or build etcd and Kubernetes (cached outside the checkout)
+	@[ -n "$$SEELE_SKIP_KUBERNETES" ] || tools/kubernetes.sh
+
 quickstart-model: .venv/.ready ## Make the quickstart's base model and problems (cached)
 	$(PYTHON_ENV) -m seele_trainer.quickstart --out $(QUICKSTART)
 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml
 
-test: .venv/.ready quickstart-model ## Run all tests
+test: .venv/.ready quickstart-model kubernetes ## Run all tests
 	$(PYTHON_ENV) -m pytest
 
 test-unit: .venv/.ready ## Run the quick tests only

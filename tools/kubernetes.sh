@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Prints a folder with etcd, kube-apiserver, kube-controller-manager and kubectl; with further names as arguments, with
+# those too (kubelet, kube-scheduler, kube-proxy, pause).
+#
+# In this order: SEELE_KUBERNETES or KUBEBUILDER_ASSETS (folders), PATH, the cache, a download of the official binaries, and
+# a build from Debian's source package (as root, ten to fifteen minutes on two cores). Only the last two write anything, and
+# only into the cache: SEELE_CACHE, else ~/.cache/seele.
+set -euo pipefail
+
+version=v1.34.1 # what is downloaded
+etcd_version=v3.6.4
+downloads=${SEELE_KUBERNETES_DOWNLOADS:-https://dl.k8s.io/release}
+etcd_downloads=${SEELE_ETCD_DOWNLOADS:-https://github.com/etcd-io/etcd/releases/download}
+
+wanted=(etcd kube-apiserver kube-controller-manager kubectl)
+for name in "$@"; do
+  case " ${wanted[*]} " in *" $name "*) ;; *) wanted+=("$name") ;; esac
+done
+cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/kubernetes
+
+say() { echo "kubernetes: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+complete() { # FOLDER: has everything that is wanted
+  local name
+  for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done
+}
+
+found() { echo "$1"; exit 0; }
+
+in_cache() {
+  local folder
+  for folder in "$cache/$version" "$cache"/debian-*; do
+    if complete "$folder"; then found "$folder"; fi
+  done
+}
+
+on_path() {
+  local name folder=$cache/path
+  for name in "${wanted[@]}"; do command -v "$name" >/dev/null || return 0; done
+  mkdir -p "$folder"
+  for name in "${wanted[@]}"; do ln -sfn "$(command -v "$name")" "$folder/$name"; done
+  found "$folder"
+}
+
+fetch() { # URL FILE
+  curl --fail --silent --show-error --location --connect-timeout 5 --retry 2 --output "$2" "$1"
+}
+
+checked() { # FILE SHA256
+  echo "$2  $1" | sha256sum --check --status || { say "the checksum of $(basename "$1") is wrong"; return 1; }
+}
+
+download() ( # FOLDER
+  set -e
+  command -v curl >/dev/null || exit 1
+  case $(uname -m) in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) exit 1 ;; esac
+  fetch "$downloads/$version/bin/linux/$arch/kube-apiserver.sha256" "$1/sum" 2>/dev/null || exit 1
+  say "downloading Kubernetes $version and etcd $etcd_version (once; kept in $cache)"
+  for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kube-proxy; do
+    fetch "$downloads/$version/bin/linux/$arch/$name" "$1/$name"
+    fetch "$downloads/$version/bin/linux/$arch/$name.sha256" "$1/sum"
+    checked "$1/$name" "$(cat "$1/sum")"
+    chmod +x "$1/$name"
+  done
+  archive=etcd-$etcd_version-linux-$arch
+  fetch "$etcd_downloads/$etcd_version/$archive.tar.gz" "$1/etcd.tar.gz"
+  fetch "$etcd_downloads/$etcd_version/SHA256SUMS" "$1/sum"
+  checked "$1/etcd.tar.gz" "$(awk -v name="$archive.tar.gz" '$2 == name {print $1}' "$1/sum")"
+  tar --extract --gzip --file "$1/etcd.tar.gz" --directory "$1" --strip-components 1 "$archive/etcd"
+  rm "$1/etcd.tar.gz" "$1/sum"
+)
+
+# The machine's own package sources, as sources of source packages. They go to a folder of ours: nothing under /etc changes.
+source_lists() { # FOLDER
+  local list
+  mkdir -p "$1"
+  for list in /etc/apt/sources.list.d/*.sources; do
+    [ -f "$list" ] && sed 's/^Types:.*/Types: deb-src/' "$list" >"$1/$(basename "$list")"
+  done
+  for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+    [ -f "$list" ] && sed -n 's/^deb /deb-src /p' "$list" >"$1/own-$(basename "$list" .list).list"
+  done
+  return 0
+}
+
+install_tools() {
+  local missing=() pair
+  for pair in go:golang-go etcd:etcd-server rsync:rsync jq:jq dpkg-source:dpkg-dev make:make gcc:gcc patch:patch xz:xz-utils; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+  done
+  [ -f /usr/include/stdlib.h ] || missing+=(libc6-dev)
+  [ ${#missing[@]} -eq 0 ] && return
+  if [ "$(id -u)" -ne 0 ]; then
+    say "building it needs packages: run 'apt-get install ${missing[*]}'"
+    return 1
+  fi
+  apt-get update -qq >/dev/null 2>&1 || true
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+build() ( # FOLDER
+  set -e
+  command -v apt-get >/dev/null || exit 1
+  say "building Kubernetes from Debian's source package (once, ten to fifteen minutes; kept in $cache)"
+  install_tools
+  work=$1/build
+  source_lists "$work/lists"
+  mkdir -p "$work/state/partial"
+  apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/lists" -o Dir::State::lists="$work/state"
+    -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache= -o APT::Sandbox::User=)
+  # One source that cannot be reached must not end it: what counts is whether the package is there.
+  "${apt[@]}" update >/dev/null 2>&1 || true
+  cd "$work"
+  "${apt[@]}" source kubernetes >/dev/null
+  cd kubernetes-*/
+  say "compiling $(basename "$PWD") with $(go version)"
+  make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kubelet cmd/kubectl cmd/kube-proxy" \
+    GOFLAGS=-p=2 >&2
+  cp _output/local/bin/linux/*/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kubectl,kube-proxy} "$1/"
+  gcc -Os -Wall -static -o "$1/pause" build/pause/linux/pause.c
+  cp "$(command -v etcd)" "$1/etcd"
+  cd "$1"
+  chmod -R u+w build
+  rm -rf build
+)
+
+for folder in "${SEELE_KUBERNETES:-}" "${KUBEBUILDER_ASSETS:-}"; do
+  if [ -n "$folder" ] && complete "$folder"; then found "$folder"; fi
+done
+[ -z "${SEELE_KUBERNETES:-}" ] || fail "SEELE_KUBERNETES=$SEELE_KUBERNETES lacks one of: ${wanted[*]}"
+on_path
+in_cache
+
+mkdir -p "$cache"
+exec 9>"$cache/.lock"
+flock 9
+in_cache # another call may have filled it meanwhile
+new=$(mktemp -d "$cache/.new-XXXXXX")
+trap 'rm -rf "$new"' EXIT
+chmod 755 "$new"
+
+# Called bare and not in a condition, where bash would ignore `set -e` inside of them.
+set +e
+download "$new"
+downloaded=$?
+set -e
+if [ $downloaded -eq 0 ] && complete "$new"; then
+  rm -rf "${cache:?}/$version"
+  mv "$new" "$cache/$version"
+  in_cache
+fi
+rm -rf "${new:?}"/*
+set +e
+build "$new"
+built=$?
+set -e
+if [ $built -eq 0 ] && complete "$new"; then
+  folder=$cache/debian-$("$new/kube-apiserver" --version | sed 's/^Kubernetes v//; s/[^0-9A-Za-z.].*//')
+  rm -rf "$folder"
+  mv "$new" "$folder"
+  in_cache
+fi
+fail "none here: neither a download from dl.k8s.io nor a build from Debian's source package worked; put ${wanted[*]} into a folder and set SEELE_KUBERNETES to it"
