@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from seele_operator.bad_run import BadRunError
-from seele_operator.local.folder import ATTEMPT, LOCK, differences, open_run_folder
+from seele_operator.local.folder import ATTEMPT, LOCK, open_run_folder
+from seele_operator.resumable import differences
 
 pytestmark = pytest.mark.unit
 

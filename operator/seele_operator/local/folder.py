@@ -9,35 +9,15 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from seele_operator.bad_run import BadRunError, shown
 from seele_operator.names import CONFIG_KEY
+from seele_operator.resumable import differences
 
 LOCK = ".lock"
 ATTEMPT = "attempt"
-
-MAY_CHANGE = (
-    "training.steps",
-    "training.tokensPerMicroBatch",
-    "training.gradientCheckpointing",
-    "rollout.replicas",
-    "rollout.maxConcurrentProblems",
-    "rollout.requestTimeoutSeconds",
-    "rollout.serverStartTimeoutSeconds",
-    "rollout.serverRetryTimeoutSeconds",
-    "rollout.syncTimeoutSeconds",
-    "rollout.canaryTolerance",
-    "verifier.workers",
-    "verifier.timeoutSeconds",
-    "evaluation",
-    "checkpoints",
-    "observability",
-)
-"""Fields, or whole sections, with which a run may go on differently from how it began: its past stays comparable."""
-
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -77,21 +57,6 @@ def open_run_folder(path: Path, config: str) -> Iterator[RunFolder]:
             if new:
                 _take_away(path, created)
             raise
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Fields in which two configurations differ, in words: `training.seed: was 0 and is 1`."""
-    lines: list[str] = []
-    for key in {**before, **after}:
-        field = f"{prefix}{key}"
-        old, new = before.get(key), after.get(key)
-        if old == new or field in MAY_CHANGE:
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{field}.")
-        else:
-            lines.append(f"{field}: was {shown(old)} and is {shown(new)}")
-    return lines
 
 
 def _check_kind(path: Path) -> bool:
