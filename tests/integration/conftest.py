@@ -1,0 +1,21 @@
+"""What integration tests share: a Kubernetes control plane with the CRD of SeeleRuns in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from control_plane import ControlPlane
+from seele_operator.crd import crd
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd, kube-apiserver and kube-controller-manager; tests keep to namespaces of their own."""
+    if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
+        pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
+        plane.install(crd())
+        yield plane
