@@ -32,6 +32,8 @@ HUGGING_FACE_FOLDER = "/seele/huggingface"
 """Where the cache of models and data sets is mounted, if it has a volume of its own."""
 INITIAL_WEIGHTS = f"{RUN_FOLDER}/weights/initial"
 """The copy of the model that rollout servers start from."""
+PREPARE_FOLDER = "prepare-folder"
+"""Init container that hands folders of the node to the user of the pod's processes; nothing to do on one machine."""
 
 
 def config_map(run: str) -> str:

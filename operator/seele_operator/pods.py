@@ -9,16 +9,19 @@ from typing import Any
 from seele_operator import names
 from seele_operator.merge import merge
 from seele_operator.names import Manifest, Role
-from seele_operator.spec import EnvironmentVariable, Resources, RolloutSpec, SeeleRun, Volume
+from seele_operator.spec import EnvironmentVariable, Resources, RolloutSpec, SeeleRun
+from seele_operator.volumes import mounts, node_folders, volumes
 
 USER = 1000
-"""User and group of all processes; nothing in a pod runs as root."""
+"""User and group of all processes. Nothing that trains or serves runs as root."""
 MODEL_NAME = "seele"
 """Name under which a rollout server serves its model."""
 TRAINER_START_SECONDS = 600
 """How long a trainer may take until it answers /healthz: imports, and a large image's first pages from a slow disk."""
 TRAINER_SILENCE_SECONDS = 300
 """How long a trainer may not answer before it counts as hung; a checkpoint of a large model keeps it busy."""
+LAST_WORDS = "FallbackToLogsOnError"
+"""The end of a log goes into the pod's status, so that the operator can say why a container failed after it is gone."""
 PROBE_SECONDS = 2
 """Period of the start-up probes."""
 
@@ -173,8 +176,8 @@ def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, t
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            **parts,
-            "volumes": _volumes(run),
+            **_prepared(run, parts, template),
+            "volumes": volumes(run),
             **_scheduling(run),
         },
     }
@@ -194,51 +197,50 @@ def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, t
     return merge(merge(pod, template), identity)
 
 
+def _prepared(run: SeeleRun, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
+    """`parts` with an init container that gives folders of the node to the pod's user: the kubelet makes them as root's."""
+    folders = node_folders(run)
+    if not folders:
+        return parts
+    security = template.get("spec", {}).get("securityContext") or {}
+    user, group = (security.get(field, USER) for field in ("runAsUser", "runAsGroup"))
+    prepare = {
+        "name": names.PREPARE_FOLDER,
+        "image": run.spec.trainer.image,
+        "imagePullPolicy": run.spec.trainer.image_pull_policy,
+        # Not what is in them: a cache may be large, and is written by this user anyway.
+        "command": ["chown", f"{user}:{group}", *folders],
+        "resources": parts["containers"][0]["resources"],
+        "terminationMessagePolicy": LAST_WORDS,
+        "securityContext": {
+            "runAsNonRoot": False,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": ["CHOWN"]},
+        },
+        "volumeMounts": [mount for mount in mounts(run) if mount["mountPath"] in folders],
+    }
+    return {**parts, "initContainers": [prepare, *parts.get("initContainers", ())]}
+
+
 def _shape(run: SeeleRun, resources: Resources) -> Manifest:
-    """Resources, mounts and confinement of a container."""
-    mounts = [
-        {"name": "run", "mountPath": names.RUN_FOLDER},
-        {"name": "config", "mountPath": names.CONFIG_FOLDER, "readOnly": True},
-        {"name": "shared-memory", "mountPath": "/dev/shm"},
-        {"name": "temporary", "mountPath": "/tmp"},
-    ]
-    if run.spec.storage.hugging_face_cache is not None:
-        mounts.append({"name": "huggingface", "mountPath": names.HUGGING_FACE_FOLDER})
+    """Resources, mounts, confinement and last words of a container."""
     return {
         "resources": {
             kind: dict(amounts)
             for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
             if amounts
         },
+        "terminationMessagePolicy": LAST_WORDS,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": mounts,
+        "volumeMounts": mounts(run),
     }
-
-
-def _volumes(run: SeeleRun) -> list[Manifest]:
-    storage = run.spec.storage
-    volumes: list[Manifest] = [
-        {"name": "run", **_volume(storage.run)},
-        {"name": "config", "configMap": {"name": names.config_map(run.metadata.name)}},
-        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": storage.shared_memory}},
-        {"name": "temporary", "emptyDir": {}},
-    ]
-    if storage.hugging_face_cache is not None:
-        volumes.append({"name": "huggingface", **_volume(storage.hugging_face_cache)})
-    return volumes
-
-
-def _volume(volume: Volume) -> Manifest:
-    if volume.persistent_volume_claim is not None:
-        return {"persistentVolumeClaim": {"claimName": volume.persistent_volume_claim.claim_name}}
-    if volume.host_path is not None:
-        return {"hostPath": {"path": volume.host_path.path, "type": "DirectoryOrCreate"}}
-    limit = volume.empty_dir.size_limit if volume.empty_dir is not None else None
-    return {"emptyDir": {} if limit is None else {"sizeLimit": limit}}
 
 
 def _scheduling(run: SeeleRun) -> Manifest:

@@ -132,6 +132,14 @@ class TestTranslation:
         assert [command.container for command in local.init] == ["prepare-model"]
         assert local.init[0].arguments[-1] == "/home/me/runs/one/weights/initial"
 
+    def test_the_folder_of_the_run_is_this_machines_whatever_the_node_would_have(self) -> None:
+        pods = pods_of("transformers")
+        local = translate(pods[0], pods, machine_for(pods))
+
+        assert pods[0]["spec"]["initContainers"][0]["name"] == "prepare-folder"
+        assert local.init == ()
+        assert local.main.environment["SEELE_RUN_DIR"] == "/home/me/runs/one"
+
     def test_the_users_home_and_model_cache_stay_theirs(self) -> None:
         pods = pods_of("two-by-two")
         environment = translate(pods[0], pods, machine_for(pods, HF_HOME="/big/models")).main.environment

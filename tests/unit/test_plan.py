@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
+from seele_operator import names
 from seele_operator.name_rules import RESERVED_ENVIRONMENT
 from seele_operator.plan import config_text, endpoints, plan
 from seele_operator.spec import SeeleRun
@@ -89,9 +90,9 @@ def test_the_attempt_is_on_every_pod_and_in_every_trainer() -> None:
 
 def test_no_environment_variable_stands_twice_and_the_users_value_wins() -> None:
     pod = pods(run_with(trainer={"env": [{"name": "PYTHONUNBUFFERED", "value": "0"}]}))["demo-trainer-0"]
-    names = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
+    given = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
 
-    assert len(names) == len(set(names))
+    assert len(given) == len(set(given))
     assert environment(pod)["PYTHONUNBUFFERED"] == "0"
 
 
@@ -136,6 +137,58 @@ def test_nothing_runs_as_root_or_writes_outside_its_volumes() -> None:
             mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
             assert {"/seele/run", "/tmp", "/dev/shm"} <= set(mounted)
             assert set(mounted.values()) <= {volume["name"] for volume in spec["volumes"]}
+
+
+def test_every_container_leaves_the_end_of_its_log_in_the_status_of_its_pod() -> None:
+    run = run_with(trainer={"replicas": 2}, storage={"run": {"hostPath": {"path": "/data/demo"}}})
+
+    for pod in pods(run).values():
+        for container in (*pod["spec"]["containers"], *pod["spec"]["initContainers"]):
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+class TestFoldersOfTheNode:
+    """The kubelet makes them as root's, and nothing that trains or serves runs as root."""
+
+    STORAGE: ClassVar = {
+        "run": {"hostPath": {"path": "/data/demo"}},
+        "huggingFaceCache": {"hostPath": {"path": "/data/models"}},
+    }
+
+    def test_they_are_handed_to_the_pods_user_first(self) -> None:
+        for pod in pods(run_with(storage=self.STORAGE)).values():
+            first = pod["spec"]["initContainers"][0]
+            assert first["name"] == names.PREPARE_FOLDER
+            assert first["command"] == ["chown", "1000:1000", "/seele/run", "/seele/huggingface"]
+            assert [mount["name"] for mount in first["volumeMounts"]] == ["run", "huggingface"]
+
+    def test_it_takes_root_and_nothing_but_the_right_to_do_it(self) -> None:
+        security = pods(run_with(storage=self.STORAGE))["demo-trainer-0"]["spec"]["initContainers"][0][
+            "securityContext"
+        ]
+
+        assert (security["runAsUser"], security["runAsNonRoot"]) == (0, False)
+        assert security["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["allowPrivilegeEscalation"] is False
+
+    def test_they_go_to_the_user_that_the_template_names(self) -> None:
+        template = {"spec": {"securityContext": {"runAsUser": 2000}}}
+        pod = pods(run_with(storage=self.STORAGE, trainer={"podTemplate": template}))["demo-trainer-0"]
+
+        assert pod["spec"]["securityContext"]["runAsUser"] == 2000
+        assert pod["spec"]["initContainers"][0]["command"][1] == "2000:1000"
+
+    @pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"persistentVolumeClaim": {"claimName": "runs"}}])
+    def test_other_volumes_need_no_root(self, volume: dict[str, Any]) -> None:
+        for pod in pods(run_with(storage={"run": volume, "huggingFaceCache": volume})).values():
+            assert names.PREPARE_FOLDER not in [init["name"] for init in pod["spec"].get("initContainers", ())]
+
+    def test_only_they_are_handed_over(self) -> None:
+        storage = {"run": {"persistentVolumeClaim": {"claimName": "runs"}}, "huggingFaceCache": self.STORAGE["run"]}
+        init = pods(run_with(storage=storage))["demo-trainer-0"]["spec"]["initContainers"]
+
+        assert [container["command"][2:] for container in init] == [["/seele/huggingface"]]
 
 
 def test_a_pod_template_cannot_change_who_a_pod_is() -> None:

@@ -85,7 +85,11 @@ def translate(pod: Manifest, everyone: Sequence[Manifest], machine: Machine) -> 
         name=name,
         role=labels.get(names.ROLE_LABEL, "rollout"),
         index=int(labels.get(names.INDEX_LABEL, 0)),
-        init=tuple(_command(container, pod, rewrite, machine, {}) for container in spec.get("initContainers", ())),
+        init=tuple(
+            _command(container, pod, rewrite, machine, {})
+            for container in spec.get("initContainers", ())
+            if container["name"] != names.PREPARE_FOLDER
+        ),
         main=_command(main, pod, rewrite, machine, local_ports),
         ports={port["name"]: local_ports[port["containerPort"]] for port in main.get("ports", ()) if "name" in port},
         startup=parse_probe(main, "startupProbe", local_ports),
