@@ -75,11 +75,8 @@ def _not_resumable(before: SeeleRun, after: SeeleRun) -> list[str]:
     old, new = (
         run.spec.trainer_config(run.metadata.name).model_dump(mode="json", by_alias=True) for run in (before, after)
     )
-    moved = (
-        differences({"storage": {"run": old_spec["storage"]["run"]}}, {"storage": {"run": new_spec["storage"]["run"]}})
-        for old_spec, new_spec in ((_dump(before), _dump(after)),)
-    )
-    return [*differences(old, new), *(line for lines in moved for line in lines)]
+    kept, moved = ({"storage": {"run": _dump(run)["storage"]["run"]}} for run in (before, after))
+    return [*differences(old, new), *differences(kept, moved, ())]
 
 
 def _with_live_fields(before: str, after: str) -> str:

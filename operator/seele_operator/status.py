@@ -4,6 +4,7 @@ Every counter is written here before it is acted on, so that an operator that di
 memory that the next one would need.
 """
 
+# ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -146,8 +147,6 @@ class RunStatus(StatusSection):
     """When the pods of the attempt could be created first."""
     attempt_running_time: AwareDatetime | None = None
     """When all pods of the attempt were running first."""
-    attempt_first_step: int | None = None
-    """Training steps that were saved when the attempt began."""
     not_before: AwareDatetime | None = None
     """When the pods of the attempt may be created, after a delay."""
     replacing: dict[str, Replacement] = {}
@@ -167,6 +166,8 @@ class RunStatus(StatusSection):
     """Since when the run is active without a pause; absent while suspended."""
     active_seconds: float = 0.0
     """Seconds that the run was active before `activeSince`."""
+    failed_reason: str | None = None
+    """Why the run failed, in one stable word."""
     completion_time: AwareDatetime | None = None
     """When the run ended."""
     accepted_spec: str | None = None
