@@ -1,0 +1,99 @@
+"""Stand-ins for trainer 0 of many runs: an HTTP server on the pod's own loopback address, port 9400."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+from seele_operator.names import METRICS_PORT
+
+STEPS = 20
+
+
+class FakeTrainer:
+    """What one trainer says about itself; a test changes `progress` as it likes."""
+
+    def __init__(self, run: str) -> None:
+        self.progress: dict[str, Any] = {
+            "name": run,
+            "step": 0,
+            "steps": STEPS,
+            "phase": "starting",
+            "policyVersion": 0,
+        }
+        self.asked = 0
+        """Requests answered."""
+        self.broken = False
+        """Whether it answers 500 to everything."""
+
+    def at(self, step: int, **more: Any) -> None:
+        """Say that so many steps are done."""
+        self.progress = {**self.progress, "phase": "train", "step": step, "policyVersion": step, **more}
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Status code and body for a path."""
+        self.asked += 1
+        if self.broken:
+            return 500, "broken"
+        if path.split("?")[0] == "/progress":
+            return 200, json.dumps(self.progress)
+        return (200, "ok") if path == "/healthz" else (404, "no such route")
+
+
+class FakeTrainers(AbstractContextManager["FakeTrainers"]):
+    """All servers of a test session, in one thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fake-trainers", daemon=True)
+        self._servers: dict[str, asyncio.Server] = {}
+
+    def __enter__(self) -> FakeTrainers:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for address in list(self._servers):
+            self.close(address)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def open(self, address: str, run: str) -> FakeTrainer:
+        """Start to answer at an address of the loopback network."""
+        trainer = FakeTrainer(run)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await self._serve(trainer, reader, writer)
+            except (OSError, asyncio.IncompleteReadError):
+                pass  # the other side went away
+            finally:
+                writer.close()
+
+        starting = asyncio.start_server(serve, address, METRICS_PORT)
+        self._servers[address] = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+        return trainer
+
+    def close(self, address: str) -> None:
+        """Refuse connections there from now on."""
+        server = self._servers.pop(address, None)
+        if server is not None:
+            self._loop.call_soon_threadsafe(server.close)
+
+    @staticmethod
+    async def _serve(trainer: FakeTrainer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        code, body = trainer.answer(request.split()[1])
+        data = body.encode()
+        head = (
+            f"HTTP/1.1 {code} {'OK' if code == 200 else 'Error'}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+        )
+        writer.write(head.encode() + data)
+        await writer.drain()
