@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 INITIAL_NUMBER = 1
 
@@ -39,6 +40,10 @@ class FakeVllm:
         """Close the connection instead of answering the next /resume."""
         self.held: asyncio.Event | None = None
         """Where set, completions wait for it."""
+        self.reload_held: asyncio.Event | None = None
+        """Where set, reloads wait for it."""
+        self.lost = False
+        """Answer nothing at all, as a machine that is cut off from the network."""
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._forget()
@@ -49,7 +54,7 @@ class FakeVllm:
 
     async def start(self) -> None:
         self._forget()
-        application = web.Application()
+        application = web.Application(middlewares=[self._answer])
         for method, route, handler in (
             ("GET", "/health", self._health),
             ("GET", "/weight_info", self._weight_info),
@@ -82,7 +87,14 @@ class FakeVllm:
         self.label = "default"
         self.paused = False
 
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.lost:
+            await asyncio.Event().wait()
+        return await handler(request)
+
     async def _health(self, _: web.Request) -> web.Response:
+        self.requests["health"] += 1
         return web.Response()
 
     async def _weight_info(self, _: web.Request) -> web.Response:
@@ -113,6 +125,8 @@ class FakeVllm:
         self.requests["reload"] += 1
         if not self.paused:
             return web.Response(status=500, text="reload without a pause")
+        if self.reload_held is not None:
+            await self.reload_held.wait()
         if self.reload_status != 200:
             return web.Response(status=self.reload_status, text="cannot reload")
         if not self.stale:

@@ -2,29 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from fake_vllm import INITIAL_NUMBER, FakeVllm
+from rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
 from seele_trainer.config import Rollout
 from seele_trainer.rollout.pool import VllmPool
-from seele_trainer.rollout.protocol import Canary, RolloutUnavailable, Sampling, WeightSyncError
+from seele_trainer.rollout.protocol import RolloutUnavailable, Sampling, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, VllmServer, open_session
 
 pytestmark = pytest.mark.unit
-
-CONFIG = Rollout(
-    request_timeout_seconds=5,
-    server_start_timeout_seconds=5,
-    server_retry_timeout_seconds=5,
-    sync_timeout_seconds=5,
-)
-SAMPLING = Sampling(n=4, max_tokens=8, temperature=1.0, seed=7)
-SEQUENCES = ((1, 2, 3), (4, 5, 6, 7))
 
 
 @pytest.fixture
@@ -52,27 +42,8 @@ async def make_pool() -> AsyncIterator[Callable[..., Awaitable[VllmPool]]]:
         await pool.close()
 
 
-def folder_with(number: int, parent: Path) -> Path:
-    folder = parent / f"number-{number}"
-    folder.mkdir(exist_ok=True)
-    (folder / "number").write_text(str(number))
-    return folder
-
-
-def canary_of(number: int) -> Canary:
-    """What an honest server says that serves this number."""
-    return Canary(SEQUENCES, tuple((-float(number),) * (len(tokens) - 1) for tokens in SEQUENCES), tolerance=0.01)
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        await asyncio.sleep(0.01)
-
-
 async def ready(pool: VllmPool, servers: list[FakeVllm]) -> None:
-    await until(lambda: all(m.state == "ready" for m in pool._members), f"{len(servers)} servers ready")
+    await until(lambda: all(m.state == "ready" for m in pool._roster.members), f"{len(servers)} servers ready")
 
 
 async def test_completions_come_with_tokens_logprobs_and_the_version_served(servers, make_pool, tmp_path) -> None:
@@ -142,7 +113,7 @@ async def test_a_server_that_died_is_used_again_only_with_the_current_weights(se
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await servers[0].stop()
     asked = asyncio.create_task(pool.generate([1], SAMPLING))
-    await until(lambda: pool._members[0].state == "down", "the pool noticing")
+    await until(lambda: pool._roster.members[0].state == "down", "the pool noticing")
     await servers[0].start()
     assert servers[0].number == INITIAL_NUMBER
     completions = await asked
@@ -176,7 +147,7 @@ async def test_a_server_that_comes_up_late_gets_the_weights_first(servers, make_
     pool = await make_pool(servers)
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await late.start()
-    await until(lambda: pool._members[1].state == "ready", "the late server joining")
+    await until(lambda: pool._roster.members[1].state == "ready", "the late server joining")
     assert late.number == 3
 
 
@@ -210,7 +181,7 @@ async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     sync = await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
     assert sync.engines == 1
     assert servers[1].requests["resume"] >= 1
-    assert pool._members[1].state == "down"
+    assert pool._roster.members[1].state == "down"
     completions = await asyncio.gather(*(pool.generate([i], SAMPLING) for i in range(8)))
     assert {one.logprobs[0] for group in completions for one in group} == {-4.0}
     setattr(servers[1], failure, healthy)
@@ -238,7 +209,7 @@ async def test_an_update_waits_for_requests_in_flight_which_keep_their_version(s
     await until(lambda: servers[0].requests["completions"] > before, "the request arriving")
     updated = asyncio.create_task(pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4)))
     later = asyncio.create_task(pool.generate([1], SAMPLING))
-    await until(lambda: pool._members[0].state == "updating", "the update beginning")
+    await until(lambda: pool._roster.members[0].state == "updating", "the update beginning")
     assert servers[0].requests["reload"] == 1
     servers[0].held.set()
     assert {(one.policy_version, one.logprobs[0]) for one in await asked} == {(1, -3.0)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ from seele_trainer.weights.canary import prove
 logger = logging.getLogger(__name__)
 
 _WARM_UP = Sampling(n=2, max_tokens=2, temperature=1.0, seed=0)
+_LOST_SECONDS = 20.0
+"""Silence after which a server is taken for lost with its machine: its connections then hang instead of breaking."""
 
 
 class ServerRestarted(ServerError):
@@ -36,9 +39,11 @@ class Policy:
 class Member:
     """A server of the pool. `ready` means: it answers, and it serves the policy that was adopted last."""
 
-    def __init__(self, server: VllmServer, config: Rollout) -> None:
-        self.state: Literal["starting", "ready", "updating", "down"] = "starting"
+    def __init__(self, server: VllmServer, config: Rollout, before_push: Callable[[], None]) -> None:
+        self.state: Literal["starting", "ready", "updating", "down", "retired"] = "starting"
         self.outstanding = 0
+        self.last_asked = 0
+        """Number of the pool's request that went here last."""
         self.error = "it has not answered yet"
         self.canary_difference = 0.0
         self.policy: Policy | None = None
@@ -46,8 +51,11 @@ class Member:
         """Set while the server is not in use, so that whoever watches it looks at once."""
         self._server = server
         self._config = config
+        self._before_push = before_push
         self._label = ""
         self._proven_connections = 0
+        self._answered = time.monotonic()
+        self._requests: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._adopting = asyncio.Lock()
@@ -60,6 +68,8 @@ class Member:
 
     def mark_down(self, error: Exception) -> None:
         """Stop using the server until it has been joined again."""
+        if self.state == "retired":
+            return
         if self.state != "starting":
             if self.state != "down":
                 logger.warning("rollout server %s is out of use: %s", self.url, error)
@@ -69,11 +79,27 @@ class Member:
 
     def mark_ready(self) -> None:
         """Start using the server."""
+        if self.state == "retired":
+            return
         if self.state in ("starting", "down"):
             version = self.policy.version if self.policy else 0
             logger.info("rollout server %s is ready with policy version %d", self.url, version)
         self.state = "ready"
         self.left.clear()
+
+    def retire(self) -> None:
+        """Never use the server again; its requests in flight go on."""
+        self.state = "retired"
+        self.left.set()
+
+    async def drain(self) -> None:
+        """Wait for the requests in flight, and give up those that take longer than a weight sync would wait for them."""
+        try:
+            async with asyncio.timeout(self._config.sync_timeout_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            self._give_up_requests()
+            await self._idle.wait()
 
     async def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         """Sample for each prompt; every completion carries the version that was served when it was asked for.
@@ -81,12 +107,18 @@ class Member:
         Raises ServerError where the server failed, or turned out to be another process than the one that was updated.
         """
         version = self.policy.version if self.policy else 0
+        request = asyncio.timeout(None)
         self.outstanding += 1
         self._idle.clear()
         try:
-            sampled = await self._server.complete(prompts, sampling, self._config.request_timeout_seconds)
-            await self._confirm()
+            async with request:
+                self._requests.add(request)
+                sampled = await self._server.complete(prompts, sampling, self._config.request_timeout_seconds)
+                await self._confirm()
+        except TimeoutError as error:
+            raise ServerUnreachable(f"{self.url} was lost with this request") from error
         finally:
+            self._requests.discard(request)
             self.outstanding -= 1
             if not self.outstanding:
                 self._idle.set()
@@ -101,6 +133,7 @@ class Member:
 
     async def _check(self) -> None:
         await self._server.health()
+        self._answered = time.monotonic()
         label = await self._server.weight_label()
         if label != self._label:
             raise ServerRestarted(f"{self.url} serves weights {label!r} instead of {self._label!r}: it was restarted")
@@ -110,7 +143,13 @@ class Member:
 
         Raises ServerError where it is not up yet, WeightSyncError where it does not serve what it was given.
         """
-        await self._server.health()
+        try:
+            await self._server.health()
+        except ServerUnreachable:
+            if time.monotonic() - self._answered > _LOST_SECONDS:
+                self._give_up_requests()
+            raise
+        self._answered = time.monotonic()
         await self.adopt(policy)
         await self._server.complete([[0]], _WARM_UP, self._config.request_timeout_seconds)
 
@@ -123,6 +162,9 @@ class Member:
             # Before asking for the label: connections opened from here on may lead to yet another process.
             connections = self._server.connections
             label = await self._server.weight_label()
+            if label != self._label:
+                # Another process than the one that was asked: no answer to what that one was asked will ever come.
+                self._give_up_requests()
             if policy is not None and label != policy.label:
                 await self._reload(policy)
                 label = policy.label
@@ -136,6 +178,7 @@ class Member:
                 await self._idle.wait()
         except TimeoutError as error:
             raise ServerUnreachable(f"{self.url} did not finish its requests within {limit:g} s") from error
+        self._before_push()
         await self._server.load_weights(policy.directory, limit)
         measured = await self._server.score(policy.canary.sequences, limit)
         self.canary_difference = prove(policy.canary, measured, self.url, policy.version)
@@ -151,3 +194,9 @@ class Member:
             if connections != self._proven_connections:
                 await self._check()
                 self._proven_connections = connections
+
+    def _give_up_requests(self) -> None:
+        """Fail the requests in flight, so that they are asked elsewhere."""
+        for request in self._requests:
+            if request.when() is None:
+                request.reschedule(asyncio.get_running_loop().time())

@@ -23,7 +23,9 @@ from seele_trainer.rollout.protocol import (
     WeightSync,
     WeightSyncError,
 )
+from seele_trainer.rollout.roster import Roster
 from seele_trainer.rollout.seeds import spread
+from seele_trainer.rollout.url_file import UrlFile
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerError, VllmServer, open_session
 
 logger = logging.getLogger(__name__)
@@ -40,24 +42,33 @@ class VllmPool:
     A server is only used while it serves the policy that `update_weights` was given last, proven by the canary. One
     that comes back after a restart, seen or unseen, has its initial weights and is updated first. Before the first
     update the servers are taken as they are, as version 0.
+
+    The list of servers is `urls` at first, and follows `url_file` where there is one. `before_push` is called before
+    weights are pushed to a server: what it raises ends the run.
     """
 
     def __init__(
-        self, urls: Sequence[str], config: Rollout, model_name: str = "seele", *, probe_seconds: float = 2.0
+        self,
+        urls: Sequence[str],
+        config: Rollout,
+        model_name: str = "seele",
+        *,
+        url_file: Path | None = None,
+        before_push: Callable[[], None] = lambda: None,
+        probe_seconds: float = 2.0,
+        list_seconds: float = 3.0,
     ) -> None:
-        self.counts = RequestCounts(by_server={url.rstrip("/"): 0 for url in urls})
-        self._urls = tuple(urls)
+        self._urls = tuple(url.rstrip("/") for url in urls)
+        self.counts = RequestCounts(by_server=dict.fromkeys(self._urls, 0))
         self._config = config
         self._model_name = model_name
-        self._probe_seconds = probe_seconds
+        self._url_file = url_file
+        self._list_seconds = list_seconds
         self._token = uuid.uuid4().hex[:8]
-        self._pushes = 0
-        self._policy: Policy | None = None
-        self._fatal: BaseException | None = None
-        self._members: list[Member] = []
-        self._watchers: list[asyncio.Task[None]] = []
+        self._pushes = self._asked = 0
         self._session: aiohttp.ClientSession | None = None
-        self._changed = asyncio.Event()
+        self._roster = Roster(config, self._connect, before_push, probe_seconds)
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Wait until at least one server can be used; the others join when they are up.
@@ -66,24 +77,23 @@ class VllmPool:
         training needs.
         """
         self._session = open_session()
-        self._members = [Member(VllmServer(url, self._session, self._model_name), self._config) for url in self._urls]
-        self._watchers = [asyncio.create_task(self._watch(member)) for member in self._members]
-        for watcher in self._watchers:
-            watcher.add_done_callback(self._watched)
+        self._roster.follow(self._urls)
+        if self._url_file is not None:
+            self._following = asyncio.create_task(self._follow(UrlFile(self._url_file)))
         began, limit = time.monotonic(), self._config.server_start_timeout_seconds
         progress = asyncio.create_task(self._report_progress(began))
         try:
-            await self._until(self._any_ready, limit, f"no rollout server came up within {limit:g} s")
+            await self._roster.until(self._any_ready, limit, f"no rollout server came up within {limit:g} s")
         finally:
             progress.cancel()
-        ready = sum(member.state == "ready" for member in self._members)
-        logger.info("%d of %d rollout servers ready after %.0f s", ready, len(self._members), time.monotonic() - began)
+        ready, known = len(self._roster.ready), len(self._roster.members)
+        logger.info("%d of %d rollout servers ready after %.0f s", ready, known, time.monotonic() - began)
 
     async def close(self) -> None:
         """Stop watching the servers and close the connections to them."""
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        if self._following is not None:
+            self._following.cancel()
+        await self._roster.close()
         if self._session is not None:
             await self._session.close()
 
@@ -96,22 +106,21 @@ class VllmPool:
         began = time.monotonic()
         self._pushes += 1
         policy = Policy(directory.absolute(), version, canary, f"seele-{self._token}-{self._pushes}-v{version}")
-        self._policy = policy
-        live = [member for member in self._members if member.state == "ready"]
-        for member in live:
-            member.state = "updating"
-        outcomes = await asyncio.gather(*(self._update(member, policy) for member in live), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await self._roster.update(policy)
+
+        def updated() -> list[Member]:
+            return [member for member in self._roster.ready if member.policy is policy]
+
         limit = self._config.server_retry_timeout_seconds
-        await self._until(self._any_ready, limit, f"no rollout server took the weights of version {version}")
-        updated = [member for member in self._members if member.state == "ready" and member.policy is policy]
+        await self._roster.until(
+            lambda: bool(updated()), limit, f"no rollout server took the weights of version {version}"
+        )
+        members = updated()
         return WeightSync(
             version=version,
             seconds=time.monotonic() - began,
-            canary_difference=max(member.canary_difference for member in updated),
-            engines=len(updated),
+            canary_difference=max(member.canary_difference for member in members),
+            engines=len(members),
         )
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
@@ -154,7 +163,7 @@ class VllmPool:
         except RetryError as error:
             self.counts.failed += 1
             raise RolloutUnavailable(
-                f"a request failed {_ATTEMPTS} times, at last with: {error.last_attempt.exception()}. {self._state()}"
+                f"a request failed {_ATTEMPTS} times, at last with: {error.last_attempt.exception()}. {self._roster.state()}"
             ) from error
         except (RolloutUnavailable, RequestRefused, WeightSyncError):
             self.counts.failed += 1
@@ -167,105 +176,42 @@ class VllmPool:
 
     async def _attempt(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         limit = self._config.server_retry_timeout_seconds
-        await self._until(self._any_ready, limit, f"no rollout server came back within {limit:g} s")
-        ready = [member for member in self._members if member.state == "ready"]
-        member = min(ready, key=lambda one: (one.outstanding, self.counts.by_server[one.url]))
+        await self._roster.until(self._any_ready, limit, f"no rollout server came back within {limit:g} s")
+        # Among equals the one that has waited longest, so that one which has just joined is not given all the work.
+        member = min(self._roster.ready, key=lambda one: (one.outstanding, one.last_asked))
+        self._asked += 1
+        member.last_asked = self._asked
         self.counts.by_server[member.url] += 1
         try:
             return await member.complete(prompts, sampling)
         except ServerError as error:
-            self._mark_down(member, error)
+            self._roster.mark_down(member, error)
             raise
 
-    async def _update(self, member: Member, policy: Policy) -> None:
-        try:
-            await member.adopt(policy)
-            self._mark_ready(member)
-        except ServerError as error:
-            self._mark_down(member, error)
-        except WeightSyncError as error:
-            self._fail(error)
-            raise
-        finally:
-            if member.state == "updating":
-                self._mark_down(member, ServerError(f"the update to version {policy.version} did not end"))
+    def _connect(self, url: str) -> VllmServer:
+        assert self._session is not None
+        return VllmServer(url, self._session, self._model_name)
 
-    async def _watch(self, member: Member) -> None:
-        """Keep one server in use for as long as it is well, and bring it back when it is again."""
-        while self._fatal is None:
-            try:
-                if member.state == "ready":
-                    await member.check()
-                elif member.state in ("starting", "down"):
-                    await self._join(member)
-            except ServerError as error:
-                self._mark_down(member, error)
-            await self._pause(member)
+    async def _follow(self, file: UrlFile) -> None:
+        while True:
+            urls = file.poll()
+            if urls is not None and set(urls) != {member.url for member in self._roster.members}:
+                logger.info("the rollout servers are now %s", ", ".join(urls))
+                self._follow_list(urls)
+            await asyncio.sleep(self._list_seconds)
 
-    def _watched(self, watcher: asyncio.Task[None]) -> None:
-        """A watcher ends by itself only for what no retry can help: every request then raises it."""
-        if not watcher.cancelled() and (error := watcher.exception()) is not None:
-            self._fail(error)
-
-    async def _join(self, member: Member) -> None:
-        await member.join(self._policy)
-        # New weights may have come while it took the last ones.
-        while member.policy is not self._policy:
-            await member.adopt(self._policy)
-        self._mark_ready(member)
-
-    async def _pause(self, member: Member) -> None:
-        if member.left.is_set():
-            await asyncio.sleep(min(self._probe_seconds, 0.5))
-            return
-        try:
-            async with asyncio.timeout(self._probe_seconds):
-                await member.left.wait()
-        except TimeoutError:
-            return
-
-    def _mark_down(self, member: Member, error: Exception) -> None:
-        member.mark_down(error)
-        self._notify()
-
-    def _mark_ready(self, member: Member) -> None:
-        member.mark_ready()
-        self._notify()
-
-    def _fail(self, error: BaseException) -> None:
-        self._fatal = error
-        self._notify()
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _follow_list(self, urls: Sequence[str]) -> None:
+        self._roster.follow(urls)
+        counts = self.counts.by_server
+        self.counts.by_server = {member.url: counts.get(member.url, 0) for member in self._roster.members}
 
     def _any_ready(self) -> bool:
-        return any(member.state == "ready" for member in self._members)
-
-    async def _until(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-        """Wait for a condition on the members. Raises RolloutUnavailable after the time limit, and what is fatal."""
-        try:
-            async with asyncio.timeout(seconds):
-                while self._fatal is None and not condition():
-                    await self._changed.wait()
-        except TimeoutError as error:
-            raise RolloutUnavailable(f"{otherwise}. {self._state()}") from error
-        if self._fatal is not None:
-            raise self._fatal
-
-    def _state(self) -> str:
-        return (
-            "Servers: "
-            + "; ".join(
-                f"{member.url} {member.state}" + (f" ({member.error})" if member.state != "ready" else "")
-                for member in self._members
-            )
-            + ". Look at the logs of the rollout servers"
-        )
+        return bool(self._roster.ready)
 
     async def _report_progress(self, began: float) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
-            waiting = "; ".join(f"{member.url}: {member.error}" for member in self._members if member.state != "ready")
+            waiting = "; ".join(
+                f"{member.url}: {member.error}" for member in self._roster.members if member.state != "ready"
+            )
             logger.info("waiting for rollout servers for %.0f s: %s", time.monotonic() - began, waiting)

@@ -15,13 +15,17 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from seele_trainer.rollout.protocol import Sampling
 
 _CONTROL_SECONDS = 30.0
+_HEALTH_SECONDS = 30.0
 # uvicorn closes a connection that was idle for 5 s; a client that keeps it longer sends requests into a closed one.
 _KEEP_IDLE_CONNECTIONS_SECONDS = 3.0
+# A server that is replaced comes back under its name with another address.
+_KEEP_ADDRESSES_SECONDS = 2
 
 
 class ServerError(RuntimeError):
@@ -53,8 +57,11 @@ class Sampled:
     finish_reason: Literal["stop", "length"]
 
 
-def open_session() -> aiohttp.ClientSession:
-    """A session that counts the connections it opens for each server (`VllmServer.connections`)."""
+def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
+    """A session that counts the connections it opens for each server (`VllmServer.connections`).
+
+    Names are looked up by `resolver`, the system's own by default.
+    """
     trace = aiohttp.TraceConfig()
 
     async def opened(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
@@ -62,7 +69,12 @@ def open_session() -> aiohttp.ClientSession:
         server.connections += 1
 
     trace.on_connection_create_end.append(opened)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_IDLE_CONNECTIONS_SECONDS)
+    connector = aiohttp.TCPConnector(
+        limit=0,
+        keepalive_timeout=_KEEP_IDLE_CONNECTIONS_SECONDS,
+        ttl_dns_cache=_KEEP_ADDRESSES_SECONDS,
+        resolver=resolver,
+    )
     return aiohttp.ClientSession(connector=connector, trace_configs=[trace])
 
 
@@ -78,7 +90,7 @@ class VllmServer:
 
     async def health(self) -> None:
         """Raises ServerError unless the server is up and its engine alive."""
-        await self._call("GET", "/health", parse=False)
+        await self._call("GET", "/health", seconds=_HEALTH_SECONDS, parse=False)
 
     async def weight_label(self) -> str:
         """What the weights were labelled with last, `default` in a server that has only its initial ones."""

@@ -1,0 +1,41 @@
+"""What tests of the pool of rollout servers share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seele_trainer.config import Rollout
+from seele_trainer.rollout.protocol import Canary, Sampling
+
+CONFIG = Rollout(
+    request_timeout_seconds=5,
+    server_start_timeout_seconds=5,
+    server_retry_timeout_seconds=5,
+    sync_timeout_seconds=5,
+)
+SAMPLING = Sampling(n=4, max_tokens=8, temperature=1.0, seed=7)
+SEQUENCES = ((1, 2, 3), (4, 5, 6, 7))
+
+
+def folder_with(number: int, parent: Path) -> Path:
+    """A model folder of FakeVllm's."""
+    folder = parent / f"number-{number}"
+    folder.mkdir(exist_ok=True)
+    (folder / "number").write_text(str(number))
+    return folder
+
+
+def canary_of(number: int) -> Canary:
+    """What an honest server says that serves this number."""
+    return Canary(SEQUENCES, tuple((-float(number),) * (len(tokens) - 1) for tokens in SEQUENCES), tolerance=0.01)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        await asyncio.sleep(0.01)
