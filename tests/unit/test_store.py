@@ -1,0 +1,200 @@
+"""What is known of runs and pods is never older than what was heard before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from seele_operator.store import RunKey, Store
+
+pytestmark = pytest.mark.unit
+
+Body = dict[str, Any]
+KEY = RunKey("lab", "first")
+
+
+class Clock:
+    """A clock that goes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def run_body(version: str, uid: str = "run-1", name: str = "first", **status: Any) -> Body:
+    return {
+        "metadata": {
+            "namespace": "lab",
+            "name": name,
+            "uid": uid,
+            "resourceVersion": version,
+            "managedFields": [{"manager": "kubectl"}],
+        },
+        "spec": {},
+        "status": status,
+    }
+
+
+def pod_body(
+    version: str, uid: str = "pod-1", controller: str | None = "run-1", index: int = 0, phase: str = "Pending"
+) -> Body:
+    owners = [{"kind": "SeeleRun", "name": "first", "uid": controller, "controller": True}] if controller else []
+    return {
+        "metadata": {
+            "namespace": "lab",
+            "name": f"first-trainer-{index}",
+            "uid": uid,
+            "resourceVersion": version,
+            "labels": {
+                "seele.dev/run": "first",
+                "seele.dev/role": "trainer",
+                "seele.dev/index": str(index),
+                "seele.dev/attempt": "1",
+            },
+            "ownerReferences": owners,
+        },
+        "spec": {},
+        "status": {"phase": phase},
+    }
+
+
+def test_a_run_is_kept_without_its_managed_fields() -> None:
+    store = Store()
+    assert store.put_run(run_body("5")) == KEY
+    known = store.run(KEY)
+    assert known is not None
+    assert "managedFields" not in known["metadata"]
+
+
+@pytest.mark.parametrize("version", ["9", "10"])
+def test_what_is_not_newer_is_no_news(version: str) -> None:
+    store = Store()
+    store.put_run(run_body("10", step=2))
+    assert store.put_run(run_body(version, step=1)) is None
+    known = store.run(KEY)
+    assert known is not None
+    assert known["status"] == {"step": 2}
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    store = Store()
+    store.put_run(run_body("99", step=1))
+    assert store.put_run(run_body("100", step=2)) == KEY
+
+
+def test_versions_that_are_no_numbers_are_taken_in_the_order_in_which_they_come() -> None:
+    clock = Clock()
+    store = Store(clock)
+    store.put_run(run_body("b"))
+    clock.now = 1.0
+    assert store.put_run(run_body("a")) == KEY
+    assert store.put_run(run_body("a")) is None
+
+
+def test_a_pod_that_was_read_after_its_deletion_was_heard_of_does_not_come_back() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_pod(pod_body("5"))
+    store.drop_pod(pod_body("8"))
+    assert store.put_pod(pod_body("6")) is None
+    assert store.pods(KEY) == ()
+    assert store.put_pod(pod_body("9", uid="pod-2")) == KEY
+
+
+def test_the_deletion_of_an_older_pod_does_not_take_the_new_one_of_its_name_away() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_pod(pod_body("9", uid="pod-2"))
+    assert store.drop_pod(pod_body("8", uid="pod-1")) is None
+    assert [pod.uid for pod in store.pods(KEY)] == ["pod-2"]
+
+
+def test_the_deletion_of_an_older_run_does_not_take_the_new_one_of_its_name_away() -> None:
+    store = Store()
+    store.put_run(run_body("9", uid="run-2"))
+    assert store.drop_run(run_body("8", uid="run-1")) is None
+    assert store.run(KEY) is not None
+    assert store.drop_run(run_body("10", uid="run-2")) == KEY
+    assert store.run(KEY) is None
+
+
+def test_a_pod_belongs_to_the_very_run_and_not_to_its_name() -> None:
+    store = Store()
+    store.put_pod(pod_body("2", controller="run-1"))
+    store.put_run(run_body("1", uid="run-1"))
+    assert [pod.owner for pod in store.pods(KEY)] == ["run"]
+    store.put_run(run_body("5", uid="run-2"))
+    assert [pod.owner for pod in store.pods(KEY)] == ["other"]
+
+
+def test_a_pod_of_nobody_is_nobodys() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_pod(pod_body("2", controller=None))
+    assert [pod.owner for pod in store.pods(KEY)] == ["nobody"]
+
+
+def test_a_pod_that_loses_its_labels_is_gone() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_pod(pod_body("2"))
+    stripped = pod_body("3")
+    del stripped["metadata"]["labels"]["seele.dev/role"]
+    assert store.put_pod(stripped) == KEY
+    assert store.pods(KEY) == ()
+
+
+def test_a_list_tells_of_what_has_vanished_without_a_word() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_run(run_body("2", name="second"))
+    store.put_pod(pod_body("3", index=0))
+    store.put_pod(pod_body("4", uid="pod-2", index=1))
+    assert store.resync_runs([run_body("1")], "20", 0.0) == {RunKey("lab", "second")}
+    assert store.resync_pods([pod_body("4", uid="pod-2", index=1)], "20", 0.0) == {KEY}
+    assert [key for key, _ in store.runs()] == [KEY]
+    assert [pod.index for pod in store.pods(KEY)] == [1]
+
+
+def test_what_is_younger_than_a_list_stays_although_the_list_does_not_show_it() -> None:
+    store = Store()
+    store.put_run(run_body("25"))
+    store.put_pod(pod_body("26"))
+    assert store.resync_runs([], "20", 0.0) == set()
+    assert store.resync_pods([], "20", 0.0) == set()
+    assert len(store.pods(KEY)) == 1
+
+
+def test_where_versions_are_no_numbers_what_was_heard_after_the_list_began_stays() -> None:
+    clock = Clock()
+    store = Store(clock)
+    store.put_run(run_body("x1"))
+    clock.now = 10.0
+    store.put_run(run_body("x2", name="second"))
+    assert store.resync_runs([], "list", began=5.0) == {KEY}
+    assert [key.name for key, _ in store.runs()] == ["second"]
+
+
+def test_the_list_of_one_namespace_says_nothing_about_others() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_pod(pod_body("2"))
+    assert store.resync_runs([], "20", 0.0, "elsewhere") == set()
+    assert store.resync_pods([], "20", 0.0, "elsewhere") == set()
+    assert store.resync_runs([], "20", 0.0, "lab") == {KEY}
+
+
+def test_what_a_fresh_read_did_not_find_is_gone_unless_another_has_taken_its_name() -> None:
+    store = Store()
+    store.put_run(run_body("1"))
+    store.put_pod(pod_body("2", uid="pod-2"))
+    store.lost_pod(KEY, "first-trainer-0", "pod-1")
+    store.lost_run(KEY, "run-0")
+    assert len(store.pods(KEY)) == 1
+    store.lost_pod(KEY, "first-trainer-0", "pod-2")
+    assert store.pods(KEY) == ()
+    store.lost_run(KEY, "run-1")
+    assert store.run(KEY) is None
