@@ -1,15 +1,30 @@
-"""What a run is made of: (SeeleRun, attempt) to Kubernetes objects as plain dicts. Pure; the operator applies them, and
+"""What a run is made of: (SeeleRun, attempt) to Kubernetes objects as plain dicts. Pure; the operator makes them, and
 `seele run` executes the very same pods on one machine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seele_operator import names
+from seele_operator.claims import kept_claims, owned_claims
+from seele_operator.gangs import gang_of
 from seele_operator.names import Manifest, Role
 from seele_operator.pods import rollout_pod, trainer_pod
+from seele_operator.protection import DisruptionBudgetVersion, disruption_budget, network_policies
 from seele_operator.spec import API_VERSION, KIND, SeeleRun
 from seele_operator.yaml_text import yaml_text
+
+
+@dataclass(frozen=True)
+class ClusterFeatures:
+    """What differs between the versions of Kubernetes that are supported."""
+
+    pod_disruption_budget: DisruptionBudgetVersion = "policy/v1"
+
+
+NEWEST = ClusterFeatures()
+"""What current releases have."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +55,47 @@ def endpoints(run: SeeleRun) -> Endpoints:
 
 def rollout_replicas(run: SeeleRun) -> int:
     """Rollout pods of `run`."""
-    return run.spec.rollout.replicas if run.spec.rollout.engine == "vllm" else 0
+    return run.spec.rollout.servers
 
 
-def plan(run: SeeleRun, attempt: int) -> list[Manifest]:
-    """All child objects of `run` in its attempt number `attempt` (from 1): config map, services and pods."""
+def plan(run: SeeleRun, attempt: int, cluster: ClusterFeatures = NEWEST) -> list[Manifest]:
+    """All child objects of `run` in its attempt number `attempt` (from 1), in the order in which they are made."""
+    return [*support_objects(run, attempt, cluster), *pods(run, attempt).values()]
+
+
+def support_objects(run: SeeleRun, attempt: int, cluster: ClusterFeatures = NEWEST) -> list[Manifest]:
+    """Everything but the pods: what they read, how they are found, protected and scheduled, and what they write to."""
+    roles: list[Role] = ["trainer", "rollout"] if rollout_replicas(run) else ["trainer"]
+    kept = [_placed(run, claim) for claim in kept_claims(run)]
+    owned = [
+        *owned_claims(run),
+        _config_map(run),
+        *(_service(run, role) for role in roles),
+        *network_policies(run),
+        disruption_budget(run, cluster.pod_disruption_budget),
+    ]
+    return [*kept, *_owned(run, owned), *gang_objects(run)]
+
+
+def gang_objects(run: SeeleRun) -> list[Manifest]:
+    """The gang scheduler's group, to be deleted when the pods are gone for good: it would hold quota for them."""
+    return _owned(run, gang_of(run).objects(run))
+
+
+def pods(run: SeeleRun, attempt: int) -> dict[str, Manifest]:
+    """The pods of an attempt by name: first all trainers, then all rollout servers."""
     where = endpoints(run)
-    roles: list[Role] = ["trainer", "rollout"] if where.rollout else ["trainer"]
-    objects = [_config_map(run)]
-    objects += [_service(run, role) for role in roles]
-    objects += [
+    trainers = [
         trainer_pod(run, attempt, index, where.rendezvous, where.rollout) for index in range(run.spec.trainer.replicas)
     ]
-    objects += [rollout_pod(run, attempt, index) for index in range(len(where.rollout))]
-    return [_owned(run, manifest) for manifest in objects]
+    rollouts = [rollout_pod(run, attempt, index) for index in range(len(where.rollout))]
+    return {manifest["metadata"]["name"]: manifest for manifest in _owned(run, [*trainers, *rollouts])}
+
+
+def pod_names(run: SeeleRun) -> tuple[str, ...]:
+    """The names of all pods of an attempt, in the order of `pods`."""
+    counts: dict[Role, int] = {"trainer": run.spec.trainer.replicas, "rollout": rollout_replicas(run)}
+    return tuple(names.pod(run.metadata.name, role, index) for role in counts for index in range(counts[role]))
 
 
 def config_text(run: SeeleRun) -> str:
@@ -69,9 +111,12 @@ def _config_map(run: SeeleRun) -> Manifest:
         "kind": "ConfigMap",
         "metadata": {
             "name": names.config_map(name),
-            "labels": {names.APP_LABEL: "seele", names.RUN_LABEL: name},
+            "labels": names.labels(name),
         },
-        "data": {names.CONFIG_KEY: config_text(run)},
+        "data": {
+            names.CONFIG_KEY: config_text(run),
+            names.ROLLOUT_URLS_KEY: "".join(f"{url}\n" for url in endpoints(run).rollout),
+        },
     }
 
 
@@ -87,30 +132,39 @@ def _service(run: SeeleRun, role: Role) -> Manifest:
         "kind": "Service",
         "metadata": {
             "name": names.service(name, role),
-            "labels": {names.APP_LABEL: "seele", names.RUN_LABEL: name, names.ROLE_LABEL: role},
+            "labels": names.labels(name, role),
         },
         "spec": {
             "clusterIP": "None",
             # Ranks find each other while they start, before any of them is ready.
             "publishNotReadyAddresses": True,
-            "selector": {names.RUN_LABEL: name, names.ROLE_LABEL: role},
+            "selector": names.selector(name, role),
             "ports": [{"name": port, "port": number, "targetPort": port} for port, number in ports.items()],
         },
     }
 
 
-def _owned(run: SeeleRun, manifest: Manifest) -> Manifest:
-    """Put an object into the run's namespace and, where the run lives in a cluster, under its ownership."""
-    metadata = {**manifest["metadata"], "namespace": run.metadata.namespace}
+def owner_reference(name: str, uid: str) -> Manifest:
+    """What makes the run of this name and uid the controller of an object, which goes when the run goes."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def _placed(run: SeeleRun, manifest: Manifest) -> Manifest:
+    """An object in the run's namespace."""
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": run.metadata.namespace}}
+
+
+def _owned(run: SeeleRun, manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Objects in the run's namespace and, where the run lives in a cluster, under its ownership."""
+    placed = [_placed(run, manifest) for manifest in manifests]
     if run.metadata.uid is not None:
-        metadata["ownerReferences"] = [
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "name": run.metadata.name,
-                "uid": run.metadata.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ]
-    return {**manifest, "metadata": metadata}
+        for manifest in placed:
+            manifest["metadata"]["ownerReferences"] = [owner_reference(run.metadata.name, run.metadata.uid)]
+    return placed

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seele_operator import names
+from seele_operator.gangs import gang_of
+from seele_operator.lifecycle import driver_life, server_life
 from seele_operator.merge import merge
 from seele_operator.names import Manifest, Role
 from seele_operator.spec import EnvironmentVariable, Resources, RolloutSpec, SeeleRun
@@ -16,14 +17,8 @@ USER = 1000
 """User and group of all processes. Nothing that trains or serves runs as root."""
 MODEL_NAME = "seele"
 """Name under which a rollout server serves its model."""
-TRAINER_START_SECONDS = 600
-"""How long a trainer may take until it answers /healthz: imports, and a large image's first pages from a slow disk."""
-TRAINER_SILENCE_SECONDS = 300
-"""How long a trainer may not answer before it counts as hung; a checkpoint of a large model keeps it busy."""
 LAST_WORDS = "FallbackToLogsOnError"
 """The end of a log goes into the pod's status, so that the operator can say why a container failed after it is gone."""
-PROBE_SECONDS = 2
-"""Period of the start-up probes."""
 
 
 def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollout_urls: Sequence[str]) -> Manifest:
@@ -38,6 +33,7 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
             {
                 "SEELE_RUN_DIR": names.RUN_FOLDER,
                 "SEELE_ROLLOUT_URLS": ",".join(rollout_urls),
+                "SEELE_ROLLOUT_URLS_FILE": f"{names.CONFIG_FOLDER}/{names.ROLLOUT_URLS_KEY}",
                 "SEELE_RENDEZVOUS": rendezvous,
                 "SEELE_NODE_RANK": str(index),
                 "SEELE_BIND_HOST": "0.0.0.0",
@@ -52,7 +48,7 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
             {"name": "metrics", "containerPort": names.METRICS_PORT},
             {"name": "rendezvous", "containerPort": names.RENDEZVOUS_PORT},
         ],
-        **(_trainer_probes() if index == 0 else {}),
+        **(driver_life() if index == 0 else {}),
         **_shape(run, trainer.resources),
     }
     return _pod(run, "trainer", attempt, index, {"containers": [container]}, trainer.pod_template)
@@ -61,7 +57,6 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
 def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
     """Rollout server `index`: an init container writes the model it starts from, then stock vLLM serves it."""
     rollout = run.spec.rollout
-    health = {"httpGet": {"path": "/health", "port": "http"}}
     prepare = {
         "name": "prepare-model",
         "image": run.spec.trainer.image,
@@ -94,38 +89,11 @@ def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
             rollout.env,
         ),
         "ports": [{"name": "http", "containerPort": names.ROLLOUT_PORT}],
-        "startupProbe": {
-            **health,
-            "timeoutSeconds": 5,
-            "periodSeconds": PROBE_SECONDS,
-            "failureThreshold": math.ceil(rollout.server_start_timeout_seconds / PROBE_SECONDS),
-        },
-        "readinessProbe": {**health, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 3},
-        # Longer than the trainer waits for a weight sync: a server that is busy with one must not be killed for it.
-        "livenessProbe": {
-            **health,
-            "timeoutSeconds": 30,
-            "periodSeconds": 30,
-            "failureThreshold": math.ceil(rollout.sync_timeout_seconds / 30) + 2,
-        },
+        **server_life(run),
         **_shape(run, rollout.resources),
     }
     spec = {"initContainers": [prepare], "containers": [serve]}
     return _pod(run, "rollout", attempt, index, spec, rollout.pod_template)
-
-
-def _trainer_probes() -> Manifest:
-    """Probes of trainer 0, the driver; the other ranks follow it and serve nothing, and it notices when one is gone."""
-    health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 10}
-    return {
-        "startupProbe": {
-            **health,
-            "periodSeconds": PROBE_SECONDS,
-            "failureThreshold": TRAINER_START_SECONDS // PROBE_SECONDS,
-        },
-        "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
-        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20},
-    }
 
 
 def server_arguments(run: SeeleRun) -> list[str]:
@@ -158,6 +126,7 @@ def server_arguments(run: SeeleRun) -> list[str]:
 def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
     """A pod of `parts`, with what all pods share, under the user's template; the identity of the pod comes last."""
     name = run.metadata.name
+    gang = gang_of(run).membership(run, attempt)
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -179,18 +148,19 @@ def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, t
             **_prepared(run, parts, template),
             "volumes": volumes(run),
             **_scheduling(run),
+            **({} if gang.scheduler is None else {"schedulerName": gang.scheduler}),
         },
     }
     identity = {
         "metadata": {
             "name": names.pod(name, role, index),
             "labels": {
-                names.APP_LABEL: "seele",
-                names.RUN_LABEL: name,
-                names.ROLE_LABEL: role,
+                **names.labels(name, role),
                 names.INDEX_LABEL: str(index),
                 names.ATTEMPT_LABEL: str(attempt),
+                **gang.labels,
             },
+            **({"annotations": dict(gang.annotations)} if gang.annotations else {}),
         },
         "spec": {"hostname": names.pod(name, role, index), "restartPolicy": "Never"},
     }

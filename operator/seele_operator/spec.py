@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from seele_operator.engine_args import EngineFlag, EngineValue
 from seele_operator.name_rules import AbsolutePath, DnsLabel, EnvironmentName, ObjectName, RunName
@@ -23,6 +23,19 @@ LABEL_PREFIX = "seele.dev/"
 NonNegativeInt = Annotated[int, Field(ge=0)]
 FreeObject = dict[str, Any]
 """A mapping whose inside belongs to Kubernetes and is not checked against our schema."""
+
+
+def _at_least_one(entries: tuple[str, ...]) -> tuple[str, ...]:
+    if not entries:
+        raise ValueError("has no entries; give at least 1")
+    return entries
+
+
+AccessModes = Annotated[
+    tuple[Literal["ReadWriteMany", "ReadWriteOnce"], ...],
+    AfterValidator(_at_least_one),
+    Field(json_schema_extra={"minItems": 1}),
+]
 
 
 class EnvironmentVariable(Section):
@@ -78,12 +91,30 @@ class RolloutSpec(config.Rollout):
     engine_args: dict[EngineFlag, EngineValue] = {}
     """Further flags of vLLM without leading dashes, such as `gpu-memory-utilization: 0.9`; `true` for a flag alone."""
 
+    @property
+    def servers(self) -> int:
+        """Rollout pods: none where completions are sampled inside the trainer."""
+        return self.replicas if self.engine == "vllm" else 0
+
 
 class PersistentVolumeClaim(Section):
     """A claim that exists already."""
 
     claim_name: ObjectName
     """Name of the claim, in the run's namespace."""
+
+
+class PersistentVolumeClaimTemplate(Section):
+    """A claim that is made for the run, by the name of the run and the volume, such as `<run>-run`."""
+
+    storage_class_name: ObjectName | None = None
+    """Storage class; the cluster's default where absent."""
+    access_modes: AccessModes = ("ReadWriteMany",)
+    """How nodes may mount it; ReadWriteOnce only where all pods of the run are on one node."""
+    size: Quantity
+    """Size, such as `500Gi`."""
+    retention: Literal["Retain", "Delete"] = "Retain"
+    """Whether the claim outlives the SeeleRun, so that a run of the same name goes on from its checkpoints, or not."""
 
 
 class HostPath(Section):
@@ -101,10 +132,12 @@ class EmptyDir(Section):
 
 
 class Volume(Section):
-    """Where files are kept: exactly one of the three kinds."""
+    """Where files are kept: exactly one of the four kinds."""
 
     persistent_volume_claim: PersistentVolumeClaim | None = None
     """An existing claim; ReadWriteMany where pods are on different nodes."""
+    persistent_volume_claim_template: PersistentVolumeClaimTemplate | None = None
+    """A claim that is made for the run."""
     host_path: HostPath | None = None
     """A folder of the node."""
     empty_dir: EmptyDir | None = None
@@ -112,9 +145,13 @@ class Volume(Section):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Volume:
-        given = [kind for kind in (self.persistent_volume_claim, self.host_path, self.empty_dir) if kind is not None]
-        if len(given) != 1:
-            raise ValueError(f"has {len(given)} kinds; give one of `persistentVolumeClaim`, `hostPath` and `emptyDir`")
+        kinds = (self.persistent_volume_claim, self.persistent_volume_claim_template, self.host_path, self.empty_dir)
+        given = sum(kind is not None for kind in kinds)
+        if given != 1:
+            raise ValueError(
+                f"has {given} kinds; give one of `persistentVolumeClaim`, `persistentVolumeClaimTemplate`, `hostPath` "
+                "and `emptyDir`"
+            )
         return self
 
 
@@ -161,6 +198,8 @@ class RunPolicy(Section):
     """Pods deleted when the run ends: those still running, all, or none."""
     termination_grace_period_seconds: NonNegativeInt = 30
     """Seconds between the request to stop and the kill."""
+    pod_disruption_budget: bool = True
+    """Keep trainers from evictions that can wait, such as those of a node that is drained."""
 
 
 class ImagePullSecret(Section):

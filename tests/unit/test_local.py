@@ -187,8 +187,20 @@ class TestTranslation:
         pods = pods_of("one-of-each")
         files = files_of([objects[0]], machine_for(pods), pods)
 
-        assert list(files) == [Path("/home/me/runs/one/plan/one-config/config.yaml")]
-        assert yaml.safe_load(next(iter(files.values())))["name"] == "one"
+        folder = Path("/home/me/runs/one/plan/one-config")
+        assert list(files) == [folder / "config.yaml", folder / "rollout-urls"]
+        assert yaml.safe_load(files[folder / "config.yaml"])["name"] == "one"
+
+    def test_a_trainer_reads_the_local_addresses_of_the_servers_in_its_file(self) -> None:
+        objects = plan(load_run(PLANS / "two-by-two.run.yaml"), 1)
+        pods = pods_of("two-by-two")
+        machine = machine_for(pods)
+        files = files_of([manifest for manifest in objects if manifest["kind"] == "ConfigMap"], machine, pods)
+        environment = translate(pods[0], pods, machine).main.environment
+
+        text = files[Path(environment["SEELE_ROLLOUT_URLS_FILE"])]
+        assert text.splitlines() == environment["SEELE_ROLLOUT_URLS"].split(",")
+        assert "http://127.0.0.1:" in text
 
 
 class TestPorts:

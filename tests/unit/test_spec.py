@@ -20,8 +20,9 @@ from spec_data import full_run, patched, small_run
 pytestmark = pytest.mark.unit
 
 # The full example has one of these each.
-ALTERNATIVES = {"dataset.path", "storage.run.hostPath", "storage.run.emptyDir"}
-ALTERNATIVES |= {f"storage.huggingFaceCache.{kind}" for kind in ("persistentVolumeClaim", "emptyDir")}
+CLAIMS = ("persistentVolumeClaim", "persistentVolumeClaimTemplate")
+ALTERNATIVES = {"dataset.path"} | {f"storage.run.{kind}" for kind in ("persistentVolumeClaim", "hostPath", "emptyDir")}
+ALTERNATIVES |= {f"storage.huggingFaceCache.{kind}" for kind in (*CLAIMS, "emptyDir")}
 
 
 def leaves(schema: Schema, body: Any, path: str = "") -> dict[str, Any]:
