@@ -242,6 +242,64 @@ def report(
         _refuse([str(error)])
 
 
+@app.command()
+def operator(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(help="Look after the runs of this namespace only; can be given again.", metavar="NS"),
+    ] = None,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 9401,
+    workers: Annotated[int, typer.Option(min=1, help="Runs that are worked on at the same time.")] = 8,
+    lease_namespace: Annotated[
+        str | None,
+        typer.Option(help="Namespace of the lease.", metavar="NS", show_default="the pod's own, else default"),
+    ] = None,
+    lease_name: Annotated[str, typer.Option(help="Lease that operators on the same runs share.")] = "seele-operator",
+    lease_duration: Annotated[
+        float, typer.Option(min=3, help="Seconds after which another operator takes over from one that is gone.")
+    ] = 15.0,
+    leader_election: Annotated[
+        bool, typer.Option("--leader-election/--no-leader-election", help="Wait for the lease before doing anything.")
+    ] = True,
+    kubeconfig: Annotated[
+        str | None,
+        typer.Option(
+            help="How to reach the cluster.", metavar="FILE", show_default="$KUBECONFIG, else the pod's account"
+        ),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.", metavar="NAME")] = None,
+    log_format: Annotated[Literal["text", "json"], typer.Option(help="Lines for people or for programs.")] = "text",
+) -> None:
+    """Make SeeleRuns of a cluster become pods, and look after them (what the operator pod executes).
+
+    Of several operators with the same lease one works, and the others wait to take over. SIGTERM ends it: what it is doing
+    is finished, and the lease given back.
+
+    Examples:
+
+        seele operator
+
+        seele operator --namespace research --namespace teaching --log-format json
+
+        seele operator --kubeconfig ~/.kube/config --context lab --no-leader-election
+    """
+    from seele_operator.operator_command import OperatorOptions, operator_command
+
+    options = OperatorOptions(
+        namespaces=tuple(dict.fromkeys(namespace or ())),
+        http_port=http_port,
+        lease_namespace=lease_namespace,
+        lease_name=lease_name,
+        lease_duration=lease_duration,
+        leader_election=leader_election,
+        workers=workers,
+        kubeconfig=kubeconfig,
+        context=context,
+        log_format=log_format,
+    )
+    raise typer.Exit(operator_command(options))
+
+
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
     """Bad input ends with one line for each problem and exit code 2."""

@@ -6,7 +6,7 @@ from collections import Counter as Count
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Gauge, Histogram, PlatformCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
 from prometheus_client import ProcessCollector as Process
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -70,9 +70,7 @@ class OperatorMetrics:
     def watch_runs(self, runs: Callable[[], Iterable[Mapping[str, Any]]], waiting: Callable[[], int]) -> None:
         """Count the runs by phase, and the keys in line, whenever Prometheus asks."""
         self.registry.register(_Phases(runs))
-        depth = Gauge(
-            "seele_operator_queue_depth", "Runs that wait for a pass over them.", registry=self.registry
-        )
+        depth = Gauge("seele_operator_queue_depth", "Runs that wait for a pass over them.", registry=self.registry)
         depth.set_function(waiting)
 
     def request_seen(self, verb: str, status: int, seconds: float) -> None:

@@ -1,0 +1,80 @@
+"""Lists of all runs and pods: what the operator begins with, and what corrects the watches now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from seele_operator.api_errors import ClusterUnavailable, NotLeading, Refused
+from seele_operator.cluster import Cluster
+from seele_operator.store import RunKey, Store
+
+RESYNC_SECONDS = 300.0
+"""How often everything is listed, should a watch have missed something."""
+SETTLE_SECONDS = 3.0
+"""After the last object of a watch's own list, until everything is listed: such a list does not tell what has vanished."""
+FAILED_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Resync:
+    """Brings the store up to date with all that there is."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        namespaces: Sequence[str],
+        news: Callable[[RunKey], None],
+    ) -> None:
+        """`namespaces`: those to look into; none for all. `news` is called with each run that has changed."""
+        self._cluster = cluster
+        self._store = store
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._news = news
+        self._due = 0.0
+        self._sooner = asyncio.Event()
+
+    async def everything(self) -> None:
+        """List all runs and pods. Raises ClusterUnavailable and Refused."""
+        changed: set[RunKey] = set()
+        for namespace in self._namespaces:
+            # Pods first: a run should not be known before its pods are, or they would seem to be lost.
+            began = time.monotonic()
+            pods, version = await self._cluster.list_pods(namespace)
+            changed |= self._store.resync_pods(pods, version, began, namespace)
+            del pods
+            began = time.monotonic()
+            runs, version = await self._cluster.list_runs(namespace)
+            changed |= self._store.resync_runs(runs, version, began, namespace)
+        for key in changed:
+            self._news(key)
+
+    def soon(self) -> None:
+        """List everything as soon as this was not called for a moment."""
+        self._due = time.monotonic() + SETTLE_SECONDS
+        self._sooner.set()
+
+    async def run(self) -> None:
+        """List everything now and then, until cancelled."""
+        if not self._sooner.is_set():
+            self._due = time.monotonic() + RESYNC_SECONDS
+        while True:
+            await self._until_due()
+            self._due = time.monotonic() + RESYNC_SECONDS
+            try:
+                await self.everything()
+            except (ClusterUnavailable, NotLeading, Refused) as error:
+                _log.debug("resync failed: %s", error)
+                self._due = time.monotonic() + FAILED_SECONDS
+
+    async def _until_due(self) -> None:
+        while (left := self._due - time.monotonic()) > 0:
+            self._sooner.clear()
+            try:
+                await asyncio.wait_for(self._sooner.wait(), left)
+            except TimeoutError:
+                continue
