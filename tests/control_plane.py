@@ -307,8 +307,10 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         return True
 
     def _version(self) -> tuple[int, int]:
-        answer = self.admin.request("GET", "version")
-        return int(answer["major"]), int(re.sub(r"\D.*", "", answer["minor"]))
+        # The fields `major` and `minor` are empty in some builds.
+        found = re.match(r"v(\d+)\.(\d+)", self.admin.request("GET", "version")["gitVersion"])
+        assert found is not None
+        return int(found[1]), int(found[2])
 
 
 if __name__ == "__main__":
