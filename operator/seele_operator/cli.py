@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from seele_operator import cli_cluster
 from seele_operator.bad_run import BadRunError
 
 if TYPE_CHECKING:
@@ -298,6 +299,9 @@ def operator(
         log_format=log_format,
     )
     raise typer.Exit(operator_command(options))
+
+
+cli_cluster.register(app)
 
 
 @contextlib.contextmanager

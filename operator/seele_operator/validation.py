@@ -23,6 +23,7 @@ __all__ = [
     "check_run",
     "load_run",
     "parse_run",
+    "read_run",
     "validate_file",
 ]
 
@@ -56,7 +57,11 @@ def parse_run(body: Mapping[str, Any]) -> SeeleRun:
 
 def load_run(path: str | Path) -> SeeleRun:
     """The SeeleRun in a YAML file, or on standard input for `-`, each field checked for itself. Raises BadRunError."""
-    body = read_run_file(path)
+    return read_run(read_run_file(path))
+
+
+def read_run(body: Mapping[str, Any]) -> SeeleRun:
+    """The SeeleRun in what a file holds, each field checked for itself. Raises BadRunError."""
     metadata = body.get("metadata")
     # The API server may add fields to metadata that we do not know; a file with one has a typing error.
     unknown = [name for name in metadata if name not in _METADATA_FIELDS] if isinstance(metadata, dict) else []
