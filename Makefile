@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup kubernetes quickstart quickstart-model test test-unit lint format bench clean
+.PHONY: help setup kubernetes quickstart quickstart-model test e2e test-unit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -24,6 +24,10 @@ quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed,
 
 test: .venv/.ready quickstart-model kubernetes ## Run all tests
 	$(PYTHON_ENV) -m pytest
+
+e2e: .venv/.ready quickstart-model ## Run all tests on a real cluster of one node (root; about half an hour)
+	tools/kubernetes.sh kubelet kube-scheduler >/dev/null
+	SEELE_E2E_ALL=1 $(PYTHON_ENV) -m pytest tests/e2e/cluster
 
 test-unit: .venv/.ready ## Run the quick tests only
 	$(PYTHON_ENV) -m pytest -m unit

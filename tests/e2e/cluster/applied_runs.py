@@ -1,0 +1,213 @@
+"""Runs in a cluster as tests see them: from `kubectl apply` to what they left in their folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+import yaml
+from clusters import Cluster
+from runs import QUICKSTART, merged, records
+from single_node import CGROUP
+
+from kubernetes_api import ApiError, Body, KubernetesApi
+from waiting import wait_for
+
+NAMESPACE = "default"
+ROLE = "seele.dev/role"
+ATTEMPT = "seele.dev/attempt"
+
+IN_PROCESS: dict[str, Any] = {
+    "training": {"steps": 12, "problemsPerStep": 4, "problemsPerUpdate": 2, "learningRateSchedule": "linear"},
+    "hints": {"rounds": 3, "rolloutsPerRound": 4, "unhintedProbes": 2},
+    "rollout": {"engine": "transformers"},
+    "evaluation": {"everySteps": 0, "benchmarks": []},
+    "checkpoints": {"everySteps": 2},
+}
+"""A small run that samples inside the trainer: no server to wait for, and the same weights whenever it is repeated."""
+
+
+def run_manifest(name: str, spec: Mapping[str, Any]) -> Body:
+    """The quickstart's SeeleRun under another name, in a folder of its own, with changes to its spec."""
+    run: Body = yaml.safe_load(QUICKSTART.read_text())
+    run["metadata"]["name"] = name
+    storage = {"storage": {"run": {"hostPath": {"path": f"/var/lib/seele/{name}"}}}}
+    run["spec"] = merged(merged(run["spec"], storage), spec)
+    return run
+
+
+@dataclass
+class History:
+    """All that the API server told of a run and its pods, in order."""
+
+    phases: list[str] = field(default_factory=list)
+    """Phases of the run, each once for every time that it was entered."""
+    together: list[dict[str, str]] = field(default_factory=list)
+    """Names and attempts of the pods that existed at the same time, after each change."""
+
+    def attempts_together(self) -> set[int]:
+        """How many attempts had pods at the same time; {1}, or {0, 1}, where no two ever did."""
+        return {len(set(pods.values())) for pods in self.together}
+
+
+class ClusterRun:
+    """A run that was applied to a cluster."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.name = name
+        self.history = History()
+        self._cluster = cluster
+        self._api = cluster.api
+        for resource, tell in (("seeleruns", self._run_changed), ("pods", self._pod_changed)):
+            threading.Thread(target=_follow, args=(cluster.api, resource, tell), daemon=True).start()
+
+    def apply(self, path: Path) -> None:
+        """`kubectl apply -f`."""
+        self._cluster.kubectl("apply", "-f", str(path))
+
+    def body(self) -> Body:
+        """The SeeleRun."""
+        body = self._api.get("seeleruns", self.name, NAMESPACE)
+        assert body is not None, f"the run {self.name} is gone"
+        return body
+
+    def status(self) -> Body:
+        """Its status."""
+        return self.body().get("status") or {}
+
+    def conditions(self) -> dict[str, str]:
+        """Statuses of its conditions by type."""
+        return {condition["type"]: condition["status"] for condition in self.status().get("conditions") or ()}
+
+    def pods(self, role: str = "") -> list[Body]:
+        """Its pods, of one role or of both."""
+        selector = f"seele.dev/run={self.name}" + (f",{ROLE}={role}" if role else "")
+        return self._api.list("pods", NAMESPACE, selector)
+
+    def events(self) -> list[Body]:
+        """Kubernetes Events about it."""
+        return [
+            event
+            for event in self._api.list("events", NAMESPACE)
+            if (event["involvedObject"]["kind"], event["involvedObject"]["name"]) == ("SeeleRun", self.name)
+        ]
+
+    def patch(self, spec: Mapping[str, Any]) -> None:
+        """Change its spec, as `kubectl patch --type merge`."""
+        self._api.patch("seeleruns", self.name, NAMESPACE, {"spec": spec})
+
+    def delete(self) -> None:
+        """Delete it, and wait until nothing of it runs."""
+        self._api.delete("seeleruns", self.name, NAMESPACE)
+        wait_for(lambda: not self.pods(), lambda: f"the pods of {self.name} are gone: {self.describe()}", 120)
+
+    def reach(self, what: str, condition: Callable[[Body], object], seconds: float) -> Body:
+        """The status, once `condition` holds for it. Raises AssertionError early where the run failed instead."""
+
+        def reached() -> Body | None:
+            status = self.status()
+            if condition(status):
+                return status
+            assert status.get("phase") != "Failed", f"failed before {what}: {self.describe()}"
+            return None
+
+        return wait_for(reached, lambda: f"{self.name}: {what}: {self.describe()}", seconds) or {}
+
+    def reach_step(self, step: int, seconds: float = 300) -> Body:
+        """The status, once it tells of `step` or a later one."""
+        return self.reach(f"step {step}", lambda status: (status.get("step") or 0) >= step, seconds)
+
+    def reach_phase(self, phase: str, seconds: float = 300) -> Body:
+        """The status, once the run is in `phase`."""
+        return self.reach(f"phase {phase}", lambda status: status.get("phase") == phase, seconds)
+
+    def trainer_answers(self, path: str) -> str:
+        """What trainer 0 answers on its address."""
+        address = self.pods("trainer")[0]["status"]["podIP"]
+        answer = requests.get(f"http://{address}:9400/{path}", timeout=10)
+        answer.raise_for_status()
+        return answer.text
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, as this machine sees it."""
+        path = self.body()["spec"]["storage"]["run"]["hostPath"]["path"]
+        return Path(path) if self._cluster.node is None else self._cluster.node.volume(path)
+
+    def steps(self) -> list[Body]:
+        """The lines of its metrics.jsonl."""
+        return records(self.folder, "metrics.jsonl")
+
+    def processes(self, pod: str) -> list[psutil.Process]:
+        """The processes of the containers of one of its pods, the first one of each container in front."""
+        return sorted(processes_of(pod), key=lambda process: process.create_time())
+
+    def kill(self, pod: str) -> None:
+        """Kill the first process of a pod's container, as the kernel would."""
+        self.processes(pod)[0].kill()
+
+    def describe(self) -> str:
+        """What somebody who reads of a failed test wants to know."""
+        parts = [yaml.safe_dump((self._api.get("seeleruns", self.name, NAMESPACE) or {}).get("status"))]
+        for pod in self.pods():
+            parts.append(f"{pod['metadata']['name']}: {yaml.safe_dump(pod.get('status'))}")
+        return "\n".join(parts)[-8000:]
+
+    def _run_changed(self, _: str, body: Body) -> None:
+        phase = (body.get("status") or {}).get("phase")
+        if body["metadata"]["name"] == self.name and phase and self.history.phases[-1:] != [phase]:
+            self.history.phases.append(phase)
+
+    def _pod_changed(self, event: str, body: Body) -> None:
+        labels = body["metadata"].get("labels") or {}
+        if labels.get("seele.dev/run") != self.name:
+            return
+        pods = dict(self.history.together[-1]) if self.history.together else {}
+        if event == "DELETED":
+            pods.pop(body["metadata"]["name"], None)
+        else:
+            pods[body["metadata"]["name"]] = labels[ATTEMPT]
+        self.history.together.append(pods)
+
+
+def processes_of(pod: str) -> Iterator[psutil.Process]:
+    """Processes of this machine that run in containers of a pod."""
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("HOSTNAME") == pod and _in_our_node(process):
+            yield process
+
+
+def attempts_running(run: str) -> set[str]:
+    """Attempts of a run whose trainer has a process on this machine, whatever the API server knows about it."""
+    found = set()
+    for process in psutil.process_iter(["environ"]):
+        environment = process.info["environ"] or {}
+        of_run = environment.get("HOSTNAME", "").startswith(f"{run}-trainer-")
+        if of_run and "SEELE_ATTEMPT" in environment and _in_our_node(process):
+            found.add(environment["SEELE_ATTEMPT"])
+    return found
+
+
+def _in_our_node(process: psutil.Process) -> bool:
+    try:
+        return f"/{CGROUP}/" in Path(f"/proc/{process.pid}/cgroup").read_text()
+    except OSError:
+        return False
+
+
+def _follow(api: KubernetesApi, resource: str, tell: Callable[[str, Body], None]) -> None:
+    """Tell of all objects of a resource and of what becomes of them, until the API server is gone."""
+    try:
+        listed = api.list_raw(resource, NAMESPACE)
+        for item in listed["items"]:
+            tell("ADDED", item)
+        for event in api.watch(resource, NAMESPACE, listed["metadata"]["resourceVersion"], seconds=3600):
+            if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
+                tell(event["type"], event["object"])
+    except (requests.RequestException, ApiError):
+        return

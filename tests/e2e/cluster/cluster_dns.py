@@ -1,0 +1,76 @@
+"""The cluster's name server: names of pods behind headless services, answered from the API server's Endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dnslib import QTYPE, RCODE, RR, A, DNSRecord
+from dnslib.server import BaseResolver, DNSServer
+
+DOMAIN = "cluster.local"
+TIME_TO_LIVE = 1
+"""Seconds; a pod that is restarted has another address."""
+EndpointsReader = Callable[[str, str], dict[str, Any] | None]
+"""(namespace, service) to the Endpoints object; None where there is none."""
+
+
+def addresses(name: str, read: EndpointsReader) -> list[str] | None:
+    """Addresses of `<pod>.<service>.<namespace>.svc.cluster.local`, or of the service; None where no such name is."""
+    suffix = f".svc.{DOMAIN}"
+    labels = name.rstrip(".").lower().removesuffix(suffix).split(".")
+    if not name.rstrip(".").lower().endswith(suffix) or len(labels) not in (2, 3):
+        return None
+    *host, service, namespace = labels
+    endpoints = read(namespace, service)
+    if endpoints is None:
+        return None
+    # A service with publishNotReadyAddresses has all its pods under `addresses`; others must not be found too early.
+    found = [
+        entry["ip"]
+        for subset in endpoints.get("subsets") or ()
+        for entry in subset.get("addresses") or ()
+        if not host or entry.get("hostname") == host[0]
+    ]
+    return found or None
+
+
+class _Resolver(BaseResolver):  # type: ignore[misc]  # dnslib has no types
+    def __init__(self, read: EndpointsReader) -> None:
+        self._read = read
+
+    def resolve(self, request: DNSRecord, handler: object) -> DNSRecord:
+        reply = request.reply()
+        found = addresses(str(request.q.qname), self._read)
+        if found is None:
+            reply.header.rcode = RCODE.NXDOMAIN
+        elif request.q.qtype in (QTYPE.A, QTYPE.ANY):
+            for address in found:
+                reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A(address), ttl=TIME_TO_LIVE))
+        return reply
+
+
+class ClusterDns:
+    """Answers on port 53 of one address until it is stopped."""
+
+    def __init__(self, address: str, read: EndpointsReader) -> None:
+        resolver = _Resolver(read)
+        self._servers = [
+            DNSServer(resolver, address=address, port=53, tcp=tcp, logger=_Silent()) for tcp in (False, True)
+        ]
+
+    def start(self) -> None:
+        for server in self._servers:
+            server.start_thread()
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.stop()
+            server.server.server_close()
+
+
+class _Silent:
+    """Tests print what fails, and not each question."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_arguments: None

@@ -1,0 +1,158 @@
+"""A whole cluster of one node on this machine, with the CRD and the operator's account in it; or one that exists."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import requests
+from cluster_dns import ClusterDns
+from single_node import ADDRESS, CHECKOUT, NAME, Node
+
+from control_plane import ControlPlane, die_with_parent, free_port, kubernetes_binaries
+from kubernetes_api import ApiError, Body, KubernetesApi
+from operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
+from seele_operator.crd import crd
+from waiting import wait_for
+
+NODE_SILENCE_SECONDS = 20
+"""Silence after which the node counts as lost: on a busy machine a kubelet's heartbeats come late."""
+LEASE_SECONDS = 5
+
+
+class NodeControlPlane(ControlPlane):
+    """A control plane for a node that is really there: with a scheduler, and more patience."""
+
+    _MORE: ClassVar = {
+        "kube-apiserver": ("--kubelet-preferred-address-types=InternalIP",),
+        "kube-controller-manager": (f"--node-monitor-grace-period={NODE_SILENCE_SECONDS}s",),
+    }
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.node_binaries = kubernetes_binaries("kubelet", "kube-scheduler")
+
+    def start_controller_manager(self) -> None:
+        super().start_controller_manager()
+        scheduler = [self.node_binaries / "kube-scheduler", f"--kubeconfig={self.admin_kubeconfig}"]
+        scheduler += ["--leader-elect=false", f"--secure-port={free_port()}", "--bind-address=127.0.0.1"]
+        scheduler += ["--port=0"] if self.version < (1, 24) else []
+        with (self.folder / "kube-scheduler.log").open("ab") as log:
+            self._scheduler = subprocess.Popen(
+                scheduler, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+            )
+
+    def stop(self) -> None:
+        if hasattr(self, "_scheduler"):
+            self._scheduler.kill()
+            self._scheduler.wait()
+        super().stop()
+
+    def _start(self, name: str, *flags: str) -> None:
+        super()._start(name, *flags, *self._MORE.get(name, ()))  # the last one counts
+
+
+class Cluster:
+    """A cluster in which SeeleRuns train. `node` is ours to disturb; None for a cluster that existed before."""
+
+    def __init__(
+        self, api: KubernetesApi, kubeconfig: Path, kubectl: Path, operator: OperatorProcess, node: Node | None
+    ):
+        self.api = api
+        self.operator = operator
+        self.node = node
+        self._kubectl = [str(kubectl), f"--kubeconfig={kubeconfig}"]
+
+    def kubectl(self, *arguments: str) -> str:
+        """Output of kubectl. Raises AssertionError with its words where it fails."""
+        done = subprocess.run([*self._kubectl, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+
+@contextmanager
+def own_cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster of one node on this machine, everything of it removed at the end."""
+    # A folder of another user's test could be mounted into no container: weights are written for their owner alone.
+    subprocess.run(["chmod", "-R", "a+rX", str(CHECKOUT / ".cache" / "quickstart")], check=True)
+    with ExitStack() as stack:
+        plane = stack.enter_context(NodeControlPlane(folder / "control-plane"))
+        node = Node(folder / "node", plane.node_binaries, plane.admin_kubeconfig)
+        stack.callback(node.close)
+        node.start()
+        resolver_api = KubernetesApi(plane.url, plane._admin_token, plane.certificate_authority)
+        dns = ClusterDns(ADDRESS, lambda namespace, service: resolver_api.get("endpoints", service, namespace))
+        stack.callback(dns.stop)
+        dns.start()
+        node.start_kubelet()
+        wait_for(lambda: node_ready(plane.admin), lambda: f"the node is ready\n{node.log('kubelet')}", 90)
+        yield from _with_operator(
+            stack, folder, plane.admin, plane.admin_kubeconfig, plane.node_binaries / "kubectl", node
+        )
+
+
+@contextmanager
+def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
+    """The cluster of a kubeconfig file, through `kubectl proxy`; its node has the image seele:0.1.0-cpu."""
+    with ExitStack() as stack:
+        kubectl = kubernetes_binaries() / "kubectl"
+        port = free_port()
+        proxy = subprocess.Popen([kubectl, f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}"])
+        stack.callback(proxy.wait)
+        stack.callback(proxy.terminate)
+        api = KubernetesApi(f"http://127.0.0.1:{port}", "", Path("unused"))
+        wait_for(lambda: _answers(api), f"the cluster of {kubeconfig} answers")
+        yield from _with_operator(stack, folder, api, kubeconfig, kubectl, None)
+
+
+def _with_operator(
+    stack: ExitStack, folder: Path, api: KubernetesApi, kubeconfig: Path, kubectl: Path, node: Node | None
+) -> Iterator[Cluster]:
+    own = folder / "operator.kubeconfig"
+    operator = OperatorProcess(own, folder / "operator.log", f"--lease-duration={LEASE_SECONDS}")
+    cluster = Cluster(api, kubeconfig, kubectl, operator, node)
+    (folder / "crd.json").write_text(json.dumps(crd()))
+    cluster.kubectl("apply", "-f", str(folder / "crd.json"))
+    if api.get("namespaces", NAMESPACE) is None:
+        cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("apply", "-f", str(CHECKOUT / "manifests" / "rbac.yaml"))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/seeleruns.seele.dev", "--timeout=60s")
+    _write_operator_kubeconfig(cluster, own)
+    with operator:
+        yield cluster
+
+
+def _write_operator_kubeconfig(cluster: Cluster, path: Path) -> None:
+    """A kubeconfig with the token of the operator's service account, and nothing of the administrator's."""
+    account = cluster.api.path("serviceaccounts", SERVICE_ACCOUNT, NAMESPACE, "token")
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 86400},
+    }
+    token = cluster.api.request("POST", account, request)["status"]["token"]
+    view = json.loads(cluster.kubectl("config", "view", "--minify", "--flatten", "--output=json"))
+    view["users"] = [{"name": SERVICE_ACCOUNT, "user": {"token": token}}]
+    view["contexts"][0]["context"]["user"] = SERVICE_ACCOUNT
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(view))
+
+
+def node_ready(api: KubernetesApi) -> bool:
+    """Whether the node says so itself, and recently."""
+    node: Body = api.get("nodes", NAME) or {}
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _answers(api: KubernetesApi) -> bool:
+    try:
+        return bool(api.request("GET", "version"))
+    except (ApiError, requests.RequestException):
+        time.sleep(0.2)
+        return False

@@ -1,0 +1,102 @@
+"""What tests on a real cluster share: the cluster, and runs in it that are deleted when their test is over."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from applied_runs import ClusterRun, run_manifest
+from clusters import Cluster, existing_cluster, own_cluster
+from runs import QUICKSTART, REPOSITORY
+
+ALL = "SEELE_E2E_ALL"
+EXISTING = "SEELE_E2E_KUBECONFIG"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` runs the first two; the other ones take half an hour, and `make e2e` runs them."""
+    if os.environ.get(ALL):
+        return
+    for item in items:
+        if item.get_closest_marker("disturbance"):
+            item.add_marker(pytest.mark.skip(reason=f"left to `make e2e`, which sets {ALL}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Let fixtures know whether their test has failed."""
+    report = yield
+    item.stash.setdefault(FAILED, False)
+    item.stash[FAILED] |= report.failed
+    return report
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names."""
+    if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
+        pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
+    with tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary:
+        if existing := os.environ.get(EXISTING):
+            with existing_cluster(Path(existing), Path(temporary)) as there:
+                yield there
+            return
+        prepared = subprocess.run([REPOSITORY / "tools" / "node.sh"], capture_output=True, text=True)
+        if prepared.returncode != 0:
+            pytest.skip(f"no containers can be run here: {prepared.stderr.strip()}")
+        with Path(tempfile.gettempdir(), "seele-node.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the bridge has one name and one address
+            with own_cluster(Path(temporary)) as own:
+                yield own
+
+
+@pytest.fixture
+def submit(
+    cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str, Mapping[str, Any]], ClusterRun]]:
+    """Apply the quickstart under another name with changes to its spec; with no changes, the very file."""
+    runs: list[ClusterRun] = []
+
+    def apply(name: str, spec: Mapping[str, Any]) -> ClusterRun:
+        run = ClusterRun(cluster, name)
+        runs.append(run)
+        path = QUICKSTART
+        if spec:
+            path = tmp_path / f"{name}.yaml"
+            path.write_text(yaml.safe_dump(run_manifest(name, spec)))
+        run.apply(path)
+        return run
+
+    yield apply
+    if request.node.stash.get(FAILED, False):
+        _tell(cluster, runs)
+    if not cluster.operator.running:
+        cluster.operator.start()
+    for run in runs:
+        run.delete()
+
+
+@pytest.fixture
+def own_node(cluster: Cluster) -> None:
+    """For tests that disturb the node from outside of Kubernetes."""
+    if cluster.node is None:
+        pytest.skip(f"kills processes of the node, which is not this machine: {EXISTING} names another cluster")
+
+
+def _tell(cluster: Cluster, runs: list[ClusterRun]) -> None:
+    for run in runs:
+        print(run.name, run.history, run.describe(), sep="\n")
+    print("operator:", cluster.operator.log(), sep="\n")
+    if cluster.node is not None:
+        for container, text in cluster.node.container_logs():
+            print(f"--- {container}", text, sep="\n")

@@ -1,0 +1,115 @@
+"""The one image of the test cluster: a root file system of a few directories, into which the machine's own programs,
+the checkout and its Python environment are mounted read-only. Nothing is downloaded, and it is made in milliseconds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+USER = 1000
+"""User and group of the containers, as in pods.py."""
+_DIRECTORIES = ("dev", "etc", "etc/seele", "proc", "run", "seele", "seele/run", "sys", "tmp", "usr", "var", "var/tmp")
+_FILES = {
+    "etc/passwd": f"root:x:0:0:root:/root:/bin/sh\nseele:x:{USER}:{USER}:seele:/tmp:/bin/sh\n",
+    "etc/group": f"root:x:0:\nseele:x:{USER}:\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+
+
+def mounted_folders(checkout: Path) -> list[Path]:
+    """Folders of the machine that containers see at the same paths: programs, Python, its environment, the checkout."""
+    folders = [Path("/usr"), Path("/etc/alternatives"), Path("/etc/ld.so.cache")]
+    for folder in (Path(sys.base_prefix), checkout, Path(sys.prefix)):
+        if not any(folder.is_relative_to(other) for other in folders):
+            folders.append(folder)
+    return [folder for folder in folders if folder.exists()]
+
+
+def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
+    """Write the image as a docker archive under the names `tags`.
+
+    Its working directory is the checkout and its PATH begins with the Python environment, as if both were built in.
+    """
+    layer = _layer(checkout)
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    config = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": {
+            "User": str(USER),
+            "WorkingDir": str(checkout),
+            "Env": [f"PATH={sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG=C.UTF-8"],
+            # As the pause container it waits; run containers name a command of their own.
+            "Entrypoint": [_sleep(), "infinity"],
+        },
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": tags, "Layers": ["layer.tar"]}]
+    with tarfile.open(archive, "w") as tar:
+        _add(tar, "layer.tar", layer)
+        _add(tar, "config.json", json.dumps(config).encode())
+        _add(tar, "manifest.json", json.dumps(manifest).encode())
+
+
+def runtime_spec(default: dict[str, Any], checkout: Path) -> dict[str, Any]:
+    """containerd's base specification of every container: its own default, with our read-only mounts."""
+    mounts = [
+        {"destination": str(folder), "type": "bind", "source": str(folder), "options": ["rbind", "ro"]}
+        for folder in mounted_folders(checkout)
+    ]
+    process = {key: value for key, value in default["process"].items() if key != "rlimits"}
+    return {**default, "process": process, "mounts": [*default["mounts"], *mounts]}
+
+
+def _layer(checkout: Path) -> bytes:
+    """The root file system as a tar file."""
+    buffer = io.BytesIO()
+    directories = dict.fromkeys(_DIRECTORIES)
+    for folder in mounted_folders(checkout):
+        # All parents can be passed by the containers' user, which the machine's own need not allow.
+        parts = folder.parts[1:] if folder.is_dir() else folder.parts[1:-1]
+        directories.update({"/".join(parts[:end]): None for end in range(1, len(parts) + 1)})
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in sorted(directories):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name.endswith("tmp") else 0o755
+            tar.addfile(entry)
+        for name in ("bin", "sbin", "lib", "lib64", "lib32"):
+            if Path("/", name).is_symlink():
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.linkname = tarfile.SYMTYPE, str(Path("/", name).readlink())
+                tar.addfile(entry)
+        for name, text in _FILES.items():
+            _add(tar, name, text.encode())
+        for path in _linked_files(Path(_sleep())):
+            # Below the folders that /bin and /lib are links to, on machines where they are links.
+            _add(tar, str(path.parent.resolve() / path.name).lstrip("/"), path.read_bytes(), mode=0o755)
+    return buffer.getvalue()
+
+
+def _sleep() -> str:
+    """The program of the pause container, the only one that sees no mounts of ours."""
+    found = shutil.which("sleep")
+    assert found is not None, "there is no sleep on PATH"
+    return found
+
+
+def _linked_files(program: Path) -> list[Path]:
+    """A program and the libraries that it is linked with, at the paths where it looks for them."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
+    return [program, *(Path(path) for path in re.findall(r"(/\S+) \(0x", listed))]
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), mode
+    tar.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,285 @@
+"""A node of a Kubernetes cluster on this machine: kubelet, containerd, runc and a bridge, in namespaces of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+import yaml
+from cluster_dns import DOMAIN
+from node_image import runtime_spec, write_image
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+NAME = "seele-node"
+IMAGES = ["docker.io/library/seele:0.1.0-cpu"]
+BRIDGE = "seele-e2e"
+SUBNET = "10.199.77.0/24"
+ADDRESS = "10.199.77.1"
+"""Of the bridge: what pods see of the machine, and the node's own address."""
+CGROUP = "seele-e2e"
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+class NodeError(Exception):
+    """A daemon of the node did not start; with the end of what it wrote."""
+
+
+class Node:
+    """A single node; `start` returns when its containers can be run, and `close` leaves nothing behind."""
+
+    def __init__(self, folder: Path, binaries: Path, kubeconfig: Path) -> None:
+        """`folder` is the node's own, on a disk; `binaries` has the kubelet."""
+        self._folder = folder
+        self._kubelet = binaries / "kubelet"
+        self._kubeconfig = kubeconfig
+        self._namespace: subprocess.Popen[str] | None = None
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Start everything but the kubelet, and bring the image in."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _make_bridge()
+        _make_cgroups()
+        self._enter_namespaces()
+        self._start_containerd()
+
+    def start_kubelet(self) -> None:
+        """Start the kubelet; also after `kill_kubelet`."""
+        command = [str(self._kubelet), f"--config={self._kubelet_config()}", f"--kubeconfig={self._kubeconfig}"]
+        command += [f"--root-dir={self._folder}/kubelet", f"--cert-dir={self._folder}/pki"]
+        command += [f"--hostname-override={NAME}", f"--node-ip={ADDRESS}"]
+        endpoint = f"--container-runtime-endpoint=unix://{self._socket}"
+        # Until 1.24 there was another runtime built in, and this one had to be asked for.
+        old = _minor_version(self._kubelet) < 24
+        command += ["--container-runtime=remote", endpoint] if old else [endpoint]
+        self._start("kubelet", command)
+
+    def kill_kubelet(self) -> None:
+        """Kill the kubelet, as when a node freezes or loses its network: containers go on."""
+        self._end("kubelet")
+
+    def log(self, daemon: str) -> str:
+        """The end of what a daemon wrote."""
+        path = self._folder / f"{daemon}.log"
+        return path.read_text(errors="replace")[-6000:] if path.exists() else ""
+
+    def container_logs(self) -> Iterator[tuple[str, str]]:
+        """Pod and container, and the end of what it wrote, of all containers whose logs the kubelet still has."""
+        for path in sorted((self._folder / "log" / "pods").glob("*/*/*.log")):
+            yield "/".join(path.parts[-3:-1]), path.read_text(errors="replace")[-4000:]
+
+    def volume(self, path: str) -> Path:
+        """Where this machine sees the folder that hostPath volumes name `path`, below /var/lib."""
+        return self._folder / "lib" / Path(path).relative_to("/var/lib")
+
+    def close(self) -> None:
+        """End all containers and daemons, and remove what the node made on this machine."""
+        for name in list(self._daemons):
+            self._end(name)
+        if self._namespace is not None:
+            assert self._namespace.stdin is not None
+            self._namespace.stdin.close()
+            self._namespace.wait(30)
+        _remove_cgroups()
+        _remove_bridge()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _socket(self) -> Path:
+        return self._folder / "containerd.sock"
+
+    def _enter_namespaces(self) -> None:
+        script = Path(__file__).with_name("namespace.sh")
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+        self._namespace = subprocess.Popen(
+            [*unshare, "bash", str(script), str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log_file("namespace"),
+            text=True,
+        )
+        assert self._namespace.stdout is not None
+        if self._namespace.stdout.readline() != "ready\n":
+            raise NodeError(f"no namespaces for a node: {self.log('namespace')}")
+
+    def _start(self, name: str, command: Sequence[str]) -> None:
+        assert self._namespace is not None
+        first = psutil.Process(self._namespace.pid).children()[0].pid
+        inside = ["nsenter", f"--target={first}", "--mount", "--pid", "--", *command]
+        self._daemons[name] = subprocess.Popen(inside, stdout=self._log_file(name), stderr=subprocess.STDOUT)
+
+    def _end(self, name: str) -> None:
+        """Kill a daemon; nsenter, its parent outside of the namespace, ends with it."""
+        nsenter = self._daemons.pop(name)
+        for daemon in psutil.Process(nsenter.pid).children() if nsenter.poll() is None else ():
+            daemon.kill()
+        nsenter.wait(30)
+
+    def _log_file(self, name: str) -> IO[bytes]:
+        return (self._folder / f"{name}.log").open("ab")
+
+    def _start_containerd(self) -> None:
+        ctr = ["ctr", "--address", str(self._socket), "--namespace", "k8s.io"]
+        spec = json.loads(subprocess.run(["ctr", "oci", "spec"], capture_output=True, check=True).stdout)
+        spec_file = self._folder / "container.json"
+        spec_file.write_text(json.dumps(runtime_spec(spec, CHECKOUT)))
+        cni = self._folder / "cni"
+        cni.mkdir(exist_ok=True)
+        (cni / "10-bridge.conflist").write_text(json.dumps(_network(self._folder)))
+        config = self._folder / "containerd.toml"
+        config.write_text(_containerd_config(self._folder, self._socket, spec_file, cni))
+        self._start("containerd", ["containerd", "--config", str(config)])
+        self._wait(lambda: subprocess.run([*ctr, "version"], capture_output=True).returncode == 0, "containerd")
+        archive = self._folder / "image.tar"
+        write_image(archive, IMAGES, CHECKOUT)
+        # The native snapshotter copies the few directories of the image: it needs nothing of the disk below.
+        load = [*ctr, "images", "import", "--snapshotter=native", str(archive)]
+        loaded = subprocess.run(load, capture_output=True, text=True)
+        if loaded.returncode != 0:
+            raise NodeError(f"the image cannot be brought in: {loaded.stderr}{self.log('containerd')}")
+
+    def _wait(self, ready: Callable[[], bool], daemon: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if time.monotonic() > deadline or self._daemons[daemon].poll() is not None:
+                raise NodeError(f"{daemon} does not answer:\n{self.log(daemon)}")
+            time.sleep(0.1)
+
+    def _kubelet_config(self) -> Path:
+        resolv = self._folder / "resolv.conf"
+        resolv.write_text("")
+        config = {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": ADDRESS,
+            "port": free_port(ADDRESS),
+            "healthzPort": 0,
+            "readOnlyPort": 0,
+            # The API server comes for logs without a certificate; only this machine and its pods can reach the address.
+            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+            "authorization": {"mode": "AlwaysAllow"},
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{CGROUP}",
+            "enforceNodeAllocatable": [],
+            "failSwapOn": False,
+            "oomScoreAdj": 0,
+            "makeIPTablesUtilChains": False,
+            "clusterDNS": [ADDRESS],
+            "clusterDomain": DOMAIN,
+            "resolvConf": str(resolv),
+            "volumePluginDir": str(self._folder / "plugins"),
+            # The machine's disk is not the node's to judge.
+            "evictionHard": {"memory.available": "100Mi"},
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "nodeStatusUpdateFrequency": "2s",
+            "nodeLeaseDurationSeconds": 8,
+        }
+        path = self._folder / "kubelet.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+def _network(folder: Path) -> dict[str, object]:
+    bridge = {
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": True,
+        "ipMasq": False,
+        "ipam": {"type": "host-local", "dataDir": str(folder / "addresses"), "ranges": [[{"subnet": SUBNET}]]},
+    }
+    return {"cniVersion": "0.3.1", "name": BRIDGE, "plugins": [bridge]}
+
+
+def _containerd_config(folder: Path, socket_path: Path, spec: Path, cni: Path) -> str:
+    return f"""version = 2
+root = "{folder}/containerd"
+state = "/run/containerd"
+[grpc]
+  address = "{socket_path}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{IMAGES[0]}"
+  # Without CAP_SYS_RESOURCE, which many virtual machines lack, no container starts otherwise.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      base_runtime_spec = "{spec}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugin_folder()}"
+    conf_dir = "{cni}"
+"""
+
+
+def plugin_folder() -> Path | None:
+    """Where the network plugins are: Debian's place, or that of everybody else."""
+    folders = [Path("/usr/lib/cni"), Path("/opt/cni/bin")]
+    return next(
+        (folder for folder in folders if (folder / "bridge").exists() and (folder / "host-local").exists()), None
+    )
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at `address`."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _make_bridge() -> None:
+    _remove_bridge()
+    _run("ip", "link", "add", BRIDGE, "type", "bridge")
+    _run("ip", "address", "add", f"{ADDRESS}/{SUBNET.split('/')[1]}", "dev", BRIDGE)
+    _run("ip", "link", "set", BRIDGE, "up")
+
+
+def _remove_bridge() -> None:
+    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
+
+
+def _cgroup_hierarchies() -> list[Path]:
+    """Roots of the hierarchies of control groups: many in version 1, one in version 2."""
+    if (_CGROUPS / "cgroup.procs").exists():
+        return [_CGROUPS]
+    return [path for path in _CGROUPS.iterdir() if not path.is_symlink() and (path / "cgroup.procs").exists()]
+
+
+def _make_cgroups() -> None:
+    _remove_cgroups()
+    for root in _cgroup_hierarchies():
+        (root / CGROUP).mkdir(exist_ok=True)
+
+
+def _remove_cgroups() -> None:
+    """Remove our control groups; their processes are gone, which the kernel may notice a little later."""
+    for root in _cgroup_hierarchies():
+        for folder, _, _ in os.walk(root / CGROUP, topdown=False):
+            for _ in range(100):
+                try:
+                    Path(folder).rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.05)
+
+
+def _minor_version(kubelet: Path) -> int:
+    words = subprocess.run([str(kubelet), "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return int(words[-1].split(".")[1])
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=sys.stderr)

@@ -1,0 +1,79 @@
+"""Runs that train for real in the containers of a real cluster, undisturbed and with a trainer that is killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from applied_runs import IN_PROCESS, ClusterRun
+from clusters import Cluster
+from runs import held_out, merged
+from safetensors.torch import load_file
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+Submit = Callable[[str, Mapping[str, Any]], ClusterRun]
+
+
+def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, cluster: Cluster) -> None:
+    run = submit("quickstart", {})
+    started = run.reach_step(1)
+    assert started["attempt"] == 1
+    assert run.conditions()["RolloutReady"] == "True"
+    assert run.conditions()["TrainerReady"] == "True"
+    assert run.conditions()["Progressing"] == "True"
+    metrics = run.trainer_answers("metrics")
+    for series in ("seele_training_step", "seele_target_accuracy", "seele_hint_rate_bucket", "seele_policy_version"):
+        assert f"\n{series}" in metrics, series
+    progress = json.loads(run.trainer_answers("progress"))
+    assert (progress["steps"], progress["phase"] in ("rollout", "train", "sync", "eval", "checkpoint")) == (60, True)
+
+    done = run.reach_phase("Succeeded", 1200)
+
+    assert (done["step"], done["steps"], done["policyVersion"], done["attempt"]) == (60, 60, 60, 1)
+    assert done["lastCheckpoint"]["step"] == 60
+    assert 0 < done["hintRate"] < 1
+    assert done["restarts"] == 0
+    assert "lastFailure" not in done
+    conditions = run.conditions()
+    assert (conditions["Valid"], conditions["Complete"], conditions["Failed"]) == ("True", "True", "False")
+    phases = [phase for phase in run.history.phases if phase != "Pending"]
+    assert phases == ["Starting", "Running", "Succeeded"]
+    listed = cluster.kubectl("get", "srun", "quickstart").splitlines()[-1]
+    assert "Succeeded" in listed
+    assert "60" in listed
+
+    first, *_, last = held_out(run.folder)
+    assert last - first >= 0.3
+    assert done["accuracy"] == pytest.approx(last, abs=1e-3)
+    steps = run.steps()
+    assert [step["step"] for step in steps] == list(range(1, 61))
+    assert max(step["canaryDifference"] for step in steps) < 1e-3
+    assert load_file(run.folder / "final" / "model.safetensors")
+
+
+def test_a_gang_whose_trainer_is_killed_ends_with_the_weights_of_one_that_was_not(
+    submit: Submit, own_node: None
+) -> None:
+    gang = merged(IN_PROCESS, {"trainer": {"replicas": 2}})
+    calm, hit = submit("calm", gang), submit("hit", gang)
+    hit.reach_step(4)
+    hit.kill("hit-trainer-1")
+
+    restarted = hit.reach("attempt 2", lambda status: status["attempt"] == 2, 60)
+    failure = restarted["lastFailure"]
+    assert (failure["class"], failure["pod"], failure["exitCode"]) == ("application", "hit-trainer-1", 137)
+    done = hit.reach_phase("Succeeded", 400)
+    calm.reach_phase("Succeeded", 400)
+
+    assert (done["attempt"], done["restarts"], done["step"]) == (2, 1, 12)
+    assert "Restarting" in hit.history.phases
+    assert hit.history.attempts_together() <= {0, 1}
+    weights = [run.folder / "final" / "model.safetensors" for run in (calm, hit)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    exact = ("step", "reward", "hintRate", "accuracyByRound", "losses", "gradientNorm", "tokens")
+    assert [[step[key] for key in exact] for step in calm.steps()] == [
+        [step[key] for key in exact] for step in hit.steps()
+    ]
