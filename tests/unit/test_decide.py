@@ -1,0 +1,485 @@
+"""The life of a run, decision by decision."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from run_world import FAILURES, STEPS, World, new_world
+from seele_operator.decide import AdoptPods, CreatePods, Decision, DeletePods, DeleteRun, ReleaseGang, UpdateChildren
+from seele_operator.observe import PodFailure, Waiting
+
+
+def started(trainers: int = 1, **policy: Any) -> World:
+    """A run whose pods all run and train."""
+    world = new_world(trainers, policy)
+    world.reconcile()
+    for _ in range(3):
+        world.kubelet()
+        world.reconcile()
+    assert world.status.phase == "Running"
+    return world
+
+
+def kinds(decision: Decision) -> list[str]:
+    return [type(action).__name__ for action in decision.actions]
+
+
+def answer(world: World, kind: str) -> tuple[str, str]:
+    condition = world.status.condition(kind)  # type: ignore[arg-type]
+    assert condition is not None
+    return condition.status, condition.reason
+
+
+def test_a_new_run_goes_through_pending_and_starting_to_running() -> None:
+    world = new_world(2, {})
+    phases = [world.reconcile().status.phase]
+    for _ in range(4):
+        world.kubelet()
+        phases.append(world.reconcile().status.phase)
+    assert phases == ["Pending", "Starting", "Starting", "Running", "Running"]
+    assert sorted(world.pods) == ["r-rollout-0", "r-rollout-1", "r-trainer-0", "r-trainer-1"]
+    assert answer(world, "Progressing") == ("True", "Training")
+    assert world.status.running_time is not None
+
+
+def test_progress_is_told() -> None:
+    world = started()
+    world.train(15)
+    world.reconcile()
+    status = world.status
+    assert (status.step, status.steps) == (15, STEPS)
+    assert status.last_checkpoint is not None
+    assert status.last_checkpoint.path == "checkpoints/step-10"
+    assert status.last_step_time == world.now
+
+
+def test_progress_of_an_earlier_attempt_is_not_told() -> None:
+    world = started()
+    world.train(15)
+    stale = world.progress
+    world.reconcile()
+    happen_to_trainer(world, "error")
+    world.reconcile()
+    world.kubelet()
+    world.reconcile()
+    world.progress = stale
+    before = world.status.last_step_time
+    world.now += timedelta(seconds=60)
+    world.reconcile()
+    assert world.status.last_step_time == before
+
+
+def happen_to_trainer(world: World, kind: str, index: int = 0) -> None:
+    world.change(f"r-trainer-{index}", phase="Failed", ready=False, failure=FAILURES[kind])
+
+
+def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
+    world = started(trainers=2)
+    happen_to_trainer(world, "error", index=1)
+    decision = world.reconcile()
+    assert decision.consequential
+    assert (decision.status.phase, decision.status.attempt, decision.status.restarts) == ("Restarting", 2, 1)
+    assert kinds(decision) == ["DeletePods"]
+    assert all(pod.terminating for pod in world.pods.values())
+    # One of the old pods is slow to stop: nothing is made beside it.
+    slow = world.pods["r-trainer-0"]
+    world.kubelet()
+    world.pods["r-trainer-0"] = slow
+    assert kinds(world.reconcile()) == []
+    world.kubelet()
+    assert kinds(world.reconcile()) == ["CreatePods"]
+    assert {pod.attempt for pod in world.pods.values()} == {2}
+
+
+def test_the_last_failure_names_class_pod_code_and_reason() -> None:
+    world = started()
+    happen_to_trainer(world, "oom")
+    world.reconcile()
+    failure = world.status.last_failure
+    assert failure is not None
+    assert (failure.failure_class, failure.pod, failure.exit_code, failure.reason, failure.attempt) == (
+        "application",
+        "r-trainer-0",
+        137,
+        "OOMKilled",
+        1,
+    )
+
+
+def test_of_several_failed_trainers_the_one_that_explains_the_others_is_named() -> None:
+    world = started(trainers=2)
+    happen_to_trainer(world, "error", index=0)
+    happen_to_trainer(world, "evicted", index=1)
+    world.reconcile()
+    assert world.status.last_failure is not None
+    assert world.status.last_failure.reason == "Evicted"
+
+
+@pytest.mark.parametrize("trainers", [1, 2])
+def test_a_deleted_trainer_is_a_disruption(trainers: int) -> None:
+    world = started(trainers=trainers)
+    world.change(f"r-trainer-{trainers - 1}", terminating_since=world.now)
+    world.reconcile()
+    assert world.status.attempt == 2
+    assert (world.status.failures.application, world.status.failures.disruption) == (0, 1)
+
+
+@pytest.mark.parametrize("trainers", [1, 2])
+def test_a_trainer_that_is_gone_is_a_disruption(trainers: int) -> None:
+    world = started(trainers=trainers)
+    del world.pods[f"r-trainer-{trainers - 1}"]
+    world.reconcile()
+    assert world.status.attempt == 2
+    assert world.status.failures.disruption == 1
+    assert world.status.last_failure is not None
+    assert world.status.last_failure.reason == "PodDeleted"
+
+
+def test_restarts_wait_longer_each_time_until_there_is_progress() -> None:
+    world = started(backoffLimit=9)
+    delays = []
+    for _ in range(4):
+        happen_to_trainer(world, "error")
+        world.reconcile()
+        world.kubelet()
+        before = world.now
+        while not world.pods:
+            decision = world.reconcile()
+            if not world.pods:
+                assert decision.look_again is not None
+                world.now += timedelta(seconds=decision.look_again)
+        delays.append((world.now - before).total_seconds())
+        for _ in range(2):
+            world.kubelet()
+            world.reconcile()
+    assert delays == [0, 10, 20, 40]
+    world.train(12)
+    world.reconcile()
+    assert world.status.failures.application == 0
+    assert world.status.restarts == 4
+
+
+def test_a_failure_beyond_the_budget_ends_the_run_and_keeps_what_failed() -> None:
+    world = started(trainers=2, backoffLimit=0)
+    happen_to_trainer(world, "error")
+    decision = world.reconcile()
+    assert decision.status.phase == "Failed"
+    assert answer(world, "Failed") == ("True", "BackoffLimitExceeded")
+    assert "runPolicy.backoffLimit is 0" in world.status.message
+    deleted = [pod.name for action in decision.actions if isinstance(action, DeletePods) for pod in action.pods]
+    assert sorted(deleted) == ["r-rollout-0", "r-rollout-1", "r-trainer-1"]
+    world.kubelet()
+    world.reconcile()
+    assert sorted(world.pods) == ["r-trainer-0"]
+    assert world.status.gang == "released"
+
+
+def test_bad_input_is_not_tried_again() -> None:
+    world = started()
+    refused = PodFailure("application", "BadInput", "trainer", 2, "spec.x: no")
+    world.change("r-trainer-0", phase="Failed", ready=False, failure=refused)
+    world.reconcile()
+    assert world.status.phase == "Failed"
+    assert answer(world, "Failed") == ("True", "BadInput")
+
+
+def test_disruptions_do_not_use_up_the_budget_of_failures() -> None:
+    world = started(backoffLimit=0, disruptionLimit=1)
+    world.change("r-trainer-0", phase="Failed", ready=False, failure=FAILURES["evicted"])
+    world.reconcile()
+    assert world.status.phase == "Restarting"
+
+
+def test_success_ends_the_run_and_stays() -> None:
+    world = started(trainers=2)
+    world.train(STEPS)
+    decision = world.reconcile()
+    assert decision.status.phase == "Succeeded"
+    assert decision.status.step == STEPS
+    assert answer(world, "Complete") == ("True", "Succeeded")
+    world.kubelet()
+    world.reconcile()
+    assert sorted(world.pods) == ["r-trainer-0", "r-trainer-1"], "finished pods keep their logs"
+    world.pods.clear()
+    world.progress = None
+    assert kinds(world.reconcile()) == []
+    assert world.status.phase == "Succeeded"
+
+
+@pytest.mark.parametrize(("policy", "left"), [("All", 0), ("None", 3), ("Running", 1)])
+def test_clean_pod_policy(policy: str, left: int) -> None:
+    world = started(cleanPodPolicy=policy)
+    world.train(STEPS)
+    world.reconcile()
+    world.kubelet()
+    world.reconcile()
+    assert len(world.pods) == left
+
+
+def test_a_finished_run_is_deleted_after_its_time() -> None:
+    world = started(ttlSecondsAfterFinished=60)
+    world.train(STEPS)
+    decision = world.reconcile()
+    assert decision.look_again == 60
+    world.now += timedelta(seconds=61)
+    assert DeleteRun() in world.reconcile().actions
+
+
+def test_a_lost_rollout_pod_is_replaced_alone() -> None:
+    world = started()
+    crash = PodFailure("application", "Error", "rollout", 1, "cuda")
+    world.change("r-rollout-1", phase="Failed", ready=False, failure=crash)
+    decision = world.reconcile()
+    assert kinds(decision) == ["DeletePods"]
+    assert decision.status.attempt == 1
+    assert decision.status.phase == "Running"
+    assert decision.status.failures.application == 1
+    assert answer(world, "RolloutReady") == ("False", "Replacing")
+    world.kubelet()
+    decision = world.reconcile()
+    assert [action.names for action in decision.actions if isinstance(action, CreatePods)] == [("r-rollout-1",)]
+    for _ in range(3):
+        world.kubelet()
+        world.reconcile()
+    assert world.status.replacing == {}
+    assert answer(world, "RolloutReady")[0] == "True"
+    assert world.status.failures.application == 1, "counted once"
+
+
+def test_a_rollout_pod_that_keeps_failing_ends_the_run() -> None:
+    world = started(backoffLimit=2)
+    crash = PodFailure("application", "Error", "rollout", 1, "cuda")
+    for _ in range(40):
+        if world.status.terminal:
+            break
+        if "r-rollout-0" in world.pods:
+            world.change("r-rollout-0", phase="Failed", ready=False, failure=crash)
+        decision = world.reconcile()
+        world.kubelet()
+        world.now += timedelta(seconds=decision.look_again or 1)
+    assert world.status.phase == "Failed"
+    assert world.status.failures.application == 3
+
+
+def test_rollout_servers_can_be_added_and_taken_away_while_training() -> None:
+    world = started()
+    world.spec["rollout"]["replicas"] = 3
+    world.generation += 1
+    decision = world.reconcile()
+    assert [type(action) for action in decision.actions] == [UpdateChildren, CreatePods]
+    assert "r-rollout-2" in world.pods
+    assert world.status.failures.disruption == 0
+    for _ in range(3):
+        world.kubelet()
+        world.reconcile()
+    world.spec["rollout"]["replicas"] = 1
+    world.generation += 1
+    world.reconcile()
+    world.kubelet()
+    world.reconcile()
+    assert sorted(world.pods) == ["r-rollout-0", "r-trainer-0"]
+    assert world.status.attempt == 1
+    assert world.status.failures.disruption == 0
+
+
+def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_goes_on() -> None:
+    world = started()
+    world.train(3)
+    world.reconcile()
+    world.spec["training"]["learningRate"] = 2e-6
+    world.spec["runPolicy"]["backoffLimit"] = 7
+    world.generation += 1
+    decision = world.reconcile()
+    assert answer(world, "Valid") == ("False", "ChangeRefused")
+    assert "spec.training.learningRate: was 1e-06 and is 2e-06" in world.status.message
+    assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
+    assert '"backoffLimit":7' in (world.status.accepted_spec or ""), "what may change changes"
+    assert '"learningRate":1e-06' in (world.status.accepted_spec or "")
+    world.spec["training"]["learningRate"] = 1e-6
+    world.generation += 1
+    world.reconcile()
+    assert answer(world, "Valid")[0] == "True"
+
+
+def test_an_invalid_edit_does_not_disturb_the_run() -> None:
+    world = started()
+    world.spec["training"]["learningRat"] = 1.0
+    world.generation += 1
+    assert world.reconcile().status.phase == "Running"
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert "did you mean" in world.status.message
+
+
+def test_an_invalid_run_waits_for_a_better_spec() -> None:
+    world = new_world(1, {})
+    del world.spec["model"]
+    decision = world.reconcile()
+    assert (decision.status.phase, decision.actions) == ("Pending", ())
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert [notice.reason for notice in decision.notices] == ["Invalid"]
+    assert world.reconcile().notices == ()
+    world.spec["model"] = {"name": "m"}
+    world.generation += 1
+    assert kinds(world.reconcile()) == ["CreatePods"]
+
+
+def test_an_image_that_cannot_be_pulled_is_told_and_can_be_repaired() -> None:
+    world = new_world(1, {})
+    world.reconcile()
+    world.kubelet()
+    words = Waiting("ImagePullBackOff", 'Back-off pulling image "nothing:1"')
+    world.change("r-trainer-0", waiting=words)
+    world.reconcile()
+    assert answer(world, "TrainerReady") == ("False", "ImagePullBackOff")
+    assert answer(world, "Progressing") == ("False", "ImagePullBackOff")
+    assert "nothing:1" in world.status.message
+    world.spec["trainer"]["image"] = "seele:0.1.1"
+    world.generation += 1
+    decision = world.reconcile()
+    assert answer(world, "Valid")[0] == "True"
+    assert decision.status.attempt == 2
+    assert decision.status.failures.application == 0
+    world.kubelet()
+    world.reconcile()
+    assert len(world.pods) == 3
+
+
+def test_the_schedulers_words_are_told() -> None:
+    world = new_world(1, {"startDeadlineSeconds": 100})
+    world.reconcile()
+    words = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    world.change("r-trainer-0", waiting=Waiting("Unschedulable", words))
+    decision = world.reconcile()
+    assert answer(world, "Scheduled") == ("False", "Unschedulable")
+    assert decision.status.message == f"r-trainer-0: {words}"
+    assert decision.look_again == 100
+    world.now += timedelta(seconds=101)
+    world.reconcile()
+    assert answer(world, "Failed") == ("True", "StartDeadlineExceeded")
+    assert words in world.status.message
+
+
+def test_a_quota_is_told_and_survived() -> None:
+    world = new_world(1, {})
+    world.quota = True
+    world.reconcile()
+    decision = world.reconcile()
+    assert answer(world, "Scheduled") == ("False", "QuotaExceeded")
+    assert kinds(decision) == ["CreatePods"]
+    world.quota = False
+    world.reconcile()
+    assert len(world.pods) == 3
+
+
+@pytest.mark.parametrize("steps_before", range(5))
+def test_suspend_and_resume_in_each_phase(steps_before: int) -> None:
+    world = new_world(1, {})
+    for _ in range(steps_before):
+        world.reconcile()
+        world.kubelet()
+    attempts = world.status.attempt
+    world.spec["runPolicy"]["suspend"] = True
+    world.generation += 1
+    assert world.reconcile().status.phase == "Suspended"
+    world.kubelet()
+    decision = world.reconcile()
+    assert not world.pods
+    assert ReleaseGang in [type(action) for action in decision.actions]
+    world.now += timedelta(hours=5)
+    world.reconcile()
+    world.spec["runPolicy"]["suspend"] = False
+    world.generation += 1
+    for _ in range(4):
+        world.reconcile()
+        world.kubelet()
+    assert world.reconcile().status.phase == "Running"
+    assert world.status.attempt == attempts + 1
+    assert world.status.restarts == 0
+
+
+def test_a_pause_does_not_count_as_active() -> None:
+    world = started(activeDeadlineSeconds=100)
+    world.now += timedelta(seconds=50)
+    world.spec["runPolicy"]["suspend"] = True
+    world.reconcile()
+    world.kubelet()
+    world.now += timedelta(hours=1)
+    world.reconcile()
+    world.spec["runPolicy"]["suspend"] = False
+    decision = world.reconcile()
+    assert decision.look_again == 50
+    world.now += timedelta(seconds=51)
+    world.reconcile()
+    assert answer(world, "Failed") == ("True", "DeadlineExceeded")
+
+
+def test_a_run_without_new_steps_counts_as_failed() -> None:
+    world = started(stalledAfterSeconds=60)
+    world.train(3)
+    world.reconcile()
+    world.now += timedelta(seconds=59)
+    assert world.reconcile().look_again == 1
+    world.now += timedelta(seconds=2)
+    world.reconcile()
+    assert world.status.last_failure is not None
+    assert world.status.last_failure.reason == "Stalled"
+    assert world.status.attempt == 2
+
+
+def test_an_operator_that_was_away_does_not_call_a_run_stalled_before_it_has_asked() -> None:
+    world = started(stalledAfterSeconds=60)
+    world.train(3)
+    world.reconcile()
+    world.now += timedelta(hours=2)
+    world.progress = None
+    assert world.reconcile().status.attempt == 1
+
+
+def test_a_pod_that_does_not_stop_is_told_and_nothing_is_made_beside_it() -> None:
+    world = started()
+    world.change("r-trainer-0", terminating_since=world.now)
+    world.reconcile()
+    world.now += timedelta(seconds=90)
+    decision = world.reconcile()
+    assert answer(world, "Progressing") == ("False", "PodStuckTerminating")
+    assert "on node n" in decision.status.message
+    assert kinds(decision) == []
+
+
+def test_orphans_are_adopted() -> None:
+    world = started()
+    world.change("r-trainer-0", owner="nobody")
+    decision = world.reconcile()
+    assert kinds(decision) == ["AdoptPods"]
+    assert isinstance(decision.actions[0], AdoptPods)
+    assert world.status.attempt == 1
+
+
+def test_pods_of_somebody_else_are_left_alone() -> None:
+    world = started()
+    foreign = world.pods["r-trainer-0"]
+    world = new_world(1, {})
+    world.pods["r-trainer-0"] = foreign
+    world.change("r-trainer-0", owner="other")
+    decision = world.reconcile()
+    assert kinds(decision) == []
+    assert answer(world, "Progressing") == ("False", "NameTaken")
+
+
+def test_a_pod_of_an_older_attempt_is_removed_whenever_it_shows_up() -> None:
+    world = started()
+    ghost = world.pods["r-rollout-1"]
+    world.change("r-rollout-1", attempt=0)
+    decision = world.reconcile()
+    deleted = [pod.uid for action in decision.actions if isinstance(action, DeletePods) for pod in action.pods]
+    assert deleted == [ghost.uid]
+
+
+def test_a_success_that_comes_with_a_suspension_counts() -> None:
+    world = started()
+    world.train(STEPS)
+    world.spec["runPolicy"]["suspend"] = True
+    assert world.reconcile().status.phase == "Succeeded"
