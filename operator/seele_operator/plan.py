@@ -139,7 +139,10 @@ def _service(run: SeeleRun, role: Role) -> Manifest:
             # Ranks find each other while they start, before any of them is ready.
             "publishNotReadyAddresses": True,
             "selector": names.selector(name, role),
-            "ports": [{"name": port, "port": number, "targetPort": port} for port, number in ports.items()],
+            # Without the protocol, the API server of 1.20 cannot tell the ports apart when the service is applied.
+            "ports": [
+                {"name": port, "protocol": "TCP", "port": number, "targetPort": port} for port, number in ports.items()
+            ],
         },
     }
 
