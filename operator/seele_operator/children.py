@@ -22,6 +22,7 @@ from seele_operator.decision import (
     ReleaseGang,
     UpdateChildren,
 )
+from seele_operator.names import RUN_LABEL, Manifest
 from seele_operator.observe import ObservedPod
 from seele_operator.spec import SeeleRun
 from seele_operator.store import Body, Store, key_of, uid_of
@@ -92,7 +93,7 @@ class Children:
         """
         match action:
             case CreatePods():
-                return await self._unless_denied(run, lambda: self._create(action))
+                return await self._unless_denied(run, lambda: self._create(action), then=0.0)
             case UpdateChildren():
                 return await self._unless_denied(run, lambda: self._ensure(action.run, action.attempt))
             case AdoptPods():
@@ -122,7 +123,9 @@ class Children:
         self._kept[uid_of(run)] = _Kept(0, self._next_upkeep())
         await self._unless_denied(run, lambda: self._ensure(follows, attempt))
 
-    async def _unless_denied(self, run: Body, create: Callable[[], Awaitable[None]]) -> float | None:
+    async def _unless_denied(
+        self, run: Body, create: Callable[[], Awaitable[None]], then: float | None = None
+    ) -> float | None:
         uid = uid_of(run)
         generation = int(run["metadata"].get("generation", 0))
         denied = self._denied.get(uid)
@@ -137,21 +140,28 @@ class Children:
             # The status should say so at once, and only once.
             return delay if denied is not None and denied.refusal == error.refusal else 0.0
         self._denied.pop(uid, None)
-        return None if denied is None else 0.0
+        return then if denied is None else 0.0
 
     async def _create(self, action: CreatePods) -> None:
         await self._ensure(action.run, action.attempt)
         pods = plan.pods(action.run, action.attempt)
         await self._each(self._create_pod(pods[name]) for name in action.names)
 
-    async def _create_pod(self, manifest: plan.Manifest) -> None:
+    async def _create_pod(self, manifest: Manifest) -> None:
         created = await self._cluster.create_pod(manifest)
-        if created is None:
-            # It is there, though the watch has not told yet: look at it before trying to create it again.
-            metadata = manifest["metadata"]
-            created = await self._cluster.read_pod(metadata["namespace"], metadata["name"])
         if created is not None:
             self._store.put_pod(created)
+            return
+        # It is there, though the watch has not told yet: look at it before trying to create it again.
+        metadata = manifest["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        existing = await self._cluster.read_pod(namespace, name)
+        if existing is None:
+            return
+        self._store.put_pod(existing)
+        key = RunKey(namespace, metadata["labels"][RUN_LABEL])
+        if all(pod.name != name for pod in self._store.pods(key)):
+            raise Refused(Refusal("NameTaken", f"Pod {name}: exists, and is not one of this run's; delete or rename it"))
 
     async def _ensure(self, run: SeeleRun, attempt: int) -> None:
         uid = run.metadata.uid or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -76,7 +76,7 @@ async def serving(health: Health, metrics: OperatorMetrics, port: int) -> AsyncI
         await runner.cleanup()
 
 
-def _answer(problem: Callable[[], str]) -> Callable[[web.Request], web.Response]:
+def _answer(problem: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         said = problem()
         return web.Response(text=(said or "ok") + "\n", status=503 if said else 200)

@@ -6,7 +6,15 @@ from collections import Counter as Count
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    disable_created_metrics,
+)
 from prometheus_client import ProcessCollector as Process
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -24,6 +32,8 @@ class OperatorMetrics:
     """All metrics of one operator process."""
 
     def __init__(self) -> None:
+        # A series for the age of each series helps nobody.
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         Process(registry=self.registry)
         PlatformCollector(registry=self.registry)

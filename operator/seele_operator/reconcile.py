@@ -74,6 +74,9 @@ class Reconciler:
             try:
                 await self.reconcile(key)
             except ClusterUnavailable as error:
+                # Of an API server that is away the gate tells, once for all runs.
+                if self._queue.failures(key):
+                    _log.warning("%s: %s; trying again", key, error)
                 self._failed(key, "unavailable", error.retry_after or 0.0)
                 self._gate.close(error)
             except NotLeading as error:

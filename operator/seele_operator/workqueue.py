@@ -59,11 +59,15 @@ class WorkQueue(Generic[Key]):
         """Have `key` worked on after a delay that grows with its failures; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), LONGEST_RETRY_SECONDS)
+        delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), LONGEST_RETRY_SECONDS)
         # Runs that failed together should not come back together.
         delay = max(delay * (0.5 + self._jitter() / 2), at_least)
         self.add_after(key, delay)
         return delay
+
+    def failures(self, key: Key) -> int:
+        """How often `key` has failed in a row."""
+        return self._failures.get(key, 0)
 
     def succeeded(self, key: Key) -> None:
         """Forget the failures of `key`."""
