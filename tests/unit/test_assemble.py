@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.assemble import Surroundings, assemble
+from seele_trainer.attempt import Attempt
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.errors import BadDataError
 from seele_trainer.loop import Parts
@@ -55,7 +56,7 @@ def assembled(tmp_path: Path, benchmark_words: int = 4, after_answer: int = 0, *
             "observability": {"tensorboard": False},
         }
     )
-    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, 1)
+    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, Attempt(tmp_path / "run", 1))
     with Recorder(tmp_path / "run", config) as recorder:
         return assemble(config, surroundings, recorder)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from seele_trainer.attempt import Attempt, Superseded
 from seele_trainer.checkpoint import CheckpointError, Checkpoints, RunState
 
 pytestmark = pytest.mark.unit
@@ -26,7 +27,7 @@ def write(checkpoints: Checkpoints, step: int, content: str = "weights") -> Path
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
-    return Checkpoints(tmp_path, keep=2)
+    return Checkpoints(tmp_path, keep=2, attempt=Attempt(tmp_path, 1))
 
 
 def test_a_new_run_has_no_checkpoint(checkpoints: Checkpoints) -> None:
@@ -120,7 +121,54 @@ def test_saving_a_step_again_replaces_it(checkpoints: Checkpoints) -> None:
 
 
 def test_what_a_save_that_was_killed_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "left", keep=2)
-    (checkpoints.begin(13) / "engine").write_text("half of it")
-    checkpoints.begin(20)
-    assert [path.name for path in (tmp_path / "left").iterdir()] == ["step-20.partial"]
+    (attempt(tmp_path, 1).begin(13) / "engine").write_text("half of it")
+    attempt(tmp_path, 2).begin(20)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-20.attempt-2.partial"]
+
+
+def attempt(run: Path, number: int) -> Checkpoints:
+    return Checkpoints(run / "checkpoints", keep=2, attempt=Attempt(run, number))
+
+
+def test_an_attempt_that_was_given_up_does_not_begin_to_save(tmp_path: Path) -> None:
+    old, new = attempt(tmp_path, 1), attempt(tmp_path, 2)
+    write(old, 1)
+    begun = new.begin(2)
+    with pytest.raises(Superseded, match=r"attempt 2 of this run has begun.*attempt 1 stops"):
+        old.begin(2)
+    assert begun.is_dir()
+
+
+def test_a_save_that_hung_while_a_newer_attempt_saved_the_same_step_does_not_replace_it(tmp_path: Path) -> None:
+    old, new = attempt(tmp_path, 1), attempt(tmp_path, 2)
+    (old.begin(2) / "learner").mkdir()
+    write(new, 2, "new")
+    # A rank on a node that comes back goes on writing where it was told to.
+    left = tmp_path / "checkpoints" / "step-2.attempt-1.partial" / "learner"
+    left.mkdir(parents=True)
+    (left / "rank-0.bin").write_text("old")
+    with pytest.raises(Superseded):
+        old.commit(state(2))
+    found = new.latest()
+    assert found is not None
+    assert (found[0] / "learner" / "rank-0.bin").read_text() == "new"
+
+
+def test_the_latest_checkpoint_is_not_named_by_an_attempt_that_was_given_up_a_moment_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = attempt(tmp_path, 1)
+    write(old, 1)
+    rename = Path.rename
+
+    def overtaken(self: Path, target: Path) -> Path:
+        renamed = rename(self, target)
+        if target.name == "step-2":
+            Attempt(tmp_path, 2).claim()
+        return renamed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", overtaken)
+        with pytest.raises(Superseded):
+            write(old, 2)
+    assert (tmp_path / "checkpoints" / "LATEST").read_text() == "step-1"

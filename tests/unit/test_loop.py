@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seele_trainer.attempt import Attempt, Superseded
 from seele_trainer.checkpoint import CheckpointError, Checkpoints
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
@@ -146,11 +147,16 @@ async def run(
     save_every: int = 1,
     lost_at_round: int | None = None,
     data: str = "same",
+    number: int = 1,
+    overtaken_at_round: int | None = None,
+    overtaken_at_evaluation: int | None = None,
+    look: Callable[[Recorder], None] = lambda _: None,
     **hints: str,
 ) -> list[str | None]:
     """One attempt at a run of two steps in `folder`; what /healthz said after each round was sampled.
 
-    It is evaluated after every step; its servers are lost for good at the round of that number.
+    It is evaluated after every step; its servers are lost for good at the round of that number, or the next attempt
+    takes its folder then. `look` is called in every round.
     """
     config = TrainerConfig.model_validate(
         {
@@ -173,13 +179,25 @@ async def run(
         def sampled() -> None:
             clock.tick()
             health.append(recorder.problem())
+            look(recorder)
             if len(health) == lost_at_round:
                 raise RolloutUnavailable("no server is left")
+            if len(health) == overtaken_at_round:
+                Attempt(folder, number + 1).claim()
 
-        engine = Engine(lambda number: stop.set() if number == stop_at_evaluation else None, sampled)
+        def held_out(count: int) -> None:
+            if count == stop_at_evaluation:
+                stop.set()
+            if count == overtaken_at_evaluation:
+                Attempt(folder, number + 1).claim()
+
+        attempt = Attempt(folder, number)
+        attempt.claim()
+        engine = Engine(held_out, sampled)
         parts = Parts(
             config=config,
             run_dir=folder,
+            attempt=attempt,
             problems=PROBLEMS,
             data_fingerprint=data,
             benchmarks=[LoadedBenchmark("held-out", ((5,),), ("right",))],
@@ -189,8 +207,8 @@ async def run(
             engine=engine,
             verifier=verifier,  # type: ignore[arg-type]
             collector=Collector(config, engine, verifier, decode, 64),  # type: ignore[arg-type]
-            weights=WeightsDirectory(folder / "weights"),
-            checkpoints=Checkpoints(folder / "checkpoints", 2),
+            weights=WeightsDirectory(folder / "weights", attempt),
+            checkpoints=Checkpoints(folder / "checkpoints", 2, attempt),
             recorder=recorder,
             decode=decode,
             canary_sequences=((1, 2),),
@@ -253,7 +271,7 @@ async def test_steps_that_are_done_are_saved_when_the_servers_are_lost(tmp_path:
     # Four rounds a step: the sixth is in the second step. Without the loss nothing would be saved before step 1000.
     with pytest.raises(RolloutUnavailable):
         await run(tmp_path, save_every=1000, lost_at_round=6)
-    found = Checkpoints(tmp_path / "checkpoints", 2).latest()
+    found = Checkpoints(tmp_path / "checkpoints", 2, Attempt(tmp_path, 1)).latest()
     assert found is not None
     assert found[1].step == 1
     assert (found[0] / "learner" / "updates").read_text() == "1"
@@ -265,3 +283,38 @@ async def test_a_run_is_not_resumed_on_other_training_data(tmp_path: Path) -> No
     await run(tmp_path)
     with pytest.raises(CheckpointError, match=r"the training problems have changed.*start a new run"):
         await run(tmp_path, data="other")
+
+
+async def test_an_attempt_that_is_given_up_in_the_middle_of_a_step_writes_nothing_any_more(tmp_path: Path) -> None:
+    # Four rounds a step: the sixth is in the second step.
+    with pytest.raises(Superseded, match="attempt 2 of this run has begun"):
+        await run(tmp_path, overtaken_at_round=6)
+    assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1]
+    assert WeightsDirectory(tmp_path / "weights", Attempt(tmp_path, 2)).current() == 1
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["LATEST", "step-1"]
+    assert not (tmp_path / "final").exists()
+    await run(tmp_path, number=2)
+    assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]
+
+
+async def test_an_attempt_that_is_given_up_while_it_is_evaluated_puts_nothing_on_record(tmp_path: Path) -> None:
+    with pytest.raises(Superseded):
+        await run(tmp_path, overtaken_at_evaluation=3)
+    assert evaluated(tmp_path) == [0, 1]
+    assert not (tmp_path / "final").exists()
+
+
+async def test_the_final_model_replaces_what_an_earlier_attempt_left_of_it(tmp_path: Path) -> None:
+    for name in ("final", "final.attempt-1", ".final.attempt-1.0123"):
+        (tmp_path / name).mkdir()
+    await run(tmp_path, number=2)
+    assert (tmp_path / "final" / "config.json").is_file()
+    assert [path.name for path in tmp_path.iterdir() if "final" in path.name] == ["final"]
+
+
+async def test_progress_names_the_checkpoint_that_a_run_has_resumed_from(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        await run(tmp_path, stop_at_evaluation=2)
+    seen: list[int | None] = []
+    await run(tmp_path, number=2, look=lambda recorder: seen.append(recorder.progress().last_checkpoint_step))
+    assert seen[0] == 1

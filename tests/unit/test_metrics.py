@@ -231,7 +231,7 @@ class Clock:
 def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
     clock = Clock()
     with (
-        Recorder(tmp_path, quiet_config(), clock=clock) as recorder,
+        Recorder(tmp_path, quiet_config(), attempt=3, clock=clock) as recorder,
         TelemetryServer(recorder, "127.0.0.1", 0) as server,
     ):
         base = f"http://127.0.0.1:{server.port}"
@@ -250,6 +250,8 @@ def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
         assert (status, content_type) == (200, "application/json")
         shown = json.loads(text)
         assert (shown["step"], shown["steps"], shown["phase"], shown["policyVersion"]) == (1, 120, "train", 0)
+        assert (shown["attempt"], shown["lastCheckpointStep"], shown["message"]) == (3, None, "")
+        assert shown["reward"] == pytest.approx(step_record(1).reward)
         assert shown["accuracy"] == 0.4
         assert shown["hintRate"] == pytest.approx(step_record(1).hint_rate)
         assert shown["etaSeconds"] > 0

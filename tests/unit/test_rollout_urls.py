@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from fake_vllm import FakeVllm
 from rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
+from seele_trainer.attempt import Superseded
 from seele_trainer.rollout.member import Member
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable
@@ -355,3 +356,25 @@ async def test_requests_on_a_machine_that_stays_away_are_asked_elsewhere(servers
     gate.set()
     await asyncio.gather(*tasks)
     assert (pool.counts.retried, pool.counts.failed) == (2, 0)
+
+
+async def test_an_attempt_that_was_given_up_pushes_no_weights_to_servers_that_serve_another_now(
+    servers, make_pool, tmp_path
+) -> None:
+    given_up = False
+
+    def still_ours() -> None:
+        if given_up:
+            raise Superseded("attempt 2 has begun")
+
+    pool = await make_pool(servers[0], before_push=still_ours, url_file=None)
+    await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
+    given_up = True
+    # What the newer attempt's pool does to the server; this one takes it for a restart, which it would make up for.
+    servers[0].number, servers[0].label = 4, "another attempt's"
+    await until(lambda: pool._roster._fatal is not None, "the pool giving up")
+    with pytest.raises(Superseded):
+        await pool.generate([1], SAMPLING)
+    with pytest.raises(Superseded):
+        await pool.update_weights(folder_with(5, tmp_path), 2, canary_of(5))
+    assert (servers[0].number, servers[0].requests["reload"]) == (4, 1)

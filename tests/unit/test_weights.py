@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from seele_trainer.attempt import Attempt, Superseded
 from seele_trainer.config import Dataset, Model, Rollout, TrainerConfig
 from seele_trainer.rollout.protocol import Canary, WeightSyncError
 from seele_trainer.weights.canary import canary_sequences, default_tolerance, difference, prove
@@ -241,7 +242,7 @@ def test_preparing_starts_quickly(tmp_path: Path) -> None:
 
 
 def make_versions(root: Path, versions: list[int]) -> WeightsDirectory:
-    weights = WeightsDirectory(root)
+    weights = WeightsDirectory(root, Attempt(root, 1))
     for age, version in enumerate(versions):
         weights.folder(version).mkdir(parents=True)
         (weights.folder(version) / "config.json").write_text("{}")
@@ -276,12 +277,34 @@ def test_pruning_after_a_resume_deletes_the_lost_attempts_versions(tmp_path: Pat
 def test_pruning_removes_what_an_export_that_was_killed_left_and_no_other_pod_s_work(tmp_path: Path) -> None:
     weights = make_versions(tmp_path, [1, 2])
     root = weights.folder(1).parent
-    for name in (".version-3.0123456789abcdef0123456789abcdef", ".initial.0123456789abcdef0123456789abcdef"):
+    for name in (
+        "version-3.attempt-7",
+        ".version-3.attempt-7.0123456789abcdef",
+        ".initial.0123456789abcdef0123456789abcdef",
+    ):
         (root / name).mkdir()
     weights.prune(keep=2)
-    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".")) == [
-        ".initial.0123456789abcdef0123456789abcdef"
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == [
+        ".initial.0123456789abcdef0123456789abcdef",
+        "version-1",
+        "version-2",
     ]
+
+
+def test_a_version_of_an_attempt_that_was_given_up_replaces_none_and_prunes_none(tmp_path: Path) -> None:
+    old, new = WeightsDirectory(tmp_path, Attempt(tmp_path, 1)), WeightsDirectory(tmp_path, Attempt(tmp_path, 2))
+    for weights, content in ((old, "old"), (new, "new")):
+        weights.staged(3).mkdir()
+        (weights.staged(3) / "config.json").write_text(content)
+    new.publish(3)
+    with pytest.raises(Superseded):
+        old.publish(3)
+    new.staged(4).mkdir()
+    with pytest.raises(Superseded):
+        old.prune(keep=1)
+    assert (new.folder(3) / "config.json").read_text() == "new"
+    assert new.current() == 3
+    assert new.staged(4).is_dir()
 
 
 # --- the canary

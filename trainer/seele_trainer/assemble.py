@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from seele_trainer.attempt import Attempt, recorded_attempt
 from seele_trainer.checkpoint import Checkpoints
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
@@ -47,20 +48,26 @@ class Surroundings:
     node_rank: int
     bind_host: str
     http_port: int
-    attempt: int
+    attempt: Attempt
+    rollout_urls_file: Path | None = None
+    """Where the list of servers may change while the run goes on."""
 
     @classmethod
     def from_environment(cls) -> Surroundings:
         """Read the variables that the plan sets; the defaults suit a trainer started by hand."""
-        urls = os.environ.get("SEELE_ROLLOUT_URLS", "")
+        urls, urls_file = os.environ.get("SEELE_ROLLOUT_URLS", ""), os.environ.get("SEELE_ROLLOUT_URLS_FILE", "")
+        run_dir = Path(os.environ.get("SEELE_RUN_DIR", "run"))
+        # Who starts a trainer by hand does not count, so it is counted here.
+        attempt = int(os.environ.get("SEELE_ATTEMPT", 0)) or recorded_attempt(run_dir) + 1
         return cls(
-            run_dir=Path(os.environ.get("SEELE_RUN_DIR", "run")),
+            run_dir=run_dir,
             rollout_urls=tuple(url for url in urls.split(",") if url),
             rendezvous=os.environ.get("SEELE_RENDEZVOUS", "127.0.0.1:29500"),
             node_rank=int(os.environ.get("SEELE_NODE_RANK", "0")),
             bind_host=os.environ.get("SEELE_BIND_HOST", "0.0.0.0"),
             http_port=int(os.environ.get("SEELE_HTTP_PORT", "9400")),
-            attempt=int(os.environ.get("SEELE_ATTEMPT", "1")),
+            attempt=Attempt(run_dir, attempt, os.environ.get("SEELE_RUN_UID", "")),
+            rollout_urls_file=Path(urls_file) if urls_file else None,
         )
 
 
@@ -85,10 +92,11 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     def decode(tokens: Sequence[int]) -> str:
         return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    run_dir = surroundings.run_dir
+    run_dir, attempt = surroundings.run_dir, surroundings.attempt
     return Parts(
         config=config,
         run_dir=run_dir,
+        attempt=attempt,
         problems=problems,
         data_fingerprint=fingerprint(raw),
         benchmarks=benchmarks,
@@ -98,8 +106,8 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
         engine=engine,
         verifier=verifier,
         collector=Collector(config, engine, verifier, decode, longest),
-        weights=WeightsDirectory(run_dir / "weights"),
-        checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep),
+        weights=WeightsDirectory(run_dir / "weights", attempt),
+        checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep, attempt),
         recorder=recorder,
         answer_tokens=_answer_tokens(config, benchmarks, longest),
         decode=decode,
@@ -148,6 +156,11 @@ def _build_engine(config: TrainerConfig, surroundings: Surroundings) -> RolloutE
         initial = surroundings.run_dir / "weights" / "initial"
         prepare_model(config, initial)
         return TransformersEngine(initial, config.rollout)
-    if not surroundings.rollout_urls:
+    if not surroundings.rollout_urls and surroundings.rollout_urls_file is None:
         raise BadDataError("no rollout server is known: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
-    return VllmPool(surroundings.rollout_urls, config.rollout)
+    return VllmPool(
+        surroundings.rollout_urls,
+        config.rollout,
+        url_file=surroundings.rollout_urls_file,
+        before_push=surroundings.attempt.check,
+    )

@@ -1,7 +1,8 @@
 """Checkpoints that are either whole or not there.
 
-A checkpoint is written to `step-N.partial`, sealed with a manifest of its files, renamed to `step-N`, and only then
-named by `LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one.
+A checkpoint is written to `step-N.attempt-A.partial`, sealed with a manifest of its files, renamed to `step-N`, and only
+then named by `LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one. An attempt
+that was given up and goes on all the same writes to folders of its own name, and is stopped before anything is renamed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from seele_trainer.attempt import Attempt
 from seele_trainer.config import Section
 
 logger = logging.getLogger(__name__)
@@ -50,15 +52,20 @@ class RunState(Section):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in its folder `checkpoints/`."""
+    """The checkpoints of one run, in its folder `checkpoints/`, as one attempt at it writes them."""
 
-    def __init__(self, root: Path, keep: int) -> None:
+    def __init__(self, root: Path, keep: int, attempt: Attempt) -> None:
         self._root = root
         self._keep = keep
+        self._attempt = attempt
 
     def begin(self, step: int) -> Path:
-        """An empty folder for the parts of a checkpoint; what saves that were killed left is removed."""
-        partial = self._root / f"step-{step}.partial"
+        """An empty folder for the parts of a checkpoint; what saves that were killed left is removed.
+
+        Raises Superseded where a newer attempt has begun.
+        """
+        self._attempt.check()
+        partial = self._partial(step)
         for left in self._root.glob("step-*.partial"):
             shutil.rmtree(left, ignore_errors=True)
         try:
@@ -68,16 +75,22 @@ class Checkpoints:
         return partial
 
     def commit(self, state: RunState) -> Path:
-        """Seal the folder that `begin` gave and make it the latest. Raises CheckpointError, leaving the older ones valid."""
-        partial = self._root / f"step-{state.step}.partial"
+        """Seal the folder that `begin` gave and make it the latest.
+
+        Raises CheckpointError, and Superseded where a newer attempt has begun, leaving the older ones valid.
+        """
+        partial = self._partial(state.step)
         final = self._root / f"step-{state.step}"
         try:
             sealed = state.model_copy(update={"files": _seal(partial)})
             _write_durably(partial / STATE_FILE, sealed.model_dump_json(by_alias=True))
+            # Here and not before: writing and sealing may have hung for as long as the node was cut off.
+            self._attempt.check()
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
-            pointer = self._root / f"{LATEST_FILE}.partial"
+            pointer = self._root / f"{LATEST_FILE}.attempt-{self._attempt.number}.partial"
             _write_durably(pointer, final.name)
+            self._attempt.check()
             pointer.rename(self._root / LATEST_FILE)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -106,6 +119,9 @@ class Checkpoints:
                 "or remove the folder to begin the run anew"
             )
         return None
+
+    def _partial(self, step: int) -> Path:
+        return self._root / f"step-{step}.attempt-{self._attempt.number}.partial"
 
     def _newest_first(self) -> list[Path]:
         if not self._root.is_dir():

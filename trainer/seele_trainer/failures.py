@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seele_trainer.attempt import AttemptFileError, Superseded
 from seele_trainer.checkpoint import CheckpointError
 from seele_trainer.data.errors import BadDataError
 from seele_trainer.hints.controller import HintStateError
@@ -17,6 +18,7 @@ from seele_trainer.weights.prepare import BadModelError
 
 EXPECTED_FAILURES = (
     OSError,  # a full or lost disk: its own words name the file
+    AttemptFileError,
     BadDataError,
     BadModelError,
     CheckpointError,
@@ -24,6 +26,7 @@ EXPECTED_FAILURES = (
     JournalError,
     RequestRefused,
     RolloutUnavailable,
+    Superseded,
     TelemetryServerError,
     TrackerError,
     TrainingDiverged,

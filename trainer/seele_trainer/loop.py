@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from seele_trainer.attempt import Attempt
 from seele_trainer.checkpoint import CheckpointError, Checkpoints, RunState
 from seele_trainer.collect import Collected, Collector
 from seele_trainer.config import TrainerConfig
@@ -29,6 +31,7 @@ from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies.base import Strategy
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
+from seele_trainer.weights.folder import put_in_place
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -44,6 +47,7 @@ class Parts:
 
     config: TrainerConfig
     run_dir: Path
+    attempt: Attempt
     problems: Sequence[TokenizedProblem]
     data_fingerprint: str
     benchmarks: Sequence[LoadedBenchmark]
@@ -141,7 +145,7 @@ class Loop:
                 logprobs=tuple(tuple(map(float, row)) for row in logprobs),
                 tolerance=parts.canary_tolerance,
             )
-            await parts.learner.export(parts.weights.folder(version), untie=parts.config.rollout.untie_embeddings)
+            await parts.learner.export(parts.weights.staged(version), untie=parts.config.rollout.untie_embeddings)
             sync = await parts.engine.update_weights(parts.weights.publish(version), version, canary)
             parts.weights.prune(keep=2)
         return replace(sync, seconds=time.monotonic() - began)
@@ -170,6 +174,7 @@ class Loop:
                 seed=parts.config.training.seed,
                 answered=lambda _: parts.recorder.beat(),
             )
+        parts.attempt.check()
         parts.recorder.record_evaluation(
             EvaluationRecord(
                 step=self._boundary.step,
@@ -199,6 +204,7 @@ class Loop:
             phase_seconds=dict(self._seconds),
             step_seconds=time.monotonic() - times.began,
         )
+        parts.attempt.check()
         parts.recorder.record_step(summarise(parts.config, parts.strategy, collected, facts))
         count = parts.config.observability.sample_rollouts_per_step
         parts.recorder.record_samples(sample_rollouts(collected, times.step, count, parts.decode))
@@ -219,6 +225,7 @@ class Loop:
         parts.sampler.load_state_dict(state.sampler)
         parts.strategy.load_state_dict(state.strategy)
         parts.recorder.truncate_after(state.step)
+        parts.recorder.update_progress(last_checkpoint_step=state.step)
         self._boundary, self._saved_step = state, state.step
         logger.info("resuming after step %d from %s", state.step, folder)
 
@@ -235,8 +242,16 @@ class Loop:
 
     async def _finish(self) -> None:
         """Leave the trained model, as a Hugging Face folder of the kind it came from, and the report."""
-        await self._parts.learner.export(self._parts.run_dir / "final", untie=False)
-        await asyncio.to_thread(write_report, self._parts.run_dir)
+        parts = self._parts
+        parts.attempt.check()
+        for pattern in (".final.*", "final.attempt-*"):
+            for left in parts.run_dir.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
+        staged = parts.run_dir / f"final.attempt-{parts.attempt.number}"
+        await parts.learner.export(staged, untie=False)
+        parts.attempt.check()
+        put_in_place(staged, parts.run_dir / "final")
+        await asyncio.to_thread(write_report, parts.run_dir)
 
     def _state_at(self, step: int) -> RunState:
         return RunState(

@@ -89,10 +89,11 @@ async def _drive(config: TrainerConfig) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    surroundings = Surroundings.from_environment()
     try:
+        surroundings = Surroundings.from_environment()
+        surroundings.attempt.claim()
         with (
-            Recorder(surroundings.run_dir, config) as recorder,
+            Recorder(surroundings.run_dir, config, attempt=surroundings.attempt.number) as recorder,
             TelemetryServer(recorder, surroundings.bind_host, surroundings.http_port),
         ):
             return await _train(config, surroundings, recorder, stop)

@@ -40,6 +40,7 @@ class Recorder:
         run_dir: Path,
         config: TrainerConfig,
         *,
+        attempt: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,7 @@ class Recorder:
         self._evaluated: list[EvaluationRecord] = []
         self._progress = Progress(
             name=config.name,
+            attempt=attempt,
             step=0,
             steps=config.training.steps,
             phase="starting",

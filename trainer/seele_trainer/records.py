@@ -126,6 +126,8 @@ class Progress(Section):
     """Answer of /progress."""
 
     name: str
+    attempt: int = 1
+    """Number of the attempt that answers, from 1."""
     step: int
     steps: int
     phase: Literal["starting", "rollout", "train", "sync", "eval", "checkpoint", "done", "failed"]

@@ -7,26 +7,40 @@ import re
 import shutil
 from pathlib import Path
 
+from seele_trainer.attempt import Attempt
+from seele_trainer.weights.folder import put_in_place
+
 _MARKER = "CURRENT"
 _VERSION_FOLDER = re.compile(r"version-(\d+)")
 
 
 class WeightsDirectory:
-    """The folder `weights` of a run: `initial/`, `version-N/`, and the file `CURRENT` naming the served version."""
+    """The folder `weights` of a run: `initial/`, `version-N/`, and the file `CURRENT` naming the served version.
 
-    def __init__(self, root: Path) -> None:
+    An attempt at the run exports a version to `staged(version)` and then publishes it.
+    """
+
+    def __init__(self, root: Path, attempt: Attempt) -> None:
         self._root = root
+        self._attempt = attempt
+
+    def staged(self, version: int) -> Path:
+        """Where this attempt exports a version: aside, for a newer attempt may have made another of that number."""
+        return self._root / f"version-{version}.attempt-{self._attempt.number}"
 
     def folder(self, version: int) -> Path:
         """The model folder of a version, whether it exists or not."""
         return self._root / f"version-{version}"
 
     def publish(self, version: int) -> Path:
-        """Name a version as the current one, by an atomic rename; its folder must be complete.
+        """Put what was exported in its place and name it as the current version, by atomic renames.
 
-        Raises FileNotFoundError where the version was never exported.
+        Raises FileNotFoundError where the version was never exported, Superseded where a newer attempt has begun.
         """
-        folder = self.folder(version)
+        self._attempt.check()
+        folder, staged = self.folder(version), self.staged(version)
+        if (staged / "config.json").is_file():
+            put_in_place(staged, folder)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is not a model folder: export version {version} before it is published")
         written = self._root / f".{_MARKER}.{os.getpid()}"
@@ -52,17 +66,20 @@ class WeightsDirectory:
     def prune(self, keep: int) -> None:
         """Delete version folders but the `keep` that were written last; the published one always stays.
 
-        What exports that were killed left goes too, so none may be going on.
+        What exports that were killed left goes too, so none may be going on. Raises Superseded where a newer attempt
+        has begun, whose folders these are now.
 
         The newest by time, not by number: a run that resumed counts again from its checkpoint, and the folders of the
         attempt that was lost are then the older ones.
         """
         if keep < 1:
             raise ValueError(f"keep at least the weights that are served, not {keep} versions")
+        self._attempt.check()
         by_age = sorted(self.versions(), key=lambda version: self.folder(version).stat().st_mtime_ns)
         current = self.current()
         for version in by_age[:-keep]:
             if version != current:
                 shutil.rmtree(self.folder(version))
-        for left in self._root.glob(".version-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for pattern in (".version-*", "version-*.attempt-*"):
+            for left in self._root.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
