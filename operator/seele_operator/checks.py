@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from seele_operator.bad_run import shown, yaml_path
+from seele_operator.cluster_checks import cluster_problems
 from seele_operator.owned_settings import OWNED_BY_SEELE
 from seele_operator.pod_checks import env_problems, gpu_problems, resource_problems, template_problems
 from seele_operator.spec import SeeleRun, SeeleRunSpec
@@ -27,14 +28,7 @@ def check_run(run: SeeleRun) -> list[str]:
 
 def check_cluster(run: SeeleRun) -> list[str]:
     """What works on one machine and not where each pod has its own node and its own folders."""
-    servers = run.spec.rollout.replicas if run.spec.rollout.engine == "vllm" else 0
-    pods = run.spec.trainer.replicas + servers
-    if pods > 1 and run.spec.storage.run.empty_dir is not None:
-        return [
-            f"spec.storage.run.emptyDir: belongs to one pod, and this run has {pods} that share its folder; use a "
-            "persistentVolumeClaim that is ReadWriteMany, or a hostPath on a cluster of one node"
-        ]
-    return []
+    return list(cluster_problems(run.spec))
 
 
 def _batches(spec: SeeleRunSpec) -> Iterator[str]:

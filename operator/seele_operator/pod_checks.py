@@ -70,6 +70,10 @@ def template_problems(path: Path, template: FreeObject) -> Iterator[str]:
         for field, remedy in _FIXED_POD_FIELDS.items():
             if field in pod:
                 yield f"{yaml_path((*path, 'spec', field))}: is set by Seele itself; {remedy}"
+        security = pod.get("securityContext")
+        if security is not None and not isinstance(security, Mapping):
+            place = yaml_path((*path, "spec", "securityContext"))
+            yield f"{place}: {shown(security)} is not a mapping; write its fields below it"
         yield from _unmergeable((*path, "spec"), pod)
 
 

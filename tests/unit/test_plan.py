@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +14,8 @@ import yaml
 
 from seele_operator import names
 from seele_operator.name_rules import RESERVED_ENVIRONMENT
-from seele_operator.plan import config_text, endpoints, plan
+from seele_operator.plan import ClusterFeatures, config_text, endpoints, plan, pod_names, support_objects
+from seele_operator.plan import pods as pods_of_attempt
 from seele_operator.spec import SeeleRun
 from seele_operator.validation import load_run, parse_run
 from seele_operator.yaml_text import yaml_text
@@ -20,6 +24,10 @@ from seele_trainer.config import TrainerConfig
 pytestmark = pytest.mark.unit
 
 DATA = Path(__file__).parent / "data" / "plan"
+CLAIMS = {
+    "run": {"persistentVolumeClaimTemplate": {"size": "500Gi", "storageClassName": "fast"}},
+    "huggingFaceCache": {"persistentVolumeClaimTemplate": {"size": "50Gi", "retention": "Delete"}},
+}
 
 
 def run_with(**spec: Any) -> SeeleRun:
@@ -33,6 +41,13 @@ def run_with(**spec: Any) -> SeeleRun:
     )
 
 
+def in_cluster(run: SeeleRun) -> SeeleRun:
+    """The run as an API server has it."""
+    body = run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    body["metadata"] = {"name": "demo", "namespace": "lab", "uid": "0b5e"}
+    return parse_run(body)
+
+
 def pods(run: SeeleRun, attempt: int = 1) -> dict[str, dict[str, Any]]:
     return {manifest["metadata"]["name"]: manifest for manifest in plan(run, attempt) if manifest["kind"] == "Pod"}
 
@@ -41,7 +56,7 @@ def environment(pod: dict[str, Any]) -> dict[str, str]:
     return {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
 
 
-@pytest.mark.parametrize("case", ["one-of-each", "two-by-two", "transformers"])
+@pytest.mark.parametrize("case", ["one-of-each", "two-by-two", "transformers", "gang"])
 def test_a_run_becomes_these_objects(case: str) -> None:
     rendered = yaml_text(*plan(load_run(DATA / f"{case}.run.yaml"), attempt=2))
     golden = DATA / f"{case}.plan.yaml"
@@ -205,13 +220,195 @@ def test_a_pod_template_cannot_change_who_a_pod_is() -> None:
 
 
 def test_a_run_of_a_cluster_owns_its_objects() -> None:
-    body = run_with().model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    body["metadata"] = {"name": "demo", "namespace": "lab", "uid": "0b5e"}
-
-    for manifest in plan(parse_run(body), 1):
+    for manifest in plan(in_cluster(run_with()), 1):
         assert manifest["metadata"]["namespace"] == "lab"
         assert [owner["uid"] for owner in manifest["metadata"]["ownerReferences"]] == ["0b5e"]
     assert "ownerReferences" not in plan(run_with(), 1)[0]["metadata"]
+
+
+def test_the_plan_is_what_is_around_the_pods_and_then_the_pods() -> None:
+    run = load_run(DATA / "two-by-two.run.yaml")
+
+    assert plan(run, 3) == [*support_objects(run, 3), *pods_of_attempt(run, 3).values()]
+    assert list(pods_of_attempt(run, 3)) == list(pod_names(run)) == [
+        *(f"two-by-two-trainer-{index}" for index in range(2)),
+        *(f"two-by-two-rollout-{index}" for index in range(2)),
+    ]  # fmt: skip
+    assert all(manifest["kind"] != "Pod" for manifest in support_objects(run, 3))
+
+
+def test_every_object_is_found_by_the_runs_label() -> None:
+    for gang in ("none", "volcano", "coscheduling"):
+        run = run_with(scheduling={"gang": gang}, storage=CLAIMS)
+        for manifest in plan(run, 1):
+            assert manifest["metadata"]["labels"]["seele.dev/run"] == "demo"
+            assert manifest["metadata"]["namespace"] == "default"
+
+
+def test_no_two_objects_are_one() -> None:
+    run = run_with(trainer={"replicas": 2}, rollout={"replicas": 2}, scheduling={"gang": "volcano"}, storage=CLAIMS)
+    keys = [(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]) for manifest in plan(run, 1)]
+
+    assert len(keys) == len(set(keys))
+
+
+def test_another_number_of_servers_changes_no_pod_but_the_list_that_the_trainers_read() -> None:
+    """A live edit: pods that exist are never changed, and the file follows in a mounted folder (never by subPath)."""
+    one, three = (run_with(rollout={"replicas": count}) for count in (1, 3))
+    maps = [next(m for m in support_objects(run, 1) if m["kind"] == "ConfigMap") for run in (one, three)]
+    listed = [config_map["data"]["rollout-urls"].splitlines() for config_map in maps]
+
+    assert listed == [list(endpoints(one).rollout), list(endpoints(three).rollout)]
+    for name, pod in pods(one).items():
+        later = pods(three)[name]
+        if name == "demo-rollout-0":
+            assert pod == later
+        (mount,) = [m for m in pod["spec"]["containers"][0]["volumeMounts"] if m["name"] == "config"]
+        assert mount == {"name": "config", "mountPath": "/etc/seele", "readOnly": True}
+    assert environment(pods(one)["demo-trainer-0"])["SEELE_ROLLOUT_URLS_FILE"] == "/etc/seele/rollout-urls"
+
+
+class TestEnvironment:
+    def test_what_nccl_needs_reaches_the_container_that_uses_it(self) -> None:
+        run = run_with(
+            trainer={"env": [{"name": "NCCL_SOCKET_IFNAME", "value": "eth1"}]},
+            rollout={"env": [{"name": "NCCL_P2P_DISABLE", "value": "1"}]},
+        )
+
+        assert environment(pods(run)["demo-trainer-0"])["NCCL_SOCKET_IFNAME"] == "eth1"
+        assert environment(pods(run)["demo-rollout-0"])["NCCL_P2P_DISABLE"] == "1"
+        assert "NCCL_SOCKET_IFNAME" not in environment(pods(run)["demo-rollout-0"])
+
+    def test_the_token_of_the_hub_comes_from_the_secret_and_only_to_who_downloads(self) -> None:
+        run = run_with(storage={"huggingFaceTokenSecret": {"name": "hub", "key": "read"}})
+        expected = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "read"}}}
+        trainer, rollout = (pods(run)[f"demo-{role}-0"]["spec"] for role in ("trainer", "rollout"))
+
+        assert expected in trainer["containers"][0]["env"]
+        assert expected in rollout["initContainers"][0]["env"]
+        assert "HF_TOKEN" not in [entry["name"] for entry in rollout["containers"][0]["env"]]
+
+    def test_shared_memory_is_as_large_as_asked_for(self) -> None:
+        for pod in pods(run_with(storage={"sharedMemory": "32Gi"})).values():
+            (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "shared-memory"]
+            assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "32Gi"}
+
+
+class TestClaims:
+    def test_a_claim_is_made_by_the_runs_name_and_mounted(self) -> None:
+        run = run_with(storage=CLAIMS)
+        claims = {m["metadata"]["name"]: m for m in support_objects(run, 1) if m["kind"] == "PersistentVolumeClaim"}
+
+        assert claims["demo-run"]["spec"] == {
+            "storageClassName": "fast",
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "500Gi"}},
+        }
+        # The cluster's default class: an empty name would mean none.
+        assert "storageClassName" not in claims["demo-huggingface"]["spec"]
+        for pod in pods(run).values():
+            mounted = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["spec"]["volumes"]}
+            assert (mounted["run"], mounted["huggingface"]) == (
+                {"claimName": "demo-run"},
+                {"claimName": "demo-huggingface"},
+            )
+
+    def test_checkpoints_outlive_the_run_unless_they_should_not(self) -> None:
+        run = in_cluster(run_with(storage=CLAIMS))
+        claims = {m["metadata"]["name"]: m for m in support_objects(run, 1) if m["kind"] == "PersistentVolumeClaim"}
+
+        assert "ownerReferences" not in claims["demo-run"]["metadata"]
+        assert [owner["uid"] for owner in claims["demo-huggingface"]["metadata"]["ownerReferences"]] == ["0b5e"]
+
+
+class TestProtection:
+    def policies(self, run: SeeleRun) -> dict[str, dict[str, Any]]:
+        return {m["metadata"]["name"]: m["spec"] for m in support_objects(run, 1) if m["kind"] == "NetworkPolicy"}
+
+    def test_servers_answer_to_the_runs_own_trainers_only(self) -> None:
+        policy = self.policies(run_with())["demo-rollout"]
+        own = {"matchLabels": {"seele.dev/run": "demo", "seele.dev/role": "trainer"}}
+
+        assert policy["podSelector"]["matchLabels"] == {"seele.dev/run": "demo", "seele.dev/role": "rollout"}
+        assert policy["ingress"] == [
+            {"from": [{"podSelector": own}], "ports": [{"protocol": "TCP", "port": names.ROLLOUT_PORT}]}
+        ]
+
+    def test_trainers_answer_to_each_other_and_to_whoever_asks_how_they_are(self) -> None:
+        policy = self.policies(run_with())["demo-trainer"]
+        own = policy["podSelector"]
+
+        assert own["matchLabels"] == {"seele.dev/run": "demo", "seele.dev/role": "trainer"}
+        assert policy["ingress"] == [
+            {"from": [{"podSelector": own}]},
+            {"ports": [{"protocol": "TCP", "port": names.METRICS_PORT}]},
+        ]
+
+    def test_what_goes_out_is_free(self) -> None:
+        for policy in self.policies(run_with()).values():
+            assert policy["policyTypes"] == ["Ingress"]
+
+    def test_without_servers_there_is_nothing_to_keep_others_from(self) -> None:
+        assert list(self.policies(run_with(rollout={"engine": "transformers"}))) == ["demo-trainer"]
+
+    @pytest.mark.parametrize("version", ["policy/v1", "policy/v1beta1"])
+    def test_no_trainer_is_evicted_that_could_stay(self, version: Any) -> None:
+        run = run_with(trainer={"replicas": 3})
+        (budget,) = [m for m in plan(run, 1, ClusterFeatures(version)) if m["kind"] == "PodDisruptionBudget"]
+
+        assert budget["apiVersion"] == version
+        assert budget["spec"]["minAvailable"] == 3
+        selected = [
+            name
+            for name, pod in pods(run).items()
+            if budget["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        ]
+        assert selected == ["demo-trainer-0", "demo-trainer-1", "demo-trainer-2"]
+
+    def test_a_budget_that_is_switched_off_later_protects_nobody(self) -> None:
+        run = run_with(runPolicy={"podDisruptionBudget": False})
+        (budget,) = [m for m in support_objects(run, 1) if m["kind"] == "PodDisruptionBudget"]
+
+        assert budget["spec"]["minAvailable"] == 0
+
+
+class TestStopping:
+    def test_a_server_in_weight_sync_is_not_killed_for_it(self) -> None:
+        server = pods(run_with(rollout={"syncTimeoutSeconds": 900}))["demo-rollout-0"]["spec"]["containers"][0]
+        probe = server["livenessProbe"]
+
+        assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 900
+
+    def test_a_server_serves_until_the_trainer_is_gone_and_then_stops_at_once(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as trainer:
+            waiting = subprocess.Popen(self.drain(trainer.getsockname(), grace=65))
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(1.5)
+
+        assert waiting.wait(10) == 0
+
+    def test_a_server_does_not_wait_for_a_trainer_beyond_its_own_time(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as trainer:
+            assert subprocess.run(self.drain(trainer.getsockname(), grace=3), timeout=10, check=False).returncode == 0
+
+    def test_a_server_waits_within_the_grace_period(self) -> None:
+        run = run_with(runPolicy={"terminationGracePeriodSeconds": 60})
+        pod = pods(run)["demo-rollout-0"]["spec"]
+        (line,) = [line for line in self.program(run).splitlines() if line.startswith("end = ")]
+
+        assert int(line.rpartition("+ ")[2]) < pod["terminationGracePeriodSeconds"] == 60
+
+    def program(self, run: SeeleRun) -> str:
+        command = pods(run)["demo-rollout-0"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert command[:2] == ["python3", "-c"]
+        return str(command[2])
+
+    def drain(self, address: tuple[str, int], grace: int) -> list[str]:
+        """The very program, its trainer at `address`."""
+        program = self.program(run_with(runPolicy={"terminationGracePeriodSeconds": grace}))
+        where = repr((names.host("demo", "trainer", 0), names.METRICS_PORT))
+        assert where in program
+        return [sys.executable, "-c", program.replace(where, repr(address))]
 
 
 def test_planning_twice_gives_the_same_and_changes_nothing() -> None:

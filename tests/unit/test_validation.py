@@ -116,6 +116,74 @@ def test_a_shared_folder_on_a_cluster_is_no_empty_dir() -> None:
     assert check_cluster(parse_run(patched(small_run(), {"spec": {"storage": claim}}))) == []
 
 
+def test_the_full_example_and_the_quickstart_work_in_a_cluster() -> None:
+    quickstart = Path(__file__).parents[2] / "manifests" / "examples" / "quickstart.yaml"
+
+    for file in (FULL_RUN, quickstart):
+        assert check_cluster(load_run(file)) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (
+            {"storage": {"run": {"hostPath": {"path": "/var/lib/"}}}},
+            'spec.storage.run.hostPath.path: "/var/lib/" belongs to the node itself',
+        ),
+        (
+            {"storage": {"huggingFaceCache": {"hostPath": {"path": "/usr/share/models"}}}},
+            "spec.storage.huggingFaceCache.hostPath.path: ",
+        ),
+        ({"storage": {"run": {"hostPath": {"path": "//."}}}}, "spec.storage.run.hostPath.path: "),
+        (
+            {
+                "storage": {"run": {"hostPath": {"path": "/data/run"}}},
+                "trainer": {"podTemplate": {"spec": {"securityContext": {"runAsUser": 2000}}}},
+            },
+            "spec.rollout.podTemplate.spec.securityContext.runAsUser: null is not the trainer's, 2000",
+        ),
+        (
+            {"rollout": {"resources": {"requests": {"nvidia.com/gpu": 1}}}},
+            'spec.rollout.resources.requests["nvidia.com/gpu"]: 1 cannot be shared with other pods, and has no limit',
+        ),
+        (
+            {"trainer": {"resources": {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}}},
+            'spec.trainer.resources.requests["nvidia.com/gpu"]: 1 cannot be shared with other pods, and its limit is 2',
+        ),
+        (
+            {"scheduling": {"gang": "kueue", "queueName": "queue." + "q" * 60}},
+            "spec.scheduling.queueName: has 66 characters, and pods carry it as a label; ",
+        ),
+    ],
+)
+def test_what_only_a_cluster_refuses_is_said_before(spec: dict[str, Any], line: str) -> None:
+    claims = {"storage": {"run": {"persistentVolumeClaim": {"claimName": "runs"}}}}
+    body = patched(patched(small_run(), {"spec": {} if "storage" in spec else claims}), {"spec": spec})
+    if "huggingFaceCache" in spec.get("storage", {}):
+        body = patched(body, {"spec": claims})
+
+    run = parse_run(body)
+    assert check_run(run) == []
+    (problem,) = check_cluster(run)
+    assert problem.startswith(line)
+    assert "; " in problem.removeprefix(line) or "; " in line
+
+
+@pytest.mark.parametrize("path", ["/var/lib/seele/runs", "/data", "/scratch/", "/mnt/disk", "/libraries"])
+def test_a_folder_of_the_nodes_that_is_a_runs_own_is_accepted(path: str) -> None:
+    run = parse_run(patched(small_run(), {"spec": {"storage": {"run": {"hostPath": {"path": path}}}}}))
+
+    assert check_cluster(run) == []
+
+
+def test_a_template_that_is_wrong_is_no_reason_to_fall_over() -> None:
+    template = {"podTemplate": {"spec": "text"}}
+    storage = {"run": {"hostPath": {"path": "/data"}}}
+    run = parse_run(patched(small_run(), {"spec": {"trainer": template, "storage": storage}}))
+
+    assert check_cluster(run) == []
+
+
 def sections(schema: Schema, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Places of all mappings with fixed fields that the full example holds."""
     found = [path] if "properties" in schema and path != ("metadata",) else []
