@@ -11,8 +11,6 @@ from typing import Literal
 LogFormat = Literal["text", "json"]
 
 _QUIET = {
-    # The operator says itself when the API server is away, once, and not for each request of each watch.
-    "kopf._cogs.clients.api": logging.CRITICAL,
     "kopf": logging.WARNING,
     "asyncio": logging.WARNING,
     "aiohttp": logging.WARNING,
@@ -24,9 +22,15 @@ def set_up_logging(form: LogFormat) -> None:
     """Log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_worth_telling)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    # The operator says itself when the API server is away, once, and not for each request of each watch.
+    return not (record.name.startswith("kopf") and record.getMessage().startswith("Request attempt"))
 
 
 def _moment(record: logging.LogRecord) -> str:

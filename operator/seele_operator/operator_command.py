@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import kopf
 
-from seele_operator.api_connection import _configuration as find_configuration
+from seele_operator.api_connection import find_configuration
 from seele_operator.api_errors import ClusterUnavailable, NoCluster, NotLeading, Refused
 from seele_operator.backpressure import Gate
 from seele_operator.cluster import Cluster
@@ -110,10 +110,18 @@ class _Operator:
             if not self._options.leader_election:
                 await self._work(cluster, lost=None)
                 return
-            self._leadership = leadership = self._candidate(cluster)
+            options = self._options
+            self._leadership = leadership = await Leadership.connect(
+                options.kubeconfig,
+                options.context,
+                namespace=options.lease_namespace,
+                name=options.lease_name,
+                duration=options.lease_duration,
+                on_request=self._metrics.request_seen,
+            )
             self._health.stands_by()
-            await leadership.acquire()
             try:
+                await leadership.acquire()
                 await self._work(cluster, leadership.lost)
             finally:
                 self._metrics.leader.set(0)
