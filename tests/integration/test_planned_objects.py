@@ -1,0 +1,163 @@
+"""A real API server takes every object of every plan as it was meant: nothing refused, nothing dropped, nothing moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane import ControlPlane
+from kubernetes_api import KubernetesApi, plural
+from seele_operator.plan import ClusterFeatures, gang_objects, plan
+from seele_operator.run_file import read_run_file
+from seele_operator.spec import SeeleRun
+from seele_operator.validation import check_cluster, check_run, parse_run
+from spec_data import ABSENT, patched
+
+pytestmark = pytest.mark.integration
+
+PLANS = Path(__file__).parents[1] / "unit" / "data" / "plan"
+QUICKSTART = Path(__file__).parents[2] / "manifests" / "examples" / "quickstart.yaml"
+POD_GROUPS = ("scheduling.volcano.sh/v1beta1", "scheduling.x-k8s.io/v1alpha1")
+
+
+@pytest.fixture(scope="module")
+def namespace(control_plane: ControlPlane) -> str:
+    """A namespace with what the plans refer to by name, in a cluster with gang schedulers."""
+    name = control_plane.namespace()
+    api = control_plane.admin
+    api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "training", "namespace": name}})
+    priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "research"}}
+    api.request("POST", "apis/scheduling.k8s.io/v1/priorityclasses", {**priority, "value": 1000})
+    for api_version in POD_GROUPS:
+        group, version = api_version.split("/")
+        control_plane.install(pod_group_definition(group, version))
+    return name
+
+
+def pod_group_definition(group: str, version: str) -> dict[str, Any]:
+    """PodGroups as far as the plan fills them in."""
+    spec = {"type": "object", "properties": {"minMember": {"type": "integer"}, "queue": {"type": "string"}}}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"podgroups.{group}",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
+        },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": "PodGroup", "plural": "podgroups", "singular": "podgroup", "listKind": "PodGroupList"},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def features(api: KubernetesApi) -> ClusterFeatures:
+    """What the server has, by discovery."""
+    served = [version["groupVersion"] for version in api.request("GET", "apis/policy")["versions"]]
+    return ClusterFeatures("policy/v1" if "policy/v1" in served else "policy/v1beta1")
+
+
+def loaded(file: Path, name: str, namespace: str, **spec: Any) -> SeeleRun:
+    """The run of a file, under another name. It owns nothing: without it, its objects would be collected as garbage."""
+    metadata = {"name": name, "namespace": namespace, "uid": ABSENT}
+    body = patched(read_run_file(file), {"metadata": metadata, "spec": spec})
+    run = parse_run(body)
+    assert check_run(run) == []
+    return run
+
+
+def path_of(manifest: Mapping[str, Any], name: str | None = None) -> str:
+    version = manifest["apiVersion"]
+    root = f"apis/{version}" if "/" in version else f"api/{version}"
+    parts = [root, "namespaces", manifest["metadata"]["namespace"], plural(manifest["kind"])]
+    return "/".join([*parts, name] if name else parts)
+
+
+def missing(wanted: Any, given: Any, place: str = "") -> Iterator[str]:
+    """Places where `given` does not hold what `wanted` says; it may hold more, as servers fill in defaults."""
+    if isinstance(wanted, Mapping):
+        for key, value in wanted.items():
+            if not isinstance(given, Mapping) or key not in given:
+                # What is empty or false may be left out.
+                if value not in ({}, "", False):
+                    yield f"{place}.{key}: is gone"
+            else:
+                yield from missing(value, given[key], f"{place}.{key}")
+    elif isinstance(wanted, list) and isinstance(given, list):
+        # Servers add tolerations after ours.
+        if len(given) < len(wanted):
+            yield f"{place}: {len(given)} of {len(wanted)}"
+        for index, (value, found) in enumerate(zip(wanted, given, strict=False)):
+            yield from missing(value, found, f"{place}[{index}]")
+    elif wanted != given:
+        yield f"{place}: {wanted!r} became {given!r}"
+
+
+CASES = {
+    "one-of-each": {},
+    "two-by-two": {},
+    "transformers": {},
+    "gang": {},
+    "coscheduling": {"scheduling": {"gang": "coscheduling", "queueName": None}},
+    "kueue": {"scheduling": {"gang": "kueue"}},
+    "quickstart": {},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_api_server_keeps_every_word(case: str, control_plane: ControlPlane, namespace: str) -> None:
+    api = control_plane.admin
+    known = PLANS / f"{case}.run.yaml"
+    file = QUICKSTART if case == "quickstart" else known if known.exists() else PLANS / "gang.run.yaml"
+    run = loaded(file, case, namespace, **CASES[case])
+    if case != "one-of-each":
+        assert check_cluster(run) == []
+
+    for manifest in plan(run, 1, features(api)):
+        created = api.request("POST", path_of(manifest), manifest)
+        where = f"{manifest['kind']} {manifest['metadata']['name']}"
+        assert list(missing(manifest, created, where)) == []
+
+
+def test_what_is_around_the_pods_can_be_applied_again_and_changes_nothing(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    api = control_plane.admin
+    run = loaded(PLANS / "gang.run.yaml", "again", namespace)
+    around = [manifest for manifest in plan(run, 1, features(api)) if manifest["kind"] != "Pod"]
+
+    def apply(manifest: Mapping[str, Any]) -> str:
+        path = path_of(manifest, manifest["metadata"]["name"])
+        query = {"fieldManager": "seele-operator", "force": "true"}
+        applied = api.request("PATCH", path, manifest, "application/apply-patch+yaml", **query)
+        return str(applied["metadata"]["resourceVersion"])
+
+    # The server rewrites some objects once after it has made them, on its own account.
+    _, second, third = ([apply(manifest) for manifest in around] for _ in range(3))
+    assert second == third
+
+
+def test_another_number_of_servers_is_applied_to_all_that_follows_it(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    api = control_plane.admin
+    group, config = "", []
+    for replicas in (1, 3):
+        run = loaded(PLANS / "gang.run.yaml", "grown", namespace, rollout={"replicas": replicas})
+        for manifest in plan(run, 1, features(api)):
+            if manifest["kind"] in {"ConfigMap", "PodGroup"}:
+                path = path_of(manifest, manifest["metadata"]["name"])
+                query = {"fieldManager": "seele-operator", "force": "true"}
+                api.request("PATCH", path, manifest, "application/apply-patch+yaml", **query)
+        (pod_group,) = gang_objects(run)
+        group = path_of(pod_group, pod_group["metadata"]["name"])
+        config.append(api.get("configmaps", "grown-config", namespace))
+
+    assert [len(config_map["data"]["rollout-urls"].splitlines()) for config_map in config if config_map] == [1, 3]
+    assert api.request("GET", group)["spec"]["minMember"] == 4
