@@ -152,19 +152,22 @@ class FakeApiServer(AbstractContextManager["FakeApiServer"]):
         log.requests.append(dict(request.query))
         response = web.StreamResponse()
         await response.prepare(request)
-        generation, sent = log.generation, _first(log, request.query)
+        generation = log.generation
+        unsent = _first(log, request.query)
+
+        def news() -> bool:
+            return log.ended or len(log.lines) > unsent or log.generation != generation
+
         log.connections += 1
         try:
             while True:
-                for stamp, line in log.lines[sent:]:
-                    await response.write(f"{stamp} {line}\n".encode())
-                sent = len(log.lines)
+                while unsent < len(log.lines):
+                    await response.write("{} {}\n".format(*log.lines[unsent]).encode())
+                    unsent += 1
                 if log.ended or request.query.get("follow") != "true":
                     return response
                 async with self._changed:
-                    await self._changed.wait_for(
-                        lambda: log.ended or len(log.lines) > sent or log.generation != generation
-                    )
+                    await self._changed.wait_for(news)
                 if log.generation != generation:
                     # In the middle of an answer, as when a load balancer gives up.
                     assert request.transport is not None

@@ -49,7 +49,7 @@ def detail_lines(detail: Detail, now: datetime) -> list[Text]:
 
 
 def _headline(run: SeenRun, now: datetime) -> Iterator[Text]:
-    phase = "Deleting" if run.deleting else run.status.phase if run.taken_up else "not taken up"
+    phase = "Deleting" if run.deleting else run.phase if run.taken_up else "not taken up"
     yield Text.assemble(
         (run.name, "bold"), f" in namespace {run.namespace}: ", (phase, PHASE_STYLES.get(phase, "yellow"))
     )

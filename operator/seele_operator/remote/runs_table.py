@@ -33,7 +33,7 @@ def phase_text(run: SeenRun) -> Text:
         return Text("Deleting", "yellow")
     if not run.taken_up:
         return Text(ABSENT, "yellow")
-    phase = run.status.phase
+    phase = run.phase
     if run.invalid is not None and not run.status.terminal:
         return Text(f"{phase} (invalid)", "bold red")
     return Text(phase, PHASE_STYLES.get(phase, ""))

@@ -37,6 +37,11 @@ class SeenRun:
     body: Manifest
 
     @property
+    def phase(self) -> str:
+        """The phase, even one that only a newer operator knows."""
+        return text(mapping(self.body, "status"), "phase") or self.status.phase
+
+    @property
     def up_to_date(self) -> bool:
         """Whether the status is about the spec as it is now."""
         return self.status.observed_generation >= self.generation
