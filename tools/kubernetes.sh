@@ -137,10 +137,10 @@ mend_reflect2() {
 PATCH
 }
 
-# The vendored go-openapi takes a text for null where it equals a zero value. With Go from 1.17 on an empty text does, so that
+# The vendored kube-openapi takes a text for null where it equals a zero value. With Go from 1.17 on an empty text does, so that
 # the API server refuses custom objects with one.
 mend_openapi() {
-  local file=vendor/github.com/go-openapi/validate/type.go
+  local file=vendor/k8s.io/kube-openapi/pkg/validation/validate/type.go
   sed --in-place 's/if data == nil || reflect.DeepEqual(reflect.Zero(reflect.TypeOf(data)), reflect.ValueOf(data)) {/if data == nil {/' "$file"
   grep --quiet 'if data == nil {' "$file"
 }
