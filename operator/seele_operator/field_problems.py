@@ -153,5 +153,7 @@ def _number(number: float) -> str:
 def _count(schema: Schema) -> str:
     if "maxItems" not in schema:
         return f"give at least {schema.get('minItems', 1)}"
+    if schema.get("minItems") != schema["maxItems"]:
+        return f"give at most {schema['maxItems']}"
     example = f", such as {json.dumps(schema['default'])}" if "default" in schema else ""
     return f"give {schema['maxItems']}{example}"

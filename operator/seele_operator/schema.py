@@ -21,6 +21,7 @@ _INT_OR_STRING = "x-kubernetes-int-or-string"
 _KEPT = (
     "description",
     "type",
+    "format",
     "default",
     "enum",
     "required",
@@ -28,6 +29,7 @@ _KEPT = (
     "maxItems",
     "minLength",
     "maxLength",
+    "maxProperties",
     PRESERVE,
     _INT_OR_STRING,
 )

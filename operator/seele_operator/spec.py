@@ -65,7 +65,7 @@ class TrainerSpec(config.Trainer):
     """When the image is pulled."""
     resources: Resources = Resources()
     """Resources of each trainer pod."""
-    env: tuple[EnvironmentVariable, ...] = ()
+    env: Annotated[tuple[EnvironmentVariable, ...], Field(max_length=200)] = ()
     """Further environment variables, such as those of NCCL."""
     pod_template: FreeObject = {}
     """Overrides merged strategically into each trainer pod: `metadata` and `spec` of a pod template."""
@@ -80,7 +80,7 @@ class RolloutSpec(config.Rollout):
     """When the image is pulled."""
     resources: Resources = Resources()
     """Resources of each rollout pod."""
-    env: tuple[EnvironmentVariable, ...] = ()
+    env: Annotated[tuple[EnvironmentVariable, ...], Field(max_length=200)] = ()
     """Further environment variables."""
     pod_template: FreeObject = {}
     """Overrides merged strategically into each rollout pod: `metadata` and `spec` of a pod template."""
@@ -220,14 +220,14 @@ class Scheduling(Section):
     """Affinity, as in a pod."""
     priority_class_name: ObjectName | None = None
     """Priority class; the cluster's default where absent."""
-    image_pull_secrets: tuple[ImagePullSecret, ...] = ()
+    image_pull_secrets: Annotated[tuple[ImagePullSecret, ...], Field(max_length=64)] = ()
     """Secrets to pull images with."""
     service_account_name: ObjectName | None = None
     """Service account, whose token is never mounted; the namespace's default where absent."""
     gang: Literal["none", "kueue", "volcano", "coscheduling"] = "none"
     """Scheduler through which all pods of the run start together or not at all."""
     queue_name: ObjectName | None = None
-    """Queue of Kueue (LocalQueue) or Volcano."""
+    """Queue of Kueue (LocalQueue), which needs one, or of Volcano, whose default it is where absent."""
 
 
 class SeeleRunSpec(Section):

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from seele_operator.cel import VALIDATIONS
+from seele_operator.cli import app
 from seele_operator.crd import crd
 from seele_operator.schema import PRESERVE, Schema, structural
 from seele_operator.spec import SeeleRunSpec
+from seele_operator.status import RunStatus
 from seele_operator.validation import parse_run
 from spec_data import full_run, small_run
+from status_data import FULL_STATUS
 
 pytestmark = pytest.mark.unit
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
 # What apiextensions v1 knows of OpenAPI v3.0, as far as we use it; `$ref`, `const` and more are refused or dropped.
 ALLOWED = {
-    *("type", "description", "default", "nullable", "enum", "properties", "required", "items", "additionalProperties"),
+    *("type", "format", "description", "default", "nullable", "enum", "properties", "required", "items"),
     *("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength"),
-    *("anyOf", PRESERVE, INT_OR_STRING),
+    *("additionalProperties", "anyOf", PRESERVE, INT_OR_STRING, VALIDATIONS),
+    *("x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 
 
@@ -174,7 +181,6 @@ def test_free_objects_are_preserved() -> None:
     assert SPEC["trainer"]["properties"]["podTemplate"][PRESERVE] is True
     assert SPEC["scheduling"]["properties"]["tolerations"]["items"][PRESERVE] is True
     assert SPEC["rollout"]["properties"]["engineArgs"]["additionalProperties"] == {PRESERVE: True}
-    assert NODES[".status"][PRESERVE] is True
 
 
 def test_the_definition_is_named_and_shown_as_promised() -> None:
@@ -186,20 +192,134 @@ def test_the_definition_is_named_and_shown_as_promised() -> None:
     (version,) = definition["spec"]["versions"]
     assert (version["name"], version["served"], version["storage"]) == ("v1alpha1", True, True)
     assert version["subresources"] == {"status": {}}
-    assert [column["name"] for column in version["additionalPrinterColumns"]] == [
+    columns = version["additionalPrinterColumns"]
+    assert [column["name"] for column in columns if not column.get("priority")] == [
         "Phase",
         "Step",
         "Accuracy",
         "Hint",
         "Age",
     ]
+    for column in columns:
+        path = column["jsonPath"]
+        assert path == ".metadata.creationTimestamp" or NODES[path]["type"] == column["type"], column["name"]
 
 
 def test_the_definition_is_small_enough_for_plain_apply() -> None:
-    assert len(json.dumps(crd())) < 256_000
+    # What kubectl keeps in an annotation may have 262,144 bytes, with those of all others.
+    assert len(json.dumps(crd()).encode()) < 100_000
     text = yaml.safe_dump(crd(), sort_keys=False)
     assert "&id" not in text
     assert yaml.safe_load(text) == crd()
+
+
+UNITS = {
+    "Seconds": "second",
+    "Tokens": "token",
+    "Length": "token",
+    "Len": "token",
+    "Steps": "step",
+    "Updates": "update",
+    "Size": "GPU",
+    "size": "500Gi",
+    "Share": "Share",
+    "Ratio": "share",
+    "Rate": "",
+}
+
+
+def test_a_field_that_is_counted_in_something_says_in_what() -> None:
+    for path, schema in NODES.items():
+        field = path.rsplit(".", 1)[-1]
+        unit = next((unit for ending, unit in UNITS.items() if field.endswith(ending)), "")
+        assert unit.lower() in schema.get("description", "").lower(), path
+    assert sum(path.endswith("Seconds") for path in NODES) > 8
+
+
+def test_a_description_ends_with_the_default() -> None:
+    assert SPEC["hints"]["properties"]["targetAccuracy"]["description"].endswith(" Default: 0.5.")
+    assert SPEC["runPolicy"]["properties"]["suspend"]["description"].endswith(" Default: false.")
+    assert SPEC["model"]["properties"]["dtype"]["description"].endswith(' Default: "bfloat16".')
+    plain = {path: schema for path, schema in NODES.items() if isinstance(schema.get("default"), (int, float, str))}
+    assert len(plain) > 50
+    for path, schema in plain.items():
+        assert schema["default"] == "" or json.dumps(schema["default"]) in schema["description"], path
+
+
+def test_a_field_without_a_default_says_what_its_absence_means() -> None:
+    silent = [
+        path
+        for path, schema in NODES.items()
+        if path.startswith(".spec") and schema.get("nullable") and "default" not in schema
+        if not any(words in schema["description"] for words in ("absent", "null for", "Give either"))
+        # One of several kinds, and what is off without its section.
+        if not any(path.startswith(f".spec.storage.{volume}.") for volume in ("run", "huggingFaceCache"))
+        if path not in {".spec.observability.wandb", ".spec.observability.mlflow"}
+    ]
+    assert silent == []
+
+
+# The status
+
+STATUS = {path.removeprefix(".status"): schema for path, schema in NODES.items() if path.startswith(".status")}
+
+
+def test_every_field_of_a_status_is_kept_by_the_server() -> None:
+    def names(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: names(inner) for key, inner in value.items()}
+        return [names(entry) for entry in value[:1]] if isinstance(value, list) else None
+
+    def kept(schema: Schema, value: Any) -> Any:
+        if isinstance(value, dict):
+            inner = {**dict.fromkeys(value, schema.get("additionalProperties")), **schema.get("properties", {})}
+            return {key: kept(inner[key], entry) for key, entry in value.items() if inner[key] is not None}
+        return [kept(schema["items"], entry) for entry in value[:1]] if isinstance(value, list) else None
+
+    written = FULL_STATUS.to_api()
+    assert set(written) == {field.alias for field in RunStatus.model_fields.values()}
+    assert kept(NODES[".status"], written) == names(written)
+    assert accepts(NODES[".status"], written)
+
+
+def test_a_status_may_lack_anything() -> None:
+    for path, schema in STATUS.items():
+        assert "default" not in schema, path
+        assert schema.get("required", []) == (["type", "status"] if path == ".conditions[items]" else []), path
+    assert accepts(NODES[".status"], {})
+
+
+def test_conditions_are_merged_by_type() -> None:
+    conditions = STATUS[".conditions"]
+    assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == ("map", ["type"])
+
+
+def test_times_of_a_status_are_checked() -> None:
+    times = {path for path, schema in STATUS.items() if schema.get("format") == "date-time"}
+    assert {".startTime", ".lastFailure.time", ".conditions[items].lastTransitionTime"} <= times
+    assert all(path.endswith(("Time", ".time", "Since", "notBefore")) for path in times)
+
+
+# What is written
+
+MANIFEST = Path(__file__).parents[2] / "manifests" / "crd.yaml"
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["crd", *arguments])
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_manifest_is_what_the_command_prints() -> None:
+    assert MANIFEST.read_text(encoding="utf-8") == printed(), "run `seele crd > manifests/crd.yaml`"
+
+
+def test_rules_in_cel_can_be_left_out() -> None:
+    assert yaml.safe_load(printed()) == crd()
+    assert yaml.safe_load(printed("--no-cel")) == crd(cel=False)
+    assert VALIDATIONS in json.dumps(crd())
+    assert VALIDATIONS not in json.dumps(crd(cel=False))
 
 
 def test_callers_may_change_what_they_get() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -68,20 +68,20 @@ class DatasetSource(Section):
 
     name: str | None = None
     """Hugging Face data set id. Give either this or `path`."""
-    path: str | None = None
+    path: Annotated[str, WithJsonSchema({"type": "string", "maxLength": 4096})] | None = None
     """Local .jsonl, .json or .parquet file. Give either this or `name`."""
     subset: str | None = None
-    """Configuration name of a Hugging Face data set, such as `main`."""
+    """Configuration name of a Hugging Face data set, such as `main`; its own default where absent."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     revision: str | None = None
-    """Git revision of a Hugging Face data set."""
+    """Git revision of a Hugging Face data set; the default branch where absent."""
     format: Literal["generic", "gsm8k"] = "generic"
     """`generic` reads the columns named in `fields`; `gsm8k` reads GSM8K's own format (question, answer, `####`)."""
     fields: Fields = Fields()
     """Column names for the `generic` format."""
     limit: PositiveInt | None = None
-    """Use only this many problems, from the start of the file."""
+    """Use only this many problems, from the start of the file; all where absent."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DatasetSource:
@@ -89,6 +89,8 @@ class DatasetSource(Section):
             raise ValueError("give exactly one of `name` (Hugging Face data set) and `path` (local file)")
         if self.path is not None and PurePosixPath(self.path).suffix not in {".jsonl", ".json", ".parquet"}:
             raise ValueError(f"`path` is {self.path!r}: use a .jsonl, .json or .parquet file")
+        if self.path is not None and len(self.path) > 4096:
+            raise ValueError(f"`path` has {len(self.path)} characters; use at most 4096")
         return self
 
 
@@ -98,9 +100,9 @@ class Dataset(DatasetSource):
     prompt_template: Literal["r1-zero", "chat", "plain"] = "r1-zero"
     """`r1-zero`: the plain template of DeepSeek-R1-Zero; `chat`: the tokenizer's chat template; `plain`: the bare problem."""
     max_prompt_tokens: PositiveInt = 1024
-    """Problems with a longer prompt are left out, and counted in the log."""
+    """Problems with a prompt of more tokens are left out, and counted in the log."""
     max_solution_tokens: PositiveInt = 2048
-    """Problems with a longer solution are left out, and counted in the log."""
+    """Problems with a solution of more tokens are left out, and counted in the log."""
 
 
 class Hints(Section):
@@ -247,7 +249,7 @@ class Verifier(Section):
 class Benchmark(DatasetSource):
     """A set of held-out problems, answered without hints."""
 
-    title: str
+    title: Annotated[str, WithJsonSchema({"type": "string", "maxLength": 63})]
     """Name in metrics and reports, such as `gsm8k`."""
     samples: Annotated[int, Field(ge=0)] = 0
     """Sampled answers a problem for avg@k (k); 0 measures greedy pass@1 only."""
@@ -258,7 +260,7 @@ class Evaluation(Section):
 
     every_steps: Annotated[int, Field(ge=0)] = 20
     """Steps between evaluations; 0 evaluates only before and after the run."""
-    benchmarks: tuple[Benchmark, ...] = ()
+    benchmarks: Annotated[tuple[Benchmark, ...], Field(max_length=64)] = ()
     """What to evaluate on."""
     temperature: PositiveFloat = 0.6
     """Sampling temperature for avg@k."""
@@ -289,7 +291,7 @@ class WandB(Section):
     project: str
     """Project name."""
     entity: str | None = None
-    """Team or user name."""
+    """Team or user name; that of the API key where absent."""
     mode: Literal["online", "offline"] = "online"
     """`offline` writes to the run's folder for a later `wandb sync`."""
 
