@@ -120,17 +120,24 @@ def render(
 
 
 @app.command()
-def crd() -> None:
+def crd(
+    cel: Annotated[
+        bool,
+        typer.Option("--cel/--no-cel", help="Rules that Kubernetes 1.25 and later check; older kubectl refuse them."),
+    ] = True,
+) -> None:
     """Print the CustomResourceDefinition of SeeleRun, as YAML.
 
-    Example:
+    Examples:
 
         seele crd | kubectl apply -f -
+
+        seele crd --no-cel | kubectl apply -f -
     """
     from seele_operator.crd import crd as definition
     from seele_operator.yaml_text import yaml_text
 
-    print(yaml_text(definition()), end="")
+    print(yaml_text(definition(cel=cel)), end="")
 
 
 @app.command()
