@@ -321,6 +321,9 @@ def _refusals() -> Iterator[None]:
 
 
 def _refuse(problems: list[str]) -> NoReturn:
+    from seele_trainer.termination import leave_word
+
+    leave_word("\n".join(problems))
     for problem in problems:
         print(problem, file=sys.stderr)
     raise typer.Exit(BAD_INPUT)

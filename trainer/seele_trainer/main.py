@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from seele_trainer.config import TrainerConfig
+from seele_trainer.termination import leave_word
 
 if TYPE_CHECKING:
     # Imported where they are used: torchrun's own process, which replaces this one, needs none of it.
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FAILED, INTERRUPTED = 1, 130
+TORCHRUN_PATIENCE_SECONDS = 7 * 24 * 3600
+"""How long torchrun waits for its processes after a signal. Whoever sent it, such as a kubelet, knows how long they have."""
 
 
 def train(config_path: Path) -> int:
@@ -35,9 +38,13 @@ def train(config_path: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout)
     for chatty in ("httpx", "matplotlib", "filelock", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    if int(os.environ.get("RANK", "0")) == 0:
-        return asyncio.run(_drive(config))
-    return _follow(config)
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        return asyncio.run(_drive(config)) if rank == 0 else _follow(config)
+    except Exception as error:
+        # Nobody expected it, so the log has the trace.
+        leave_word(f"rank {rank}: {type(error).__name__}: {error}")
+        raise
 
 
 def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
@@ -48,6 +55,8 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
         # What is there is meant for the pod; its processes share it.
         threads = int(os.environ["OMP_NUM_THREADS"]) // config.trainer.processes_per_replica
         os.environ["OMP_NUM_THREADS"] = str(max(1, threads))
+    # By default it kills them after 30 s, in the middle of the step that they are to finish and save.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(TORCHRUN_PATIENCE_SECONDS))
     arguments = [
         sys.executable,
         "-m",
@@ -74,9 +83,15 @@ def _follow(config: TrainerConfig) -> int:
     try:
         build_learner(config).follow()
     except EXPECTED_FAILURES as failure:
-        logger.error("%s", failure)
-        return FAILED
+        return _failed(failure)
     return 0
+
+
+def _failed(failure: Exception) -> int:
+    """One clear line: these errors say what happened and what to do, and a trace would only hide it."""
+    logger.error("%s", failure)
+    leave_word(str(failure))
+    return FAILED
 
 
 async def _drive(config: TrainerConfig) -> int:
@@ -101,9 +116,7 @@ async def _drive(config: TrainerConfig) -> int:
         logger.info("stopped on request; the same command goes on from the last checkpoint")
         return INTERRUPTED
     except EXPECTED_FAILURES as failure:
-        # One clear line: these errors say what happened and what to do, and a trace would only hide it.
-        logger.error("%s", failure)
-        return FAILED
+        return _failed(failure)
 
 
 async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder, stop: asyncio.Event) -> int:
