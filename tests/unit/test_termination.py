@@ -1,0 +1,131 @@
+"""A container's last word, where Kubernetes looks for it first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from run_folder import run_config
+from seele_operator.cli import app
+from seele_trainer import main
+from seele_trainer.attempt import Attempt
+from seele_trainer.checkpoint import CheckpointError
+from seele_trainer.termination import MAX_BYTES, leave_word
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that a kubelet makes for a container."""
+    path = tmp_path / "termination-log"
+    path.touch()
+    monkeypatch.setenv("TERMINATION_LOG", str(path))
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trainer's configuration, and surroundings in which it can start."""
+    for name in ("RANK", "LOCAL_RANK", "SEELE_ATTEMPT", "SEELE_RUN_UID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SEELE_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("SEELE_HTTP_PORT", "0")
+    monkeypatch.setenv("SEELE_BIND_HOST", "127.0.0.1")
+    monkeypatch.setattr("logging.basicConfig", lambda **_: None)
+    path = tmp_path / "config.yaml"
+    (tmp_path / "empty").mkdir()
+    config = run_config(observability={"tensorboard": False}, model={"name": str(tmp_path / "empty")})
+    tree = config.model_dump(mode="json", by_alias=True)
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_whoever_failed_first_has_the_last_word(log: Path) -> None:
+    leave_word("the disk is full\n")
+    leave_word("rank 1: connection closed by peer")
+    assert log.read_text() == "the disk is full"
+
+
+def test_a_long_message_keeps_its_beginning_and_is_not_cut_within_a_character(log: Path) -> None:
+    leave_word("why: " + "–" * 3000)
+    assert log.stat().st_size <= MAX_BYTES
+    assert log.read_text().startswith("why: –")
+
+
+def test_outside_of_a_pod_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERMINATION_LOG", str(tmp_path / "none"))
+    leave_word("the disk is full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trainer_leaves_the_line_that_it_logs(log: Path, config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main.train(config) == main.FAILED
+    assert "empty" in log.read_text()
+    assert log.read_text() == caplog.messages[-1]
+
+
+def test_an_attempt_that_starts_too_late_leaves_word_and_everything_as_it_was(
+    log: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Attempt(tmp_path / "run", 3).claim()
+    monkeypatch.setenv("SEELE_ATTEMPT", "2")
+    assert main.train(config) == main.FAILED
+    assert log.read_text().startswith("attempt 3 of this run has begun")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["attempt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CheckpointError("cannot write checkpoint step-3: free space"), "cannot write checkpoint step-3: free space"),
+        (ZeroDivisionError("division by zero"), "rank 1: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_follower_leaves_word_of_its_own_failure(
+    log: Path, config: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    class Follower:
+        def follow(self) -> NoReturn:
+            raise error
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("seele_trainer.assemble.build_learner", lambda _: Follower())
+    if isinstance(error, CheckpointError):
+        assert main.train(config) == main.FAILED
+    else:
+        with pytest.raises(ZeroDivisionError):
+            main.train(config)
+    assert log.read_text() == words
+
+
+def test_a_gang_in_one_pod_is_given_the_time_that_the_pod_has(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Replaced(Exception):
+        pass
+
+    def replace(program: str, arguments: list[str]) -> NoReturn:
+        raise Replaced(program, *arguments)
+
+    tree: dict[str, Any] = yaml.safe_load(config.read_text())
+    tree["trainer"]["processesPerReplica"] = 2
+    config.write_text(yaml.safe_dump(tree))
+    # Set and taken away, so that what the code sets does not outlive the test.
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT")
+    monkeypatch.setattr("os.execv", replace)
+    with pytest.raises(Replaced):
+        main.train(config)
+    assert int(main.os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) > 3600
+
+
+def test_a_model_that_cannot_be_prepared_leaves_word(log: Path, config: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["prepare-model", "--config", str(config), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "has no config.json" in log.read_text()
+    assert log.read_text() in result.stderr
