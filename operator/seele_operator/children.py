@@ -25,7 +25,7 @@ from seele_operator.decision import (
 from seele_operator.names import RUN_LABEL, Manifest
 from seele_operator.observe import ObservedPod
 from seele_operator.spec import SeeleRun
-from seele_operator.store import Body, Store, key_of, uid_of
+from seele_operator.store import Body, RunKey, Store, key_of, uid_of
 
 FIRST_RETRY_SECONDS = 5.0
 """After a refused creation, such as one beyond a quota; twice as long after each further one."""
@@ -161,7 +161,9 @@ class Children:
         self._store.put_pod(existing)
         key = RunKey(namespace, metadata["labels"][RUN_LABEL])
         if all(pod.name != name for pod in self._store.pods(key)):
-            raise Refused(Refusal("NameTaken", f"Pod {name}: exists, and is not one of this run's; delete or rename it"))
+            raise Refused(
+                Refusal("NameTaken", f"Pod {name}: exists, and is not one of this run's; delete or rename it")
+            )
 
     async def _ensure(self, run: SeeleRun, attempt: int) -> None:
         uid = run.metadata.uid or ""

@@ -33,7 +33,7 @@ class OperatorMetrics:
 
     def __init__(self) -> None:
         # A series for the age of each series helps nobody.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         Process(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -1,0 +1,165 @@
+"""An API server in memory, for tests of the operator's passes: it keeps objects, and can refuse, fail or die at any request."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+
+from seele_operator.api_errors import Conflict, Gone
+from seele_operator.decision import Notice
+from seele_operator.plan import ClusterFeatures
+
+Body = dict[str, Any]
+Request = tuple[str, str]
+"""What was asked and about what, such as ("create", "Pod/first-trainer-0")."""
+
+NAMESPACE = "lab"
+
+
+class FakeCluster:
+    """The methods of Cluster, on objects in memory."""
+
+    features = ClusterFeatures()
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Body] = {}
+        self.requests: list[Request] = []
+        self.events: list[Notice] = []
+        self.before: Callable[[Request], None] = lambda request: None
+        """Called before each request; raises what the request is to fail with."""
+        self.after: Callable[[Request], None] = lambda request: None
+        """Called after each request that writes; raises what the operator is to die with."""
+        self._versions = itertools.count(100)
+
+    # For tests.
+
+    def add(self, kind: str, body: Body) -> Body:
+        """Store an object, as somebody else would."""
+        stored = deepcopy(body)
+        stored["kind"] = kind
+        metadata = stored["metadata"]
+        metadata.setdefault("namespace", NAMESPACE)
+        metadata.setdefault("uid", f"uid-{next(self._versions)}")
+        self._stamp(stored)
+        self.objects[f"{kind}/{metadata['name']}"] = stored
+        return deepcopy(stored)
+
+    def change(self, name: str, **fields: Any) -> Body:
+        """Replace top-level fields of an object, as somebody else would."""
+        self.objects[name] |= deepcopy(fields)
+        self._stamp(self.objects[name])
+        return deepcopy(self.objects[name])
+
+    def remove(self, name: str) -> None:
+        """Let an object be gone."""
+        del self.objects[name]
+
+    def names(self, kind: str) -> set[str]:
+        """The names of all objects of a kind."""
+        return {name.partition("/")[2] for name in self.objects if name.startswith(f"{kind}/")}
+
+    def asked(self, *verbs: str) -> list[Request]:
+        """The requests with these verbs, in order."""
+        return [request for request in self.requests if request[0] in verbs]
+
+    # What the operator asks.
+
+    async def read_run(self, namespace: str, name: str) -> Body | None:
+        return self._read(f"SeeleRun/{name}")
+
+    async def read_pod(self, namespace: str, name: str) -> Body | None:
+        return self._read(f"Pod/{name}")
+
+    async def list_runs(self, namespace: str | None) -> tuple[list[Body], str]:
+        return self._list("SeeleRun")
+
+    async def list_pods(self, namespace: str | None) -> tuple[list[Body], str]:
+        return self._list("Pod")
+
+    async def patch_status(self, namespace: str, name: str, resource_version: str, patch: Mapping[str, Any]) -> Body:
+        request = self._begin("patch_status", f"SeeleRun/{name}")
+        run = self.objects.get(request[1])
+        if run is None:
+            raise Gone(name)
+        if run["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict(name)
+        run["status"] = _merged(run.get("status") or {}, patch)
+        self._stamp(run)
+        self.after(request)
+        return deepcopy(run)
+
+    async def create_pod(self, manifest: Body) -> Body | None:
+        name = f"Pod/{manifest['metadata']['name']}"
+        request = self._begin("create", name)
+        if name in self.objects:
+            return None
+        created = self.add("Pod", {**manifest, "status": {"phase": "Pending"}})
+        self.after(request)
+        return created
+
+    async def delete_pod(self, namespace: str, name: str, uid: str, grace: int | None = None) -> None:
+        request = self._begin("delete", f"Pod/{name}")
+        pod = self.objects.get(request[1])
+        if pod is not None and pod["metadata"]["uid"] == uid:
+            pod["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
+            self._stamp(pod)
+        self.after(request)
+
+    async def adopt_pod(self, namespace: str, name: str, uid: str, owner: Mapping[str, Any]) -> None:
+        request = self._begin("adopt", f"Pod/{name}")
+        self.objects[request[1]]["metadata"]["ownerReferences"] = [dict(owner)]
+        self._stamp(self.objects[request[1]])
+        self.after(request)
+
+    async def ensure(self, manifest: Body, run_uid: str) -> None:
+        request = self._begin("ensure", f"{manifest['kind']}/{manifest['metadata']['name']}")
+        self.add(manifest["kind"], manifest)
+        self.after(request)
+
+    async def delete_object(self, manifest: Body, run_uid: str) -> None:
+        request = self._begin("delete", f"{manifest['kind']}/{manifest['metadata']['name']}")
+        self.objects.pop(request[1], None)
+        self.after(request)
+
+    async def delete_run(self, namespace: str, name: str, uid: str) -> None:
+        request = self._begin("delete", f"SeeleRun/{name}")
+        self.objects.pop(request[1], None)
+        self.after(request)
+
+    async def post_event(self, run: Mapping[str, Any], notice: Notice, now: datetime) -> None:
+        self.events.append(notice)
+
+    def _begin(self, verb: str, name: str) -> Request:
+        request = (verb, name)
+        self.requests.append(request)
+        self.before(request)
+        return request
+
+    def _read(self, name: str) -> Body | None:
+        self._begin("read", name)
+        return deepcopy(self.objects.get(name))
+
+    def _list(self, kind: str) -> tuple[list[Body], str]:
+        self._begin("list", kind)
+        found = [deepcopy(body) for name, body in self.objects.items() if name.startswith(f"{kind}/")]
+        return found, str(next(self._versions))
+
+    def _stamp(self, body: Body) -> None:
+        body["metadata"]["resourceVersion"] = str(next(self._versions))
+
+
+def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> Body:
+    """A merge patch (RFC 7386), applied."""
+    merged = dict(before)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            old = merged.get(key)
+            merged[key] = _merged(old if isinstance(old, Mapping) else {}, value)
+        else:
+            merged[key] = deepcopy(value)
+    return merged

@@ -1,0 +1,420 @@
+"""Passes over a run: the status is written before anything is done about it, and any request may be the last."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fake_cluster import NAMESPACE, Body, FakeCluster, Request
+from seele_operator import children
+from seele_operator.api_errors import ClusterUnavailable, NamespaceTerminating, NotLeading, Refused
+from seele_operator.backpressure import Gate
+from seele_operator.decision import Refusal
+from seele_operator.metrics import OperatorMetrics
+from seele_operator.reconcile import Reconciler
+from seele_operator.resync import Resync
+from seele_operator.store import RunKey, Store
+from seele_operator.workqueue import WorkQueue
+
+pytestmark = pytest.mark.unit
+
+KEY = RunKey(NAMESPACE, "first")
+RUN = "SeeleRun/first"
+TRAINER, ROLLOUT = "Pod/first-trainer-0", "Pod/first-rollout-0"
+
+
+class Died(BaseException):
+    """The operator's process is gone in the middle of something."""
+
+
+class World:
+    """One operator on a fake cluster, whose watches tell everything at once."""
+
+    def __init__(self, cluster: FakeCluster | None = None, clock: Callable[[], datetime] | None = None) -> None:
+        self.cluster = cluster or FakeCluster()
+        self.store = Store()
+        self.queue: WorkQueue[RunKey] = WorkQueue()
+        self.metrics = OperatorMetrics()
+        self.now = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+
+        async def probe() -> None:
+            raise ClusterUnavailable("still away")
+
+        self.gate = Gate(probe)
+        self.reconciler = Reconciler(
+            self.cluster,  # type: ignore[arg-type]
+            self.store,
+            self.queue,
+            self.gate,
+            self.metrics,
+            lambda uid: None,
+            clock or (lambda: self.now),
+        )
+
+    async def hear(self) -> None:
+        """Everything that a watch would have told by now."""
+        await Resync(self.cluster, self.store, (), self.queue.add).everything()  # type: ignore[arg-type]
+
+    async def pass_over(self) -> None:
+        await self.reconciler.handle(KEY)
+
+    async def settle(self, passes: int = 8) -> None:
+        for _ in range(passes):
+            await self.hear()
+            await self.pass_over()
+
+    def status(self) -> Body:
+        found: Body = self.cluster.objects[RUN].get("status") or {}
+        return found
+
+    def errors(self, reason: str) -> float:
+        return (
+            self.metrics.registry.get_sample_value("seele_operator_reconcile_errors_total", {"reason": reason}) or 0.0
+        )
+
+
+def run_body(**spec: Any) -> Body:
+    return {
+        "apiVersion": "seele.dev/v1alpha1",
+        "metadata": {"name": "first", "namespace": NAMESPACE, "uid": "run-1", "generation": 1},
+        "spec": {
+            "model": {"name": "Qwen/Qwen2.5-1.5B"},
+            "dataset": {"path": "train.jsonl"},
+            "storage": {"run": {"hostPath": {"path": "/data"}}},
+            **spec,
+        },
+    }
+
+
+async def world_with_run(**spec: Any) -> World:
+    world = World()
+    world.cluster.add("SeeleRun", run_body(**spec))
+    await world.hear()
+    return world
+
+
+def start_pods(cluster: FakeCluster) -> None:
+    for name in (TRAINER, ROLLOUT):
+        if name in cluster.objects:
+            cluster.change(
+                name,
+                status={"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
+            )
+
+
+def fail_pod(cluster: FakeCluster, name: str) -> None:
+    ended = {"name": "trainer", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}
+    cluster.change(name, status={"phase": "Failed", "containerStatuses": [ended]})
+
+
+def remove_terminating(cluster: FakeCluster) -> None:
+    for name, body in list(cluster.objects.items()):
+        if body["metadata"].get("deletionTimestamp"):
+            cluster.remove(name)
+
+
+async def running_world() -> World:
+    world = await world_with_run()
+    await world.settle(3)
+    start_pods(world.cluster)
+    await world.settle(2)
+    assert world.status()["phase"] == "Running"
+    return world
+
+
+async def test_a_new_run_gets_its_status_then_what_its_pods_need_and_then_its_pods() -> None:
+    world = await world_with_run()
+    await world.pass_over()
+    verbs = [verb for verb, _ in world.cluster.asked("patch_status", "ensure", "create")]
+    assert verbs[0] == "patch_status"
+    assert verbs == sorted(verbs, key=["patch_status", "ensure", "create"].index)
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
+    assert "first-config" in world.cluster.names("ConfigMap")
+    assert [notice.reason for notice in world.cluster.events] == ["Started"]
+    # The pods that were just made are known although no watch has told of them.
+    assert {pod.name for pod in world.store.pods(KEY)} == {"first-trainer-0", "first-rollout-0"}
+    assert len(world.queue) == 1
+
+
+async def test_nothing_is_done_where_the_status_could_not_be_written() -> None:
+    world = await world_with_run()
+
+    def away(request: Request) -> None:
+        if request[0] == "patch_status":
+            raise ClusterUnavailable("no connection")
+
+    world.cluster.before = away
+    await world.pass_over()
+    assert world.cluster.asked("ensure", "create") == []
+    assert world.errors("unavailable") == 1
+    assert not world.gate.open
+    assert world.queue.failures(KEY) == 1
+    await world.gate.leave_open()
+
+
+async def test_a_run_that_changed_in_the_meantime_is_read_and_decided_upon_anew() -> None:
+    world = await world_with_run()
+    world.cluster.change(RUN, spec=run_body(rollout={"replicas": 2})["spec"])
+    await world.pass_over()
+    assert [verb for verb, name in world.cluster.requests if name == RUN] == ["patch_status", "read", "patch_status"]
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0", "first-rollout-1"}
+    assert world.errors("conflict") == 0
+
+
+async def test_a_run_that_is_gone_when_its_status_is_written_is_forgotten() -> None:
+    world = await world_with_run()
+    world.cluster.remove(RUN)
+    await world.pass_over()
+    assert world.store.run(KEY) is None
+    assert world.cluster.asked("ensure", "create") == []
+
+
+async def test_a_run_that_is_being_deleted_is_left_alone() -> None:
+    world = await running_world()
+    world.cluster.objects[RUN]["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
+    world.cluster.change(RUN)
+    world.cluster.remove(TRAINER)
+    before = len(world.cluster.asked("patch_status", "create", "delete", "ensure"))
+    await world.settle(2)
+    assert len(world.cluster.asked("patch_status", "create", "delete", "ensure")) == before
+
+
+async def test_a_rumour_of_a_lost_pod_is_checked_before_it_is_counted() -> None:
+    world = await running_world()
+    lost = next(pod for pod in world.store.pods(KEY) if pod.role == "trainer")
+    world.store.lost_pod(KEY, lost.name, lost.uid)
+    # What was deleted may be heard of again only in a newer version.
+    world.cluster.change(TRAINER)
+    await world.pass_over()
+    assert world.status()["phase"] == "Running"
+    assert world.status()["failures"] == {"application": 0, "disruption": 0}
+    assert ("read", TRAINER) in world.cluster.requests
+
+
+async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
+    world = await running_world()
+    world.cluster.remove(TRAINER)
+    await world.hear()
+    await world.pass_over()
+    assert (world.status()["attempt"], world.status()["gang"]) == (2, "stopping")
+    assert world.cluster.asked("delete") == [("delete", ROLLOUT)]
+    restarts = world.metrics.registry.get_sample_value("seele_operator_restarts_total", {"class": "disruption"})
+    assert restarts == 1.0
+    remove_terminating(world.cluster)
+    await world.settle(3)
+    assert {body["metadata"]["labels"]["seele.dev/attempt"] for body in _pods(world.cluster)} == {"2"}
+
+
+async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
+    """A run from its beginning to its end, with a failed trainer in between; the operator dies at one of its writes.
+
+    Returns how many writes there were.
+    """
+    writes = itertools.count()
+    moments = itertools.count()
+
+    def clock() -> datetime:
+        return datetime(2026, 11, 22, 20, 0, tzinfo=UTC) + timedelta(seconds=next(moments))
+
+    def after(request: Request) -> None:
+        attempts = {body["metadata"]["labels"]["seele.dev/attempt"] for body in _pods(cluster)}
+        assert len(attempts) <= 1, f"pods of attempts {attempts} at once"
+        if next(writes) == die_after:
+            raise Died
+
+    cluster.after = after
+    world = World(cluster, clock)
+
+    async def passes(count: int) -> None:
+        nonlocal world
+        for _ in range(count):
+            try:
+                await world.hear()
+                await world.pass_over()
+            except Died:
+                world = World(cluster, clock)
+
+    await passes(5)
+    start_pods(cluster)
+    await passes(4)
+    assert world.status()["phase"] == "Running"
+    fail_pod(cluster, TRAINER)
+    await passes(4)
+    remove_terminating(cluster)
+    await passes(6)
+    start_pods(cluster)
+    await passes(4)
+    assert world.status()["phase"] == "Running"
+    cluster.change(TRAINER, status={"phase": "Succeeded"})
+    await passes(4)
+    remove_terminating(cluster)
+    await passes(4)
+    assert world.status()["phase"] == "Succeeded"
+    assert world.status()["restarts"] == 1
+    assert world.status()["failures"]["application"] == 1
+    assert world.status()["attempt"] == 2
+    assert cluster.names("Pod") == {"first-trainer-0"}
+    return next(writes)
+
+
+async def test_an_operator_that_dies_after_any_of_its_writes_is_no_worse_than_one_that_lives() -> None:
+    cluster = FakeCluster()
+    cluster.add("SeeleRun", run_body())
+    writes = await live_a_life(cluster, die_after=-1)
+    assert writes > 15
+    for moment in range(writes):
+        cluster = FakeCluster()
+        cluster.add("SeeleRun", run_body())
+        await live_a_life(cluster, moment)
+
+
+def _pods(cluster: FakeCluster) -> list[Body]:
+    return [body for name, body in cluster.objects.items() if name.startswith("Pod/")]
+
+
+def over_quota(request: Request) -> None:
+    if request == ("create", ROLLOUT):
+        raise Refused(Refusal("QuotaExceeded", "Pod first-rollout-0: exceeded quota: gpus"))
+
+
+async def test_a_refused_pod_is_said_in_the_status_and_tried_again_later_and_not_at_once() -> None:
+    world = await world_with_run()
+    world.cluster.before = over_quota
+    await world.settle(6)
+    assert world.cluster.asked("create").count(("create", ROLLOUT)) == 1
+    assert "exceeded quota: gpus" in str(world.status()["conditions"])
+    assert world.errors("refused") == 0
+
+
+async def test_a_pod_that_is_refused_no_longer_clears_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
+    world = await world_with_run()
+    world.cluster.before = over_quota
+    await world.settle(3)
+    world.cluster.before = lambda request: None
+    await world.settle(3)
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
+    assert "exceeded quota" not in str(world.status()["conditions"])
+
+
+async def test_another_spec_is_tried_at_once_although_the_last_one_was_refused() -> None:
+    world = await world_with_run()
+    world.cluster.before = over_quota
+    await world.settle(3)
+    world.cluster.before = lambda request: None
+    world.cluster.objects[RUN]["metadata"]["generation"] = 2
+    world.cluster.change(RUN)
+    await world.settle(2)
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
+
+
+async def test_a_pod_of_somebody_else_is_not_touched_and_said_to_be_in_the_way() -> None:
+    world = World()
+    world.cluster.add("SeeleRun", run_body())
+    theirs = world.cluster.add("Pod", {"metadata": {"name": "first-trainer-0", "uid": "theirs"}, "spec": {}})
+    await world.settle(5)
+    assert world.cluster.objects[TRAINER] == theirs
+    assert world.cluster.asked("create").count(("create", TRAINER)) == 1
+    assert "Pod first-trainer-0: exists, and is not one of this run's" in str(world.status()["conditions"])
+
+
+async def test_a_status_that_no_operator_wrote_is_left_alone_and_complained_of_once() -> None:
+    world = World()
+    world.cluster.add("SeeleRun", {**run_body(), "status": {"phase": "Dancing"}})
+    await world.settle(3)
+    assert world.cluster.asked("patch_status", "create", "ensure", "delete") == []
+    assert [notice.reason for notice in world.cluster.events] == ["BadStatus"]
+    assert "status.phase" in world.cluster.events[0].message
+    assert world.errors("bad_status") == 3
+
+
+async def test_an_operator_that_may_not_write_waits_for_its_lease() -> None:
+    world = await world_with_run()
+
+    def not_leading(request: Request) -> None:
+        if request[0] == "patch_status":
+            raise NotLeading("nothing was sent")
+
+    world.cluster.before = not_leading
+    await world.pass_over()
+    assert not world.gate.open
+    assert world.errors("not_leading") == 1
+    await world.gate.leave_open()
+
+
+async def test_in_a_namespace_that_is_going_nothing_is_tried_in_a_hurry() -> None:
+    world = await world_with_run()
+
+    def terminating(request: Request) -> None:
+        if request[0] == "ensure":
+            raise NamespaceTerminating("namespace lab is being terminated")
+
+    world.cluster.before = terminating
+    await world.pass_over()
+    assert world.errors("namespace_terminating") == 1
+    assert world.gate.open
+    assert world.queue.failures(KEY) == 1
+
+
+async def test_one_run_that_cannot_be_handled_does_not_stop_the_others() -> None:
+    world = await world_with_run()
+
+    def broken(request: Request) -> None:
+        raise RuntimeError("a bug")
+
+    world.cluster.before = broken
+    await world.pass_over()
+    assert world.errors("internal") == 1
+    assert world.queue.failures(KEY) == 1
+    world.cluster.before = lambda request: None
+    await world.pass_over()
+    assert world.queue.failures(KEY) == 0
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
+
+
+async def test_an_orphan_of_the_run_is_adopted_instead_of_made_again() -> None:
+    world = await world_with_run()
+    await world.settle(3)
+    for name in (TRAINER, ROLLOUT):
+        world.cluster.objects[name]["metadata"]["ownerReferences"] = []
+        world.cluster.change(name)
+    await world.settle(2)
+    assert world.cluster.objects[TRAINER]["metadata"]["ownerReferences"][0]["uid"] == "run-1"
+    assert world.cluster.asked("create").count(("create", TRAINER)) == 1
+
+
+async def test_a_pass_without_news_asks_nothing_of_the_api_server() -> None:
+    world = await running_world()
+    world.cluster.requests.clear()
+    await world.pass_over()
+    await world.pass_over()
+    assert world.cluster.requests == []
+
+
+async def test_what_the_pods_need_is_made_sure_of_once_and_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "UPKEEP_SECONDS", 0.0)
+    monkeypatch.setattr(children, "UPKEEP_SECONDS_A_RUN", 0.0)
+    world = await running_world()
+    world.cluster.remove("ConfigMap/first-config")
+    await world.pass_over()
+    assert "first-config" in world.cluster.names("ConfigMap")
+
+
+async def test_a_run_made_anew_under_its_old_name_has_nothing_of_the_old_one() -> None:
+    world = await world_with_run()
+    world.cluster.before = over_quota
+    await world.settle(3)
+    world.cluster.before = lambda request: None
+    for name in list(world.cluster.objects):
+        world.cluster.remove(name)
+    body = run_body()
+    body["metadata"]["uid"] = "run-2"
+    world.cluster.add("SeeleRun", body)
+    await world.settle(2)
+    owners = {pod["metadata"]["ownerReferences"][0]["uid"] for pod in _pods(world.cluster)}
+    assert owners == {"run-2"}
+    assert "exceeded quota" not in str(world.status())
