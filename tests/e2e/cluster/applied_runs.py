@@ -113,6 +113,7 @@ class ClusterRun:
             status = self.status()
             if condition(status):
                 return status
+            assert self._cluster.operator.running, f"the operator has ended: {self._cluster.operator.log()}"
             assert status.get("phase") != "Failed", f"failed before {what}: {self.describe()}"
             return None
 
