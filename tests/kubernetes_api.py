@@ -68,7 +68,13 @@ class KubernetesApi:
         self._session.trust_env = False
 
     def request(
-        self, verb: str, path: str, body: Any = None, content_type: str = "application/json", **query: str
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        **query: str,
     ) -> Body:
         """One request. Raises ApiError, or requests' ConnectionError where there is no server."""
         answer = self._session.request(
@@ -76,7 +82,7 @@ class KubernetesApi:
             f"{self.url}/{path}",
             params=query,
             data=None if body is None else json.dumps(body),
-            headers={"Content-Type": content_type},
+            headers={"Content-Type": content_type, "Accept": accept},
             timeout=SECONDS,
         )
         if answer.status_code >= 400:

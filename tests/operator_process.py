@@ -108,12 +108,17 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
                 preexec_fn=die_with_parent,
             )
         if wait:
-            wait_for(self.healthy, lambda: f"the operator is healthy\n{self.log()}", START_SECONDS)
+            wait_for(self.ready, lambda: f"the operator is ready\n{self.log()}", START_SECONDS)
 
-    def healthy(self) -> bool:
-        """Whether /healthz says so. Raises AssertionError where the process has ended."""
+    def ready(self) -> bool:
+        """Whether /readyz says so: it works, or stands by. Raises AssertionError where the process has ended."""
         assert self.running, f"the operator has ended\n{self.log()}"
-        return self.get("/healthz") is not None
+        return self.get("/readyz") is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that works."""
+        return self.metric("seele_operator_leader") == 1
 
     def get(self, path: str) -> str | None:
         """What it answers on its HTTP port; None where it does not, or not with 200."""

@@ -1,0 +1,222 @@
+"""What becomes of a run when its pods, nodes or quotas fail it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster_runs import ClusterRuns
+from operator_process import OperatorProcess
+from pods_driver import PodsDriver
+from seele_operator.names import ATTEMPT_LABEL
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+TO_NEXT_ATTEMPT_SECONDS = 5.0
+"""From a failure to the first pod of the next attempt, beyond the grace period; played pods need none."""
+
+Fail = Callable[[PodsDriver, ClusterRuns, dict[str, Any]], None]
+
+
+def exits(code: int) -> Fail:
+    return lambda driver, runs, pod: driver.finish(pod, code, message="last words")
+
+
+def runs_out_of_memory(driver: PodsDriver, runs: ClusterRuns, pod: dict[str, Any]) -> None:
+    driver.run_out_of_memory(pod)
+
+
+def is_evicted(driver: PodsDriver, runs: ClusterRuns, pod: dict[str, Any]) -> None:
+    driver.evict(pod)
+
+
+def is_deleted(driver: PodsDriver, runs: ClusterRuns, pod: dict[str, Any]) -> None:
+    runs.api.delete("pods", pod["metadata"]["name"], runs.namespace)
+
+
+FAILURES = {
+    "exit 1": (exits(1), "application", "Error", 1),
+    "killed": (exits(137), "application", "Error", 137),
+    "out of memory": (runs_out_of_memory, "application", "OOMKilled", 137),
+    "evicted": (is_evicted, "disruption", "Evicted", None),
+    "deleted": (is_deleted, "disruption", "PodDeleted", None),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_one_lost_trainer_restarts_the_gang(
+    runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess, failure: str
+) -> None:
+    fail, kind, reason, exit_code = FAILURES[failure]
+    runs.running()
+    restarts = operator.metric("seele_operator_restarts_total", **{"class": kind})
+    before = runs.pods()
+    fail(driver, runs, runs.pod("trainer", 1))
+    began = time.monotonic()
+    wait_for(lambda: runs.pods_of_attempt(2), lambda: f"the next attempt\n{runs.story()}")
+    assert time.monotonic() - began < TO_NEXT_ATTEMPT_SECONDS
+    status = runs.restarted()
+    assert not {pod["metadata"]["uid"] for pod in before} & {pod["metadata"]["uid"] for pod in runs.pods()}
+    last = status["lastFailure"]
+    assert (last["class"], last["reason"], last["pod"], last["attempt"]) == (kind, reason, "run-trainer-1", 1)
+    if exit_code is not None:
+        assert (last["exitCode"], last["container"]) == (exit_code, "trainer")
+    assert status["failures"] == {"application": 0, "disruption": 0} | {kind: 1}
+    assert status["restarts"] == 1
+    wait_for(lambda: "Restarting" in runs.events(), lambda: str(runs.events()))
+    assert operator.metric("seele_operator_restarts_total", **{"class": kind}) == restarts + 1
+
+
+def test_a_trainer_that_refuses_its_input_fails_the_run_at_once(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running()
+    driver.finish(runs.pod("trainer"), 2, message="dataset.path: /data/train.jsonl does not exist")
+    status = runs.until("Failed", attempt=1)
+    assert runs.condition("Failed")["reason"] == "BadInput"
+    assert "/data/train.jsonl does not exist" in status["message"]
+    # The failed trainer's log can be read; what still ran is gone.
+    (left,) = runs.wait_for_pods(1)
+    assert left["metadata"]["name"] == "run-trainer-0"
+
+
+def test_failures_beyond_the_budget_fail_the_run(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running(spec={"runPolicy": {"backoffLimit": 1}})
+    driver.finish(runs.pod("trainer"), 1)
+    runs.restarted()
+    driver.run_out_of_memory(runs.pod("trainer", 1))
+    status = runs.until("Failed", attempt=2)
+    assert status["failures"]["application"] == 2
+    assert (status["lastFailure"]["reason"], status["lastFailure"]["attempt"]) == ("OOMKilled", 2)
+    assert runs.condition("Failed")["reason"] == "BackoffLimitExceeded"
+    wait_for(lambda: runs.events()[-1:] == ["Failed"], lambda: str(runs.events()))
+
+
+def test_progress_forgives_failures(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running(spec={"runPolicy": {"backoffLimit": 1}})
+    driver.finish(runs.pod("trainer"), 1)
+    runs.restarted()
+    driver.trainer(runs.pod("trainer")).at(5, lastCheckpointStep=5)
+    status = runs.until("Running", step=5)
+    assert status["failures"]["application"] == 0
+    driver.finish(runs.pod("trainer"), 1)
+    runs.restarted(3)
+
+
+def test_a_restart_waits_for_a_pod_that_is_stuck(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running()
+    driver.behave(runs.namespace, remove=False)
+    driver.finish(runs.pod("trainer"), 1)
+    runs.until("Restarting", attempt=2)
+    wait_for(lambda: all(pod["metadata"].get("deletionTimestamp") for pod in runs.pods()), "all are asked to stop")
+    stuck = runs.pods()
+    assert stuck
+    assert {pod["metadata"]["labels"][ATTEMPT_LABEL] for pod in stuck} == {"1"}
+    assert runs.condition("Progressing")["reason"] == "StoppingPods"
+    for pod in stuck[1:]:
+        driver.remove(pod)
+    runs.wait_for_pods(1)
+    assert runs.pods_of_attempt(2) == []
+    driver.remove(stuck[0])
+    runs.restarted()
+
+
+def test_a_lost_node_is_waited_for_until_it_is_certain(runs: ClusterRuns, driver: PodsDriver) -> None:
+    node = driver.add_node(f"{runs.namespace}-lost")
+    driver.behave(runs.namespace, schedule=False)
+    runs.make(spec={"runPolicy": {"terminationGracePeriodSeconds": 0}})
+    runs.wait_for_pods()
+    driver.schedule(runs.pod("trainer", 1), node)
+    driver.behave(runs.namespace, schedule=True)
+    runs.until("Running")
+    lost = runs.pod("trainer", 1)
+    driver.lose_node(node)
+    status = runs.until("Restarting", seconds=40, attempt=2)
+    assert (status["lastFailure"]["class"], status["lastFailure"]["reason"]) == ("disruption", "NodeLost")
+    (stuck,) = runs.wait_for_pods(1)
+    assert stuck["metadata"]["uid"] == lost["metadata"]["uid"]
+    said = runs.until_condition("Progressing", "False", "PodStuckTerminating", seconds=60)
+    assert "run-trainer-1" in said["message"]
+    assert node in said["message"]
+    assert runs.pods_of_attempt(2) == []
+    # The node is back: its kubelet learns of the deletion.
+    driver.find_node(node)
+    runs.restarted()
+
+
+@pytest.mark.parametrize("failure", ["exit 1", "out of memory", "evicted", "deleted"])
+def test_a_lost_rollout_pod_is_replaced_alone(runs: ClusterRuns, driver: PodsDriver, failure: str) -> None:
+    runs.running()
+    trainers = [runs.pod("trainer", index)["metadata"]["uid"] for index in range(2)]
+    lost = runs.pod("rollout")
+    fail, kind, reason, _ = FAILURES[failure]
+    fail(driver, runs, lost)
+    runs.wait_until_gone([lost])
+    runs.wait_for_pods()
+    runs.until_condition("RolloutReady", "True", "Ready")
+    status = runs.until("Running", attempt=1)
+    assert [runs.pod("trainer", index)["metadata"]["uid"] for index in range(2)] == trainers
+    assert runs.pod("rollout")["metadata"]["labels"][ATTEMPT_LABEL] == "1"
+    assert (status["lastFailure"]["class"], status["lastFailure"]["reason"]) == (kind, reason)
+    assert status["restarts"] == 0
+    wait_for(lambda: "RolloutReplaced" in runs.events(), lambda: str(runs.events()))
+
+
+def test_a_run_that_finds_no_node_says_so_and_fails_at_its_deadline(runs: ClusterRuns, driver: PodsDriver) -> None:
+    driver.behave(runs.namespace, schedule=False)
+    runs.make(spec={"runPolicy": {"startDeadlineSeconds": 4}})
+    for pod in runs.wait_for_pods():
+        driver.unschedulable(pod, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    said = runs.until_condition("Scheduled", "False", "Unschedulable")
+    assert "3 Insufficient nvidia.com/gpu" in said["message"]
+    assert runs.phase() == "Pending"
+    status = runs.until("Failed")
+    assert runs.condition("Failed")["reason"] == "StartDeadlineExceeded"
+    assert "3 Insufficient nvidia.com/gpu" in status["message"]
+    runs.wait_for_pods(0)
+
+
+def test_an_image_that_cannot_be_pulled_is_named(runs: ClusterRuns, driver: PodsDriver) -> None:
+    driver.behave(runs.namespace, start=False)
+    runs.make(spec={"rollout": {"image": "registry.example/vllm:missing"}})
+    runs.wait_for_pods()
+    driver.image_error(runs.pod("rollout"))
+    said = runs.until_condition("RolloutReady", "False", "ImagePullBackOff")
+    assert "registry.example/vllm:missing" in said["message"]
+    wait_for(lambda: "registry.example/vllm:missing" in runs.status()["message"], runs.story)
+    # Once it can be pulled, nothing else is needed.
+    driver.behave(runs.namespace, start=True)
+    runs.until("Running", attempt=1)
+
+
+def test_a_quota_that_refuses_pods_is_named_and_waited_for(runs: ClusterRuns) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}}
+    runs.api.create(quota, runs.namespace)
+    wait_for(
+        lambda: (runs.api.get("resourcequotas", "few", runs.namespace) or {}).get("status", {}).get("hard"),
+        "the quota is in force",
+    )
+    runs.make()
+    said = runs.until_condition("Scheduled", "False", "QuotaExceeded")
+    assert "exceeded quota: few" in said["message"]
+    assert runs.phase() == "Pending"
+    assert len(runs.pods()) <= 1
+    runs.api.delete("resourcequotas", "few", runs.namespace)
+    runs.until("Running", seconds=30, attempt=1)
+    assert runs.condition("Scheduled")["status"] == "True"
+
+
+def test_a_run_without_new_steps_is_restarted(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running(spec={"runPolicy": {"stalledAfterSeconds": 3}})
+    driver.trainer(runs.pod("trainer")).at(1)
+    status = runs.restarted()
+    assert (status["lastFailure"]["class"], status["lastFailure"]["reason"]) == ("application", "Stalled")
+
+
+def test_a_run_fails_at_the_end_of_its_time(runs: ClusterRuns) -> None:
+    runs.running(spec={"runPolicy": {"activeDeadlineSeconds": 4}})
+    runs.until("Failed")
+    assert runs.condition("Failed")["reason"] == "DeadlineExceeded"
+    runs.wait_for_pods(0)

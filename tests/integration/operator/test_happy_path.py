@@ -1,0 +1,135 @@
+"""A run from `kubectl apply` to its end, when nothing goes wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster_runs import SECONDS, ClusterRuns
+from operator_process import OperatorProcess
+from pods_driver import PodsDriver
+from seele_operator.status import CONDITION_TYPES
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_run_goes_from_pending_to_succeeded(runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess) -> None:
+    driver.behave(runs.namespace, schedule=False)
+    succeeded = operator.metric("seele_operator_runs", phase="Succeeded")
+    runs.make()
+    runs.until("Pending", attempt=1)
+    pods = runs.wait_for_pods()
+    assert {pod["metadata"]["name"] for pod in pods} == {"run-trainer-0", "run-trainer-1", "run-rollout-0"}
+
+    driver.behave(runs.namespace, schedule=True, ready=False)
+    runs.until("Starting")
+    assert runs.condition("Scheduled")["status"] == "True"
+    assert runs.condition("TrainerReady")["status"] == "False"
+
+    for pod in runs.pods():
+        driver.start(pod)
+    status = runs.until("Running")
+    assert {one["type"]: one["status"] for one in status["conditions"]} == {
+        "Valid": "True",
+        "Scheduled": "True",
+        "RolloutReady": "True",
+        "TrainerReady": "True",
+        "Progressing": "True",
+        "Complete": "False",
+        "Failed": "False",
+    }
+    assert [one["type"] for one in status["conditions"]] == list(CONDITION_TYPES)
+    assert all(one["observedGeneration"] == 1 for one in status["conditions"])
+
+    driver.trainer(runs.pod("trainer")).at(
+        7, reward=0.25, accuracy=0.5, hintRate=0.125, etaSeconds=90.0, lastCheckpointStep=5
+    )
+    status = runs.until("Running", step=7)
+    assert status["steps"] == 20
+    assert (status["reward"], status["accuracy"], status["hintRate"]) == (0.25, 0.5, 0.125)
+    assert (status["policyVersion"], status["etaSeconds"]) == (7, 90.0)
+    assert status["lastCheckpoint"] == {"step": 5, "path": "checkpoints/step-5"}
+
+    for index in (1, 0):
+        driver.finish(runs.pod("trainer", index), 0)
+    status = runs.until("Succeeded", step=20)
+    assert "completionTime" in status
+    assert runs.condition("Complete")["status"] == "True"
+    # Pods that still ran are cleaned away; the trainers' logs stay.
+    runs.wait_for_pods(2)
+    assert {pod["metadata"]["labels"]["seele.dev/role"] for pod in runs.pods()} == {"trainer"}
+    wait_for(lambda: runs.events() == ["Started", "Running", "Succeeded"], lambda: str(runs.events()))
+    assert operator.metric("seele_operator_runs", phase="Succeeded") == succeeded + 1
+    assert operator.metric("seele_operator_time_to_running_seconds_count") >= 1
+
+
+def test_children_belong_to_the_run_and_go_with_it(runs: ClusterRuns) -> None:
+    uid = runs.running()["conditions"] and runs.get()["metadata"]["uid"]
+    kinds = ("pods", "configmaps", "services", "networkpolicies")
+    children = [child for kind in kinds for child in runs.api.list(kind, runs.namespace, "seele.dev/run=run")]
+    assert {child["metadata"]["name"] for child in children} >= {"run-config", "run-trainer", "run-rollout"}
+    for child in children:
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"], owner["kind"]) == (uid, True, "SeeleRun")
+        assert "finalizers" not in child["metadata"]
+        assert not any("kopf" in key for key in child["metadata"].get("annotations", {}))
+    run = runs.get()["metadata"]
+    assert "finalizers" not in run
+    assert "annotations" not in run
+
+    runs.delete()
+    wait_for(runs.gone, "the run is gone", 5)
+    for kind in kinds:
+        wait_for(
+            lambda kind=kind: not runs.api.list(kind, runs.namespace, "seele.dev/run=run"), f"{kind} are gone", SECONDS
+        )
+
+
+def test_columns_of_kubectl_get_say_where_runs_stand(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running()
+    driver.trainer(runs.pod("trainer")).at(3, accuracy=0.75, hintRate=0.25)
+    runs.until("Running", step=3)
+    table = runs.api.request("GET", runs.api.path("seeleruns", None, runs.namespace), accept=TABLE)
+    columns = [column["name"] for column in table["columnDefinitions"]]
+    row = dict(zip(columns, table["rows"][0]["cells"], strict=True))
+    assert columns == ["Name", "Phase", "Step", "Accuracy", "Hint", "Age"]
+    assert (row["Name"], row["Phase"], row["Step"]) == ("run", "Running", 3)
+    assert (float(row["Accuracy"]), float(row["Hint"])) == (0.75, 0.25)
+
+
+def test_a_finished_run_is_deleted_when_its_time_is_over(runs: ClusterRuns, driver: PodsDriver) -> None:
+    runs.running(spec={"runPolicy": {"ttlSecondsAfterFinished": 1}})
+    for index in (1, 0):
+        driver.finish(runs.pod("trainer", index), 0)
+    wait_for(runs.gone, lambda: f"the run is deleted\n{runs.story()}", SECONDS)
+    runs.wait_for_pods(0)
+
+
+@pytest.mark.parametrize(("policy", "left"), [("All", 0), ("None", 3)])
+def test_pods_are_cleaned_as_the_policy_says(runs: ClusterRuns, driver: PodsDriver, policy: str, left: int) -> None:
+    runs.running(spec={"runPolicy": {"cleanPodPolicy": policy}})
+    for index in (1, 0):
+        driver.finish(runs.pod("trainer", index), 0)
+    runs.until("Succeeded")
+    runs.wait_for_pods(left)
+
+
+def test_what_has_ended_stays_ended_when_its_pods_are_gone(
+    runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess
+) -> None:
+    runs.running()
+    for index in (1, 0):
+        driver.finish(runs.pod("trainer", index), 0)
+    before = runs.until("Succeeded")
+    for pod in runs.pods():
+        runs.api.delete("pods", pod["metadata"]["name"], runs.namespace)
+    runs.wait_for_pods(0)
+    operator.kill()
+    operator.start()
+    # A run made later is through: whatever the operator wanted to do with the first one, it has done.
+    runs.running("later")
+    assert runs.status() == before
+    assert runs.pods() == []
+
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"

@@ -1,0 +1,107 @@
+"""What belongs to a run is adopted; what does not is left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cluster_runs import SECONDS, ClusterRuns
+from operator_process import OperatorProcess
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+
+def orphan(runs: ClusterRuns, kind: str, name: str) -> None:
+    runs.api.patch(kind, name, runs.namespace, {"metadata": {"ownerReferences": None}})
+
+
+def owners(runs: ClusterRuns, kind: str, name: str) -> list[str]:
+    body = runs.api.get(kind, name, runs.namespace)
+    return [] if body is None else [owner["uid"] for owner in body["metadata"].get("ownerReferences", [])]
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while it works", "while it is down"])
+def test_pods_that_lost_their_owner_are_adopted(runs: ClusterRuns, operator: OperatorProcess, down: bool) -> None:
+    runs.running()
+    uid = runs.get()["metadata"]["uid"]
+    before = {pod["metadata"]["uid"] for pod in runs.pods()}
+    if down:
+        operator.kill()
+    orphan(runs, "pods", "run-trainer-1")
+    orphan(runs, "pods", "run-rollout-0")
+    if down:
+        operator.start()
+    for name in ("run-trainer-1", "run-rollout-0"):
+        wait_for(lambda name=name: owners(runs, "pods", name) == [uid], runs.story)  # type: ignore[misc]
+    assert {pod["metadata"]["uid"] for pod in runs.pods()} == before
+    assert runs.until("Running", attempt=1)["restarts"] == 0
+
+
+def test_orphans_around_the_pods_are_adopted_by_the_next_attempt(runs: ClusterRuns) -> None:
+    runs.running()
+    uid = runs.get()["metadata"]["uid"]
+    orphan(runs, "configmaps", "run-config")
+    runs.driver.finish(runs.pod("trainer"), 1)
+    runs.restarted()
+    assert owners(runs, "configmaps", "run-config") == [uid]
+
+
+def foreign(kind: str, name: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+    if kind == "ConfigMap":
+        body["data"] = {"mine": "untouched"}
+    elif kind == "Service":
+        body["spec"] = {"selector": {"app": "mine"}, "ports": [{"port": 80}]}
+    else:
+        body["spec"] = {
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "mine", "image": "mine:1"}],
+            "terminationGracePeriodSeconds": 0,
+        }
+    return body
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource", "name"),
+    [
+        ("ConfigMap", "configmaps", "run-config"),
+        ("Service", "services", "run-trainer"),
+        ("Pod", "pods", "run-trainer-1"),
+    ],
+)
+def test_somebody_elses_object_is_left_alone_and_named(runs: ClusterRuns, kind: str, resource: str, name: str) -> None:
+    runs.api.create(foreign(kind, name), runs.namespace)
+    runs.make()
+    said = runs.until_condition("Scheduled", "False", "NameTaken")
+    assert name in said["message"]
+    assert runs.phase() == "Pending"
+    theirs = runs.api.get(resource, name, runs.namespace)
+    assert theirs is not None
+    assert "ownerReferences" not in theirs["metadata"]
+    assert "seele.dev/run" not in theirs["metadata"].get("labels", {})
+    runs.api.delete(resource, name, runs.namespace, grace=0)
+    runs.until("Running", seconds=SECONDS + 10)
+    # And it never counted as a failure.
+    assert runs.status()["failures"] == {"application": 0, "disruption": 0}
+
+
+def test_a_copy_of_a_pod_with_its_labels_is_left_alone(runs: ClusterRuns) -> None:
+    runs.running()
+    copy = runs.pod("trainer", 1)
+    made = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "debugging", "labels": copy["metadata"]["labels"]},
+        "spec": {"automountServiceAccountToken": False, "containers": [{"name": "shell", "image": "debian:12"}]},
+    }
+    runs.driver.behave(runs.namespace, except_for=frozenset({"debugging"}))
+    runs.api.create(made, runs.namespace)
+    runs.driver.finish(runs.pod("trainer"), 1)
+    runs.until("Running", attempt=2)
+    left = runs.api.get("pods", "debugging", runs.namespace)
+    assert left is not None
+    assert "deletionTimestamp" not in left["metadata"]
+    assert "ownerReferences" not in left["metadata"]
+    runs.history.overlaps.clear()  # the copy has the labels of attempt 1, and belongs to nobody
