@@ -117,9 +117,10 @@ class Leadership:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
-            self._renewing = None
-            if not self.lost.is_set():
-                await self._give_up()
+        # Who was stopped while it asked for the lease may have got it.
+        if not self.lost.is_set():
+            await self._give_up()
+        self._renewing = None
         await self._connection.close()
 
     async def _renew(self) -> None:
@@ -208,7 +209,8 @@ class Leadership:
                 else:
                     _log.info("lease %s/%s was given up", self._namespace, self._asked.name)
                     return
-        _log.warning("lease %s/%s was not given up: it will expire", self._namespace, self._asked.name)
+        if self._renewing is not None:
+            _log.warning("lease %s/%s was not given up: it will expire", self._namespace, self._asked.name)
 
     async def _read(self) -> Manifest | None:
         answer = await self._connection.request("GET", self._path(self._asked.name), seconds=REQUEST_SECONDS)
