@@ -16,7 +16,7 @@ from seele_operator.bad_run import BadRunError
 if TYPE_CHECKING:
     from seele_trainer.config import TrainerConfig
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
 
 app = typer.Typer(
     name="seele",
@@ -168,15 +168,21 @@ def prepare_model(
     """
     with _refusals():
         checked = _read_config(config)
-    from seele_trainer.weights.prepare import BadModelError
+    from seele_trainer.weights.prepare import BadModelError, ModelUnreachable
     from seele_trainer.weights.prepare import prepare_model as prepare
 
     try:
         prepare(checked, out)
+    except ModelUnreachable as error:
+        _refuse([str(error)], FAILED)
     except BadModelError as error:
         _refuse([str(error)])
     except OSError as error:
-        _refuse([f"--out: the model cannot be written to {out}: {error}; check the folder and the space that is free"])
+        # As with a hub that does not answer, the input is not to blame, and another try may do.
+        _refuse(
+            [f"--out: the model cannot be written to {out}: {error}; check the folder and the space that is free"],
+            FAILED,
+        )
 
 
 @app.command("eval")
@@ -320,13 +326,13 @@ def _refusals() -> Iterator[None]:
         _refuse(error.problems)
 
 
-def _refuse(problems: list[str]) -> NoReturn:
+def _refuse(problems: list[str], code: int = BAD_INPUT) -> NoReturn:
     from seele_trainer.termination import leave_word
 
     leave_word("\n".join(problems))
     for problem in problems:
         print(problem, file=sys.stderr)
-    raise typer.Exit(BAD_INPUT)
+    raise typer.Exit(code)
 
 
 def _check_benchmarks(names: list[str]) -> None:

@@ -118,7 +118,7 @@ def test_a_model_that_cannot_be_written_is_said_so_with_the_folder(seele: CliRun
     out = tmp_path / "file" / "initial"
     result = seele.invoke(app, ["prepare-model", "--config", str(tmp_path / "config.yaml"), "--out", str(out)])
 
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert result.stderr.startswith(f"--out: the model cannot be written to {out}: ")
     assert len(result.stderr.splitlines()) == 1
 

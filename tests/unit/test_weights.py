@@ -10,9 +10,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -24,7 +26,7 @@ from seele_trainer.rollout.protocol import Canary, WeightSyncError
 from seele_trainer.weights.canary import canary_sequences, default_tolerance, difference, prove
 from seele_trainer.weights.directory import WeightsDirectory
 from seele_trainer.weights.export import WeightExportError, write_model_folder
-from seele_trainer.weights.prepare import BadModelError, prepare_model
+from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepare_model
 from seele_trainer.weights.tied import HEAD, UntieError
 from small_models import logprobs_of, save_llama
 
@@ -221,8 +223,24 @@ def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(tmp_path: P
 
 def test_a_name_that_is_neither_folder_nor_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BadModelError, match="neither a folder here nor a model"):
+    with pytest.raises(ModelUnreachable, match="neither a folder here nor a model"):
         prepare_model(config_for("nobody/no-such-model"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "retried"),
+    [(RepositoryNotFoundError, 404, False), (GatedRepoError, 403, False), (HfHubHTTPError, 503, True)],
+)
+def test_a_model_that_the_hub_does_not_have_is_refused_and_a_hub_that_fails_is_not_the_models_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], status: int, retried: bool
+) -> None:
+    def answer(*_: object, **__: object) -> None:
+        raise kind("no", response=httpx.Response(status, request=httpx.Request("GET", "http://hub")))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
+    with pytest.raises(BadModelError, match="check the id, HF_TOKEN and the network") as raised:
+        prepare_model(config_for("some/model"), tmp_path / "out")
+    assert isinstance(raised.value, ModelUnreachable) == retried
 
 
 def test_preparing_starts_quickly(tmp_path: Path) -> None:

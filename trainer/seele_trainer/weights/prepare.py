@@ -31,11 +31,16 @@ class BadModelError(ValueError):
     """The model of a run cannot be served; the message names it and says what to change."""
 
 
+class ModelUnreachable(BadModelError):
+    """The hub did not answer, or not to the purpose: another try may do."""
+
+
 def prepare_model(config: TrainerConfig, out: Path) -> None:
     """Make `out` a model folder that vLLM can serve and reload. Does nothing where it is one already.
 
     Safe to run in several pods at once on a shared volume: each builds its own copy aside, and one of them is renamed
-    into place. Raises BadModelError for a model that is not there or cannot be served, OSError where the disk is full.
+    into place. Raises BadModelError for a model that is not there or cannot be served, ModelUnreachable where the hub is
+    at fault, OSError where the disk is full.
     """
     source = _source_folder(config)
     untie = config.rollout.untie_embeddings
@@ -60,7 +65,13 @@ def _source_folder(config: TrainerConfig) -> Path:
         return local
     # Imported here: a model that is a folder needs no hub.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         return Path(
@@ -69,7 +80,8 @@ def _source_folder(config: TrainerConfig) -> Path:
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise BadModelError(
+        wrong = isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | HFValidationError)
+        raise (BadModelError if wrong else ModelUnreachable)(
             f"model.name is {model.name!r}, which is neither a folder here nor a model that the Hugging Face hub gives "
             f"({type(error).__name__}: {error}): give the path of a folder, or check the id, HF_TOKEN and the network"
         ) from error
