@@ -35,6 +35,7 @@ from seele_operator.pod_failure import PodFailure
 from seele_operator.report import report, report_invalid
 from seele_operator.spec import SeeleRun
 from seele_operator.status import Checkpoint, Failures, Replacement, RunStatus
+from seele_operator.trainer_answer import parse_progress
 
 __all__ = [
     "Action",
@@ -151,10 +152,21 @@ def _advance(draft: Draft) -> None:
 
 
 def _learn(draft: Draft) -> None:
-    """Take over what the trainer of the present attempt said last."""
-    progress, status = draft.seen.progress, draft.status
-    if progress is None or progress.attempt != status.attempt or status.gang == "stopping":
-        return
+    """Take over what the trainer said last: on /progress, or with its last words when it ended."""
+    status, name = draft.status, names.pod(draft.run.metadata.name, "trainer", 0)
+    if draft.seen.progress is not None and draft.seen.progress.attempt == status.attempt and status.gang != "stopping":
+        _take_progress(draft, draft.seen.progress)
+    for pod in draft.seen.pods:
+        ended = pod.name == name and pod.owner == "run" and pod.last_words
+        # An attempt that is being stopped is the one before that of the status.
+        if ended and pod.attempt == status.attempt - (status.gang == "stopping"):
+            said = parse_progress(pod.last_words, pod.attempt)
+            if said is not None:
+                _take_progress(draft, said)
+
+
+def _take_progress(draft: Draft, progress: ProgressSeen) -> None:
+    status = draft.status
     if progress.step != status.step:
         draft.set(last_step_time=draft.now)
     saved = status.last_checkpoint.step if status.last_checkpoint else 0
@@ -171,7 +183,7 @@ def _learn(draft: Draft) -> None:
         accuracy=_either(progress.accuracy, status.accuracy),
         hint_rate=_either(progress.hint_rate, status.hint_rate),
         policy_version=_either(progress.policy_version, status.policy_version),
-        eta_seconds=progress.eta_seconds,
+        eta_seconds=progress.eta_seconds if status.gang != "stopping" else None,
     )
 
 

@@ -16,6 +16,7 @@ from seele_operator.pod_failure import (
     deletion,
     disruption_of,
     failure_of,
+    last_words,
     main_container_done,
 )
 from seele_operator.pod_json import condition, deletion_asked, entries, mapping, text
@@ -69,6 +70,8 @@ class ObservedPod:
     waiting: Waiting | None
     disruption: Disruption | None = None
     """What the cluster did to the pod or is about to do, where the pod says so; it may still be running."""
+    last_words: str = ""
+    """What the main container left behind when it ended of its own accord: a trainer's progress, as JSON."""
 
     @property
     def terminating(self) -> bool:
@@ -108,6 +111,7 @@ def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
         failure=failure,
         waiting=_waiting(body, scheduled) if phase in {"Pending", "Running"} and failure is None else None,
         disruption=disruption_of(body),
+        last_words=last_words(body),
     )
 
 

@@ -84,6 +84,15 @@ def main_container_done(body: Mapping[str, Any]) -> bool:
     return any(_terminated(status).get("exitCode") == 0 for status in _main_statuses(body))
 
 
+def last_words(body: Mapping[str, Any]) -> str:
+    """What the pod's main container left behind when it ended as it was meant to, or because it was asked to."""
+    for status in _main_statuses(body):
+        ended = _terminated(status)
+        if ended.get("exitCode") in (0, *_ASKED_TO_STOP):
+            return text(ended, "message")
+    return ""
+
+
 def failure_of(body: Mapping[str, Any]) -> PodFailure | None:
     """Why the raw pod failed; None for one that did not, or that the cluster has not yet stopped."""
     failed = mapping(body, "status").get("phase") == "Failed"

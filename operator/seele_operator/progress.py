@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import aiohttp
 
@@ -18,6 +15,7 @@ from seele_operator.decision import ProgressSeen
 from seele_operator.observe import ObservedPod
 from seele_operator.status import TERMINAL
 from seele_operator.store import RunKey, Store, uid_of
+from seele_operator.trainer_answer import parse_progress
 
 SHORTEST_ROUND_SECONDS = 2.0
 """Time between two questions to the same trainer, while there are few."""
@@ -153,50 +151,6 @@ def _drives(pod: ObservedPod, attempt: object) -> bool:
     )
 
 
-def parse_progress(answer: bytes, attempt: int) -> ProgressSeen | None:
-    """What a trainer of `attempt` answered; None for what is no progress. Fields it does not know are left out."""
-    try:
-        said = json.loads(answer)
-    except ValueError:
-        return None
-    if not isinstance(said, dict):
-        return None
-    step, steps = _count(said, "step"), _count(said, "steps")
-    if step is None or steps is None:
-        return None
-    return ProgressSeen(
-        # A trainer of an attempt that has just ended may answer at an address that was given away again.
-        attempt=attempt if (known := _count(said, "attempt")) is None else known,
-        step=step,
-        steps=steps,
-        phase=_text(said, "phase"),
-        reward=_number(said, "reward"),
-        accuracy=_number(said, "accuracy"),
-        hint_rate=_number(said, "hintRate"),
-        policy_version=_count(said, "policyVersion"),
-        eta_seconds=_number(said, "etaSeconds"),
-        last_checkpoint_step=_count(said, "lastCheckpointStep"),
-        message=_text(said, "message"),
-    )
-
-
 def _steady(progress: ProgressSeen) -> ProgressSeen:
     """The part of an answer that does not waver from one question to the next."""
     return replace(progress, reward=None, accuracy=None, hint_rate=None, eta_seconds=None)
-
-
-def _number(said: Mapping[str, Any], name: str) -> float | None:
-    value = said.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _count(said: Mapping[str, Any], name: str) -> int | None:
-    value = _number(said, name)
-    return int(value) if value is not None and 0 <= value < 2**53 else None
-
-
-def _text(said: Mapping[str, Any], name: str) -> str:
-    value = said.get(name)
-    return value[:1024] if isinstance(value, str) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -483,3 +484,28 @@ def test_a_success_that_comes_with_a_suspension_counts() -> None:
     world.train(STEPS)
     world.spec["runPolicy"]["suspend"] = True
     assert world.reconcile().status.phase == "Succeeded"
+
+
+def test_the_last_words_of_a_trainer_are_the_final_progress() -> None:
+    world = started()
+    world.train(STEPS - 1)
+    world.reconcile()
+    words = json.dumps({"step": STEPS, "steps": STEPS, "accuracy": 0.9, "policyVersion": 41, "lastCheckpointStep": 40})
+    world.change("r-trainer-0", phase="Succeeded", last_words=words)
+    status = world.reconcile().status
+    assert (status.phase, status.accuracy, status.policy_version) == ("Succeeded", 0.9, 41)
+    assert status.last_checkpoint is not None
+    assert status.last_checkpoint.step == 40
+
+
+def test_a_suspended_trainer_says_what_it_saved() -> None:
+    world = started()
+    world.train(13)
+    world.reconcile()
+    world.spec["runPolicy"]["suspend"] = True
+    world.reconcile()
+    words = json.dumps({"attempt": 1, "step": 14, "steps": STEPS, "lastCheckpointStep": 14})
+    world.change("r-trainer-0", phase="Failed", last_words=words)
+    status = world.reconcile().status
+    assert status.last_checkpoint is not None
+    assert (status.phase, status.step, status.last_checkpoint.step) == ("Suspended", 14, 14)

@@ -122,12 +122,15 @@ async def _drive(config: TrainerConfig) -> int:
 async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder, stop: asyncio.Event) -> int:
     from seele_trainer.assemble import assemble
     from seele_trainer.failures import EXPECTED_FAILURES
-    from seele_trainer.loop import Loop
+    from seele_trainer.loop import Interrupted, Loop
 
     try:
         parts = assemble(config, surroundings, recorder)
         try:
             await Loop(parts, stop).run()
+        except Interrupted:
+            _leave_progress(recorder)
+            raise
         finally:
             await parts.engine.close()
             await parts.verifier.close()
@@ -140,7 +143,13 @@ async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Re
         recorder.set_phase("failed", str(failure))
         raise
     recorder.set_phase("done")
+    _leave_progress(recorder)
     return 0
+
+
+def _leave_progress(recorder: Recorder) -> None:
+    """Say with the last words where the run stands: nobody can ask for /progress any more."""
+    leave_word(recorder.progress().model_dump_json(by_alias=True, exclude={"message"}))
 
 
 if __name__ == "__main__":

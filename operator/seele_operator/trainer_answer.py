@@ -1,0 +1,54 @@
+"""What a trainer says of itself, on /progress and as its last words: read leniently, for it may be older or newer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seele_operator.decision import ProgressSeen
+
+
+def parse_progress(answer: bytes | str, attempt: int) -> ProgressSeen | None:
+    """What a trainer of `attempt` answered; None for what is no progress. Fields it does not know are left out."""
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    step, steps = _count(said, "step"), _count(said, "steps")
+    if step is None or steps is None:
+        return None
+    return ProgressSeen(
+        # A trainer of an attempt that has just ended may answer at an address that was given away again.
+        attempt=attempt if (known := _count(said, "attempt")) is None else known,
+        step=step,
+        steps=steps,
+        phase=_text(said, "phase"),
+        reward=_number(said, "reward"),
+        accuracy=_number(said, "accuracy"),
+        hint_rate=_number(said, "hintRate"),
+        policy_version=_count(said, "policyVersion"),
+        eta_seconds=_number(said, "etaSeconds"),
+        last_checkpoint_step=_count(said, "lastCheckpointStep"),
+        message=_text(said, "message"),
+    )
+
+
+def _number(said: Mapping[str, Any], name: str) -> float | None:
+    value = said.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _count(said: Mapping[str, Any], name: str) -> int | None:
+    value = _number(said, name)
+    return int(value) if value is not None and 0 <= value < 2**53 else None
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    value = said.get(name)
+    return value[:1024] if isinstance(value, str) else ""
