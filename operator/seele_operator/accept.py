@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 from seele_operator.bad_run import BadRunError
+from seele_operator.gangs import gang_of
 from seele_operator.resumable import MAY_CHANGE_LIVE, differences
 from seele_operator.spec import API_VERSION, KIND, SeeleRun
 from seele_operator.validation import check_cluster, check_run, parse_run
@@ -52,12 +53,13 @@ def accept(body: Mapping[str, Any], before: str | None, freedom: Freedom) -> Acc
     if last is None or before is None:
         return Accepted(new, text, "Accepted", "", changed=True, respawn=False)
     refused = [] if freedom == "all" else _not_resumable(last, new)
-    pods = differences(_dump(last), _dump(new), MAY_CHANGE_LIVE)
+    live = _live_fields(last)
+    pods = differences(_dump(last), _dump(new), live)
     if not refused and (freedom != "live" or not pods):
         return Accepted(new, text, "Accepted", "", changed=True, respawn=bool(pods))
     lines = [f"spec.{line}" for line in dict.fromkeys([*refused, *(pods if freedom == "live" else ())])]
     message = f"{'; '.join(lines)}: {_remedy(freedom, refused)}"
-    kept = _with_live_fields(before, text)
+    kept = _with_live_fields(before, text, live)
     merged = _parse(kept, metadata)
     if isinstance(merged, SeeleRun):
         return Accepted(merged, kept, "ChangeRefused", message, changed=kept != before, respawn=False)
@@ -79,10 +81,16 @@ def _not_resumable(before: SeeleRun, after: SeeleRun) -> list[str]:
     return [*differences(old, new), *differences(kept, moved, ())]
 
 
-def _with_live_fields(before: str, after: str) -> str:
+def _live_fields(run: SeeleRun) -> tuple[str, ...]:
+    """Fields that may change under pods that work; not their number, in a gang that takes no further ones."""
+    fixed = gang_of(run).fixed
+    return tuple(field for field in MAY_CHANGE_LIVE if not (fixed and field == "rollout.replicas"))
+
+
+def _with_live_fields(before: str, after: str, live: Iterable[str]) -> str:
     """The accepted spec `before` with those fields of `after` that may change under pods that work."""
     kept, wanted = json.loads(before), json.loads(after)
-    for path in MAY_CHANGE_LIVE:
+    for path in live:
         *sections, field = path.split(".")
         source: Any = wanted
         target: Any = kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seele_operator.crew import Crew
 from seele_operator.draft import Draft, fail
+from seele_operator.gangs import gang_of
 from seele_operator.observe import ObservedPod, PodFailure, deletion_failure
 from seele_operator.status import Failures, LastFailure
 
@@ -13,8 +14,14 @@ LONGEST_BACKOFF_SECONDS = 300.0
 
 
 def gang_failure(draft: Draft, crew: Crew) -> tuple[str | None, PodFailure] | None:
-    """The failure that ends the attempt, with the pod it began in; None while the trainers are well."""
+    """The failure that ends the attempt, with the pod it began in; None while the trainers are well.
+
+    A gang that takes no other pods than its first goes as a whole with a rollout server too.
+    """
     found = [(name, failure) for name in crew.trainers if (failure := _trainer_failure(draft, crew, name)) is not None]
+    if gang_of(draft.run).fixed and draft.status.gang == "created":
+        servers = [(name, rollout_failure(name, crew.present.get(name))) for name in crew.rollouts]
+        found += [(name, failure) for name, failure in servers if failure is not None]
     if found:
         # When one trainer goes, the others fail for want of it: what explains most comes first, then what came first.
         return min(found, key=lambda one: (_explains(one[1]), one[1].ended_at or draft.now))

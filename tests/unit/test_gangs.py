@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from run_world import World, new_world
+from seele_operator.decision import DeletePods
 from seele_operator.gangs import GANGS, gang_of
+from seele_operator.observe import PodFailure
 from seele_operator.plan import gang_objects, plan, pods
 from seele_operator.spec import Scheduling, SeeleRun
 from seele_operator.validation import check_run, parse_run
@@ -142,3 +145,44 @@ class TestKueue:
 
     def test_no_pod_of_a_group_can_be_replaced_alone(self) -> None:
         assert gang_of(in_queue("kueue")).fixed
+
+
+class TestAGangOfFirstPodsOnly:
+    """Kueue holds a pod that failed back until one of another name has taken its place, and ours have one name each."""
+
+    def world(self) -> World:
+        world = new_world(2, {})
+        world.spec["scheduling"] = {"gang": "kueue", "queueName": "research"}
+        world.reconcile()
+        for _ in range(3):
+            world.kubelet()
+            world.reconcile()
+        assert world.status.phase == "Running"
+        return world
+
+    def test_a_lost_server_restarts_all(self) -> None:
+        world = self.world()
+        crash = PodFailure("application", "Error", "rollout", 1, "cuda")
+        world.change("r-rollout-1", phase="Failed", ready=False, failure=crash)
+        decision = world.reconcile()
+
+        assert decision.status.phase == "Restarting"
+        assert decision.status.attempt == 2
+        assert decision.status.last_failure is not None
+        assert decision.status.last_failure.pod == "r-rollout-1"
+        (action,) = decision.actions
+        assert isinstance(action, DeletePods)
+        assert len(action.pods) == 4
+
+    def test_another_number_of_servers_is_refused_while_pods_are_at_work(self) -> None:
+        world = self.world()
+        world.spec["rollout"]["replicas"] = 3
+        world.generation += 1
+        decision = world.reconcile()
+
+        valid = decision.status.condition("Valid")
+        assert valid is not None
+        assert (valid.status, valid.reason) == ("False", "ChangeRefused")
+        assert "spec.rollout.replicas: was 2 and is 3" in valid.message
+        assert "r-rollout-2" not in world.pods
+        assert decision.status.attempt == 1
