@@ -316,7 +316,7 @@ _CONTAINERS = (
     Rule(
         "spec.evaluation.benchmarks",
         "self.all(one, self.exists_one(other, other.title == one.title))",
-        "spec.evaluation.benchmarks: two have the same title; give each its own",
+        "spec.evaluation: two benchmarks have the same title: give each its own",
     ),
 )
 
