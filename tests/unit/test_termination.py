@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 import yaml
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from typer.testing import CliRunner
 
 from run_folder import run_config
@@ -14,9 +17,17 @@ from seele_operator.cli import app
 from seele_trainer import main
 from seele_trainer.attempt import Attempt
 from seele_trainer.checkpoint import CheckpointError
+from seele_trainer.launch import launch
 from seele_trainer.termination import MAX_BYTES, leave_word
 
 pytestmark = pytest.mark.unit
+
+
+def ended(rank: int, exit_code: int) -> ChildFailedError:
+    """What torchrun raises when a process has ended so, and another one after it."""
+    failures = {rank: ProcessFailure(rank, 10, exit_code, "none"), 7: ProcessFailure(7, 11, 5, "none")}
+    failures[rank].timestamp, failures[7].timestamp = 1, 2
+    return ChildFailedError("gang", failures)
 
 
 @pytest.fixture
@@ -122,6 +133,39 @@ def test_a_gang_in_one_pod_is_given_the_time_that_the_pod_has(config: Path, monk
     with pytest.raises(Replaced):
         main.train(config)
     assert int(main.os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) > 3600
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "words"),
+    [
+        (ended(1, -9), 137, "rank 1 was killed by SIGKILL"),
+        (ended(0, 1), 1, "rank 0 ended with exit code 1"),
+        (SignalException("stopped", signal.SIGTERM), 143, ""),
+        (None, 0, ""),
+    ],
+)
+def test_a_gang_ends_with_the_code_of_the_process_that_failed_first(
+    log: Path, monkeypatch: pytest.MonkeyPatch, outcome: Exception | None, code: int, words: str
+) -> None:
+    def run(_: object) -> None:
+        if outcome is not None:
+            raise outcome
+
+    monkeypatch.setattr("seele_trainer.launch.run", run)
+    assert launch(["--nproc-per-node=2", "-m", "seele_trainer.main"]) == code
+    assert log.read_text() == words
+
+
+def test_the_word_of_a_process_that_failed_is_worth_more_than_the_launchers(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: object) -> NoReturn:
+        leave_word("the disk is full")
+        raise ended(0, 1)
+
+    monkeypatch.setattr("seele_trainer.launch.run", run)
+    assert launch(["-m", "seele_trainer.main"]) == 1
+    assert log.read_text() == "the disk is full"
 
 
 def test_a_model_that_cannot_be_prepared_leaves_word(log: Path, config: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
     arguments = [
         sys.executable,
         "-m",
-        "torch.distributed.run",
+        "seele_trainer.launch",
         f"--nnodes={config.trainer.replicas}",
         f"--nproc-per-node={config.trainer.processes_per_replica}",
         f"--node-rank={surroundings.node_rank}",
