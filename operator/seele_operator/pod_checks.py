@@ -18,6 +18,7 @@ _TEMPLATE_METADATA = ("labels", "annotations")
 _FIXED_POD_FIELDS = {
     "restartPolicy": "remove it: Seele restarts all trainers together (spec.runPolicy.backoffLimit)",
     "hostname": "remove it: ranks find each other by it",
+    "terminationGracePeriodSeconds": "set spec.runPolicy.terminationGracePeriodSeconds",
     "subdomain": "remove it: ranks find each other by it",
     "activeDeadlineSeconds": "set spec.runPolicy.activeDeadlineSeconds",
 }

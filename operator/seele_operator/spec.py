@@ -196,8 +196,8 @@ class RunPolicy(Section):
     """Seconds after its end when the SeeleRun is deleted with all its objects; never where absent."""
     clean_pod_policy: Literal["Running", "All", "None"] = "Running"
     """Pods deleted when the run ends: those still running, all, or none."""
-    termination_grace_period_seconds: NonNegativeInt = 30
-    """Seconds between the request to stop and the kill."""
+    termination_grace_period_seconds: PositiveInt = 30
+    """Seconds between the request to stop and the kill; with 0 Kubernetes would forget pods that may still be at work."""
     pod_disruption_budget: bool = True
     """Keep trainers from evictions that can wait, such as those of a node that is drained."""
 
