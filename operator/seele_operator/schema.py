@@ -59,9 +59,6 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
     if "anyOf" in schema and _INT_OR_STRING not in schema:
         return _optional(schema, definitions)
     result = {key: deepcopy(schema[key]) for key in _KEPT if key in schema}
-    if result.get("default") == "":
-        # Kubernetes 1.20 reads an empty text as null and refuses the definition. Read back, an absent one is empty too.
-        del result["default"]
     if "description" in result:
         result["description"] = " ".join(result["description"].split())
     if "const" in schema:
