@@ -39,6 +39,9 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
                 "SEELE_BIND_HOST": "0.0.0.0",
                 "SEELE_HTTP_PORT": str(names.METRICS_PORT),
                 "SEELE_ATTEMPT": str(attempt),
+                # Attempts are counted from 1 in every run: a run that is made anew with an old folder must not be taken
+                # for an earlier attempt at the old one.
+                **({"SEELE_RUN_UID": run.metadata.uid} if run.metadata.uid else {}),
                 **_common_environment(run),
             },
             trainer.env,
