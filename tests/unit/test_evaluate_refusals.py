@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.evaluate_command import BAD_INPUT, run
+from seele_trainer.evaluate_command import BAD_INPUT, FAILED, run
 
 pytestmark = pytest.mark.unit
 
@@ -72,3 +72,14 @@ def test_a_folder_is_no_file_for_the_scores(
     assert refusal(capsys, model, problems, tmp_path) == (
         f"--out {tmp_path}: is a folder; give the file that the scores are written to"
     )
+
+
+def test_a_server_that_is_not_there_is_waited_for_in_the_open_and_not_for_long(
+    capsys: pytest.CaptureFixture[str], model: Path, problems: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seele_trainer.rollout.pool._PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr("seele_trainer.evaluate_command.URL_SECONDS", 0.3)
+    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, url="http://127.0.0.1:9") == FAILED
+    shown = capsys.readouterr()
+    assert "waiting for rollout servers for 0 s: http://127.0.0.1:9" in shown.out
+    assert "no rollout server came up within 0.3 s" in shown.err

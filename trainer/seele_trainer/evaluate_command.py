@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 SERVED_NAME = "seele"
+URL_SECONDS = 60.0
+"""How long a server that is said to be up may be silent."""
 TEMPLATES: tuple[Template, ...] = ("r1-zero", "chat", "plain")
 
 EngineKind = Literal["vllm", "transformers"]
@@ -162,7 +164,7 @@ async def _examine(
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=completions_needed(exam.benchmarks))
         verifier = VerifierPool(Verifier())
-        async with _engine(exam, kind, url) as engine:
+        async with _engine(exam, kind, url, lambda line: console.print(line, markup=False, soft_wrap=True)) as engine:
             await engine.start()
             await verifier.start()
             bar.update(task, description="answers")
@@ -182,12 +184,16 @@ async def _examine(
 
 
 @asynccontextmanager
-async def _engine(exam: Exam, kind: EngineKind, url: str | None) -> AsyncIterator[RolloutEngine]:
+async def _engine(
+    exam: Exam, kind: EngineKind, url: str | None, waiting: Callable[[str], None]
+) -> AsyncIterator[RolloutEngine]:
     # Imported here: one brings torch, the other does without.
     if url is not None:
         from seele_trainer.rollout.pool import VllmPool
 
-        async with _closing(VllmPool([url], Rollout(), SERVED_NAME)) as engine:
+        async with _closing(
+            VllmPool([url], Rollout(server_start_timeout_seconds=URL_SECONDS), SERVED_NAME, waiting=waiting)
+        ) as engine:
             yield engine
         return
     import torch
@@ -206,7 +212,7 @@ async def _engine(exam: Exam, kind: EngineKind, url: str | None) -> AsyncIterato
         log = Path(folder) / "vllm.log"
         async with (
             local_server(exam.folder, SERVED_NAME, exam.context_length, log, gpu=gpu) as address,
-            _closing(VllmPool([address], Rollout(), SERVED_NAME)) as engine,
+            _closing(VllmPool([address], Rollout(), SERVED_NAME, waiting=waiting)) as engine,
         ):
             yield engine
 

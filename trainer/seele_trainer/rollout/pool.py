@@ -44,7 +44,8 @@ class VllmPool:
     update the servers are taken as they are, as version 0.
 
     The list of servers is `urls` at first, and follows `url_file` where there is one. `before_push` is called before
-    weights are pushed to a server: what it raises ends the run.
+    weights are pushed to a server: what it raises ends the run. `waiting` is told every ten seconds what a start waits
+    for.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class VllmPool:
         *,
         url_file: Path | None = None,
         before_push: Callable[[], None] = lambda: None,
+        waiting: Callable[[str], None] = logger.info,
         probe_seconds: float = 2.0,
         list_seconds: float = 3.0,
     ) -> None:
@@ -64,6 +66,7 @@ class VllmPool:
         self._model_name = model_name
         self._url_file = url_file
         self._list_seconds = list_seconds
+        self._waiting = waiting
         self._token = uuid.uuid4().hex[:8]
         self._pushes = self._asked = 0
         self._session: aiohttp.ClientSession | None = None
@@ -214,4 +217,4 @@ class VllmPool:
             waiting = "; ".join(
                 f"{member.url}: {member.error}" for member in self._roster.members if member.state != "ready"
             )
-            logger.info("waiting for rollout servers for %.0f s: %s", time.monotonic() - began, waiting)
+            self._waiting(f"waiting for rollout servers for {time.monotonic() - began:.0f} s: {waiting}")
