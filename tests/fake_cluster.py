@@ -73,11 +73,11 @@ class FakeCluster:
     async def read_pod(self, namespace: str, name: str) -> Body | None:
         return self._read(f"Pod/{name}")
 
-    async def list_runs(self, namespace: str | None) -> tuple[list[Body], str]:
-        return self._list("SeeleRun")
+    async def each_run(self, namespace: str | None, take: Callable[[Body], None]) -> str:
+        return self._each("SeeleRun", take)
 
-    async def list_pods(self, namespace: str | None) -> tuple[list[Body], str]:
-        return self._list("Pod")
+    async def each_pod(self, namespace: str | None, take: Callable[[Body], None]) -> str:
+        return self._each("Pod", take)
 
     async def patch_status(self, namespace: str, name: str, resource_version: str, patch: Mapping[str, Any]) -> Body:
         request = self._begin("patch_status", f"SeeleRun/{name}")
@@ -142,10 +142,12 @@ class FakeCluster:
         self._begin("read", name)
         return deepcopy(self.objects.get(name))
 
-    def _list(self, kind: str) -> tuple[list[Body], str]:
+    def _each(self, kind: str, take: Callable[[Body], None]) -> str:
         self._begin("list", kind)
-        found = [deepcopy(body) for name, body in self.objects.items() if name.startswith(f"{kind}/")]
-        return found, str(next(self._versions))
+        for name, body in self.objects.items():
+            if name.startswith(f"{kind}/"):
+                take(deepcopy(body))
+        return str(next(self._versions))
 
     def _stamp(self, body: Body) -> None:
         body["metadata"]["resourceVersion"] = str(next(self._versions))

@@ -37,6 +37,8 @@ LIST_SECONDS = 60.0
 EVENTS_REMEMBERED = 2000
 """Events whose count is known without asking."""
 
+Take = Callable[[Manifest], None]
+
 PLURALS = {
     "ConfigMap": "configmaps",
     "Event": "events",
@@ -115,13 +117,16 @@ class Cluster:
         """The pod as it is now; None where there is none."""
         return await self._read(Asked("v1", "Pod", name), namespace)
 
-    async def list_runs(self, namespace: str | None) -> tuple[list[Manifest], str]:
-        """All runs of a namespace (None: of all namespaces), and the resourceVersion they are seen at."""
-        return await self._list(Asked(API_VERSION, KIND), namespace, {})
+    async def each_run(self, namespace: str | None, take: Take) -> str:
+        """Hand all runs of a namespace (None: of all namespaces) to `take`; the resourceVersion they are seen at."""
+        return await self._list(Asked(API_VERSION, KIND), namespace, {}, take)
 
-    async def list_pods(self, namespace: str | None) -> tuple[list[Manifest], str]:
-        """All pods of runs, of a namespace (None: of all namespaces), and the resourceVersion they are seen at."""
-        return await self._list(Asked("v1", "Pod"), namespace, {"labelSelector": names.RUN_LABEL})
+    async def each_pod(self, namespace: str | None, take: Take) -> str:
+        """Hand all pods of runs, of a namespace (None: of all namespaces), to `take`; the resourceVersion they are seen at.
+
+        One by one, since thousands of pods as they come would fill the operator's memory. A pod may come twice.
+        """
+        return await self._list(Asked("v1", "Pod"), namespace, {"labelSelector": names.RUN_LABEL}, take)
 
     async def patch_status(
         self, namespace: str, name: str, resource_version: str, patch: Mapping[str, Any]
@@ -247,20 +252,17 @@ class Cluster:
             return None
         raise error
 
-    async def _list(self, asked: Asked, namespace: str | None, query: Mapping[str, str]) -> tuple[list[Manifest], str]:
+    async def _list(self, asked: Asked, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
         for _ in range(LIST_TRIES - 1):
             try:
-                return await self._list_pages(asked, namespace, query)
+                return await self._list_pages(asked, namespace, query, take)
             except Expired:
                 # The server forgets what it was listing after some minutes.
                 continue
-        return await self._list_pages(asked, namespace, query)
+        return await self._list_pages(asked, namespace, query, take)
 
-    async def _list_pages(
-        self, asked: Asked, namespace: str | None, query: Mapping[str, str]
-    ) -> tuple[list[Manifest], str]:
+    async def _list_pages(self, asked: Asked, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
         path = path_of(asked.api_version, asked.kind, namespace)
-        items: list[Manifest] = []
         more: dict[str, str] = {}
         while True:
             answer = await self._connection.request(
@@ -269,10 +271,10 @@ class Cluster:
             if answer.code >= 300:
                 raise error_of(asked, answer)
             for item in answer.body.get("items") or []:
-                items.append({**_slim(item), "apiVersion": asked.api_version, "kind": asked.kind})
+                take({**_slim(item), "apiVersion": asked.api_version, "kind": asked.kind})
             metadata = answer.body["metadata"]
             if not metadata.get("continue"):
-                return items, metadata["resourceVersion"]
+                return str(metadata["resourceVersion"])
             more = {"continue": metadata["continue"]}
             await asyncio.sleep(0)  # others have waited while this page was parsed
 

@@ -115,13 +115,13 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 150
     settings.watching.connect_timeout = 5
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 250
     settings.watching.label_selectors["v1", "pods"] = names.RUN_LABEL
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Backoffs()
-    # A task for each object that was just heard of: it should not outlive its use.
-    settings.queueing.idle_timeout = 1.0
+    # kopf has a task for each object that was just heard of, and the task keeps the object: it should not outlive its use.
+    settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 0.5
     settings.process.ultimate_exiting_timeout = None
     return settings

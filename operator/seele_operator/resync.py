@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from seele_operator.api_errors import ClusterUnavailable, NotLeading, Refused
 from seele_operator.cluster import Cluster
-from seele_operator.store import RunKey, Store
+from seele_operator.names import Manifest
+from seele_operator.store import RunKey, Store, key_of, place_of
 
 RESYNC_SECONDS = 300.0
 """How often everything is listed, should a watch have missed something."""
@@ -43,15 +44,36 @@ class Resync:
         changed: set[RunKey] = set()
         for namespace in self._namespaces:
             # Pods first: a run should not be known before its pods are, or they would seem to be lost.
-            began = time.monotonic()
-            pods, version = await self._cluster.list_pods(namespace)
-            changed |= self._store.resync_pods(pods, version, began, namespace)
-            del pods
-            began = time.monotonic()
-            runs, version = await self._cluster.list_runs(namespace)
-            changed |= self._store.resync_runs(runs, version, began, namespace)
+            changed |= await self._pods(namespace)
+            changed |= await self._runs(namespace)
         for key in changed:
             self._news(key)
+
+    async def _pods(self, namespace: str | None) -> set[RunKey]:
+        listed: set[tuple[RunKey, str]] = set()
+        news: set[RunKey | None] = set()
+
+        def take(pod: Manifest) -> None:
+            place = place_of(pod)
+            if place is not None:
+                listed.add(place)
+                news.add(self._store.put_pod(pod))
+
+        began = time.monotonic()
+        version = await self._cluster.each_pod(namespace, take)
+        return {key for key in news if key is not None} | self._store.keep_pods(listed, version, began, namespace)
+
+    async def _runs(self, namespace: str | None) -> set[RunKey]:
+        listed: set[RunKey] = set()
+        news: set[RunKey | None] = set()
+
+        def take(run: Manifest) -> None:
+            listed.add(key_of(run))
+            news.add(self._store.put_run(run))
+
+        began = time.monotonic()
+        version = await self._cluster.each_run(namespace, take)
+        return {key for key in news if key is not None} | self._store.keep_runs(listed, version, began, namespace)
 
     def soon(self) -> None:
         """List everything as soon as this was not called for a moment."""

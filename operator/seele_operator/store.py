@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -119,7 +119,7 @@ class Store:
 
     def put_pod(self, body: Body) -> RunKey | None:
         """Take in a pod that was read or heard of; the key of its run where that was news."""
-        place = _place_of(body)
+        place = place_of(body)
         if place is None:
             return None
         key, name = place
@@ -141,7 +141,7 @@ class Store:
 
     def drop_pod(self, body: Body) -> RunKey | None:
         """Take in that a pod was deleted; the key of its run where that was news."""
-        place = _place_of(body)
+        place = place_of(body)
         if place is None:
             return None
         key, name = place
@@ -165,22 +165,13 @@ class Store:
             del self._runs[key]
             self._gone_runs.versions[key] = _Version(known.version.text, self._clock())
 
-    def resync_runs(
-        self, bodies: Iterable[Body], version: str, began: float, namespace: str | None = None
-    ) -> set[RunKey]:
-        """Take in a complete list of the runs in `namespace` (None: in all): its content, and what is missing from it.
+    def keep_runs(self, listed: set[RunKey], version: str, began: float, namespace: str | None = None) -> set[RunKey]:
+        """Take in that a list of all runs in `namespace` (None: in all) showed only these; returns the keys that are gone.
 
         `version` is the list's own, and `began` the clock's time when it was asked for: what was heard of later stays.
-        Returns keys with news.
         """
         asked = _Version(version, began)
-        listed: set[RunKey] = set()
         news: set[RunKey] = set()
-        for body in bodies:
-            listed.add(key_of(body))
-            key = self.put_run(body)
-            if key is not None:
-                news.add(key)
         for key, known in list(self._runs.items()):
             if key not in listed and namespace in (None, key.namespace) and known.version.older_than(asked):
                 del self._runs[key]
@@ -188,20 +179,12 @@ class Store:
         self._gone_runs.forget_before(began)
         return news
 
-    def resync_pods(
-        self, bodies: Iterable[Body], version: str, began: float, namespace: str | None = None
+    def keep_pods(
+        self, listed: set[tuple[RunKey, str]], version: str, began: float, namespace: str | None = None
     ) -> set[RunKey]:
-        """Take in a complete list of the pods of all runs, as `resync_runs` does with runs."""
+        """Take in that a list of all pods of runs showed only these, as `keep_runs` does; returns the keys of their runs."""
         asked = _Version(version, began)
-        listed: set[tuple[RunKey, str]] = set()
         news: set[RunKey] = set()
-        for body in bodies:
-            place = _place_of(body)
-            if place is not None:
-                listed.add(place)
-                key = self.put_pod(body)
-                if key is not None:
-                    news.add(key)
         missing = [
             (key, name)
             for key, pods in self._pods.items()
@@ -236,7 +219,8 @@ def uid_of(body: Body) -> str:
     return str(body["metadata"].get("uid", ""))
 
 
-def _place_of(pod: Body) -> tuple[RunKey, str] | None:
+def place_of(pod: Body) -> tuple[RunKey, str] | None:
+    """The key of a pod's run, and the pod's name; None for a pod without a run's label."""
     metadata = pod["metadata"]
     run = (metadata.get("labels") or {}).get(RUN_LABEL)
     return (RunKey(metadata["namespace"], run), metadata["name"]) if run else None

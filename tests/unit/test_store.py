@@ -153,8 +153,8 @@ def test_a_list_tells_of_what_has_vanished_without_a_word() -> None:
     store.put_run(run_body("2", name="second"))
     store.put_pod(pod_body("3", index=0))
     store.put_pod(pod_body("4", uid="pod-2", index=1))
-    assert store.resync_runs([run_body("1")], "20", 0.0) == {RunKey("lab", "second")}
-    assert store.resync_pods([pod_body("4", uid="pod-2", index=1)], "20", 0.0) == {KEY}
+    assert store.keep_runs({KEY}, "20", 0.0) == {RunKey("lab", "second")}
+    assert store.keep_pods({(KEY, "first-trainer-1")}, "20", 0.0) == {KEY}
     assert [key for key, _ in store.runs()] == [KEY]
     assert [pod.index for pod in store.pods(KEY)] == [1]
 
@@ -163,8 +163,8 @@ def test_what_is_younger_than_a_list_stays_although_the_list_does_not_show_it() 
     store = Store()
     store.put_run(run_body("25"))
     store.put_pod(pod_body("26"))
-    assert store.resync_runs([], "20", 0.0) == set()
-    assert store.resync_pods([], "20", 0.0) == set()
+    assert store.keep_runs(set(), "20", 0.0) == set()
+    assert store.keep_pods(set(), "20", 0.0) == set()
     assert len(store.pods(KEY)) == 1
 
 
@@ -174,7 +174,7 @@ def test_where_versions_are_no_numbers_what_was_heard_after_the_list_began_stays
     store.put_run(run_body("x1"))
     clock.now = 10.0
     store.put_run(run_body("x2", name="second"))
-    assert store.resync_runs([], "list", began=5.0) == {KEY}
+    assert store.keep_runs(set(), "list", began=5.0) == {KEY}
     assert [key.name for key, _ in store.runs()] == ["second"]
 
 
@@ -182,9 +182,9 @@ def test_the_list_of_one_namespace_says_nothing_about_others() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("2"))
-    assert store.resync_runs([], "20", 0.0, "elsewhere") == set()
-    assert store.resync_pods([], "20", 0.0, "elsewhere") == set()
-    assert store.resync_runs([], "20", 0.0, "lab") == {KEY}
+    assert store.keep_runs(set(), "20", 0.0, "elsewhere") == set()
+    assert store.keep_pods(set(), "20", 0.0, "elsewhere") == set()
+    assert store.keep_runs(set(), "20", 0.0, "lab") == {KEY}
 
 
 def test_what_a_fresh_read_did_not_find_is_gone_unless_another_has_taken_its_name() -> None:
