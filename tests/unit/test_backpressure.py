@@ -1,0 +1,100 @@
+"""While the API server is away, everybody waits, one asks, and the log says it once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from seele_operator import backpressure
+from seele_operator.api_errors import ClusterError, ClusterUnavailable, NotLeading
+from seele_operator.backpressure import Gate
+
+pytestmark = pytest.mark.unit
+
+
+class Server:
+    """Fails as often as it is told to, and counts."""
+
+    def __init__(self, *failures: ClusterError) -> None:
+        self.failures = list(failures)
+        self.asked = 0
+        self.returned = 0
+
+    async def probe(self) -> None:
+        self.asked += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def gate(self) -> Gate:
+        return Gate(self.probe, on_return=self._on_return, jitter=lambda: 0.0)
+
+    def _on_return(self) -> None:
+        self.returned += 1
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backpressure, "FIRST_PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(backpressure, "LONGEST_PROBE_SECONDS", 0.01)
+
+
+async def test_an_open_gate_lets_everybody_pass() -> None:
+    async with asyncio.timeout(1):
+        await Server().gate().passable()
+
+
+async def test_all_wait_while_one_asks_and_the_log_says_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server(*(ClusterUnavailable("no connection") for _ in range(4)))
+    gate = server.gate()
+    for _ in range(8):
+        gate.close(ClusterUnavailable("no connection"))
+    assert not gate.open
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(gate.passable() for _ in range(8)))
+    assert server.asked == 5
+    assert server.returned == 1
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "API server lost: no connection",
+        "API server is back after 0 s",
+    ]
+
+
+async def test_one_failed_request_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    gate = server.gate()
+    gate.close(ClusterUnavailable("an internal error of one request"))
+    async with asyncio.timeout(5):
+        await gate.passable()
+    assert server.returned == 0
+    assert caplog.records == []
+
+
+async def test_a_server_that_asks_for_time_gets_it() -> None:
+    server = Server()
+    gate = server.gate()
+    gate.close(ClusterUnavailable("too many requests", retry_after=0.2))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(gate.passable(), 0.1)
+    assert server.asked == 0
+    async with asyncio.timeout(5):
+        await gate.passable()
+
+
+async def test_a_lease_that_is_not_valid_is_waited_for_too() -> None:
+    server = Server(NotLeading("the lease could not be renewed"), NotLeading("the lease could not be renewed"))
+    gate = server.gate()
+    gate.close(NotLeading("nothing was sent"))
+    async with asyncio.timeout(5):
+        await gate.passable()
+    assert server.asked == 3
+
+
+async def test_an_operator_that_ends_does_not_wait() -> None:
+    gate = Server(*(ClusterUnavailable("no connection") for _ in range(1000))).gate()
+    gate.close(ClusterUnavailable("no connection"))
+    await gate.leave_open()
+    async with asyncio.timeout(1):
+        await gate.passable()

@@ -1,0 +1,236 @@
+"""Asking trainers: whom, how often, and what of their answers is worth a look at the run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from seele_operator import names
+from seele_operator.decision import ProgressSeen
+from seele_operator.progress import (
+    WORTH_SECONDS,
+    Poller,
+    ProgressBoard,
+    Trainer,
+    parse_progress,
+    trainers_to_ask,
+)
+from seele_operator.store import RunKey, Store
+
+pytestmark = pytest.mark.unit
+
+Body = dict[str, Any]
+SEEN = ProgressSeen(attempt=1, step=3, steps=10, phase="train", reward=0.5, eta_seconds=70.0, last_checkpoint_step=2)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def run_body(name: str = "first", phase: str = "Running", attempt: int = 1) -> Body:
+    return {
+        "metadata": {"namespace": "lab", "name": name, "uid": f"uid-{name}", "resourceVersion": "1"},
+        "spec": {},
+        "status": {"phase": phase, "attempt": attempt},
+    }
+
+
+def pod_body(
+    name: str = "first", role: str = "trainer", index: int = 0, attempt: int = 1, ip: str | None = "10.0.0.7", **more: Any
+) -> Body:
+    return {
+        "metadata": {
+            "namespace": "lab",
+            "name": f"{name}-{role}-{index}",
+            "uid": f"pod-{name}-{role}-{index}",
+            "resourceVersion": "2",
+            "labels": {
+                "seele.dev/run": name,
+                "seele.dev/role": role,
+                "seele.dev/index": str(index),
+                "seele.dev/attempt": str(attempt),
+            },
+            "ownerReferences": [{"kind": "SeeleRun", "name": name, "uid": f"uid-{name}", "controller": True}],
+        },
+        "spec": {},
+        "status": {"phase": "Running", **({"podIP": ip} if ip else {}), **more},
+    }
+
+
+def store_of(*bodies: Body) -> Store:
+    store = Store()
+    for body in bodies:
+        _ = store.put_run(body) if "attempt" in body.get("status", {}) else store.put_pod(body)
+    return store
+
+
+def test_trainer_0_of_a_run_at_work_is_asked() -> None:
+    store = store_of(run_body(), pod_body(), pod_body(index=1), pod_body(role="rollout"))
+    assert list(trainers_to_ask(store)) == [Trainer(RunKey("lab", "first"), "uid-first", 1, "10.0.0.7")]
+
+
+@pytest.mark.parametrize(
+    ("run", "pod"),
+    [
+        (run_body(phase="Succeeded"), pod_body()),
+        (run_body(phase="Failed"), pod_body()),
+        (run_body(attempt=2), pod_body(attempt=1)),
+        (run_body(), pod_body(ip=None)),
+        (run_body(), pod_body(phase="Pending")),
+        (run_body(), pod_body(phase="Succeeded")),
+    ],
+)
+def test_others_are_left_in_peace(run: Body, pod: Body) -> None:
+    assert list(trainers_to_ask(store_of(run, pod))) == []
+
+
+def test_the_address_of_ipv6_is_written_in_brackets() -> None:
+    assert Trainer(RunKey("lab", "first"), "u", 1, "fd00::7").url == f"http://[fd00::7]:{names.METRICS_PORT}/progress"
+
+
+def test_an_answer_is_read_whole() -> None:
+    said = {
+        "attempt": 2,
+        "step": 7,
+        "steps": 20,
+        "phase": "rollout",
+        "reward": 0.25,
+        "accuracy": 0.5,
+        "hintRate": 0.3,
+        "policyVersion": 7,
+        "etaSeconds": 12.5,
+        "lastCheckpointStep": 5,
+        "message": "round 2 of 4",
+        "somethingNew": [1, 2],
+    }
+    assert parse_progress(json.dumps(said).encode(), attempt=9) == ProgressSeen(
+        attempt=2,
+        step=7,
+        steps=20,
+        phase="rollout",
+        reward=0.25,
+        accuracy=0.5,
+        hint_rate=0.3,
+        policy_version=7,
+        eta_seconds=12.5,
+        last_checkpoint_step=5,
+        message="round 2 of 4",
+    )
+
+
+def test_a_trainer_that_does_not_say_its_attempt_is_of_that_of_its_pod() -> None:
+    seen = parse_progress(b'{"step": 1, "steps": 2}', attempt=3)
+    assert seen is not None
+    assert seen.attempt == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"not json", b"[]", b'"step"', b"{}", b'{"step": 1}', b'{"step": "1", "steps": 2}', b'{"step": -1, "steps": 2}'],
+)
+def test_what_is_no_progress_is_none(answer: bytes) -> None:
+    assert parse_progress(answer, attempt=1) is None
+
+
+def test_numbers_that_are_none_are_left_out() -> None:
+    seen = parse_progress(b'{"step": 1, "steps": 2, "reward": NaN, "accuracy": Infinity, "etaSeconds": true}', 1)
+    assert seen is not None
+    assert (seen.reward, seen.accuracy, seen.eta_seconds) == (None, None, None)
+
+
+def test_numbers_that_waver_are_news_only_now_and_then() -> None:
+    clock = Clock()
+    board = ProgressBoard(clock)
+    assert board.put("u", SEEN)
+    clock.now = 1.0
+    assert not board.put("u", replace(SEEN, eta_seconds=69.0, reward=0.6))
+    assert board.last("u") == SEEN
+    clock.now = WORTH_SECONDS
+    assert board.put("u", replace(SEEN, eta_seconds=60.0))
+    assert not board.put("u", replace(SEEN, eta_seconds=60.0))
+
+
+@pytest.mark.parametrize("news", [{"step": 4}, {"phase": "sync"}, {"last_checkpoint_step": 3}, {"attempt": 2}])
+def test_a_new_step_phase_checkpoint_or_attempt_is_news_at_once(news: Body) -> None:
+    board = ProgressBoard(Clock())
+    board.put("u", SEEN)
+    assert board.put("u", replace(SEEN, **news))
+
+
+def test_runs_that_are_gone_are_forgotten() -> None:
+    board = ProgressBoard(Clock())
+    board.put("u", SEEN)
+    board.put("v", SEEN)
+    board.keep_only({"v"})
+    assert board.last("u") is None
+    assert board.last("v") == SEEN
+
+
+@asynccontextmanager
+async def trainer_at(address: str, port: int, answer: web.Response) -> AsyncIterator[None]:
+    async def progress(_: web.Request) -> web.Response:
+        return answer
+
+    app = web.Application()
+    app.router.add_get("/progress", progress)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address, port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def asked_once(store: Store, board: ProgressBoard, seconds: float = 5.0) -> list[RunKey]:
+    """The runs with news until there is some, or for `seconds`."""
+    news: list[RunKey] = []
+    first = asyncio.Event()
+
+    def tell(key: RunKey) -> None:
+        news.append(key)
+        first.set()
+
+    polling = asyncio.create_task(Poller(store, board, tell).run())
+    try:
+        await asyncio.wait_for(first.wait(), seconds)
+    except TimeoutError:
+        pass
+    finally:
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+    return news
+
+
+async def test_a_trainer_is_asked_and_its_run_looked_at(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "METRICS_PORT", unused_tcp_port)
+    store = store_of(run_body(), pod_body(ip="127.0.0.9"), run_body("second"), pod_body("second", ip="127.0.0.10"))
+    board = ProgressBoard()
+    # Nobody answers at the address of the second run, which holds up nothing.
+    async with trainer_at("127.0.0.9", unused_tcp_port, web.json_response({"step": 4, "steps": 9})):
+        assert await asked_once(store, board) == [RunKey("lab", "first")]
+    seen = board.last("uid-first")
+    assert seen is not None
+    assert (seen.step, seen.steps, seen.attempt) == (4, 9, 1)
+
+
+async def test_a_pod_cannot_send_the_operator_elsewhere(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "METRICS_PORT", unused_tcp_port)
+    store = store_of(run_body(), pod_body(ip="127.0.0.11"))
+    elsewhere = f"http://127.0.0.12:{unused_tcp_port}/progress"
+    away = web.Response(status=302, headers={"Location": elsewhere})
+    async with (
+        trainer_at("127.0.0.11", unused_tcp_port, away),
+        trainer_at("127.0.0.12", unused_tcp_port, web.json_response({"step": 4, "steps": 9})),
+    ):
+        assert await asked_once(store, ProgressBoard(), seconds=0.5) == []
