@@ -13,6 +13,7 @@ from seele_operator.bad_run import BadRunError
 from seele_operator.remote.errors import BadInput, RemoteError
 
 if TYPE_CHECKING:
+    from seele_operator.remote.delete import Ask
     from seele_operator.remote.following import Say
     from seele_operator.remote.kubeconfig import Target
 
@@ -215,9 +216,13 @@ def delete(
     with _answers():
         from seele_operator.remote.delete import delete as delete_runs
 
-        ask = typer.confirm if sys.stdin.isatty() else None
         target = _target(kubeconfig, context, namespace)
-        raise typer.Exit(delete_runs(target, names, _say(), ask, yes=yes, wait=wait))
+        raise typer.Exit(delete_runs(target, names, _say(), questioner(), yes=yes, wait=wait))
+
+
+def questioner() -> Ask | None:
+    """How the user is asked; None where there is no terminal to ask on."""
+    return typer.confirm if sys.stdin.isatty() else None
 
 
 def _target(kubeconfig: str | None, context: str | None, namespace: str | None) -> Target:

@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 def looks(
-    look: Callable[[], T], say: Say, every: float = LOOK_SECONDS, pause: Callable[[float], None] = time.sleep
+    look: Callable[[], T], say: Say, every: float | None = None, pause: Callable[[float], None] = time.sleep
 ) -> Iterator[T]:
-    """`look()` now and after every pause of `every` seconds. Raises Unreachable where the server is silent for too long."""
+    """`look()` now and after every pause of so many seconds. Raises Unreachable where the server is silent for too long."""
     answered = False
     silent_since: float | None = None
     while True:
@@ -40,10 +40,10 @@ def looks(
                 say("the API server answers again")
             answered, silent_since = True, None
             yield seen
-        pause(every)
+        pause(LOOK_SECONDS if every is None else every)
 
 
-def follow_run(server: Server, run: SeenRun, say: Say, every: float = LOOK_SECONDS) -> Iterator[SeenRun | None]:
+def follow_run(server: Server, run: SeenRun, say: Say) -> Iterator[SeenRun | None]:
     """This very run again and again; None, as the last, when it is gone."""
 
     def look() -> SeenRun | None:
@@ -51,7 +51,7 @@ def follow_run(server: Server, run: SeenRun, say: Say, every: float = LOOK_SECON
         seen = None if body is None else see(body)
         return seen if seen is not None and seen.uid == run.uid else None
 
-    for seen in looks(look, say, every):
+    for seen in looks(look, say):
         yield seen
         if seen is None:
             return

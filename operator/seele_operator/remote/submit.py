@@ -44,7 +44,7 @@ def submit(target: Target, file: str, say: Say, *, dry_run: bool, wait: bool) ->
         _check_free(server, see(before), wanted)
     after = server.apply_run(wanted, dry_run=dry_run)
     outcome = "created" if before is None else "changed" if _content(before) != _content(after) else "unchanged"
-    say(f"{name}: {outcome} in namespace {server.namespace}{' (dry run: nothing was sent on)' if dry_run else ''}")
+    say(f"{name}: {outcome} in namespace {server.namespace}{' (dry run: nothing was changed)' if dry_run else ''}")
     if dry_run:
         return 0
     run = see(after)
