@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 from control_plane import ControlPlane
-from kubernetes_api import Body
+from kubernetes_api import ApiError, Body
 from operator_process import OperatorProcess
 from pod_history import PodHistory
 from pods_driver import PodsDriver
-from seele_operator.names import ATTEMPT_LABEL, ROLE_LABEL, RUN_LABEL, Role
+from seele_operator.names import ATTEMPT_LABEL, RUN_LABEL, Role
 from seele_operator.names import pod as pod_name
 from spec_data import patched
 from waiting import wait_for
@@ -55,6 +56,9 @@ class ClusterRuns:
         """Delete the namespace and everything in it; nobody waits for that."""
         self.history.close()
         self.driver.behave(self.namespace, remove=True, except_for=frozenset())
+        # First the runs: else their pods go before them, and each run tries to go on without.
+        with contextlib.suppress(ApiError):
+            self.api.request("DELETE", self.api.path("seeleruns", None, self.namespace))
         self.api.delete("namespaces", self.namespace)
 
     # Runs
@@ -153,9 +157,22 @@ class ClusterRuns:
     def release(self) -> None:
         """Let all pods go on that were held back."""
         self.driver.behave(self.namespace, schedule=True, start=True, ready=True, remove=True)
-        for pod in self.api.list("pods", self.namespace, RUN_LABEL):
-            if pod["status"].get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp"):
+        wait_for(self._all_ready, "all pods are ready")
+
+    def _all_ready(self) -> bool:
+        unready = [
+            pod
+            for pod in self.api.list("pods", self.namespace, RUN_LABEL)
+            if pod["status"].get("phase") in ("Pending", "Running")
+            and not pod["metadata"].get("deletionTimestamp")
+            and not any(
+                one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", [])
+            )
+        ]
+        for pod in unready:
+            if pod["status"]["phase"] == "Running":
                 self.driver.start(pod)
+        return not unready
 
     def events(self, name: str = "run") -> list[str]:
         """Reasons of the Events about a run, oldest first."""
@@ -215,15 +232,19 @@ class ClusterRuns:
         body = self.api.get("seeleruns", name, self.namespace)
         status = (body or {}).get("status") or {}
         status.pop("acceptedSpec", None)
+        conditions = [
+            f"  {one['type']}={one['status']} {one['reason']} {one.get('message', '')[:200]}"
+            for one in status.pop("conditions", [])
+        ]
         pods = [
             f"  {pod['metadata']['name']} attempt={pod['metadata']['labels'].get(ATTEMPT_LABEL)} "
-            f"role={pod['metadata']['labels'].get(ROLE_LABEL)} {pod['status'].get('phase')} "
-            f"{'terminating' if pod['metadata'].get('deletionTimestamp') else ''}"
+            f"{pod['status'].get('phase')} {'terminating' if pod['metadata'].get('deletionTimestamp') else ''}"
             for pod in self.pods(name)
         ]
         return "\n".join(
             [
-                f"status: {json.dumps(status, indent=1)}" if body else "the run is gone",
+                f"status: {json.dumps(status)}" if body else "the run is gone",
+                *conditions,
                 *pods,
                 f"events: {self.events(name)}",
                 self.operator.log(12),

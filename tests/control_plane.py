@@ -216,7 +216,7 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         return name
 
     def install(self, definition: dict[str, Any]) -> None:
-        """Install a CustomResourceDefinition, and wait until it is served."""
+        """Install a CustomResourceDefinition, and wait until it is served and its objects' children are collected."""
         name = definition["metadata"]["name"]
         self.admin.create(definition)
 
@@ -229,6 +229,9 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         plural, group = name.split(".", 1)
         version = definition["spec"]["versions"][0]["name"]
         wait_for(lambda: self._answers(f"apis/{group}/{version}/{plural}"), f"{name} answers")
+        # The garbage collector looks for new kinds of owners only every 30 s, and when it starts.
+        self.stop_controller_manager()
+        self.start_controller_manager()
 
     def audit(self) -> list[dict[str, Any]]:
         """What service accounts asked of the API server, oldest first."""

@@ -131,7 +131,7 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
     def metric(self, name: str, **labels: str) -> float:
         """A sample of /metrics; 0 where there is none yet."""
         total = 0.0
-        for line in (self.get("/metrics") or "").splitlines():
+        for line in wait_for(lambda: self.get("/metrics"), "the operator tells its metrics").splitlines():
             found = re.fullmatch(r"([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)", line)
             if found is None or found[1] != name:
                 continue
