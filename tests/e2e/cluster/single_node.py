@@ -260,6 +260,10 @@ def _make_cgroups() -> None:
     _remove_cgroups()
     for root in _cgroup_hierarchies():
         (root / CGROUP).mkdir(exist_ok=True)
+        # All containers together would weigh no more than one process of the machine's.
+        for weight, value in (("cpu.shares", 8192), ("cpu.weight", 800)):
+            if (root / CGROUP / weight).exists():
+                (root / CGROUP / weight).write_text(str(value))
 
 
 def _remove_cgroups() -> None:
