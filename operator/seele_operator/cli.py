@@ -123,7 +123,9 @@ def render(
 def crd(
     cel: Annotated[
         bool,
-        typer.Option("--cel/--no-cel", help="Rules that Kubernetes 1.25 and later check; older kubectl refuse them."),
+        typer.Option(
+            "--cel/--no-cel", help="With the rules that Kubernetes 1.25 checks; before 1.23, kubectl refuses them."
+        ),
     ] = True,
 ) -> None:
     """Print the CustomResourceDefinition of SeeleRun, as YAML.
@@ -262,7 +264,7 @@ def operator(
         list[str] | None,
         typer.Option(help="Look after the runs of this namespace only; can be given again.", metavar="NS"),
     ] = None,
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 9401,
+    http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 9401,
     workers: Annotated[int, typer.Option(min=1, help="Runs that are worked on at the same time.")] = 8,
     lease_namespace: Annotated[
         str | None,

@@ -60,18 +60,18 @@ class Health:
 
 
 @asynccontextmanager
-async def serving(health: Health, metrics: OperatorMetrics, port: int) -> AsyncIterator[int]:
-    """Serve on `port` (0: one that is free); gives the port. Raises OSError where it is taken."""
+async def serving(health: Health, metrics: OperatorMetrics, port: int) -> AsyncIterator[None]:
+    """Serve on `port`, in IPv4 and IPv6. Raises OSError where it is taken."""
     app = web.Application()
     app.router.add_get("/healthz", _answer(health.unwell))
     app.router.add_get("/readyz", _answer(health.unready))
-    app.router.add_get("/metrics", lambda _: _metrics(metrics))
+    app.router.add_get("/metrics", _metrics(metrics))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, port=port)
         await site.start()
-        yield int(runner.addresses[0][1])
+        yield
     finally:
         await runner.cleanup()
 
@@ -84,5 +84,8 @@ def _answer(problem: Callable[[], str]) -> Callable[[web.Request], Awaitable[web
     return answer
 
 
-async def _metrics(metrics: OperatorMetrics) -> web.Response:
-    return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def _metrics(metrics: OperatorMetrics) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return answer

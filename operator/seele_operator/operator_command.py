@@ -100,9 +100,11 @@ class _Operator:
         return STOPPED
 
     def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
         # kopf installs its own handlers when it starts, so this is called again then.
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._stop.set)
+        loop.set_exception_handler(_tell_of_stray_error)
 
     async def _lead(self) -> None:
         """Wait for the lease, and work while it is held."""
@@ -267,6 +269,12 @@ async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
+
+
+def _tell_of_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # The watches of kopf do not like to be cancelled, which is how they end.
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 def _where(namespaces: Sequence[str]) -> str:

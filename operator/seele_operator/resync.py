@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -96,7 +97,7 @@ class Resync:
     async def _until_due(self) -> None:
         while (left := self._due - time.monotonic()) > 0:
             self._sooner.clear()
-            try:
-                await asyncio.wait_for(self._sooner.wait(), left)
-            except TimeoutError:
-                continue
+            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._sooner.wait()

@@ -46,7 +46,12 @@ def run_body(name: str = "first", phase: str = "Running", attempt: int = 1) -> B
 
 
 def pod_body(
-    name: str = "first", role: str = "trainer", index: int = 0, attempt: int = 1, ip: str | None = "10.0.0.7", **more: Any
+    name: str = "first",
+    role: str = "trainer",
+    index: int = 0,
+    attempt: int = 1,
+    ip: str | None = "10.0.0.7",
+    **more: Any,
 ) -> Body:
     return {
         "metadata": {
@@ -136,7 +141,16 @@ def test_a_trainer_that_does_not_say_its_attempt_is_of_that_of_its_pod() -> None
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"not json", b"[]", b'"step"', b"{}", b'{"step": 1}', b'{"step": "1", "steps": 2}', b'{"step": -1, "steps": 2}'],
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'"step"',
+        b"{}",
+        b'{"step": 1}',
+        b'{"step": "1", "steps": 2}',
+        b'{"step": -1, "steps": 2}',
+    ],
 )
 def test_what_is_no_progress_is_none(answer: bytes) -> None:
     assert parse_progress(answer, attempt=1) is None
