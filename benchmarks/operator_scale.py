@@ -1,0 +1,60 @@
+"""How the operator's figures grow with the number of runs, on a real API server; pods' phases are played.
+
+    python benchmarks/operator_scale.py [--runs 10,100,1000] [--quick]
+
+For each number of runs, a control plane of its own is started (etcd, kube-apiserver, kube-controller-manager, as in the
+tests), with the operator as a process of its own and no more rights than manifests/rbac.yaml. Runs have two to four pods.
+Another process plays scheduler, kubelets and trainers: each pod is bound, runs, and goes at once when it is deleted; the
+trainers answer /progress. Ctrl-C leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY / "tests")]
+
+from scale.measure import Effort, Figures, measure  # noqa: E402 - the tests' folder is needed first
+from scale.report import save, show  # noqa: E402
+
+THOROUGH = Effort(probes=100, failures=20, idle_seconds=60.0)
+QUICK = Effort(probes=10, failures=3, idle_seconds=10.0)
+
+
+async def run(counts: list[int], effort: Effort) -> list[Figures]:
+    """Measure with each number of runs; the figures of those that were finished where it is interrupted."""
+    found = []
+    for count in counts:
+        print(f"{count} runs", flush=True)
+        found.append(await measure(count, effort, lambda said: print(f"  {said}", flush=True)))
+    return found
+
+
+def main() -> None:
+    """Measure, print the table, write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", default="", help="numbers of runs, separated by commas (10,100,1000)")
+    parser.add_argument("--quick", action="store_true", help="10 and 50 runs, and fewer of everything")
+    parser.add_argument("--probes", type=int, help="runs applied one by one while the others are there")
+    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
+    arguments = parser.parse_args()
+    effort = QUICK if arguments.quick else THOROUGH
+    if arguments.probes:
+        effort = replace(effort, probes=arguments.probes)
+    counts = [int(count) for count in (arguments.runs or ("10,50" if arguments.quick else "10,100,1000")).split(",")]
+    try:
+        found = asyncio.run(run(counts, effort))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing is left running")
+    show(found)
+    if arguments.out:
+        save(found, arguments.out, sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""What is measured about the operator while `count` runs are there, each on a cluster of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+import control_plane
+from cluster_runs import run_body
+from control_plane import ControlPlane, die_with_parent
+from operator_process import OperatorProcess, grant
+from scale.api import RUNS, Api, Body, PodSeen, PodWatch
+from seele_operator.crd import crd
+
+BENCHMARKS = Path(__file__).resolve().parents[1]
+SHAPES = ((1, 1), (2, 1), (2, 2))
+"""Trainers and rollout servers of runs, in turn."""
+TEAMS = tuple(f"team-{number}" for number in range(10))
+PROBES = "probes"
+"""Namespaces of the runs, and of those that come and go."""
+CREATING = 24
+"""Runs that are being created at the same time."""
+PATIENCE_SECONDS = 900.0
+SCRAPE_SECONDS = 15.0
+"""How often Prometheus reads /metrics while nothing changes."""
+WRITING = ("create", "update", "patch", "delete", "deletecollection")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured for each number of runs."""
+
+    probes: int
+    failures: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured while so many runs were there. Times in seconds."""
+
+    kubernetes: str
+    """Version of the API server."""
+    runs: int
+    pods: int
+    started: float
+    """Start of the process until /readyz is well, without any run."""
+    libraries: float
+    """Of this, importing all modules."""
+    torch: bool
+    """Whether libtorch is mapped into the process."""
+    created: float
+    """Creating all runs at once: until the API server has answered for the last of them."""
+    all_pods: float
+    """From the first of these requests until every pod exists."""
+    all_running: float
+    """From the same moment until the operator says of all runs that they are Running."""
+    requests_a_run: float
+    """Requests to the API server for each run until then."""
+    memory: float
+    """Resident megabytes after all of this."""
+    idle_share: float
+    """Part of one core that the process takes while nothing changes, /progress is asked and /metrics read."""
+    idle_requests: float
+    """Requests to the API server in a second then, those for the lease included."""
+    apply_p50: float
+    """From applying one more run until its pods exist."""
+    apply_p99: float
+    apply_longest: float
+    restart_p50: float
+    """From a trainer's failure until the first pod of the next attempt exists."""
+    restart_longest: float
+    stopped_back: float
+    """From SIGTERM, with a new process started at once, until a run applied in that moment has its pods."""
+    killed_back: float
+    """The same from SIGKILL: the lease has to expire."""
+    writes_of_restarts: int
+    """Requests after the two restarts that changed anything but the run applied then, and the lease."""
+    load: float
+    """Load average of the machine over the last minute, when all was measured."""
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of `values` that so large a share of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+async def measure(count: int, effort: Effort, tell: Callable[[str], None]) -> Figures:
+    """Everything, on a control plane that has just been started. Leaves nothing running."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seele-scale-")))
+        # A heart that beats late on a busy machine must not cost pods.
+        control_plane.NODE_LOST_SECONDS = 3600
+        plane = stack.enter_context(ControlPlane(folder))
+        plane.install(crd())
+        stack.enter_context(_nodes(plane))
+        for name in (*TEAMS, PROBES):
+            plane.namespace(name)
+        operator = OperatorProcess(grant(plane, "rbac.yaml"), folder / "operator.log")
+        stack.callback(operator.kill)
+        async with Api(plane.admin_kubeconfig) as api, asyncio.TaskGroup() as group:
+            watch = PodWatch(api)
+            following = group.create_task(watch.follow())
+            try:
+                return await _Bench(plane, api, watch, operator, tell).figures(count, effort)
+            finally:
+                following.cancel()
+
+
+@contextmanager
+def _nodes(plane: ControlPlane) -> Iterator[None]:
+    # One address for all pods: tests on the same machine have others.
+    address = f"127.1.{secrets.randbelow(250)}.{1 + secrets.randbelow(250)}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scale.nodes", str(plane.admin_kubeconfig), address],
+        cwd=BENCHMARKS,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the played nodes have ended; their last words are above")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class _Bench:
+    """One cluster, and the operator on it."""
+
+    plane: ControlPlane
+    api: Api
+    watch: PodWatch
+    operator: OperatorProcess
+    tell: Callable[[str], None]
+
+    async def figures(self, count: int, effort: Effort) -> Figures:
+        libraries = await _import_seconds()
+        started = await self._start()
+        torch = "libtorch" in Path(f"/proc/{self.operator.pid}/maps").read_text()
+        began = time.monotonic()
+        created, all_pods = await self._create_all(count)
+        self.tell(f"{len(self.watch.pods)} pods in {all_pods:.1f} s")
+        await self._until(lambda: self._running() == count, "all runs are Running")
+        all_running = time.monotonic() - began
+        await self._quiet()
+        requests = self._requests()
+        self.tell(f"all Running after {all_running:.1f} s")
+        pods = len(self.watch.pods)
+        share, idle_requests = await self._idle(effort.idle_seconds)
+        self.tell(f"{100 * share:.1f} % of a core when nothing changes")
+        applied = [await self._apply_one(number) for number in range(effort.probes)]
+        self.tell(f"one more run has its pods after {percentile(applied, 0.5):.2f} s")
+        restarted = [await self._fail_one(number) for number in range(min(effort.failures, count))]
+        memory = psutil.Process(self.operator.pid).memory_info().rss / 1e6
+        writes = 0
+        backs = []
+        for kill in (False, True):
+            back, changed = await self._restart_operator(kill)
+            backs.append(back)
+            writes += changed
+            self.tell(f"back at work {back:.1f} s after it was {'killed' if kill else 'stopped'}; {changed} writes")
+        return Figures(
+            kubernetes=".".join(map(str, self.plane.version)),
+            runs=count,
+            pods=pods,
+            started=started,
+            libraries=libraries,
+            torch=torch,
+            created=created,
+            all_pods=all_pods,
+            all_running=all_running,
+            requests_a_run=requests / count,
+            memory=memory,
+            idle_share=share,
+            idle_requests=idle_requests,
+            apply_p50=percentile(applied, 0.5),
+            apply_p99=percentile(applied, 0.99),
+            apply_longest=max(applied),
+            restart_p50=percentile(restarted, 0.5),
+            restart_longest=max(restarted),
+            stopped_back=backs[0],
+            killed_back=backs[1],
+            writes_of_restarts=writes,
+            load=psutil.getloadavg()[0],
+        )
+
+    async def _start(self) -> float:
+        """Start the operator; the seconds until it works."""
+        began = time.monotonic()
+        self.operator.start(wait=False)
+        await self._until(self.operator.ready, "the operator is ready")
+        return time.monotonic() - began
+
+    async def _until(self, reached: Callable[[], bool], what: str) -> None:
+        """Wait for something that only asking tells."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await asyncio.to_thread(reached):  # noqa: ASYNC110 - another process is asked
+                await asyncio.sleep(0.02)
+
+    def _running(self) -> float:
+        return self.operator.metric("seele_operator_runs", phase="Running")
+
+    def _requests(self) -> float:
+        return self.operator.metric("seele_operator_api_request_seconds_count")
+
+    async def _quiet(self) -> None:
+        """Wait until the operator has nothing to do for a moment."""
+        passes = -1.0
+        while passes != (passes := self.operator.metric("seele_operator_reconcile_seconds_count")):  # noqa: ASYNC110
+            await asyncio.sleep(3)
+
+    async def _idle(self, seconds: float) -> tuple[float, float]:
+        """Part of a core, and requests to the API server in a second, while nothing changes."""
+        process, requests, end = psutil.Process(self.operator.pid), self._requests(), time.monotonic() + seconds
+        used = sum(process.cpu_times()[:2])
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(SCRAPE_SECONDS, left))
+            self.operator.get("/metrics")
+        return (sum(process.cpu_times()[:2]) - used) / seconds, (self._requests() - requests) / seconds
+
+    async def _create_all(self, count: int) -> tuple[float, float]:
+        """Create all runs; seconds until the last one was taken, and until all their pods existed."""
+        slots = asyncio.Semaphore(CREATING)
+
+        async def create(number: int) -> None:
+            async with slots:
+                await self._apply(TEAMS[number % len(TEAMS)], f"run-{number}", number)
+
+        began = time.monotonic()
+        await asyncio.gather(*(create(number) for number in range(count)))
+        created = time.monotonic() - began
+        pods = sum(sum(_shape(number)) for number in range(count))
+        await self.watch.until(lambda: len(self.watch.pods) >= pods, PATIENCE_SECONDS, f"{pods} pods exist")
+        return created, time.monotonic() - began
+
+    async def _apply(self, namespace: str, name: str, number: int) -> int:
+        """Apply a run of one of the shapes; how many pods it wants."""
+        trainers, servers = _shape(number)
+        body = run_body(name, {"trainer": {"replicas": trainers}, "rollout": {"replicas": servers}})
+        path = _path(namespace, name)
+        await self.api.request("PATCH", path, body, "application/apply-patch+yaml", fieldManager="kubectl")
+        return trainers + servers
+
+    async def _apply_one(self, number: int) -> float:
+        """Apply one more run and delete it again; seconds until it had its pods."""
+        name = f"probe-{number}"
+        began = time.monotonic()
+        wanted = await self._apply(PROBES, name, number)
+        await self._until_pods(name, lambda pods: len(pods) == wanted, f"{wanted} pods of {name}")
+        seconds = max(pod.moment for pod in self.watch.of(name)) - began
+        await self._until_running(PROBES, name)
+        await self.api.request("DELETE", _path(PROBES, name))
+        await self._until_pods(name, lambda pods: not pods, f"{name} is gone")
+        return seconds
+
+    async def _until_running(self, namespace: str, name: str) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                run = await self.api.request("GET", _path(namespace, name))
+                if run.get("status", {}).get("phase") == "Running":
+                    return
+                await asyncio.sleep(0.05)
+
+    async def _until_pods(self, run: str, reached: Callable[[list[PodSeen]], bool], what: str) -> None:
+        await self.watch.until(lambda: reached(self.watch.of(run)), PATIENCE_SECONDS, what)
+
+    async def _fail_one(self, number: int) -> float:
+        """Let a trainer end with an error; seconds until the next attempt had a pod."""
+        name, namespace = f"run-{number}", TEAMS[number % len(TEAMS)]
+        ended = {"exitCode": 1, "reason": "Error", "startedAt": None, "finishedAt": None}
+        container = {
+            "name": "trainer",
+            "image": "any",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"terminated": ended},
+        }
+        change = {"status": {"phase": "Failed", "containerStatuses": [container]}}
+        began = time.monotonic()
+        path = f"api/v1/namespaces/{namespace}/pods/{name}-trainer-0/status"
+        await self.api.request("PATCH", path, change, "application/merge-patch+json")
+        await self._until_pods(name, lambda pods: any(pod.attempt == 2 for pod in pods), f"attempt 2 of {name}")
+        seconds = min(pod.moment for pod in self.watch.of(name) if pod.attempt == 2) - began
+        await self._until_running(namespace, name)
+        return seconds
+
+    async def _restart_operator(self, kill: bool) -> tuple[float, int]:
+        """Restart the operator; seconds until a run that was applied meanwhile had its pods, and changes of others."""
+        await self._quiet()
+        name = "while-killed" if kill else "while-stopped"
+        known = len(self.plane.audit())
+        began = time.monotonic()
+        if kill:
+            self.operator.kill()
+        else:
+            await asyncio.to_thread(self.operator.terminate)
+        self.operator.start(wait=False)
+        wanted = await self._apply(PROBES, name, 0)
+        await self._until_pods(name, lambda pods: len(pods) == wanted, f"{wanted} pods of {name}")
+        back = max(pod.moment for pod in self.watch.of(name)) - began
+        await self._until_running(PROBES, name)
+        await self._quiet()
+        return back, sum(map(_changes, self.plane.audit()[known:]))
+
+
+def _shape(number: int) -> tuple[int, int]:
+    return SHAPES[number % len(SHAPES)]
+
+
+def _path(namespace: str, name: str) -> str:
+    return f"{RUNS}/namespaces/{namespace}/seeleruns/{name}"
+
+
+def _changes(request: Body) -> bool:
+    """Whether an audited request of the operator changed something besides its lease and the runs that come and go."""
+    about = request.get("objectRef", {"resource": request["requestURI"]})
+    others = about["resource"] != "leases" and about.get("namespace") != PROBES
+    return others and request["verb"] in WRITING and str(request["user"]["username"]).endswith(":seele-operator")
+
+
+async def _import_seconds() -> float:
+    """Seconds that a fresh interpreter takes to import the operator, its own start included."""
+    began = time.monotonic()
+    code = "import seele_operator.cli, seele_operator.operator_command"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    if await process.wait():
+        raise RuntimeError("the operator cannot be imported")
+    return time.monotonic() - began

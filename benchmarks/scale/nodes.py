@@ -1,0 +1,156 @@
+"""Plays the scheduler, one large node and all trainers for thousands of pods, as a process of its own.
+
+    python -m scale.nodes KUBECONFIG ADDRESS        (in benchmarks/)
+
+Every pod of a run is bound, and then runs and is ready; a pod that is deleted goes at once. All pods have the loopback
+ADDRESS, where a trainer answers that never gets any further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from scale.api import Api, ApiFailure
+from seele_operator.names import METRICS_PORT
+
+NODE = "node-of-all"
+HEARTBEAT_SECONDS = 2.0
+PROGRESS = {
+    "step": 3,
+    "steps": 20,
+    "phase": "train",
+    "reward": 0.5,
+    "accuracy": 0.5,
+    "hintRate": 0.25,
+    "etaSeconds": 60.0,
+}
+
+
+def now() -> str:
+    """The time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def running(address: str) -> dict[str, Any]:
+    """The status of a pod that runs and is ready."""
+    ready = [
+        {"type": kind, "status": "True", "lastTransitionTime": now()}
+        for kind in ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+    ]
+    where = {"hostIP": "127.0.0.1", "podIP": address, "podIPs": [{"ip": address}]}
+    return {"phase": "Running", "startTime": now(), "conditions": ready, **where}
+
+
+class Nodes:
+    """Everything that happens to pods by itself."""
+
+    def __init__(self, api: Api, address: str) -> None:
+        self._api = api
+        self._address = address
+        self._started: set[str] = set()
+        self._removed: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def join(self) -> None:
+        """Add the node."""
+        with contextlib.suppress(ApiFailure):
+            await self._api.request(
+                "POST", "api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
+            )
+        said = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now()}
+        capacity = {"cpu": "100000", "memory": "100000Gi", "pods": "100000"}
+        status = {"conditions": [said], "capacity": capacity, "allocatable": capacity}
+        path = f"api/v1/nodes/{NODE}/status"
+        await self._api.request("PATCH", path, {"status": status}, "application/merge-patch+json")
+
+    async def beat(self) -> None:
+        """Keep the node ready."""
+        path = f"apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{NODE}"
+        while True:
+            renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            lease = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": NODE},
+                "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": renewed},
+            }
+            with contextlib.suppress(ApiFailure, aiohttp.ClientError):
+                await self._api.request("PATCH", path, lease, "application/apply-patch+yaml", fieldManager="node")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def follow(self) -> None:
+        """Do what scheduler and kubelet do, until cancelled."""
+        async for kind, metadata in self._api.pods():
+            uid = metadata["uid"]
+            if kind == "DELETED":
+                self._started.discard(uid)
+                self._removed.discard(uid)
+            elif metadata.get("deletionTimestamp"):
+                if uid not in self._removed:
+                    self._removed.add(uid)
+                    self._begin(self._remove(metadata))
+            elif uid not in self._started:
+                self._started.add(uid)
+                self._begin(self._start(metadata))
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.create_task(self._unless_gone(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    async def _unless_gone(work: Any) -> None:
+        try:
+            await work
+        except ApiFailure as error:
+            if error.code not in (404, 409):
+                raise
+
+    async def _start(self, metadata: dict[str, Any]) -> None:
+        path = _path(metadata)
+        target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
+        binding = {"metadata": {"name": metadata["name"], "uid": metadata["uid"]}, "target": target}
+        await self._api.request("POST", f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", **binding})
+        change = {"metadata": {"uid": metadata["uid"]}, "status": running(self._address)}
+        await self._api.request("PATCH", f"{path}/status", change, "application/merge-patch+json")
+
+    async def _remove(self, metadata: dict[str, Any]) -> None:
+        await self._api.request(
+            "DELETE", _path(metadata), {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
+        )
+
+
+def _path(metadata: dict[str, Any]) -> str:
+    return f"api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+
+
+async def _progress(_: web.Request) -> web.Response:
+    return web.json_response(PROGRESS)
+
+
+async def main(kubeconfig: Path, address: str) -> None:
+    """Play until killed."""
+    app = web.Application()
+    app.router.add_get("/progress", _progress)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, address, METRICS_PORT).start()
+    async with Api(kubeconfig, in_flight=24) as api:
+        nodes = Nodes(api, address)
+        await nodes.join()
+        print("ready", flush=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(nodes.beat())
+            group.create_task(nodes.follow())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
