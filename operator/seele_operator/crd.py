@@ -59,7 +59,8 @@ _PLAIN = (str, bool, int, float)
 def crd(cel: bool = True) -> dict[str, Any]:
     """The definition as a plain dict, ready to be written as YAML or applied; needs Kubernetes 1.16 or later.
 
-    Servers before 1.25 ignore the rules in CEL, but a kubectl of their age may refuse them: `cel=False` leaves them out.
+    Servers before 1.25 do not check the rules in CEL. Those before 1.23 do not know the field: they drop it from a plain
+    POST, but kubectl and server-side apply refuse it, for which `cel=False` leaves it out.
     """
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -194,7 +194,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SPECS)
 def test_both_find_fault_with_the_same_fields(spec: dict[str, Any]) -> None:
     body = good_run()
@@ -206,7 +206,7 @@ def test_both_find_fault_with_the_same_fields(spec: dict[str, Any]) -> None:
 names = st.text(alphabet="aZ0_-. /", min_size=1, max_size=6) | st.sampled_from(["SEELE_X", "RANK", "seele", "a.b-c"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(names, names, st.sampled_from(["8Gi", "8 Gi", ".5", "1.", "", "1e3", "1e333", "-1", "5m", "5K", 7, -7]), names)
 def test_both_find_fault_with_the_same_names(variable: str, claim: str, size: str | int, path: str) -> None:
     changes = {
@@ -222,7 +222,7 @@ def test_both_find_fault_with_the_same_names(variable: str, claim: str, size: st
     assert fields(by_cel(body)) == {re.sub(r"\.name$", "", field) for field in fields(by_python(body))}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.text(alphabet="a./", max_size=6), st.sampled_from(["", ".json", ".jsonl", ".parquet", ".csv", ".json/", "/."])
 )

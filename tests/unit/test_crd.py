@@ -302,7 +302,7 @@ def test_times_of_a_status_are_checked() -> None:
 
 # What is written
 
-MANIFEST = Path(__file__).parents[2] / "manifests" / "crd.yaml"
+MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
 def printed(*arguments: str) -> str:
@@ -311,8 +311,10 @@ def printed(*arguments: str) -> str:
     return result.output
 
 
-def test_the_manifest_is_what_the_command_prints() -> None:
-    assert MANIFEST.read_text(encoding="utf-8") == printed(), "run `seele crd > manifests/crd.yaml`"
+@pytest.mark.parametrize(("manifest", "option"), [("crd.yaml", "--cel"), ("crd-without-cel.yaml", "--no-cel")])
+def test_the_manifest_is_what_the_command_prints(manifest: str, option: str) -> None:
+    written = (MANIFESTS / manifest).read_text(encoding="utf-8")
+    assert written == printed(option), f"run `seele crd {option} > manifests/{manifest}`"
 
 
 def test_rules_in_cel_can_be_left_out() -> None:
