@@ -115,12 +115,15 @@ def _live(
 ) -> None:
     with _screen(console) as live:
         for bodies in looks(look, _saying(live.console)):
-            live.update(Group(*page(bodies)), refresh=True)
+            lines = page(bodies)
+            for line in lines:
+                # What does not fit is cut at the right, so that a table stays one.
+                line.no_wrap, line.overflow = True, "ellipsis"
+            live.update(Group(*lines), refresh=True)
 
 
 def _screen(console: Console) -> Live:
-    # What does not fit is cut at the right, and not wrapped: a table stays one.
-    return Live(console=console, auto_refresh=False, vertical_overflow="crop")
+    return Live(console=console, auto_refresh=False)
 
 
 def _print_changes(look: Callable[[], list[Manifest]], say: Say) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -66,12 +67,20 @@ class Cluster:
         self.api = api
         self.operator = operator
         self.node = node
-        self._kubectl = [str(kubectl), f"--kubeconfig={kubeconfig}"]
+        self._kubeconfig = f"--kubeconfig={kubeconfig}"
+        self._kubectl = [str(kubectl), self._kubeconfig]
 
     def kubectl(self, *arguments: str) -> str:
         """Output of kubectl. Raises AssertionError with its words where it fails."""
         done = subprocess.run([*self._kubectl, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def seele(self, *arguments: str) -> str:
+        """Output of a command of `seele`. Raises AssertionError with its words where it fails."""
+        command = [sys.executable, "-m", "seele_operator.cli", *arguments, self._kubeconfig]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"seele {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
 

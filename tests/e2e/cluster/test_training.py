@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,13 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
         assert f"\n{series}" in metrics, series
     progress = json.loads(run.trainer_answers("progress"))
     assert (progress["steps"], progress["phase"] in ("rollout", "train", "sync", "eval", "checkpoint")) == (60, True)
+    detail = cluster.seele("status", "quickstart")
+    assert detail.startswith("quickstart in namespace default: Running\n")
+    for pod in ("quickstart-trainer-0", "quickstart-rollout-0"):
+        assert re.search(rf"{pod} +Running +yes", detail), detail
+    logs = cluster.seele("logs", "quickstart").splitlines()
+    assert {line.partition(" ")[0].partition("/")[0] for line in logs} == {"trainer-0", "rollout-0"}
+    assert any("rollout servers ready" in line for line in logs)
 
     done = run.reach_phase("Succeeded", 1200)
 
@@ -43,6 +51,8 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
     assert phases == ["Starting", "Running", "Succeeded"]
     listed = cluster.kubectl("get", "srun", "quickstart").splitlines()[-1]
     assert "Succeeded" in listed
+    assert re.search(r"quickstart +Succeeded +60/60 ", cluster.seele("status"))
+    assert "trainer-0" in cluster.seele("logs", "quickstart", "-f", "--role", "trainer", "--tail", "1")
     assert "60" in listed
 
     first, *_, last = held_out(run.folder)
