@@ -63,6 +63,7 @@ class ClusterRun:
         self.history = History()
         self._cluster = cluster
         self._api = cluster.api
+        self._copy: Path | None = None
         for resource, tell in (("seeleruns", self._run_changed), ("pods", self._pod_changed)):
             threading.Thread(target=_follow, args=(cluster.api, resource, tell), daemon=True).start()
 
@@ -136,9 +137,13 @@ class ClusterRun:
 
     @property
     def folder(self) -> Path:
-        """Its folder, as this machine sees it."""
+        """Its folder, as this machine sees it; on a node elsewhere a copy, made when it is first asked for."""
         path = self.body()["spec"]["storage"]["run"]["hostPath"]["path"]
-        return Path(path) if self._cluster.node is None else self._cluster.node.volume(path)
+        if self._cluster.node is not None:
+            return self._cluster.node.volume(path)
+        if self._copy is None:
+            self._copy = self._cluster.copy_of(path, f"{self.name}-reader")
+        return self._copy
 
     def steps(self) -> list[Body]:
         """The lines of its metrics.jsonl."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import requests
 from cluster_dns import ClusterDns
-from single_node import ADDRESS, CHECKOUT, NAME, Node
+from single_node import ADDRESS, CHECKOUT, IMAGES, NAME, Node
 
 from control_plane import ControlPlane, die_with_parent, free_port, kubernetes_binaries
 from kubernetes_api import ApiError, Body, KubernetesApi
@@ -76,6 +76,21 @@ class Cluster:
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
+    def copy_of(self, path: str, name: str) -> Path:
+        """A copy of a folder of the node, fetched through a pod with this name."""
+        mount = {"name": "folder", "mountPath": "/folder", "readOnly": True}
+        reader = {"name": "reader", "image": IMAGES[0], "command": ["sleep", "infinity"], "volumeMounts": [mount]}
+        reader |= {"imagePullPolicy": "IfNotPresent", "securityContext": {"runAsUser": 0}}
+        volume = {"name": "folder", "hostPath": {"path": path}}
+        spec = {"containers": [reader], "volumes": [volume], "automountServiceAccountToken": False}
+        self.api.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+        try:
+            self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+            self.kubectl("cp", f"{name}:/folder", str(self._folder / name))
+        finally:
+            self.api.delete("pods", name, "default", grace=0)
+        return self._folder / name
+
     def seele(self, *arguments: str) -> str:
         """Output of a command of `seele`. Raises AssertionError with its words where it fails."""
         command = [sys.executable, "-m", "seele_operator.cli", *arguments, self._kubeconfig]
@@ -107,7 +122,11 @@ def own_cluster(folder: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
-    """The cluster of a kubeconfig file, through `kubectl proxy`; its node has the image seele:0.1.0-cpu."""
+    """The cluster of a kubeconfig file, through `kubectl proxy`.
+
+    Its node has the image seele:0.1.0-cpu, and its pods' addresses can be reached from this machine, where the operator
+    runs: it asks trainers how far they are.
+    """
     with ExitStack() as stack:
         kubectl = kubernetes_binaries() / "kubectl"
         port = free_port()
@@ -124,7 +143,7 @@ def _with_operator(
 ) -> Iterator[Cluster]:
     own = folder / "operator.kubeconfig"
     operator = OperatorProcess(own, folder / "operator.log", f"--lease-duration={LEASE_SECONDS}")
-    cluster = Cluster(api, kubeconfig, kubectl, operator, node)
+    cluster = Cluster(folder, api, kubeconfig, kubectl, operator, node)
     (folder / "crd.json").write_text(json.dumps(crd()))
     # A server older than 1.25 does not know the field of CEL rules, and kubectl would refuse it in the server's name.
     cluster.kubectl("apply", "--validate=false", "-f", str(folder / "crd.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +47,8 @@ def cluster() -> Iterator[Cluster]:
     """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names."""
     if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
         pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
+    # Who is asked to stop clears up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary:
         if existing := os.environ.get(EXISTING):
             with existing_cluster(Path(existing), Path(temporary)) as there:
