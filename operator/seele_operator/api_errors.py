@@ -13,6 +13,14 @@ LONGEST_MESSAGE = 1000
 GANG_SCHEDULERS = {"scheduling.volcano.sh": "Volcano", "scheduling.x-k8s.io": "the coscheduling plugin"}
 """What serves PodGroups, by API group."""
 
+TROUBLE_OF_ONE = (
+    "failed calling webhook",
+    "failed to call webhook",
+    "No API token found for service account",
+    "failed to create typed patch object",
+)
+"""Server errors that are about this object or its namespace alone, and no reason to leave all other runs alone."""
+
 
 class ClusterError(Exception):
     """The API server did not do what it was asked to."""
@@ -98,13 +106,14 @@ def error_of(asked: Asked, answer: Answer) -> ClusterError:
     message, code = f"{asked}: {answer.message}", answer.code
     if _namespace_is_going(asked, answer):
         return NamespaceTerminating(message)
-    # One broken webhook is the problem of the objects it is asked about, and no reason to leave all other runs alone.
-    if "failed calling webhook" in message or "failed to call webhook" in message:
+    if any(words in message for words in TROUBLE_OF_ONE):
         return Refused(Refusal("Error", message))
     if code == 404:
         return _missing(asked, answer)
     if code == 409:
         return AlreadyExists(message) if answer.body.get("reason") == "AlreadyExists" else Conflict(message)
+    if code == 422 and _is_another(answer):
+        return Conflict(message)
     if code == 410:
         return Expired(message)
     if code in (401, 408, 429) or (code >= 500 and code != 501):
@@ -135,6 +144,12 @@ def _missing(asked: Asked, answer: Answer) -> ClusterError:
             Refusal("GangUnavailable", f"{unknown}; install {scheduler}, or set spec.scheduling.gang to none")
         )
     return Refused(Refusal("Error", unknown))
+
+
+def _is_another(answer: Answer) -> bool:
+    """Whether the object has another uid than the change was meant for, or got another controller meanwhile."""
+    causes = (answer.body.get("details") or {}).get("causes") or []
+    return any(cause.get("field") in ("metadata.uid", "metadata.ownerReferences") for cause in causes)
 
 
 def _namespace_is_going(asked: Asked, answer: Answer) -> bool:

@@ -155,7 +155,7 @@ class Cluster:
         await self._delete(Asked("v1", "Pod", name), namespace, uid, grace)
 
     async def adopt_pod(self, namespace: str, name: str, uid: str, owner: Mapping[str, Any]) -> None:
-        """Add an owner reference to this very pod. Raises Gone, Conflict, or Refused (it has a controller already)."""
+        """Add an owner reference to this very pod. Raises Gone, or Conflict (also where it has a controller by now)."""
         asked = Asked("v1", "Pod", name)
         body = {"metadata": {"uid": uid, "ownerReferences": [owner]}}
         path = path_of("v1", "Pod", namespace, name)

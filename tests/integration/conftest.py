@@ -19,3 +19,13 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as plane:
         plane.install(crd())
         yield plane
+
+
+@pytest.fixture(scope="session")
+def quiet_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Another one that no operator ever looks at, and that tests may stop and start."""
+    if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
+        pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
+    with ControlPlane(tmp_path_factory.mktemp("quiet-control-plane")) as plane:
+        plane.install(crd())
+        yield plane

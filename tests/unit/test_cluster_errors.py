@@ -114,9 +114,11 @@ def test_the_server_may_say_when_to_come_back(said: Answer, seconds: float | Non
         "dial tcp 10.0.0.1:443: connect: connection refused",
         'Internal error occurred: failed calling webhook "policy.example.com": failed to call webhook: Post '
         '"https://policy.ops.svc:443/check?timeout=10s": context deadline exceeded',
+        "failed to create typed patch object: .spec.ports: element 0: associative list with keys has an element that",
+        'No API token found for service account "default", retry after the token is automatically created and added',
     ],
 )
-def test_a_broken_webhook_is_the_problem_of_one_object_not_of_the_api_server(message: str) -> None:
+def test_some_server_errors_are_the_trouble_of_one_object_not_of_the_api_server(message: str) -> None:
     error = error_of(POD, answer(500, message, "InternalError", causes=[{"message": message}]))
     assert isinstance(error, Refused)
     assert error.refusal.reason == "Error"
@@ -146,6 +148,8 @@ CASES: list[tuple[type[ClusterError], Answer]] = [
     (AlreadyExists, answer(409, 'pods "r-trainer-0" already exists', "AlreadyExists", name="r-trainer-0", kind="pods")),
     (Conflict, answer(409, 'Operation cannot be fulfilled on pods "r": the object has been modified', "Conflict")),
     (Conflict, answer(409, 'Operation cannot be fulfilled on resourcequotas "gpus": the object has been', "Conflict")),
+    (Conflict, answer(422, "metadata.uid: field is immutable", "Invalid", causes=[{"field": "metadata.uid"}])),
+    (Conflict, answer(422, "only one controller", "Invalid", causes=[{"field": "metadata.ownerReferences"}])),
     (Expired, answer(410, "The provided continue parameter is too old", "Expired")),
 ]
 
