@@ -35,10 +35,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the lease said, and when this candidate saw it change last (by its own clock: others' clocks may be wrong)."""
+    """What the lease said."""
 
     record: Mapping[str, Any]
     since: float
+    """When this candidate saw it change last, by its own clock: others' clocks may be wrong."""
 
 
 class Leadership:
@@ -77,10 +78,12 @@ class Leadership:
         self._clock = clock
         self._now = now
         self._seen: _Seen | None = None
+        self._looked = -math.inf
         self._lease: Manifest | None = None
         self._valid_until = -math.inf
         self._renewing: asyncio.Task[None] | None = None
         self._trouble: str | None = None
+        self._told_holder: str | None = None
 
     @classmethod
     async def connect(
@@ -153,8 +156,12 @@ class Leadership:
         began = self._clock()
         lease = self._lease or await self._read()
         record = (lease or {}).get("spec") or {}
+        looked, self._looked = self._looked, self._clock()
         if self._seen is None or self._seen.record != record:
-            self._seen = _Seen(record, self._clock())
+            self._seen = _Seen(record, self._looked)
+        elif self._trouble is not None:
+            # Nothing could be seen meanwhile, and hardly could the holder renew: that time does not count.
+            self._seen = _Seen(record, self._seen.since + self._looked - looked)
         holder = record.get("holderIdentity")
         if holder == self.identity:
             record = {**record, "renewTime": _micro_time(self._now())}
@@ -164,6 +171,9 @@ class Leadership:
             self.lost.set()
             return False
         elif holder and self._clock() < self._expiry(self._seen):
+            if holder != self._told_holder:
+                _log.info("standing by: lease %s/%s is held by %s", self._namespace, self._asked.name, holder)
+                self._told_holder = holder
             return False
         else:
             moment = _micro_time(self._now())

@@ -30,7 +30,7 @@ from seele_operator.workqueue import WorkQueue, work
 
 FINISH_SECONDS = 10.0
 """Time for passes that are under way when the operator is told to stop."""
-FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 15.0
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 5.0
 CRD_SECONDS = 3.0
 """How often to look whether the CustomResourceDefinition is there."""
 
