@@ -126,6 +126,52 @@ def test_a_rule_needs_nothing_newer_than_kubernetes_1_25() -> None:
         assert re.match(r"(spec\.|metadata\.name)\S*: ", rule.message)
 
 
+BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
+    "variables": (
+        {"trainer": {"env": [{"name": f"A{index}"} for index in range(201)]}},
+        "spec.trainer.env: has too many entries; give at most 200",
+    ),
+    "pull secrets": (
+        {"scheduling": {"imagePullSecrets": [{"name": f"a{index}"} for index in range(65)]}},
+        "spec.scheduling.imagePullSecrets: has too many entries; give at most 64",
+    ),
+    "benchmarks": (
+        {"evaluation": {"benchmarks": [{"title": f"b{index}", "path": "b.json"} for index in range(65)]}},
+        "spec.evaluation.benchmarks: has too many entries; give at most 64",
+    ),
+    "name of a variable": ({"trainer": {"env": [{"name": "A" * 254}]}}, "has 254 characters; use at most 253"),
+    "name of a claim": ({"storage": {"run": {"persistentVolumeClaim": {"claimName": "a" * 254}}}}, "is no name"),
+    "path of a data set": ({"dataset": {"path": "a" * 4092 + ".json"}}, "has 4097 characters; use at most 4096"),
+    "title of a benchmark": (
+        {"evaluation": {"benchmarks": [{"title": "b" * 64, "path": "b.json"}]}},
+        "at most 63 letters",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_bounds_that_keep_rules_cheap_are_told_by_python_too(case: str) -> None:
+    spec, words = BOUNDS[case]
+    body = patched(good_run(), {"spec": spec})
+
+    (line,) = by_python(body)
+    assert words in line
+    assert list(too_large(SCHEMA, body)), "the schema lets it through"
+
+
+def too_large(schema: Schema, value: Any) -> Iterator[str]:
+    """Bounds of the schema that a value exceeds."""
+    for bound in ("maxItems", "maxLength"):
+        if isinstance(value, (str, list)) and len(value) > schema.get(bound, len(value)):
+            yield bound
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from too_large(schema.get("properties", {}).get(name, {}), entry)
+    if isinstance(value, list):
+        for entry in value:
+            yield from too_large(schema.get("items", {}), entry)
+
+
 # Any run at all
 
 few = st.integers(1, 5)
