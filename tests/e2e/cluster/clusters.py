@@ -62,8 +62,15 @@ class Cluster:
     """A cluster in which SeeleRuns train. `node` is ours to disturb; None for a cluster that existed before."""
 
     def __init__(
-        self, api: KubernetesApi, kubeconfig: Path, kubectl: Path, operator: OperatorProcess, node: Node | None
-    ):
+        self,
+        folder: Path,
+        api: KubernetesApi,
+        kubeconfig: Path,
+        kubectl: Path,
+        operator: OperatorProcess,
+        node: Node | None,
+    ) -> None:
+        self._folder = folder
         self.api = api
         self.operator = operator
         self.node = node
