@@ -42,6 +42,7 @@ class FakeVllm:
         """Where set, completions wait for it."""
         self.reload_held: asyncio.Event | None = None
         """Where set, reloads wait for it."""
+        self.resume_status = 200
         self.lost = False
         """Answer nothing at all, as a machine that is cut off from the network."""
         self.port = 0
@@ -118,6 +119,8 @@ class FakeVllm:
             self.drops_next_resume = False
             request.transport.abort()
             return web.Response()
+        if self.resume_status != 200:
+            return web.Response(status=self.resume_status, text="cannot resume")
         self.paused = self.stuck_paused
         return web.json_response({"status": "resumed"})
 

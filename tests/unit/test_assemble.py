@@ -11,8 +11,10 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
+from fake_vllm import FakeVllm
+from rollout_pool import canary_of, folder_with
 from seele_trainer.assemble import Surroundings, assemble
-from seele_trainer.attempt import Attempt
+from seele_trainer.attempt import Attempt, Superseded
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.errors import BadDataError
 from seele_trainer.loop import Parts
@@ -34,7 +36,14 @@ def write_rows(path: Path, question: int, after_answer: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
 
 
-def assembled(tmp_path: Path, benchmark_words: int = 4, after_answer: int = 0, **evaluation: Any) -> Parts:
+def assembled(
+    tmp_path: Path,
+    benchmark_words: int = 4,
+    after_answer: int = 0,
+    engine: str = "transformers",
+    urls_file: Path | None = None,
+    **evaluation: Any,
+) -> Parts:
     save_llama(tmp_path / "model", seed=0)
     tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -48,7 +57,7 @@ def assembled(tmp_path: Path, benchmark_words: int = 4, after_answer: int = 0, *
             "model": {"name": str(tmp_path / "model"), "context_length": CONTEXT},
             "dataset": {"path": str(tmp_path / "train.jsonl"), "prompt_template": "plain", "fields": fields},
             "training": {"problems_per_step": 2, "problems_per_update": 2},
-            "rollout": {"engine": "transformers", "max_completion_tokens": 6},
+            "rollout": {"engine": engine, "max_completion_tokens": 6},
             "evaluation": {
                 "benchmarks": [{"title": "held-out", "path": str(tmp_path / "test.jsonl"), "fields": fields}],
                 **evaluation,
@@ -56,7 +65,8 @@ def assembled(tmp_path: Path, benchmark_words: int = 4, after_answer: int = 0, *
             "observability": {"tensorboard": False},
         }
     )
-    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, Attempt(tmp_path / "run", 1))
+    attempt = Attempt(tmp_path / "run", 1)
+    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, attempt, urls_file)
     with Recorder(tmp_path / "run", config) as recorder:
         return assemble(config, surroundings, recorder)
 
@@ -76,3 +86,26 @@ def test_answers_of_an_evaluation_fit_into_the_context_beside_its_longest_prompt
 def test_a_benchmark_that_leaves_no_room_for_an_answer_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="benchmark held-out has a prompt of"):
         assembled(tmp_path, benchmark_words=25)
+
+
+async def test_the_pool_follows_the_list_of_servers_and_asks_whether_the_attempt_is_still_the_newest(
+    tmp_path: Path,
+) -> None:
+    server = FakeVllm()
+    await server.start()
+    (tmp_path / "urls").write_text(f"{server.url}\n")
+    parts = assembled(tmp_path, engine="vllm", urls_file=tmp_path / "urls")
+    try:
+        await parts.engine.start()
+        Attempt(tmp_path / "run", 2).claim()
+        with pytest.raises(Superseded):
+            await parts.engine.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
+        assert server.requests["reload"] == 0
+    finally:
+        await parts.engine.close()
+        await server.stop()
+
+
+def test_without_any_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="set SEELE_ROLLOUT_URLS"):
+        assembled(tmp_path, engine="vllm")

@@ -54,8 +54,9 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 class CountingLearner:
     """A learner whose whole state is the number of its updates."""
 
-    def __init__(self) -> None:
+    def __init__(self, exported: Callable[[Path], None]) -> None:
         self.updates = 0
+        self._exported = exported
 
     async def start(self) -> None: ...
 
@@ -71,6 +72,7 @@ class CountingLearner:
     async def export(self, directory: Path, *, untie: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.json").write_text("{}")
+        self._exported(directory)
 
     async def save(self, directory: Path) -> None:
         directory.mkdir()
@@ -150,6 +152,7 @@ async def run(
     number: int = 1,
     overtaken_at_round: int | None = None,
     overtaken_at_evaluation: int | None = None,
+    overtaken_at_export: str | None = None,
     look: Callable[[Recorder], None] = lambda _: None,
     **hints: str,
 ) -> list[str | None]:
@@ -191,6 +194,10 @@ async def run(
             if count == overtaken_at_evaluation:
                 Attempt(folder, number + 1).claim()
 
+        def exported(directory: Path) -> None:
+            if directory.name == overtaken_at_export:
+                Attempt(folder, number + 1).claim()
+
         attempt = Attempt(folder, number)
         attempt.claim()
         engine = Engine(held_out, sampled)
@@ -203,7 +210,7 @@ async def run(
             benchmarks=[LoadedBenchmark("held-out", ((5,),), ("right",))],
             sampler=ProblemSampler(len(PROBLEMS), 2, 0),
             strategy=build_strategy(config),
-            learner=CountingLearner(),  # type: ignore[arg-type]
+            learner=CountingLearner(exported),  # type: ignore[arg-type]
             engine=engine,
             verifier=verifier,  # type: ignore[arg-type]
             collector=Collector(config, engine, verifier, decode, 64),  # type: ignore[arg-type]
@@ -302,6 +309,14 @@ async def test_an_attempt_that_is_given_up_while_it_is_evaluated_puts_nothing_on
         await run(tmp_path, overtaken_at_evaluation=3)
     assert evaluated(tmp_path) == [0, 1]
     assert not (tmp_path / "final").exists()
+
+
+async def test_a_final_model_whose_export_hung_does_not_replace_a_newer_attempts(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "config.json").write_text("the newer one's")
+    with pytest.raises(Superseded):
+        await run(tmp_path, overtaken_at_export="final.attempt-1")
+    assert (tmp_path / "final" / "config.json").read_text() == "the newer one's"
 
 
 async def test_the_final_model_replaces_what_an_earlier_attempt_left_of_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from fake_vllm import FakeVllm
 from rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
 from seele_trainer.attempt import Superseded
+from seele_trainer.config import Rollout
 from seele_trainer.rollout.member import Member
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable
@@ -51,10 +52,10 @@ def listed(tmp_path: Path) -> Callable[..., None]:
 async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
     made: list[VllmPool] = []
 
-    async def make(*servers: FakeVllm, **options: object) -> VllmPool:
+    async def make(*servers: FakeVllm, config: Rollout = CONFIG, **options: object) -> VllmPool:
         urls = [server.url for server in servers]
         options = {"probe_seconds": 0.05, "list_seconds": 0.02, "url_file": tmp_path / "rollout-urls", **options}
-        pool = VllmPool(urls, CONFIG, **options)  # type: ignore[arg-type]
+        pool = VllmPool(urls, config, **options)  # type: ignore[arg-type]
         made.append(pool)
         await pool.start()
         await until(lambda: len(pool._roster.ready) >= len(urls), "all servers ready")
@@ -151,6 +152,9 @@ async def test_a_server_that_is_removed_and_listed_again_is_used_again_once_its_
     await until(lambda: member(pool, servers[1]) is not None, "the return")
     # New weights while the old stay ends: its request must not be answered by them.
     await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
+    probes = servers[0].requests["health"]
+    await until(lambda: servers[0].requests["health"] > probes + 10, "time in which it could have joined")
+    assert serves(pool, servers[0])()
     assert servers[1].number == 3
     servers[1].held.set()
     assert {(one.policy_version, one.logprobs[0]) for one in await task} == {(1, -3.0)}
@@ -160,7 +164,8 @@ async def test_a_server_that_is_removed_and_listed_again_is_used_again_once_its_
 
 
 async def test_weights_in_flight_do_not_wait_for_a_server_that_is_removed(servers, make_pool, listed, tmp_path) -> None:
-    pool = await make_pool(servers[0], servers[1])
+    # Long enough that only the removal can end the reload within the time of this test.
+    pool = await make_pool(servers[0], servers[1], config=CONFIG.model_copy(update={"sync_timeout_seconds": 60}))
     servers[1].reload_held = asyncio.Event()
     update = asyncio.create_task(pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3)))
     await until(lambda: servers[1].requests["reload"] == 1, "the reload that hangs")
@@ -171,17 +176,17 @@ async def test_weights_in_flight_do_not_wait_for_a_server_that_is_removed(server
     assert not servers[1].paused
 
 
-async def test_the_removal_of_a_server_that_is_being_updated_to_something_else_is_no_error(
+async def test_a_server_that_refuses_even_to_resume_is_no_error_once_it_is_removed(
     servers, make_pool, listed, tmp_path
 ) -> None:
     pool = await make_pool(servers[0], servers[1])
-    servers[1].reload_held, servers[1].stale = asyncio.Event(), True
+    servers[1].reload_held, servers[1].resume_status = asyncio.Event(), 404
     update = asyncio.create_task(pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3)))
     await until(lambda: servers[1].requests["reload"] == 1, "the reload that hangs")
     listed(servers[0])
-    await until(lambda: member(pool, servers[1]) is None, "the removal")
-    servers[1].reload_held.set()
     await update
+    await until(lambda: not pool._roster._leaving, "the removed server forgotten")
+    assert servers[1].requests["resume"] >= 1
     assert len(await pool.generate([1], SAMPLING)) == 4
 
 
