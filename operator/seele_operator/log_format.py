@@ -14,7 +14,8 @@ _QUIET = {
     "kopf": logging.WARNING,
     "asyncio": logging.WARNING,
     "aiohttp": logging.WARNING,
-    "kubernetes": logging.WARNING,
+    # It warns of what then fails, in other words.
+    "kubernetes": logging.ERROR,
 }
 
 
