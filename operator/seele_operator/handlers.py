@@ -105,11 +105,45 @@ class _Backoffs:
             yield delay * random.uniform(0.75, 1.25)
 
 
+class _NothingToCompare(kopf.DiffBaseStorage):
+    """kopf would copy every object that it hears of, to find out what has changed since its last handler: half of its work."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Handlers of events are not tracked, so that there is nothing to store in the objects, or to look for in them."""
+
+    def fetch(self, *, key: object, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, key: object, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        pass
+
+    def purge(self, *, key: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        pass
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        pass
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def watch_settings() -> kopf.OperatorSettings:
     """kopf's settings: no writing of any kind, and no watch that freezes unnoticed."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = _NothingToCompare()
+    settings.persistence.progress_storage = _NoProgress()
     # Load balancers drop connections without a word. Ended by the server, by us, or by silence: it is always begun anew.
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150

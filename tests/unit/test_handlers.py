@@ -83,6 +83,19 @@ def test_there_are_only_handlers_that_write_nothing() -> None:
         assert list(writing.get_all_handlers()) == []
 
 
+def test_kopf_neither_copies_what_it_hears_of_nor_stores_anything_in_it() -> None:
+    kept = watch_settings().persistence
+    body = kopf.Body({**RUN, "spec": {"model": "m"}})
+    patch = kopf.Patch()
+    essence = kept.diffbase_storage.build(body=body)
+    assert essence == {}
+    assert kept.progress_storage.clear(essence=essence) is essence
+    kept.diffbase_storage.store(body=body, patch=patch, essence=essence)
+    kept.progress_storage.touch(body=body, patch=patch, value="now")
+    kept.progress_storage.store(key="id", record={}, body=body, patch=patch)
+    assert patch == {}
+
+
 async def test_credentials_that_were_refused_once_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seele_operator.handlers._RELOGIN_SECONDS", 0.0)
     heard = Heard()
