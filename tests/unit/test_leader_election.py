@@ -204,6 +204,27 @@ async def test_an_outage_ends_validity_but_not_leadership(server: LeaseServer, c
     assert server.record["leaseTransitions"] == 0
 
 
+async def test_a_standby_does_not_count_the_time_in_which_nobody_could_renew(
+    server: LeaseServer, candidate: Candidate
+) -> None:
+    server.write(holderIdentity="other", leaseDurationSeconds=DURATION)
+    acquiring = asyncio.create_task(candidate("b").acquire())
+    await looks(server)
+    server.time += 5
+    await looks(server)
+    server.down = True
+    await looks(server)
+    server.time += 100
+    await looks(server)
+    server.down = False
+    await looks(server)
+    server.time += DURATION - 5 - 0.1
+    await looks(server)
+    assert not acquiring.done()
+    server.time += 0.2
+    await acquiring
+
+
 async def test_another_holder_ends_leadership_at_once(server: LeaseServer, candidate: Candidate) -> None:
     first = candidate("a")
     await first.acquire()
