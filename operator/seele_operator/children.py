@@ -168,7 +168,8 @@ class Children:
     async def _ensure(self, run: SeeleRun, attempt: int) -> None:
         uid = run.metadata.uid or ""
         manifests = plan.support_objects(run, attempt, self._cluster.features)
-        digest = hash(json.dumps(manifests, sort_keys=True))
+        # Each attempt makes sure of them anew: what somebody took away must not keep its pods from starting.
+        digest = hash(json.dumps([attempt, manifests], sort_keys=True))
         kept = self._kept.get(uid)
         if kept is None or kept.digest != digest:
             await self._each(self._cluster.ensure(manifest, uid) for manifest in manifests)
