@@ -68,6 +68,10 @@ class Figures:
     """From the same moment until the operator says of all runs that they are Running."""
     requests_a_run: float
     """Requests to the API server for each run until then."""
+    cpu_a_run: float
+    """Seconds that the operator computed for each run until then."""
+    server_cpu_a_run: float
+    """Seconds that the API server and etcd computed for each run meanwhile, for everybody."""
     memory: float
     """Resident megabytes after all of this."""
     idle_share: float
@@ -154,13 +158,17 @@ class _Bench:
         libraries = await _import_seconds()
         started = await self._start()
         torch = "libtorch" in Path(f"/proc/{self.operator.pid}/maps").read_text()
+        servers = [process for process in psutil.Process().children() if process.name() in ("etcd", "kube-apiserver")]
+        before, servers_before = _computed(self.operator.pid), sum(_computed(server.pid) for server in servers)
         began = time.monotonic()
         created, all_pods = await self._create_all(count)
         self.tell(f"{len(self.watch.pods)} pods in {all_pods:.1f} s")
         await self._until(lambda: self._running() == count, "all runs are Running")
         all_running = time.monotonic() - began
+        await self._until_trainers_were_asked()
         await self._quiet()
-        requests = self._requests()
+        requests, computed = self._requests(), _computed(self.operator.pid) - before
+        server_computed = sum(_computed(server.pid) for server in servers) - servers_before
         self.tell(f"all Running after {all_running:.1f} s")
         pods = len(self.watch.pods)
         share, idle_requests = await self._idle(effort.idle_seconds)
@@ -187,6 +195,8 @@ class _Bench:
             all_pods=all_pods,
             all_running=all_running,
             requests_a_run=requests / count,
+            cpu_a_run=computed / count,
+            server_cpu_a_run=server_computed / count,
             memory=memory,
             idle_share=share,
             idle_requests=idle_requests,
@@ -220,6 +230,15 @@ class _Bench:
     def _requests(self) -> float:
         return self.operator.metric("seele_operator_api_request_seconds_count")
 
+    async def _until_trainers_were_asked(self) -> None:
+        """Wait until every run says in its status what its trainer has answered."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                runs = (await self.api.request("GET", f"{RUNS}/seeleruns"))["items"]
+                if all("step" in run.get("status", {}) for run in runs):
+                    return
+                await asyncio.sleep(3)
+
     async def _quiet(self) -> None:
         """Wait until the operator has nothing to do for a moment."""
         passes = -1.0
@@ -228,12 +247,11 @@ class _Bench:
 
     async def _idle(self, seconds: float) -> tuple[float, float]:
         """Part of a core, and requests to the API server in a second, while nothing changes."""
-        process, requests, end = psutil.Process(self.operator.pid), self._requests(), time.monotonic() + seconds
-        used = sum(process.cpu_times()[:2])
+        requests, before, end = self._requests(), _computed(self.operator.pid), time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(SCRAPE_SECONDS, left))
             self.operator.get("/metrics")
-        return (sum(process.cpu_times()[:2]) - used) / seconds, (self._requests() - requests) / seconds
+        return (_computed(self.operator.pid) - before) / seconds, (self._requests() - requests) / seconds
 
     async def _create_all(self, count: int) -> tuple[float, float]:
         """Create all runs; seconds until the last one was taken, and until all their pods existed."""
@@ -318,7 +336,16 @@ class _Bench:
         back = max(pod.moment for pod in self.watch.of(name)) - began
         await self._until_running(PROBES, name)
         await self._quiet()
-        return back, sum(map(_changes, self.plane.audit()[known:]))
+        changes = [request for request in self.plane.audit()[known:] if _changes(request)]
+        for request in changes:
+            self.tell(f"changed: {request['verb']} {request['requestURI']}")
+        return back, len(changes)
+
+
+def _computed(process: int) -> float:
+    """Seconds of a core that a process has used."""
+    used = psutil.Process(process).cpu_times()
+    return used.user + used.system
 
 
 def _shape(number: int) -> tuple[int, int]:

@@ -54,6 +54,8 @@ ROWS = (
     Row("all runs at once: every pod exists after", lambda it: it.all_pods, "{:.1f} s", always(120)),
     Row("all runs at once: all are Running after", lambda it: it.all_running, "{:.1f} s"),
     Row("requests for each run until then", lambda it: it.requests_a_run, "{:.1f}"),
+    Row("operator's computing for each run until then", lambda it: 1000 * it.cpu_a_run, "{:.0f} ms"),
+    Row("API server's and etcd's meanwhile", lambda it: 1000 * it.server_cpu_a_run, "{:.0f} ms"),
     Row("one more run: its pods exist, p50", lambda it: it.apply_p50),
     Row("one more run: its pods exist, p99", lambda it: it.apply_p99, limits=((100, 1), (0, 3))),
     Row("trainer fails: pod of the next attempt, p50", lambda it: it.restart_p50),
