@@ -26,6 +26,7 @@ from seele_operator.api_errors import (
 from seele_operator.decision import Notice, Refusal
 from seele_operator.events import event, event_name, timestamp
 from seele_operator.names import Manifest
+from seele_operator.ownership import applied_instead_of_created, controller_of, taken
 from seele_operator.plan import ClusterFeatures
 from seele_operator.spec import API_VERSION, KIND
 
@@ -177,9 +178,9 @@ class Cluster:
         existing = await self._read(asked, namespace, with_managers=True)
         if existing is None:
             raise Conflict(f"{asked} was there and is gone")
-        taken = _taken(manifest, existing, run_uid)
-        if taken is not None:
-            raise Refused(Refusal("NameTaken", f"{asked}: {taken}"))
+        why = taken(manifest, existing, run_uid)
+        if why is not None:
+            raise Refused(Refusal("NameTaken", f"{asked}: {why}"))
         if asked.kind == "PersistentVolumeClaim":
             return
         await self._take_over_created_fields(asked, existing)
@@ -202,7 +203,7 @@ class Cluster:
             return
         if answer.code >= 300:
             raise error_of(asked, answer)
-        controller = _controller(answer.body)
+        controller = controller_of(answer.body)
         if controller is not None and controller["uid"] == run_uid:
             await self._delete(asked, namespace, answer.body["metadata"]["uid"])
 
@@ -294,22 +295,16 @@ class Cluster:
             return
 
     async def _take_over_created_fields(self, asked: Asked, existing: Manifest) -> None:
-        """Let what was created by POST belong to our applying from now on: a field that we leave out later is then
-        removed. (To the API server, creating and applying are two owners, though of one name.)
-        """
-        managers = existing["metadata"].get("managedFields") or []
-        ours = [entry for entry in managers if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource")]
-        created = [entry for entry in ours if entry.get("operation") == "Update"]
-        if not created:
+        """Let what was created by POST belong to our applying from now on."""
+        managed = applied_instead_of_created(existing, FIELD_MANAGER)
+        if managed is None:
             return
-        kept = [entry for entry in managers if entry not in created]
-        if len(created) == len(ours):
-            kept.append({**created[0], "operation": "Apply"})
+        metadata = existing["metadata"]
         patch = [
-            {"op": "replace", "path": "/metadata/managedFields", "value": kept},
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": existing["metadata"]["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": managed},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
         ]
-        path = path_of(asked.api_version, asked.kind, existing["metadata"]["namespace"], asked.name)
+        path = path_of(asked.api_version, asked.kind, metadata["namespace"], asked.name)
         await self._write("PATCH", asked, path, patch, "application/json-patch+json")
 
     async def _write(
@@ -352,26 +347,3 @@ def _slim(body: Manifest) -> Manifest:
     metadata = body.get("metadata") or {}
     metadata.pop("managedFields", None)
     return body
-
-
-def _controller(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    owners = body["metadata"].get("ownerReferences") or []
-    return next((owner for owner in owners if owner.get("controller")), None)
-
-
-def _taken(manifest: Manifest, existing: Manifest, run_uid: str) -> str | None:
-    """Why the existing object is not to be touched; None where it is the run's, or an orphan of the run."""
-    run = manifest["metadata"]["labels"][names.RUN_LABEL]
-    metadata = existing["metadata"]
-    controller = _controller(existing)
-    labelled = (metadata.get("labels") or {}).get(names.RUN_LABEL) == run
-    ours = controller["uid"] == run_uid if controller is not None else labelled
-    if ours and metadata.get("deletionTimestamp"):
-        return "is being deleted; it is made anew when it is gone"
-    if ours:
-        return None
-    if controller is None:
-        return f"exists, without the label {names.RUN_LABEL}={run} that would make it this run's"
-    if controller["kind"] == KIND and controller["name"] == run:
-        return f"is left of an earlier {KIND} {run}, and should be gone soon"
-    return f"exists, and belongs to {controller['kind']} {controller['name']}"

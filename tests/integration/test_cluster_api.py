@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.aio.config import incluster_config
 
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi
 from operator_process import grant
+from seele_operator import api_connection, plan
 from seele_operator import cluster as cluster_module
-from seele_operator import plan
 from seele_operator.api_connection import ApiConnection
 from seele_operator.api_errors import (
     ClusterUnavailable,
@@ -693,6 +694,21 @@ async def test_the_cluster_of_kubeconfig_in_the_environment(
     kubeconfig: Path, run: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    async with await Cluster.connect() as cluster:
+        assert await cluster.read_run(run["metadata"]["namespace"], "r") is not None
+
+
+async def test_the_cluster_that_a_pod_runs_in(
+    control_plane: ControlPlane, kubeconfig: Path, run: Body, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(control_plane.service_account_token(ACCOUNT, "seele-system"))
+    host, port = control_plane.url.removeprefix("https://").split(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setattr(api_connection, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(control_plane.certificate_authority))
     async with await Cluster.connect() as cluster:
         assert await cluster.read_run(run["metadata"]["namespace"], "r") is not None
 
