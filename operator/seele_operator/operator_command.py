@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -35,6 +36,9 @@ CRD_SECONDS = 3.0
 """How often to look whether the CustomResourceDefinition is there."""
 
 STOPPED, FAILED = 0, 1
+
+NEW_OBJECTS = 20_000
+"""New objects until Python looks for cycles among them: bodies of pods have thousands of objects, and no cycles."""
 
 Answer = TypeVar("Answer")
 
@@ -136,6 +140,10 @@ class _Operator:
         store, queue, board = Store(), WorkQueue[RunKey](), ProgressBoard()
         resync = Resync(cluster, store, self._options.namespaces, queue.add)
         await self._first_list(resync)
+        # Modules and runs stay: to go through them again and again would be a sixth of all work.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(NEW_OBJECTS, 20, 20)
 
         gate = Gate(lambda: self._probe(cluster), on_return=resync.soon)
         reconciler = Reconciler(cluster, store, queue, gate, self._metrics, board.last)
