@@ -76,7 +76,7 @@ def serves(pool: VllmPool, *servers: FakeVllm) -> Callable[[], bool]:
 
 
 async def asked_at(server: FakeVllm, pool: VllmPool) -> asyncio.Task[object]:
-    """A request that is waiting at a server, of which the pool has one only."""
+    """A request that is waiting at a server, whose turn it must be."""
     server.held = asyncio.Event()
     before = server.requests["completions"]
     task = asyncio.create_task(pool.generate([1], SAMPLING))
@@ -148,10 +148,10 @@ async def test_a_server_that_is_removed_and_listed_again_is_used_again_once_its_
     task = await asked_at(servers[1], pool)
     listed(servers[0])
     await until(serves(pool, servers[0]), "the removal")
-    listed(servers[0], servers[1])
-    await until(lambda: member(pool, servers[1]) is not None, "the return")
     # New weights while the old stay ends: its request must not be answered by them.
     await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
+    listed(servers[0], servers[1])
+    await until(lambda: member(pool, servers[1]) is not None, "the return")
     probes = servers[0].requests["health"]
     await until(lambda: servers[0].requests["health"] > probes + 10, "time in which it could have joined")
     assert serves(pool, servers[0])()
