@@ -1,0 +1,47 @@
+"""A second node, on paper: Kubernetes evicts nobody while all nodes are lost, for then it is rather itself that is."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kubernetes_api import KubernetesApi
+
+NAME = "bystander"
+HEARTBEAT_SECONDS = 2.0
+
+
+@contextmanager
+def bystander(api: KubernetesApi) -> Iterator[None]:
+    """A node that is ready, and takes no pods."""
+    done = threading.Event()
+    spec = {"unschedulable": True, "taints": [{"key": "seele.dev/bystander", "effect": "NoExecute"}]}
+    api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}, "spec": spec})
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": _now()}
+    api.patch("nodes", NAME, None, {"status": {"conditions": [ready]}}, "status")
+    _beat(api)
+    heart = threading.Thread(target=_beat_until, args=(api, done), daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
+        api.delete("nodes", NAME)
+
+
+def _beat_until(api: KubernetesApi, done: threading.Event) -> None:
+    while not done.wait(HEARTBEAT_SECONDS):
+        _beat(api)
+
+
+def _beat(api: KubernetesApi) -> None:
+    lease = {"holderIdentity": NAME, "leaseDurationSeconds": 40, "renewTime": _now("microseconds")}
+    metadata = {"name": NAME, "namespace": "kube-node-lease"}
+    api.apply({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": lease})
+
+
+def _now(precision: str = "seconds") -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec=precision).replace("+00:00", "Z")
