@@ -129,6 +129,11 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
             self._kill(name)
 
+    @property
+    def has_cel(self) -> bool:
+        """Whether it checks the rules of a CustomResourceDefinition that are written in CEL."""
+        return self.version >= (1, 25)
+
     def start_api_server(self) -> None:
         """Start kube-apiserver, always on the same port, and wait until it is ready."""
         self._start(

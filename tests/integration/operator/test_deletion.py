@@ -60,7 +60,7 @@ def test_a_new_run_of_the_same_name_waits_for_the_old_ones_pods(runs: ClusterRun
     runs.delete()
     wait_for(runs.gone, "the run is gone", 2)
     runs.make()
-    wait_for(lambda: runs.status().get("attempt"), runs.story)
+    runs.until_condition("Progressing", "False", "NameTaken")
     wait_for(lambda: all(pod["metadata"].get("deletionTimestamp") for pod in runs.pods()), "old pods are deleted")
     assert {pod["metadata"]["uid"] for pod in runs.pods()} == {pod["metadata"]["uid"] for pod in old}
     driver.behave(runs.namespace, remove=True)

@@ -42,7 +42,9 @@ def quota(runs: ClusterRuns, pods: int | None) -> None:
 
 def created_once_each(runs: ClusterRuns, attempts: int) -> None:
     """No pod was made twice in any attempt."""
-    assert len(runs.history.created) == attempts * (TRAINERS + ROLLOUTS), runs.history.created
+    expected = attempts * (TRAINERS + ROLLOUTS)
+    wait_for(lambda: len(runs.history.created) >= expected, lambda: str(runs.history.created))
+    assert len(runs.history.created) == expected, runs.history.created
 
 
 def test_a_failure_while_it_was_down_is_dealt_with(
@@ -76,7 +78,13 @@ def test_killed_when_only_the_next_attempts_number_was_written(
     runs.running()
     operator.kill()
     driver.finish(runs.pod("trainer", 1), 1)
-    written = {"attempt": 2, "gang": "stopping", "restarts": 1, "failures": {"application": 1, "disruption": 0}}
+    written = {
+        "phase": "Restarting",
+        "attempt": 2,
+        "gang": "stopping",
+        "restarts": 1,
+        "failures": {"application": 1, "disruption": 0},
+    }
     runs.api.patch("seeleruns", "run", runs.namespace, {"status": written}, "status")
     operator.start()
     assert runs.restarted()["restarts"] == 1
@@ -126,6 +134,8 @@ def test_killed_again_and_again(runs: ClusterRuns, driver: PodsDriver, operator:
 
 def test_a_start_changes_nothing_that_is_well(runs: ClusterRuns, operator: OperatorProcess) -> None:
     runs.running()
+    runs.driver.trainer(runs.pod("trainer")).at(1)
+    runs.until("Running", step=1)
     before = runs.get()
     pods = {pod["metadata"]["name"]: pod["metadata"]["resourceVersion"] for pod in runs.pods()}
     assert operator.terminate() == 0

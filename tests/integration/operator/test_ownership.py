@@ -39,13 +39,15 @@ def test_pods_that_lost_their_owner_are_adopted(runs: ClusterRuns, operator: Ope
     assert runs.until("Running", attempt=1)["restarts"] == 0
 
 
-def test_orphans_around_the_pods_are_adopted_by_the_next_attempt(runs: ClusterRuns) -> None:
+def test_what_is_around_the_pods_is_put_right_by_the_next_attempt(runs: ClusterRuns) -> None:
     runs.running()
     uid = runs.get()["metadata"]["uid"]
     orphan(runs, "configmaps", "run-config")
+    runs.api.delete("services", "run-trainer", runs.namespace)
     runs.driver.finish(runs.pod("trainer"), 1)
     runs.restarted()
     assert owners(runs, "configmaps", "run-config") == [uid]
+    assert owners(runs, "services", "run-trainer") == [uid]
 
 
 def foreign(kind: str, name: str) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""Specs that are wrong: refused in the words of `seele validate`, and every one of them can be repaired and deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster_runs import SECONDS, ClusterRuns, run_body
+from kubernetes_api import ApiError
+from seele_operator.bad_run import BadRunError
+from seele_operator.validation import check_cluster, check_run, parse_run
+from spec_data import DATA, full_run, patched
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+AT_LEAST = 40
+"""Bad specs that the schema lets through, so that it is the operator that has to refuse them."""
+
+
+def bad_specs() -> list[dict[str, Any]]:
+    """Specs of the table of `seele validate` that have nothing but a wrong `spec`, as JSON can say it."""
+    found = []
+    for case in yaml.safe_load((DATA / "bad_specs.yaml").read_text()):
+        if set(case["patch"]) != {"spec"} or not isinstance(case["patch"]["spec"], dict):
+            continue
+        spec = patched(full_run(), case["patch"])["spec"]
+        if all(number not in yaml.safe_dump(spec) for number in (".nan", ".inf")):
+            found.append(spec)
+    return found
+
+
+def problems(spec: dict[str, Any]) -> list[str]:
+    """What `seele validate` says about a spec, as the API server hands it over."""
+    body = {**run_body("any"), "spec": spec}
+    try:
+        run = parse_run(body)
+    except BadRunError as error:
+        return error.problems
+    return [*check_run(run), *check_cluster(run)]
+
+
+def refused_by_the_schema(runs: ClusterRuns, body: dict[str, Any]) -> bool:
+    """Create a run; whether the API server itself refuses its spec."""
+    try:
+        runs.api.create(body, runs.namespace)
+    except ApiError as error:
+        if error.reason == "Invalid" and "spec." in error.message:
+            return True
+        raise
+    return False
+
+
+def test_every_bad_spec_is_refused_repaired_and_deleted(runs: ClusterRuns) -> None:
+    let_through: list[str] = []
+    for number, spec in enumerate(bad_specs()):
+        name = f"bad-{number}"
+        if not refused_by_the_schema(runs, {**run_body(name), "spec": spec}):
+            let_through.append(name)
+    if not runs.plane.has_cel:
+        assert len(let_through) >= AT_LEAST
+    names = set(let_through)
+
+    def stored() -> dict[str, dict[str, Any]]:
+        bodies = runs.api.list("seeleruns", runs.namespace)
+        return {body["metadata"]["name"]: body for body in bodies if body["metadata"]["name"] in names}
+
+    def said(body: dict[str, Any]) -> dict[str, Any]:
+        conditions = body.get("status", {}).get("conditions", [])
+        return next((one for one in conditions if one["type"] == "Valid"), {})
+
+    wait_for(lambda: all(said(body) for body in stored().values()), "all are judged", 60)
+    for name, body in stored().items():
+        assert said(body)["status"] == "False", name
+        assert said(body)["reason"] == "Invalid", name
+        expected = problems(body["spec"])
+        assert expected, name
+        assert said(body)["message"] == "; ".join(expected), name
+        assert body["status"]["phase"] == "Pending", name
+    assert runs.api.list("pods", runs.namespace) == []
+
+    # The first half is deleted as it is, the second repaired first.
+    order = sorted(names)
+    for name in order[::2]:
+        runs.delete(name)
+    wait_for(lambda: not set(order[::2]) & set(stored()), "bad runs are deleted", SECONDS)
+    for name in order[1::2]:
+        body = stored()[name]
+        good = {**body, "spec": run_body(name)["spec"]}
+        runs.api.request("PUT", runs.api.path("seeleruns", name, runs.namespace), good)
+    wait_for(
+        lambda: all(body["status"]["phase"] == "Running" for body in stored().values()),
+        lambda: str({name: body["status"]["phase"] for name, body in stored().items()}),
+        120,
+    )
+    assert all(said(body)["status"] == "True" for body in stored().values())
+    runs.api.request("DELETE", runs.api.path("seeleruns", None, runs.namespace))
+    wait_for(lambda: not stored(), "repaired runs are deleted", SECONDS)
+    wait_for(lambda: not runs.api.list("pods", runs.namespace), "their pods are gone", 60)
+
+
+@pytest.mark.parametrize(
+    ("where", "template", "word"),
+    [
+        ("trainer", {"spec": {"containers": [{"name": "Not A Name", "image": "x"}]}}, "containers"),
+        ("rollout", {"spec": {"tolerations": [{"operator": "Sometimes"}]}}, "tolerations"),
+        ("rollout", {"spec": {"volumes": [{"name": "twice", "emptyDir": {}, "hostPath": {"path": "/x"}}]}}, "volumes"),
+    ],
+)
+def test_a_pod_that_the_api_server_refuses_is_reported_and_can_be_repaired(
+    runs: ClusterRuns, where: str, template: dict[str, Any], word: str
+) -> None:
+    runs.make(spec={where: {"podTemplate": template}})
+    said = wait_for(
+        lambda: (condition := runs.condition("Valid")).get("status") == "False" and condition,
+        lambda: f"refused\n{runs.story()}",
+        SECONDS,
+    )
+    assert isinstance(said, dict)
+    assert word in said["message"]
+    runs.edit({where: {"podTemplate": None}})
+    runs.until("Running", seconds=40)
+    assert runs.condition("Valid")["status"] == "True"
+
+
+def test_a_bad_edit_of_a_running_run_is_refused_and_can_be_taken_back(runs: ClusterRuns) -> None:
+    runs.running()
+    before = {pod["metadata"]["uid"] for pod in runs.pods()}
+    runs.edit({"training": {"problemsPerUpdate": 7}})
+    said = runs.until_condition("Valid", "False", "Invalid")
+    assert "spec.training.problemsPerUpdate" in said["message"]
+    assert runs.phase() == "Running"
+    runs.edit({"training": {"problemsPerUpdate": None}})
+    runs.until_condition("Valid", "True", "Accepted")
+    assert {pod["metadata"]["uid"] for pod in runs.pods()} == before
+
+
+def test_a_status_that_nobody_wrote_stops_that_run_alone(runs: ClusterRuns) -> None:
+    runs.running()
+    runs.api.patch("seeleruns", "run", runs.namespace, {"status": {"lastFailure": None, "attempt": 99}}, "status")
+    runs.running("other")

@@ -1,0 +1,106 @@
+"""The operator needs every right of its manifests, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster_runs import SECONDS, ClusterRuns
+from control_plane import ControlPlane
+from operator_process import NAMESPACE, SERVICE_ACCOUNT, manifests
+from pods_driver import PodsDriver
+from spec_data import ABSENT
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+Right = tuple[str, str, str]
+"""API group, resource with its subresource, verb."""
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
+OTHER_GANGS = "scheduling.x-k8s.io"
+"""Asked for in the same way as Volcano's, of which this cluster has the groups."""
+
+
+def granted(file: str) -> set[Right]:
+    rules = [rule for body in manifests(file) for rule in body.get("rules", [])]
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def requests(plane: ControlPlane) -> Iterator[tuple[Right, dict[str, Any]]]:
+    for event in plane.audit():
+        if event["user"]["username"] != ACCOUNT or "objectRef" not in event:
+            continue
+        what = event["objectRef"]
+        resource = "/".join(part for part in (what["resource"], what.get("subresource")) if part)
+        yield (what.get("apiGroup", ""), resource, event["verb"]), event
+
+
+def pod_group_crd() -> dict[str, Any]:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "podgroups.scheduling.volcano.sh"},
+        "spec": {
+            "group": "scheduling.volcano.sh",
+            "scope": "Namespaced",
+            "names": {"kind": "PodGroup", "plural": "podgroups", "singular": "podgroup", "listKind": "PodGroupList"},
+            "versions": [version],
+        },
+    }
+
+
+def test_both_manifests_grant_the_same() -> None:
+    assert granted("rbac.yaml") == granted("rbac-namespaced.yaml")
+
+
+def test_every_right_is_used_and_none_is_missing(
+    runs: ClusterRuns, driver: PodsDriver, control_plane: ControlPlane
+) -> None:
+    control_plane.install(pod_group_crd())
+    # A gang, a claim of its own, a restart, an orphan, objects to mend, and an end after which it is deleted.
+    claim = {"size": "1Gi", "retention": "Delete"}
+    spec: dict[str, Any] = {
+        "scheduling": {"gang": "volcano"},
+        "runPolicy": {"ttlSecondsAfterFinished": 2},
+        "storage": {"run": {"hostPath": ABSENT, "persistentVolumeClaimTemplate": claim}},
+    }
+    runs.running(spec=spec)
+    runs.api.patch("pods", "run-trainer-1", runs.namespace, {"metadata": {"ownerReferences": None}})
+    wait_for(lambda: "ownerReferences" in runs.pod("trainer", 1)["metadata"], runs.story, SECONDS)
+    # What happens again is counted up in its Event.
+    for _ in range(2):
+        lost = runs.pod("rollout")
+        driver.evict(lost)
+        runs.wait_until_gone([lost])
+        runs.wait_for_pods(seconds=40)
+        runs.until_condition("RolloutReady", "True", "Ready")
+    driver.finish(runs.pod("trainer"), 1)
+    runs.restarted(seconds=60)
+    for index in (1, 0):
+        driver.finish(runs.pod("trainer", index), 0)
+    wait_for(runs.gone, runs.story, SECONDS)
+
+    def unused() -> set[Right]:
+        asked = {right for right, _ in requests(control_plane)}
+        return {right for right in granted("rbac.yaml") - asked if right[0] != OTHER_GANGS}
+
+    wait_for(lambda: not unused(), lambda: f"rights that nothing needs: {sorted(unused())}", SECONDS)
+    refused = {
+        right
+        for right, event in requests(control_plane)
+        if event.get("responseStatus", {}).get("code") == 403
+        # A quota, or a namespace that is going away, says 403 as well.
+        and "authorization.k8s.io/decision" in event.get("annotations", {})
+        and event["annotations"]["authorization.k8s.io/decision"] == "forbid"
+    }
+    assert refused == set()
