@@ -32,6 +32,7 @@ FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 60.0
 UPKEEP_SECONDS = 600.0
 """How often the objects around the pods are put right at most, should somebody have changed them; half as often at least."""
+UPKEEP_AFTER_START_SECONDS = 60.0
 UPKEEP_SECONDS_A_RUN = 2.0
 """With many runs it is done less often, so that an idle operator stays idle."""
 IN_FLIGHT = 16
@@ -95,6 +96,8 @@ class Children:
             case CreatePods():
                 return await self._unless_denied(run, lambda: self._create(action), then=0.0)
             case UpdateChildren():
+                # Decided only once: should it fail, or this be the end of this operator, the upkeep does it.
+                self._kept[uid_of(run)] = _Kept(0, self._clock())
                 return await self._unless_denied(run, lambda: self._ensure(action.run, action.attempt))
             case AdoptPods():
                 await self._each(self._adopt(run, pod) for pod in action.pods)
@@ -114,8 +117,9 @@ class Children:
         """Seconds until the objects around the pods of a run are to be put right again; 0 when it is time."""
         kept = self._kept.get(uid)
         if kept is None:
-            # This operator has just started; it should not ask for the objects of all runs at once.
-            kept = self._kept[uid] = _Kept(0, self._next_upkeep())
+            # This operator has just started: what the last one did not come to do is made up for soon, but not for all
+            # runs at once.
+            kept = self._kept[uid] = _Kept(0, self._next_upkeep(UPKEEP_AFTER_START_SECONDS))
         return max(0.0, kept.due - self._clock())
 
     async def upkeep(self, run: Body, follows: SeeleRun, attempt: int) -> None:
@@ -137,6 +141,8 @@ class Children:
             times = denied.times + 1 if denied is not None and denied.generation == generation else 0
             delay = min(FIRST_RETRY_SECONDS * 2 ** min(times, 8), LONGEST_RETRY_SECONDS) * (1 + self._chance() / 4)
             self._denied[uid] = _Denied(error.refusal, generation, times, self._clock() + delay)
+            # Where there are no pods to create, the upkeep tries again.
+            self._kept[uid] = _Kept(0, self._clock() + delay)
             # The status should say so at once, and only once.
             return delay if denied is not None and denied.refusal == error.refusal else 0.0
         self._denied.pop(uid, None)
@@ -195,8 +201,8 @@ class Children:
         async with self._slots:
             await request
 
-    def _next_upkeep(self) -> float:
-        soonest = max(UPKEEP_SECONDS, UPKEEP_SECONDS_A_RUN * self._store.run_count())
+    def _next_upkeep(self, at_least: float | None = None) -> float:
+        soonest = max(UPKEEP_SECONDS if at_least is None else at_least, UPKEEP_SECONDS_A_RUN * self._store.run_count())
         return self._clock() + soonest * (1 + self._chance())
 
 

@@ -108,7 +108,7 @@ class Reconciler:
         uid = uid_of(run) if run is not None else ""
         if self._known.get(key, uid) != uid or run is None:
             self._forget(key)
-        if run is None or run["metadata"].get("deletionTimestamp"):
+        if run is None or _is_going(run):
             # Owner references take the objects of a deleted run away.
             return
         self._known[key] = uid
@@ -127,12 +127,12 @@ class Reconciler:
         """Decide, and write what was decided; None where there is nothing to act on any more."""
         for _ in range(TRIES):
             run = self._store.run(key)
-            if run is None:
+            if run is None or _is_going(run):
                 return None
             decision = await self._decide(run, key)
             if decision.consequential:
                 run = await self._look_closely(run, key)
-                if run is None or run["metadata"].get("deletionTimestamp"):
+                if run is None or _is_going(run):
                     return None
                 decision = await self._decide(run, key)
             try:
@@ -229,6 +229,10 @@ class Reconciler:
             self._queue.forget(key)
             self._children.forget(uid)
             self._bad.pop(uid, None)
+
+
+def _is_going(run: Body) -> bool:
+    return bool(run["metadata"].get("deletionTimestamp"))
 
 
 def _followed(run: Body, status: RunStatus) -> SeeleRun | None:

@@ -404,6 +404,48 @@ async def test_what_the_pods_need_is_made_sure_of_once_and_again_after_a_while(m
     assert "first-config" in world.cluster.names("ConfigMap")
 
 
+async def add_a_server(world: World) -> None:
+    spec = run_body(rollout={"replicas": 2})["spec"]
+    world.cluster.objects[RUN]["metadata"]["generation"] = 2
+    world.cluster.change(RUN, spec=spec)
+    await world.settle(3)
+
+
+def servers_told(world: World) -> int:
+    """Rollout servers that the trainers can read of."""
+    return str(world.cluster.objects["ConfigMap/first-config"]["data"]).count("http://first-rollout-")
+
+
+async def test_a_server_that_is_added_is_told_to_the_trainers() -> None:
+    world = await running_world()
+    before = servers_told(world)
+    await add_a_server(world)
+    assert servers_told(world) > before
+    assert "first-rollout-1" in world.cluster.names("Pod")
+
+
+@pytest.mark.parametrize("error", [ClusterUnavailable("away"), Refused(Refusal("Error", "a webhook is broken"))])
+async def test_what_an_edit_could_not_change_at_once_is_changed_later(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
+    world = await running_world()
+    before = servers_told(world)
+    failures = [error] * 3
+
+    def fail(request: Request) -> None:
+        if request == ("ensure", "ConfigMap/first-config") and failures:
+            raise failures.pop()
+
+    world.cluster.before = fail
+    await world.settle(2)
+    await add_a_server(world)
+    await world.settle(8)
+    assert failures == []
+    assert servers_told(world) > before
+    await world.gate.leave_open()
+
+
 async def test_a_run_made_anew_under_its_old_name_has_nothing_of_the_old_one() -> None:
     world = await world_with_run()
     world.cluster.before = over_quota
