@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ sys.path[:0] = [str(REPOSITORY / "tests")]
 from scale.measure import Effort, Figures, measure  # noqa: E402 - the tests' folder is needed first
 from scale.report import save, show  # noqa: E402
 
+RESULTS = REPOSITORY / "benchmarks" / "results" / "operator_scale.json"
 THOROUGH = Effort(probes=100, failures=20, idle_seconds=60.0)
 QUICK = Effort(probes=10, failures=3, idle_seconds=10.0)
 
@@ -41,19 +43,23 @@ def main() -> None:
     parser.add_argument("--runs", default="", help="numbers of runs, separated by commas (10,100,1000)")
     parser.add_argument("--quick", action="store_true", help="10 and 50 runs, and fewer of everything")
     parser.add_argument("--probes", type=int, help="runs applied one by one while the others are there")
-    parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
+    parser.add_argument(
+        "--out", type=Path, help=f"where to write the figures as JSON ({RESULTS.name}; --quick: nowhere)"
+    )
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else THOROUGH
     if arguments.probes:
         effort = replace(effort, probes=arguments.probes)
     counts = [int(count) for count in (arguments.runs or ("10,50" if arguments.quick else "10,100,1000")).split(",")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         found = asyncio.run(run(counts, effort))
     except KeyboardInterrupt:
         sys.exit("interrupted; nothing is left running")
     show(found)
-    if arguments.out:
-        save(found, arguments.out, sys.argv)
+    out = arguments.out or (None if arguments.quick else RESULTS)
+    if out:
+        save(found, out, sys.argv)
 
 
 if __name__ == "__main__":

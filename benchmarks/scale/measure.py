@@ -177,6 +177,8 @@ class _Bench:
         self.tell(f"one more run has its pods after {percentile(applied, 0.5):.2f} s")
         restarted = [await self._fail_one(number) for number in range(min(effort.failures, count))]
         memory = psutil.Process(self.operator.pid).memory_info().rss / 1e6
+        # Those that were restarted have new trainers to ask: what they answer is no change that the operator makes up.
+        await self._until_trainers_were_asked()
         writes = 0
         backs = []
         for kill in (False, True):
@@ -235,7 +237,7 @@ class _Bench:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 runs = (await self.api.request("GET", f"{RUNS}/seeleruns"))["items"]
-                if all("step" in run.get("status", {}) for run in runs):
+                if all("etaSeconds" in run.get("status", {}) for run in runs):
                     return
                 await asyncio.sleep(3)
 
