@@ -17,6 +17,8 @@ from seele_operator.cli import app
 from seele_trainer import main
 from seele_trainer.attempt import Attempt
 from seele_trainer.checkpoint import CheckpointError
+from seele_trainer.data.errors import BadDataError
+from seele_trainer.failures import BAD_INPUT, FAILED
 from seele_trainer.launch import launch
 from seele_trainer.termination import MAX_BYTES, leave_word
 
@@ -75,9 +77,32 @@ def test_outside_of_a_pod_nothing_is_written(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_trainer_leaves_the_line_that_it_logs(log: Path, config: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert main.train(config) == main.FAILED
+    assert main.train(config) == BAD_INPUT
     assert "empty" in log.read_text()
     assert log.read_text() == caplog.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("cause", "grouped", "code"),
+    [
+        (None, False, BAD_INPUT),
+        (None, True, BAD_INPUT),
+        (OSError("no route"), False, FAILED),
+        (OSError("x"), True, FAILED),
+    ],
+)
+def test_input_that_no_other_attempt_would_take_ends_with_another_code_than_a_disk_or_hub_that_is_away(
+    log: Path, config: Path, monkeypatch: pytest.MonkeyPatch, cause: OSError | None, grouped: bool, code: int
+) -> None:
+    def refuse(*_: object) -> NoReturn:
+        refusal = BadDataError("row 3 has no answer; correct it")
+        refusal.__cause__ = cause
+        # As it comes when several parts start at once.
+        raise ExceptionGroup("starting", [refusal]) if grouped else refusal
+
+    monkeypatch.setattr("seele_trainer.assemble.assemble", refuse)
+    assert main.train(config) == code
+    assert log.read_text() == "row 3 has no answer; correct it"
 
 
 def test_an_attempt_that_starts_too_late_leaves_word_and_everything_as_it_was(
@@ -85,7 +110,7 @@ def test_an_attempt_that_starts_too_late_leaves_word_and_everything_as_it_was(
 ) -> None:
     Attempt(tmp_path / "run", 3).claim()
     monkeypatch.setenv("SEELE_ATTEMPT", "2")
-    assert main.train(config) == main.FAILED
+    assert main.train(config) == FAILED
     assert log.read_text().startswith("attempt 3 of this run has begun")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["attempt"]
 
@@ -109,7 +134,7 @@ def test_a_follower_leaves_word_of_its_own_failure(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("seele_trainer.assemble.build_learner", lambda _: Follower())
     if isinstance(error, CheckpointError):
-        assert main.train(config) == main.FAILED
+        assert main.train(config) == FAILED
     else:
         with pytest.raises(ZeroDivisionError):
             main.train(config)

@@ -14,7 +14,7 @@ from seele_trainer.telemetry.server import TelemetryServerError
 from seele_trainer.telemetry.trackers import TrackerError
 from seele_trainer.verify.process import VerifierError
 from seele_trainer.weights.export import WeightExportError
-from seele_trainer.weights.prepare import BadModelError
+from seele_trainer.weights.prepare import BadModelError, ModelUnreachable
 
 EXPECTED_FAILURES = (
     OSError,  # a full or lost disk: its own words name the file
@@ -34,3 +34,13 @@ EXPECTED_FAILURES = (
     WeightExportError,
     WeightSyncError,
 )
+
+FAILED, BAD_INPUT = 1, 2
+
+
+def exit_code(failure: Exception) -> int:
+    """Exit code of a trainer: 2 where another attempt would be refused the same input, 1 where it may do better."""
+    refused = isinstance(failure, BadDataError | BadModelError | HintStateError)
+    # A disk or a hub that does not answer now may answer then.
+    unreachable = isinstance(failure, ModelUnreachable) or isinstance(failure.__cause__, OSError)
+    return BAD_INPUT if refused and not unreachable else FAILED

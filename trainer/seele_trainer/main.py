@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FAILED, INTERRUPTED = 1, 130
+INTERRUPTED = 130
 TORCHRUN_PATIENCE_SECONDS = 7 * 24 * 3600
 """How long torchrun waits for its processes after a signal. Whoever sent it, such as a kubelet, knows how long they have."""
 
 
 def train(config_path: Path) -> int:
-    """Train as this pod's part of the gang; returns the exit code (0 done, 1 failed, 130 stopped and saved).
+    """Train as this pod's part of the gang; returns the exit code (0 done, 1 failed, 2 bad input, 130 stopped and saved).
 
     Where the run has several processes this one becomes `torchrun`, which starts them with this same module.
     """
@@ -89,9 +89,11 @@ def _follow(config: TrainerConfig) -> int:
 
 def _failed(failure: Exception) -> int:
     """One clear line: these errors say what happened and what to do, and a trace would only hide it."""
+    from seele_trainer.failures import exit_code
+
     logger.error("%s", failure)
     leave_word(str(failure))
-    return FAILED
+    return exit_code(failure)
 
 
 async def _drive(config: TrainerConfig) -> int:
@@ -137,8 +139,9 @@ async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Re
             await parts.learner.close()
     except ExceptionGroup as group:
         # Several parts start at once; when one cannot, the others are cancelled and its reason is what counts.
-        recorder.set_phase("failed", str(group.exceptions[0]))
-        raise group.exceptions[0] from None
+        reason = group.exceptions[0]
+        recorder.set_phase("failed", str(reason))
+        raise reason from reason.__cause__
     except EXPECTED_FAILURES as failure:
         recorder.set_phase("failed", str(failure))
         raise
