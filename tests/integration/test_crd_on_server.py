@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from cel_cases import CASES, bad_run, good_run
 from control_plane import ControlPlane
 from kubernetes_api import ApiError, Body
+from seele_operator.crd import crd
 from seele_operator.status import RunStatus, patch_between, read_status
 from seele_operator.validation import parse_run
 from spec_data import full_run, patched, small_run
 from status_data import FULL_STATUS
+from waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -25,8 +28,30 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 
 
 @pytest.fixture(scope="module")
-def namespace(control_plane: ControlPlane) -> str:
-    return control_plane.namespace()
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of a cluster whose definition has the rules in CEL, unlike that of other tests."""
+    namespace = control_plane.namespace()
+    redefine(control_plane, namespace, cel=True)
+    yield namespace
+    redefine(control_plane, namespace, cel=False)
+
+
+def redefine(plane: ControlPlane, namespace: str, cel: bool) -> None:
+    """Replace the definition, and wait until the server goes by it."""
+    path = plane.admin.path("customresourcedefinitions", DEFINITION, None)
+    stored = plane.admin.request("GET", path)
+    plane.admin.request("PUT", path, {**stored, "spec": crd(cel=cel)["spec"]})
+    enforced = cel and plane.version >= (1, 25)
+
+    def taken_up() -> bool:
+        try:
+            body = {**bad_run("one round"), "metadata": {"name": "probe"}}
+            plane.admin.request("POST", plane.admin.path(RUNS, None, namespace), body, dryRun="All")
+        except ApiError:
+            return enforced
+        return not enforced
+
+    wait_for(taken_up, f"the server goes by the definition {'with' if cel else 'without'} CEL")
 
 
 def created(plane: ControlPlane, namespace: str, body: Body, name: str) -> Body:
