@@ -124,7 +124,8 @@ class Children:
 
     async def upkeep(self, run: Body, follows: SeeleRun, attempt: int) -> None:
         """Put the objects around the pods right again, should somebody have changed or deleted them."""
-        self._kept[uid_of(run)] = _Kept(0, self._next_upkeep())
+        # Due until it is done.
+        self._kept[uid_of(run)] = _Kept(0, self._clock())
         await self._unless_denied(run, lambda: self._ensure(follows, attempt))
 
     async def _unless_denied(
@@ -134,6 +135,7 @@ class Children:
         generation = int(run["metadata"].get("generation", 0))
         denied = self._denied.get(uid)
         if denied is not None and denied.generation == generation and self._clock() < denied.until:
+            self._put_off_upkeep(uid, denied.until)
             return denied.until - self._clock()
         try:
             await create()
@@ -142,7 +144,7 @@ class Children:
             delay = min(FIRST_RETRY_SECONDS * 2 ** min(times, 8), LONGEST_RETRY_SECONDS) * (1 + self._chance() / 4)
             self._denied[uid] = _Denied(error.refusal, generation, times, self._clock() + delay)
             # Where there are no pods to create, the upkeep tries again.
-            self._kept[uid] = _Kept(0, self._clock() + delay)
+            self._put_off_upkeep(uid, self._clock() + delay)
             # The status should say so at once, and only once.
             return delay if denied is not None and denied.refusal == error.refusal else 0.0
         self._denied.pop(uid, None)
@@ -200,6 +202,10 @@ class Children:
     async def _one(self, request: Awaitable[object]) -> None:
         async with self._slots:
             await request
+
+    def _put_off_upkeep(self, uid: str, until: float) -> None:
+        kept = self._kept.get(uid)
+        self._kept[uid] = _Kept(kept.digest if kept is not None else 0, until)
 
     def _next_upkeep(self, at_least: float | None = None) -> float:
         soonest = max(UPKEEP_SECONDS if at_least is None else at_least, UPKEEP_SECONDS_A_RUN * self._store.run_count())

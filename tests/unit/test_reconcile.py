@@ -98,8 +98,8 @@ async def world_with_run(**spec: Any) -> World:
 
 
 def start_pods(cluster: FakeCluster) -> None:
-    for name in (TRAINER, ROLLOUT):
-        if name in cluster.objects:
+    for name in cluster.objects:
+        if name.startswith("Pod/"):
             cluster.change(
                 name,
                 status={"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
@@ -117,8 +117,8 @@ def remove_terminating(cluster: FakeCluster) -> None:
             cluster.remove(name)
 
 
-async def running_world() -> World:
-    world = await world_with_run()
+async def running_world(**spec: Any) -> World:
+    world = await world_with_run(**spec)
     await world.settle(3)
     start_pods(world.cluster)
     await world.settle(2)
@@ -286,6 +286,8 @@ async def test_a_refused_pod_is_said_in_the_status_and_tried_again_later_and_not
     world.cluster.before = over_quota
     await world.settle(6)
     assert world.cluster.asked("create").count(("create", ROLLOUT)) == 1
+    # Nor is all that was not refused.
+    assert world.cluster.asked("ensure").count(("ensure", "ConfigMap/first-config")) == 1
     assert "exceeded quota: gpus" in str(world.status()["conditions"])
     assert world.errors("refused") == 0
 
@@ -404,24 +406,28 @@ async def test_what_the_pods_need_is_made_sure_of_once_and_again_after_a_while(m
     assert "first-config" in world.cluster.names("ConfigMap")
 
 
-async def add_a_server(world: World) -> None:
-    spec = run_body(rollout={"replicas": 2})["spec"]
+async def running_with_two_servers() -> World:
+    world = await running_world(rollout={"replicas": 2})
+    assert servers_told(world) == 2
+    return world
+
+
+async def take_a_server_away(world: World) -> None:
     world.cluster.objects[RUN]["metadata"]["generation"] = 2
-    world.cluster.change(RUN, spec=spec)
+    world.cluster.change(RUN, spec=run_body(rollout={"replicas": 1})["spec"])
     await world.settle(3)
 
 
 def servers_told(world: World) -> int:
     """Rollout servers that the trainers can read of."""
-    return str(world.cluster.objects["ConfigMap/first-config"]["data"]).count("http://first-rollout-")
+    return len(world.cluster.objects["ConfigMap/first-config"]["data"]["rollout-urls"].split())
 
 
-async def test_a_server_that_is_added_is_told_to_the_trainers() -> None:
-    world = await running_world()
-    before = servers_told(world)
-    await add_a_server(world)
-    assert servers_told(world) > before
-    assert "first-rollout-1" in world.cluster.names("Pod")
+async def test_a_server_that_is_taken_away_is_asked_no_more() -> None:
+    world = await running_with_two_servers()
+    await take_a_server_away(world)
+    assert servers_told(world) == 1
+    assert ("delete", "Pod/first-rollout-1") in world.cluster.requests
 
 
 @pytest.mark.parametrize("error", [ClusterUnavailable("away"), Refused(Refusal("Error", "a webhook is broken"))])
@@ -429,8 +435,7 @@ async def test_what_an_edit_could_not_change_at_once_is_changed_later(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
-    world = await running_world()
-    before = servers_told(world)
+    world = await running_with_two_servers()
     failures = [error] * 3
 
     def fail(request: Request) -> None:
@@ -438,11 +443,10 @@ async def test_what_an_edit_could_not_change_at_once_is_changed_later(
             raise failures.pop()
 
     world.cluster.before = fail
-    await world.settle(2)
-    await add_a_server(world)
+    await take_a_server_away(world)
     await world.settle(8)
     assert failures == []
-    assert servers_told(world) > before
+    assert servers_told(world) == 1
     await world.gate.leave_open()
 
 
