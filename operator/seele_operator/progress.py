@@ -118,7 +118,7 @@ class Poller:
             # An answer that leads elsewhere is none: pods must not steer the operator's requests.
             async with session.get(trainer.url, allow_redirects=False) as response:
                 answer = await response.content.read(LONGEST_ANSWER)
-                progress = parse_progress(answer, trainer.attempt) if response.status == 200 else None
+                progress = parse_progress(answer, trainer.attempt, trainer.key.name) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             # Usual while a trainer starts, and when it ends. Whether a run is well does not depend on it.
             _log.debug("%s: %s does not answer: %s", trainer.key, trainer.url, error or type(error).__name__)

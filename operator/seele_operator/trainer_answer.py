@@ -10,16 +10,22 @@ from typing import Any
 from seele_operator.decision import ProgressSeen
 
 
-def parse_progress(answer: bytes | str, attempt: int) -> ProgressSeen | None:
-    """What a trainer of `attempt` answered; None for what is no progress. Fields it does not know are left out."""
+def parse_progress(answer: bytes | str, attempt: int, run: str | None = None) -> ProgressSeen | None:
+    """What a trainer of `attempt` answered; None for what is no progress, or that of another than `run`.
+
+    Fields that are not known are left out.
+    """
     try:
         said = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):  # whatever runs in a pod may answer, and must not stop the operator by it
         return None
     if not isinstance(said, dict):
         return None
     step, steps = _count(said, "step"), _count(said, "steps")
     if step is None or steps is None:
+        return None
+    # The address of a pod that has just ended may be another run's by now.
+    if run is not None and said.get("name", run) != run:
         return None
     return ProgressSeen(
         # A trainer of an attempt that has just ended may answer at an address that was given away again.
@@ -39,9 +45,13 @@ def parse_progress(answer: bytes | str, attempt: int) -> ProgressSeen | None:
 
 def _number(said: Mapping[str, Any], name: str) -> float | None:
     value = said.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _count(said: Mapping[str, Any], name: str) -> int | None:

@@ -150,10 +150,13 @@ def test_a_trainer_that_does_not_say_its_attempt_is_of_that_of_its_pod() -> None
         b'{"step": 1}',
         b'{"step": "1", "steps": 2}',
         b'{"step": -1, "steps": 2}',
+        b'{"step": 1' + b"0" * 400 + b', "steps": 2}',
+        b"[" * 60_000,
+        b'{"name": "second", "step": 1, "steps": 2}',
     ],
 )
 def test_what_is_no_progress_is_none(answer: bytes) -> None:
-    assert parse_progress(answer, attempt=1) is None
+    assert parse_progress(answer, attempt=1, run="first") is None
 
 
 def test_numbers_that_are_none_are_left_out() -> None:
