@@ -119,11 +119,12 @@ def disruption_of(body: Mapping[str, Any]) -> Disruption | None:
     target = next((found for kind in _TARGETS if (found := condition(body, kind)).get("status") == "True"), {})
     if known is not None:
         return Disruption(known, text(status, "message") or text(target, "message") or f"the pod's reason is {reason}")
-    if target:
-        exact = text(target, "reason") or "DisruptionTarget"
-        return Disruption(exact, text(target, "message") or f"the pod is a target of disruption: {exact}")
-    if _node_is_silent(body):
+    exact = text(target, "reason") or "DisruptionTarget"
+    # The taint of a lost node is one of many, and old releases have no condition: one word for both.
+    if exact in ("DisruptionTarget", "DeletionByTaintManager") and _node_is_silent(body):
         return Disruption("NodeLost", f"node {text(mapping(body, 'spec'), 'nodeName')} does not answer")
+    if target:
+        return Disruption(exact, text(target, "message") or f"the pod is a target of disruption: {exact}")
     return None
 
 

@@ -524,6 +524,13 @@ def test_a_pod_that_is_deleted_with_its_lost_node_says_so_on_old_releases_too() 
     assert (failure.reason, failure.message) == ("NodeLost", "pod first-trainer-0: node node-7 does not answer")
 
 
+def test_a_lost_node_is_called_so_on_new_releases_too() -> None:
+    status = lost()
+    status["conditions"] = [*status["conditions"], state("DisruptionTarget", "True", "DeletionByTaintManager", "taint")]
+
+    assert deletion_failure(observed(pod_body(status, **ASKED))).reason == "NodeLost"
+
+
 def test_a_closed_readiness_gate_is_no_lost_node() -> None:
     assert deletion_failure(observed(pod_body(lost("ReadinessGatesNotReady"), **ASKED))).reason == "PodDeleted"
 
