@@ -129,11 +129,6 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
             self._kill(name)
 
-    @property
-    def has_cel(self) -> bool:
-        """Whether it checks the rules of a CustomResourceDefinition that are written in CEL."""
-        return self.version >= (1, 25)
-
     def start_api_server(self) -> None:
         """Start kube-apiserver, always on the same port, and wait until it is ready."""
         self._start(
@@ -164,6 +159,8 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
     def start_controller_manager(self) -> None:
         """Start kube-controller-manager with the controllers that runs meet."""
         self.version = self._version()
+        if self.version < (1, 21):
+            self.admin.groups["poddisruptionbudgets"] = "apis/policy/v1beta1"
         old = self.version < (1, 24)
         controllers = CONTROLLERS if self.version < (1, 29) else (*CONTROLLERS, TAINT_EVICTION)
         self._start(

@@ -15,7 +15,7 @@ GROUPS = {
     "seeleruns": "apis/seele.dev/v1alpha1",
     "leases": "apis/coordination.k8s.io/v1",
     "networkpolicies": "apis/networking.k8s.io/v1",
-    "poddisruptionbudgets": "apis/policy/v1beta1",
+    "poddisruptionbudgets": "apis/policy/v1",
     "customresourcedefinitions": "apis/apiextensions.k8s.io/v1",
     "clusterroles": "apis/rbac.authorization.k8s.io/v1",
     "clusterrolebindings": "apis/rbac.authorization.k8s.io/v1",
@@ -23,7 +23,7 @@ GROUPS = {
     "rolebindings": "apis/rbac.authorization.k8s.io/v1",
     "priorityclasses": "apis/scheduling.k8s.io/v1",
 }
-"""API group of each resource that is not in the core group."""
+"""API group of each resource that is not in the core group; what an old server has elsewhere, `groups` can say."""
 CLUSTER_SCOPED = {
     "namespaces",
     "nodes",
@@ -60,6 +60,7 @@ class KubernetesApi:
 
     def __init__(self, url: str, token: str, certificate_authority: Path) -> None:
         self.url = url
+        self.groups = dict(GROUPS)
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=64)
         self._session.mount("https://", adapter)
@@ -95,7 +96,7 @@ class KubernetesApi:
 
     def path(self, resource: str, name: str | None, namespace: str | None, subresource: str = "") -> str:
         """Path of an object, or of a collection."""
-        parts = [GROUPS.get(resource, "api/v1")]
+        parts = [self.groups.get(resource, "api/v1")]
         if resource not in CLUSTER_SCOPED and namespace is not None:
             parts += ["namespaces", namespace]
         parts += [part for part in (resource, name, subresource) if part]
