@@ -26,7 +26,7 @@ class Crew:
     surplus: tuple[ObservedPod, ...]
     """Rollout pods of the present attempt that the run wants no longer."""
     strangers: tuple[ObservedPod, ...]
-    """Pods of somebody else that have a name which the run wants."""
+    """Pods of somebody else that have a name which the run wants, and trainers of an earlier run of its name."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -79,7 +79,8 @@ def sort_pods(run: SeeleRun, attempt: int, pods: Iterable[ObservedPod]) -> Crew:
     for pod in sorted(pods, key=lambda one: one.name):
         own = pod.owner == "run" or (pod.owner == "nobody" and pod.name == names.pod(name, pod.role, pod.index))
         if not own:
-            if pod.name in wanted:
+            # A trainer of an earlier run of this name may still write to the folder, though this run wants fewer of them.
+            if pod.name in wanted or (pod.role == "trainer" and pod.name == names.pod(name, "trainer", pod.index)):
                 strangers.append(pod)
         elif pod.attempt != attempt:
             old.append(pod)

@@ -30,7 +30,7 @@ from seele_operator.decision import (
     UpdateChildren,
 )
 from seele_operator.draft import GONE_CHECK_SECONDS, Draft, clean_up, end_attempt, fail, finish
-from seele_operator.failing import backoff, count, gang_failure, rollout_failure, words
+from seele_operator.failing import LONGEST_BACKOFF_SECONDS, backoff, count, gang_failure, rollout_failure, words
 from seele_operator.pod_failure import PodFailure
 from seele_operator.report import report, report_invalid
 from seele_operator.spec import SeeleRun
@@ -60,7 +60,8 @@ def decide(body: Mapping[str, Any], status: RunStatus, seen: Observed, now: date
     generation = int(body["metadata"].get("generation", 0))
     if accepted.run is None:
         refused = report_invalid(status, accepted, generation, now)
-        news = refused.message != status.message
+        before = status.condition("Valid")
+        news = before is None or before.message != accepted.message
         return Decision(refused, notices=(Notice("Warning", "Invalid", accepted.message),) if news else ())
     draft = Draft(accepted.run, status, seen, now)
     if status.terminal:
@@ -105,11 +106,11 @@ def _take_over(draft: Draft, accepted: Accepted) -> None:
         return
     crew = draft.crew
     if draft.status.gang == "created":
-        # Servers that are added now are no lost ones.
+        # Servers that are added now are no lost ones, nor are those that still stop because they were taken away before.
         added = {
-            name: Replacement(not_before=draft.now)
+            name: Replacement(uid=crew.present[name].uid if name in crew.present else "", not_before=draft.now)
             for name in crew.rollouts
-            if name not in crew.present and not _was_wanted(before, draft.run, name)
+            if not _was_wanted(before, draft.run, name)
         }
         draft.set(replacing={**draft.status.replacing, **added})
     draft.actions.append(UpdateChildren(draft.run, draft.status.attempt))
@@ -123,6 +124,7 @@ def _was_wanted(before: str, run: SeeleRun, rollout: str) -> bool:
 def _advance(draft: Draft) -> None:
     """One pass over a run that has not ended."""
     _learn(draft)
+    _number_anew(draft)
     policy = draft.run.spec.run_policy
     crew = draft.crew
     if draft.status.gang != "stopping" and _trainer_done(crew):
@@ -215,6 +217,13 @@ def _suspend(draft: Draft) -> None:
         draft.actions.append(ReleaseGang(draft.run))
 
 
+def _number_anew(draft: Draft) -> None:
+    """After a status was lost: no two attempts may have the same number, for trainers tell by it who may write."""
+    highest = max((pod.attempt for pod in draft.crew.everyone if pod.owner == "run"), default=0)
+    if draft.status.gang == "stopping" and highest >= max(1, draft.status.attempt):
+        draft.set(attempt=highest + 1)
+
+
 def _stop_old(draft: Draft) -> None:
     """Wait until nothing is left of earlier attempts, then begin the next."""
     crew = draft.crew
@@ -222,7 +231,7 @@ def _stop_old(draft: Draft) -> None:
         draft.delete(crew.everyone, f"attempt {draft.status.attempt} begins when the pods before it are gone")
         draft.looks.append(GONE_CHECK_SECONDS)
         return
-    if draft.status.not_before is not None and not draft.passed(draft.status.not_before, 0.0):
+    if draft.status.not_before is not None and not draft.due(draft.status.not_before, 2 * LONGEST_BACKOFF_SECONDS):
         return
     attempt = max(1, draft.status.attempt)
     draft.set(attempt=attempt, gang="creating", attempt_start_time=draft.now, not_before=None)
@@ -299,10 +308,13 @@ def _tend_rollouts(draft: Draft, crew: Crew) -> None:
             draft.tell("Warning", "RolloutReplaced", f"{words(name, failure)}; it is replaced")
         if pod is not None:
             draft.delete((pod,), "failed, and is replaced")
-        elif draft.passed(known.not_before, 0.0):
+            draft.looks.append(GONE_CHECK_SECONDS)
+        elif draft.due(known.not_before, 2 * LONGEST_BACKOFF_SECONDS):
             due.append(name)
     unwanted = set(draft.status.replacing) - set(crew.rollouts)
     if unwanted:
         draft.set(replacing={name: one for name, one in draft.status.replacing.items() if name not in unwanted})
-    if due and not any(pod.name in due for pod in crew.strangers):
+    if any(pod.name in due for pod in crew.strangers):
+        draft.looks.append(GONE_CHECK_SECONDS)
+    elif due:
         draft.actions.append(CreatePods(draft.run, draft.status.attempt, tuple(due)))

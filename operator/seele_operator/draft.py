@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from seele_operator.crew import Crew, sort_pods
 from seele_operator.decision import Action, DeletePods, DeleteRun, Notice, Observed, ReleaseGang
+from seele_operator.gangs import gang_of
 from seele_operator.observe import ObservedPod
 from seele_operator.spec import SeeleRun
 from seele_operator.status import RunStatus
@@ -60,6 +61,10 @@ class Draft:
             self.looks.append(left)
         return left <= 0
 
+    def due(self, moment: datetime, longest: float) -> bool:
+        """Whether `moment` has come; one that is more than `longest` seconds away was told by a clock that was ahead."""
+        return (moment - self.now).total_seconds() > longest or self.passed(moment, 0.0)
+
 
 def end_attempt(draft: Draft, why: str, delay: float = 0.0) -> None:
     """Stop all pods; those of the next attempt are made when these are gone and `delay` seconds have passed."""
@@ -108,12 +113,13 @@ def clean_up(draft: Draft) -> None:
     policy, ended = draft.run.spec.run_policy, draft.status.completion_time
     everyone = draft.crew.everyone
     going = {
-        "Running": tuple(pod for pod in everyone if pod.phase not in ("Succeeded", "Failed")),
+        "Running": tuple(pod for pod in everyone if pod.lingers or pod.phase not in ("Succeeded", "Failed")),
         "All": everyone,
         "None": (),
     }[policy.clean_pod_policy]
     draft.delete(going, "the run has ended")
-    if draft.status.gang != "released":
+    # That everything was let go is written before it is done. Where there is something, it is looked for again.
+    if draft.status.gang != "released" or gang_of(draft.run).objects(draft.run):
         draft.actions.append(ReleaseGang(draft.run))
         if not going:
             draft.set(gang="released")

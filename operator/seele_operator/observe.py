@@ -72,6 +72,8 @@ class ObservedPod:
     """What the cluster did to the pod or is about to do, where the pod says so; it may still be running."""
     last_words: str = ""
     """What the main container left behind when it ended of its own accord: a trainer's progress, as JSON."""
+    lingers: bool = False
+    """Whether other containers run on after the main one has ended well, and hold what the pod has of its node."""
 
     @property
     def terminating(self) -> bool:
@@ -112,6 +114,7 @@ def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
         waiting=_waiting(body, scheduled) if phase in {"Pending", "Running"} and failure is None else None,
         disruption=disruption_of(body),
         last_words=last_words(body),
+        lingers=phase == "Succeeded" and _phase(status) not in ("Succeeded", "Failed"),
     )
 
 

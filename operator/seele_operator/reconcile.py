@@ -177,7 +177,7 @@ class Reconciler:
             again = await self._children.carry_out(run, action)
             if again is not None:
                 looks.append(again)
-        if decision.status.gang == "created":
+        if decision.status.gang == "created" and not decision.status.terminal:
             looks.append(await self._upkeep(run, decision.status))
         if looks:
             self._queue.add_after(key, min(looks))

@@ -58,9 +58,27 @@ def report(
 
 
 def report_invalid(status: RunStatus, accepted: Accepted, generation: int, now: datetime) -> RunStatus:
-    """The status of a run whose spec was never valid: it waits for a better one."""
+    """The status of a run none of whose specs can be read: it waits for a better one.
+
+    One that has begun was readable by an earlier operator. Nothing else is said of it than that, and above all not that
+    it has not begun.
+    """
+    if status.attempt or status.terminal:
+        answers: dict[ConditionType, _Answer] = {
+            condition.type: _Answer(condition.status, condition.reason, condition.message)
+            for condition in status.conditions
+        }
+        answers = {kind: answers.get(kind, _Answer("Unknown", "Invalid")) for kind in CONDITION_TYPES}
+        answers["Valid"] = _Answer("False", accepted.reason, accepted.message)
+        return status.model_copy(
+            update={
+                "message": status.message if status.terminal else accepted.message,
+                "observed_generation": generation,
+                "conditions": _conditions(status, answers, generation, now),
+            }
+        )
     waiting = _Answer("False", "Invalid", "the spec is not valid")
-    answers: dict[ConditionType, _Answer] = {
+    answers = {
         "Valid": _Answer("False", accepted.reason, accepted.message),
         "Scheduled": waiting,
         "RolloutReady": waiting,
@@ -116,7 +134,7 @@ def _scheduled(status: RunStatus, crew: Crew, seen: Observed) -> _Answer:
     if waiting:
         name, words = waiting[0]
         return _Answer("False", words.reason, f"{name}{_others(waiting)}: {words.message}")
-    if crew.strangers:
+    if crew.strangers and crew.missing:
         return _Answer("False", "NameTaken", f"pod {crew.strangers[0].name} exists and belongs to something else")
     if crew.missing:
         return _Answer("False", "Creating")

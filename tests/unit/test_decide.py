@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -509,3 +510,126 @@ def test_a_suspended_trainer_says_what_it_saved() -> None:
     status = world.reconcile().status
     assert status.last_checkpoint is not None
     assert (status.phase, status.step, status.last_checkpoint.step) == ("Suspended", 14, 14)
+
+
+def unreadable(world: World) -> None:
+    """What was valid once is no longer, as after an upgrade of the operator that renamed a field."""
+    world.spec["hints"] = {"nameOfAnOldRelease": 1}
+    stored = json.loads(world.stored["acceptedSpec"])
+    world.stored["acceptedSpec"] = json.dumps(
+        {**stored, "hints": world.spec["hints"]}, separators=(",", ":"), sort_keys=True
+    )
+
+
+def test_a_run_whose_spec_the_operator_no_longer_reads_goes_on_and_is_told() -> None:
+    world = started(2)
+    unreadable(world)
+    decision = world.reconcile()
+    assert (decision.status.phase, decision.actions) == ("Running", ())
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert answer(world, "TrainerReady")[0] == "True"
+    assert [notice.reason for notice in decision.notices] == ["Invalid"]
+    assert world.reconcile().notices == ()
+    del world.spec["hints"]
+    world.generation += 1
+    decision = world.reconcile()
+    assert (decision.status.phase, decision.status.attempt) == ("Running", 1)
+    assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
+
+
+def test_a_run_that_has_ended_stays_so_though_the_operator_no_longer_reads_its_spec() -> None:
+    world = started()
+    world.train(STEPS)
+    world.reconcile()
+    unreadable(world)
+    assert [notice.reason for notice in world.reconcile().notices] == ["Invalid"]
+    assert world.status.phase == "Succeeded"
+    assert answer(world, "Complete")[0] == "True"
+    assert world.reconcile().notices == ()
+
+
+@pytest.mark.parametrize("policy", ["Running", "All"])
+def test_a_sidecar_does_not_keep_a_finished_run_on_its_node(policy: str) -> None:
+    world = started(cleanPodPolicy=policy)
+    world.change("r-trainer-0", phase="Succeeded", lingers=True)
+    world.reconcile()
+    assert world.status.phase == "Succeeded"
+    assert world.pods["r-trainer-0"].terminating
+
+
+def test_a_rollout_server_that_is_wanted_again_while_it_stops_is_no_lost_one() -> None:
+    world = started()
+    for replicas in (1, 2):
+        world.spec["rollout"]["replicas"] = replicas
+        world.generation += 1
+        world.reconcile()
+    assert world.pods["r-rollout-1"].terminating
+    for _ in range(4):
+        world.kubelet()
+        world.reconcile()
+    assert world.pods["r-rollout-1"].ready
+    assert world.status.failures.disruption == 0
+    assert world.status.last_failure is None
+
+
+def test_the_gang_is_released_again_where_that_failed() -> None:
+    world = new_world(1, {})
+    world.spec["scheduling"] = {"gang": "volcano"}
+    for _ in range(3):
+        world.reconcile()
+        world.kubelet()
+    world.change("r-rollout-0", phase="Failed")
+    world.change("r-rollout-1", phase="Failed")
+    world.train(STEPS)
+    for _ in range(3):
+        assert "ReleaseGang" in kinds(world.reconcile()), "whether the last one came through, no status tells"
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_status_that_was_lost_does_not_give_a_number_to_two_attempts(suspended: bool) -> None:
+    world = started()
+    world.change("r-trainer-0", attempt=3)
+    world.stored = {}
+    world.spec["runPolicy"]["suspend"] = suspended
+    world.reconcile()
+    world.kubelet()
+    world.spec["runPolicy"]["suspend"] = False
+    for _ in range(5):
+        world.reconcile()
+        world.kubelet()
+    assert {pod.attempt for pod in world.pods.values()} == {4}
+
+
+def test_a_clock_that_was_ahead_does_not_hold_a_run_back() -> None:
+    world = started()
+    for _ in range(2):
+        happen_to_trainer(world, "error")
+        for _ in range(3):
+            world.reconcile()
+            world.kubelet()
+    assert world.status.not_before is not None
+    world.now -= timedelta(days=1)
+    world.reconcile()
+    assert world.status.gang == "creating"
+
+
+def test_a_trainer_of_an_earlier_run_of_the_name_is_waited_for_though_this_run_has_no_pod_like_it() -> None:
+    world = started(2)
+    ghost = world.pods["r-trainer-1"]
+    world = new_world(1, {})
+    world.pods["r-trainer-1"] = replace(ghost, owner="other", terminating_since=world.now)
+    decision = world.reconcile()
+    assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
+    assert decision.look_again
+    del world.pods["r-trainer-1"]
+    assert kinds(world.reconcile()) == ["CreatePods"]
+
+
+def test_a_server_that_does_not_stop_is_told_in_time() -> None:
+    world = started()
+    world.change("r-rollout-0", terminating_since=world.now)
+    assert world.reconcile().look_again
+    assert world.reconcile().look_again
+    world.now += timedelta(seconds=90)
+    world.reconcile()
+    assert answer(world, "Progressing") == ("False", "PodStuckTerminating")

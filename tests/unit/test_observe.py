@@ -457,6 +457,7 @@ def test_a_trainer_whose_main_container_ended_well_has_succeeded(status: Body) -
     pod = observed(pod_body(status))
 
     assert (pod.phase, pod.failure) == ("Succeeded", None)
+    assert pod.lingers == (status["phase"] == "Running")
 
 
 def test_a_server_that_ended_well_because_it_was_evicted_has_failed() -> None:
