@@ -66,6 +66,19 @@ def test_the_number_is_the_one_that_seele_run_counts(tmp_path: Path) -> None:
         Attempt(tmp_path / "run", 2, "uid").check()
 
 
+def test_the_folder_of_a_run_on_a_cluster_has_the_configuration_of_its_newest_attempt(tmp_path: Path) -> None:
+    first, second = Attempt(tmp_path, 1, "uid"), Attempt(tmp_path, 2, "uid")
+    first.keep_config("training: {steps: 10}\n")
+    second.keep_config("training: {steps: 20}\n")
+    assert (tmp_path / "config.yaml").read_text() == "training: {steps: 20}\n"
+
+
+def test_the_configuration_that_seele_run_has_written_stays(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: t\n")
+    Attempt(tmp_path, 1).keep_config("name: u\n")
+    assert (tmp_path / "config.yaml").read_text() == "name: t\n"
+
+
 def test_a_file_that_holds_no_number_is_named(tmp_path: Path) -> None:
     (tmp_path / "attempt").write_text("many\n")
     with pytest.raises(AttemptFileError, match=r"attempt says 'many'.*correct it"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 ATTEMPT_FILE = "attempt"
 RUN_UID_FILE = "run-uid"
+CONFIG_FILE = "config.yaml"
 
 
 class Superseded(RuntimeError):
@@ -39,6 +40,14 @@ class Attempt:
             self._write(ATTEMPT_FILE, str(self.number))
             return
         self._check_number()
+
+    def keep_config(self, text: str) -> None:
+        """Leave this attempt's configuration in the folder, for reports and evaluations.
+
+        A run without an identity is one on this machine, whose `config.yaml` is there before its trainers start.
+        """
+        if self._run_uid or not (self._run_dir / CONFIG_FILE).exists():
+            self._write(CONFIG_FILE, text.removesuffix("\n"))
 
     def check(self) -> None:
         """Raises Superseded once a newer attempt has taken the folder. To be called before every write to it."""

@@ -40,7 +40,7 @@ def train(config_path: Path) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     rank = int(os.environ.get("RANK", "0"))
     try:
-        return asyncio.run(_drive(config)) if rank == 0 else _follow(config)
+        return asyncio.run(_drive(config, config_path)) if rank == 0 else _follow(config)
     except Exception as error:
         # Nobody expected it, so the log has the trace.
         leave_word(f"rank {rank}: {type(error).__name__}: {error}")
@@ -96,7 +96,7 @@ def _failed(failure: Exception) -> int:
     return exit_code(failure)
 
 
-async def _drive(config: TrainerConfig) -> int:
+async def _drive(config: TrainerConfig, config_path: Path) -> int:
     from seele_trainer.assemble import Surroundings
     from seele_trainer.failures import EXPECTED_FAILURES
     from seele_trainer.loop import Interrupted
@@ -109,6 +109,7 @@ async def _drive(config: TrainerConfig) -> int:
     try:
         surroundings = Surroundings.from_environment()
         surroundings.attempt.claim()
+        surroundings.attempt.keep_config(config_path.read_text())
         with (
             Recorder(surroundings.run_dir, config, attempt=surroundings.attempt.number) as recorder,
             TelemetryServer(recorder, surroundings.bind_host, surroundings.http_port),
