@@ -118,7 +118,10 @@ class ApiConnection:
     ) -> Answer:
         configuration = client.configuration
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "seele-operator"}
-        token = await configuration.get_api_key_with_prefix("BearerToken")
+        try:
+            token = await configuration.get_api_key_with_prefix("BearerToken")
+        except (ConfigException, OSError) as error:  # its file is just being replaced, or its plugin fails
+            raise ClusterUnavailable(f"{method} {url.partition('?')[0]}: no token: {error}") from error
         if token:
             headers["Authorization"] = token.strip()
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))

@@ -74,6 +74,13 @@ class Gate:
                     reported = True
                 asked = getattr(error, "retry_after", None) or 0.0
                 delay = min(2 * delay, LONGEST_PROBE_SECONDS)
+            except ClusterError:
+                # Whatever it says, it answers.
+                break
+            except Exception:  # noqa: BLE001 - a gate that nobody opens any more would stop the operator without a word
+                _log.exception("the API server cannot be asked")
+                reported, asked = True, 0.0
+                delay = min(2 * delay, LONGEST_PROBE_SECONDS)
             else:
                 break
         if reported:

@@ -16,6 +16,7 @@ from seele_operator.api_errors import (
     AlreadyExists,
     Asked,
     ClusterError,
+    ClusterUnavailable,
     Conflict,
     Expired,
     Gone,
@@ -260,7 +261,10 @@ class Cluster:
             except Expired:
                 # The server forgets what it was listing after some minutes.
                 continue
-        return await self._list_pages(asked, namespace, query, take)
+        try:
+            return await self._list_pages(asked, namespace, query, take)
+        except Expired as error:
+            raise ClusterUnavailable(str(error)) from error
 
     async def _list_pages(self, asked: Asked, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
         path = path_of(asked.api_version, asked.kind, namespace)

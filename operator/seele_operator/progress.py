@@ -119,7 +119,7 @@ class Poller:
             async with session.get(trainer.url, allow_redirects=False) as response:
                 answer = await response.content.read(LONGEST_ANSWER)
                 progress = parse_progress(answer, trainer.attempt, trainer.key.name) if response.status == 200 else None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             # Usual while a trainer starts, and when it ends. Whether a run is well does not depend on it.
             _log.debug("%s: %s does not answer: %s", trainer.key, trainer.url, error or type(error).__name__)
             return

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from seele_operator.api_errors import ClusterUnavailable, NotLeading, Refused
+from seele_operator.api_errors import ClusterError
 from seele_operator.cluster import Cluster
 from seele_operator.names import Manifest
 from seele_operator.store import RunKey, Store, key_of, place_of
@@ -90,7 +90,7 @@ class Resync:
             self._due = time.monotonic() + RESYNC_SECONDS
             try:
                 await self.everything()
-            except (ClusterUnavailable, NotLeading, Refused) as error:
+            except ClusterError as error:
                 _log.debug("resync failed: %s", error)
                 self._due = time.monotonic() + FAILED_SECONDS
 

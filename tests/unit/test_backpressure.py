@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from seele_operator import backpressure
-from seele_operator.api_errors import ClusterError, ClusterUnavailable, NotLeading
+from seele_operator.api_errors import ClusterUnavailable, Gone, NotLeading
 from seele_operator.backpressure import Gate
 
 pytestmark = pytest.mark.unit
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 class Server:
     """Fails as often as it is told to, and counts."""
 
-    def __init__(self, *failures: ClusterError) -> None:
+    def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
         self.asked = 0
         self.returned = 0
@@ -97,4 +97,13 @@ async def test_an_operator_that_ends_does_not_wait() -> None:
     gate.close(ClusterUnavailable("no connection"))
     await gate.leave_open()
     async with asyncio.timeout(1):
+        await gate.passable()
+
+
+@pytest.mark.parametrize("failure", [Gone("the namespace is gone"), RuntimeError("a bug"), OSError("no token file")])
+async def test_no_answer_that_nobody_expected_keeps_the_gate_closed(failure: Exception) -> None:
+    server = Server(failure)
+    gate = server.gate()
+    gate.close(ClusterUnavailable("no connection"))
+    async with asyncio.timeout(5):
         await gate.passable()
