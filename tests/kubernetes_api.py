@@ -64,7 +64,8 @@ class KubernetesApi:
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=64)
         self._session.mount("https://", adapter)
-        self._session.headers["Authorization"] = f"Bearer {token}"
+        if token:  # `kubectl proxy` brings its own
+            self._session.headers["Authorization"] = f"Bearer {token}"
         self._session.verify = str(certificate_authority)
         self._session.trust_env = False
 
