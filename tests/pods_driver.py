@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import secrets
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             threading.Thread(target=self._watch, name="pods", daemon=True),
             threading.Thread(target=self._beat, name="heartbeats", daemon=True),
         ]
-        self.node = f"node-{self._network}"
+        self.node = f"node-{secrets.token_hex(4)}"
         """Where pods go that no test places elsewhere."""
 
     def __enter__(self) -> PodsDriver:
@@ -93,6 +94,10 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
     ) -> None:
         self._done.set()
         self._pool.shutdown(cancel_futures=True)
+        # Too many lost nodes, and Kubernetes takes itself for what is lost.
+        for name in list(self._nodes):
+            with contextlib.suppress(OSError, requests.RequestException, ApiError):
+                self.delete_node(name)
         self._trainers.__exit__(kind, error, trace)
 
     # What pods do by themselves

@@ -12,8 +12,10 @@ from control_plane import ControlPlane
 from operator_process import LEASE_SECONDS, OperatorProcess, grant
 from pods_driver import PodsDriver
 
+# Neither outlives a module: tests elsewhere have the cluster to themselves.
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="module")
 def driver(control_plane: ControlPlane) -> Iterator[PodsDriver]:
     """Plays the scheduler and the kubelets of all namespaces."""
     with PodsDriver(control_plane.admin) as pods:
@@ -26,7 +28,7 @@ def operator_kubeconfig(control_plane: ControlPlane) -> Path:
     return grant(control_plane, "rbac.yaml")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     process = OperatorProcess(operator_kubeconfig, log, f"--lease-duration={LEASE_SECONDS}", "--lease-name=shared")

@@ -59,14 +59,25 @@ def pod_group_crd() -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def gang_scheduler(control_plane: ControlPlane) -> Iterator[None]:
+    """The kind of Volcano's groups, and then no longer: other tests want it absent."""
+    definition = pod_group_crd()
+    control_plane.install(definition)
+    yield
+    name = definition["metadata"]["name"]
+    control_plane.admin.delete("customresourcedefinitions", name)
+    wait_for(lambda: control_plane.admin.get("customresourcedefinitions", name) is None, f"{name} is gone")
+
+
 def test_both_manifests_grant_the_same() -> None:
     assert granted("rbac.yaml") == granted("rbac-namespaced.yaml")
 
 
+@pytest.mark.usefixtures("gang_scheduler")
 def test_every_right_is_used_and_none_is_missing(
     runs: ClusterRuns, driver: PodsDriver, control_plane: ControlPlane
 ) -> None:
-    control_plane.install(pod_group_crd())
     # A gang, a claim of its own, a restart, an orphan, objects to mend, and an end after which it is deleted.
     claim = {"size": "1Gi", "retention": "Delete"}
     spec: dict[str, Any] = {
@@ -94,6 +105,9 @@ def test_every_right_is_used_and_none_is_missing(
     for index in (1, 0):
         driver.finish(runs.pod("trainer", index), 0)
     wait_for(runs.gone, runs.story, SECONDS)
+
+    # Old servers put a watch on record when it ends.
+    assert runs.operator.terminate() == 0
 
     def unused() -> set[Right]:
         asked = {right for right, _ in requests(control_plane)}
