@@ -22,9 +22,9 @@ from waiting import wait_for
 
 NAMESPACE = "seele-system"
 SERVICE_ACCOUNT = "seele-operator"
-START_SECONDS = 30.0
-STOP_SECONDS = 15.0
-LEASE_SECONDS = 5
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+LEASE_SECONDS = 8
 
 
 def manifests(file: str) -> list[dict[str, Any]]:

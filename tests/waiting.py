@@ -11,7 +11,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.1
 
 
-def wait_for(condition: Callable[[], T], what: str | Callable[[], str], seconds: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T], what: str | Callable[[], str], seconds: float = 60.0) -> T:
     """The first truthy value of `condition`. Raises AssertionError, saying `what` was waited for, after the deadline."""
     end = time.monotonic() + seconds
     while True:

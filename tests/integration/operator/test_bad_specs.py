@@ -127,7 +127,7 @@ def test_a_pod_that_the_api_server_refuses_is_reported_and_can_be_repaired(
     assert isinstance(said, dict)
     assert word in said["message"]
     runs.edit({where: {"podTemplate": None}})
-    runs.until("Running", seconds=40)
+    runs.until("Running", seconds=90)
     assert runs.condition("Valid")["status"] == "True"
 
 

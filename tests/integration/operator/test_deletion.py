@@ -24,7 +24,7 @@ def test_a_run_can_be_deleted_in_each_phase(runs: ClusterRuns, driver: PodsDrive
     runs.bring_to(phase)
     assert children(runs)
     runs.delete()
-    wait_for(runs.gone, "no finalizer holds it", 2)
+    wait_for(runs.gone, "no finalizer holds it", 5)
     driver.behave(runs.namespace, remove=True)
     wait_for(lambda: not children(runs), lambda: f"its children are gone: {children(runs)}", SECONDS)
     # Nothing comes back: a run made later is through.
@@ -37,7 +37,7 @@ def test_a_run_can_be_deleted_while_the_operator_is_down(runs: ClusterRuns, oper
     runs.running()
     operator.kill()
     runs.delete()
-    wait_for(runs.gone, "nothing holds it", 2)
+    wait_for(runs.gone, "nothing holds it", 5)
     wait_for(lambda: not children(runs), lambda: f"its children are gone: {children(runs)}", SECONDS)
     operator.start()
     runs.running("later")
@@ -58,14 +58,14 @@ def test_a_new_run_of_the_same_name_waits_for_the_old_ones_pods(runs: ClusterRun
     old = runs.pods()
     driver.behave(runs.namespace, remove=False)
     runs.delete()
-    wait_for(runs.gone, "the run is gone", 2)
+    wait_for(runs.gone, "the run is gone", 5)
     runs.make()
     runs.until_condition("Progressing", "False", "NameTaken")
     wait_for(lambda: all(pod["metadata"].get("deletionTimestamp") for pod in runs.pods()), "old pods are deleted")
     assert {pod["metadata"]["uid"] for pod in runs.pods()} == {pod["metadata"]["uid"] for pod in old}
     driver.behave(runs.namespace, remove=True)
     runs.wait_until_gone(old)
-    runs.until("Running", seconds=40)
+    runs.until("Running", seconds=90)
     uid = runs.get()["metadata"]["uid"]
     assert {pod["metadata"]["ownerReferences"][0]["uid"] for pod in runs.wait_for_pods()} == {uid}
     assert runs.status()["failures"] == {"application": 0, "disruption": 0}

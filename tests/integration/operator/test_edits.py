@@ -107,7 +107,7 @@ def test_a_run_is_suspended_in_each_phase_and_resumed(runs: ClusterRuns, driver:
 
     runs.release()
     runs.suspend(False)
-    status = runs.until("Running", seconds=40)
+    status = runs.until("Running", seconds=90)
     assert {pod["metadata"]["labels"][ATTEMPT_LABEL] for pod in runs.wait_for_pods()} == {str(status["attempt"])}
     assert status["attempt"] >= attempt
     # Nobody's fault, so nothing is counted.

@@ -134,11 +134,11 @@ def test_a_lost_node_is_waited_for_until_it_is_certain(runs: ClusterRuns, driver
     runs.until("Running")
     lost = runs.pod("trainer", 1)
     driver.lose_node(node)
-    status = runs.until("Restarting", seconds=40, attempt=2)
+    status = runs.until("Restarting", seconds=90, attempt=2)
     assert (status["lastFailure"]["class"], status["lastFailure"]["reason"]) == ("disruption", "NodeLost")
     (stuck,) = runs.wait_for_pods(1)
     assert stuck["metadata"]["uid"] == lost["metadata"]["uid"]
-    said = runs.until_condition("Progressing", "False", "PodStuckTerminating", seconds=60)
+    said = runs.until_condition("Progressing", "False", "PodStuckTerminating", seconds=90)
     assert "run-trainer-1" in said["message"]
     assert node in said["message"]
     assert runs.pods_of_attempt(2) == []
@@ -205,7 +205,7 @@ def test_a_quota_that_refuses_pods_is_named_and_waited_for(runs: ClusterRuns) ->
     assert runs.phase() == "Pending"
     assert len(runs.pods()) <= 1
     runs.api.delete("resourcequotas", "few", runs.namespace)
-    runs.until("Running", seconds=30, attempt=1)
+    runs.until("Running", seconds=90, attempt=1)
     assert runs.condition("Scheduled")["status"] == "True"
 
 

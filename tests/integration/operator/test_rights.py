@@ -96,7 +96,7 @@ def test_every_right_is_used_and_none_is_missing(
         lost = runs.pod("rollout")
         driver.evict(lost)
         runs.wait_until_gone([lost])
-        runs.wait_for_pods(seconds=40)
+        runs.wait_for_pods(seconds=90)
         runs.until_condition("RolloutReady", "True", "Ready")
     driver.trainer(runs.pod("trainer")).at(3, lastCheckpointStep=3)
     runs.until("Running", step=3)
