@@ -56,7 +56,8 @@ class Draft:
 
     def passed(self, since: datetime, limit: float) -> bool:
         """Whether `limit` seconds have passed since then; if not, come back when they have."""
-        left = (since + timedelta(seconds=limit) - self.now).total_seconds()
+        # In seconds, since a limit that somebody wrote may lie beyond the end of the calendar.
+        left = limit - (self.now - since).total_seconds()
         if left > 0:
             self.looks.append(left)
         return left <= 0

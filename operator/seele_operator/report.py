@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from seele_operator.accept import Accepted
@@ -224,9 +224,9 @@ def _progressing(
 
 def _stuck(run: SeeleRun, crew: Crew, now: datetime) -> _Answer | None:
     """Pods that are still there long after they should have stopped: usually their node is lost."""
-    patience = timedelta(seconds=run.spec.run_policy.termination_grace_period_seconds + PATIENCE_SECONDS)
+    patience = run.spec.run_policy.termination_grace_period_seconds + PATIENCE_SECONDS
     for pod in crew.everyone:
-        if pod.terminating_since is not None and now > pod.terminating_since + patience:
+        if pod.terminating_since is not None and (now - pod.terminating_since).total_seconds() > patience:
             where = f" on node {pod.node}" if pod.node else ""
             return _Answer(
                 "False",

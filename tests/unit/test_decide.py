@@ -633,3 +633,21 @@ def test_a_server_that_does_not_stop_is_told_in_time() -> None:
     world.now += timedelta(seconds=90)
     world.reconcile()
     assert answer(world, "Progressing") == ("False", "PodStuckTerminating")
+
+
+@pytest.mark.parametrize("limit", ["startDeadlineSeconds", "activeDeadlineSeconds", "stalledAfterSeconds"])
+@pytest.mark.parametrize("seconds", [10**10, 10**12, 2**53])
+def test_a_limit_beyond_the_calendar_is_none(limit: str, seconds: int) -> None:
+    world = started(**{limit: seconds, "ttlSecondsAfterFinished": seconds})
+    for _ in range(2):
+        world.train(STEPS // 2)
+        world.reconcile()
+    assert world.status.phase == "Succeeded"
+    assert not world.deleted
+
+
+def test_a_long_grace_period_is_no_reason_to_stop_looking() -> None:
+    world = started(terminationGracePeriodSeconds=2**53)
+    world.change("r-trainer-0", terminating_since=world.now)
+    world.reconcile()
+    assert world.status.gang == "stopping"

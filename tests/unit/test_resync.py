@@ -8,7 +8,7 @@ import pytest
 
 from fake_cluster import NAMESPACE, FakeCluster
 from seele_operator import resync as resync_module
-from seele_operator.api_errors import ClusterUnavailable
+from seele_operator.api_errors import ClusterUnavailable, Conflict
 from seele_operator.resync import Resync
 from seele_operator.store import RunKey, Store
 
@@ -46,7 +46,7 @@ async def test_a_list_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(resync_module, "FAILED_SECONDS", 0.01)
     cluster, news = FakeCluster(), asyncio.Queue[RunKey]()
     cluster.add("SeeleRun", {"metadata": {"name": "first"}, "spec": {}})
-    failures = [ClusterUnavailable("away"), ClusterUnavailable("away")]
+    failures = [ClusterUnavailable("away"), Conflict("changed"), ClusterUnavailable("away")]
 
     def away(request: tuple[str, str]) -> None:
         if failures:
