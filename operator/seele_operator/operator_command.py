@@ -226,7 +226,8 @@ class _Operator:
                 if error.refusal.reason == "Forbidden":
                     raise FatalError(f"{error}; grant it as manifests/rbac.yaml does") from error
                 if not told:
-                    _log.warning("%s; apply it with `seele crd | kubectl apply -f -`; waiting for it", error)
+                    remedy = "`seele crd | kubectl apply -f -`, before Kubernetes 1.23 with `seele crd --no-cel`"
+                    _log.warning("%s; apply it with %s; waiting for it", error, remedy)
                     told = True
                 await asyncio.sleep(CRD_SECONDS)
 
