@@ -651,3 +651,13 @@ def test_a_long_grace_period_is_no_reason_to_stop_looking() -> None:
     world.change("r-trainer-0", terminating_since=world.now)
     world.reconcile()
     assert world.status.gang == "stopping"
+
+
+@pytest.mark.parametrize("section", ["trainer", "rollout"])
+def test_more_pods_than_anybody_can_mean_are_refused_before_they_are_counted(section: str) -> None:
+    world = new_world(1, {})
+    world.spec[section]["replicas"] = 1_000_001
+    decision = world.reconcile()
+    assert decision.actions == ()
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert f"spec.{section}.replicas: 1000001 is above" in world.status.message

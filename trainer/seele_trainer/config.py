@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validat
 from pydantic.alias_generators import to_camel
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Replicas = Annotated[int, Field(ge=1, le=1000)]
+"""Pods of one kind. Bounded, because the operator goes through them by name: a typing error must not hold all runs up."""
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
@@ -193,7 +195,7 @@ class DeepSpeed(Section):
 class Trainer(Section):
     """The gang of trainer processes."""
 
-    replicas: PositiveInt = 1
+    replicas: Replicas = 1
     """Trainer pods."""
     processes_per_replica: PositiveInt = 1
     """Trainer processes in each pod, usually one per GPU."""
@@ -211,7 +213,7 @@ class Rollout(Section):
 
     engine: Literal["vllm", "transformers"] = "vllm"
     """`vllm`: servers in pods of their own; `transformers`: inside the first trainer process, for tests and debugging."""
-    replicas: PositiveInt = 1
+    replicas: Replicas = 1
     """Rollout servers."""
     temperature: PositiveFloat = 1.0
     """Sampling temperature in training."""
