@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 API_SERVER_DOWN_SECONDS = 30.0
 TAKEOVER_SECONDS = LEASE_SECONDS + 10.0
 """The lease time, and what a standby needs to notice and to list everything on a busy machine."""
-RANDOM_KILLS = 5
+RANDOM_KILLS = 3
 
 
 def quota(runs: ClusterRuns, pods: int | None) -> None:
