@@ -8,6 +8,7 @@ import gc
 import logging
 import random
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,6 +40,9 @@ STOPPED, FAILED = 0, 1
 
 NEW_OBJECTS = 20_000
 """New objects until Python looks for cycles among them: bodies of pods have thousands of objects, and no cycles."""
+
+NESTING = 20_000
+"""Levels of recursion: the API server takes objects of 10,000, and one that Python could not read would hide all others."""
 
 Answer = TypeVar("Answer")
 
@@ -72,6 +76,7 @@ class FatalError(Exception):
 def operator_command(options: OperatorOptions) -> int:
     """Run the operator until it is told to stop; returns the exit code."""
     set_up_logging(options.log_format)
+    sys.setrecursionlimit(NESTING)
     try:
         return asyncio.run(_Operator(options).run())
     except FatalError as error:
