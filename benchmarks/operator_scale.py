@@ -28,12 +28,15 @@ THOROUGH = Effort(probes=100, failures=20, idle_seconds=60.0)
 QUICK = Effort(probes=10, failures=3, idle_seconds=10.0)
 
 
-async def run(counts: list[int], effort: Effort) -> list[Figures]:
-    """Measure with each number of runs; the figures of those that were finished where it is interrupted."""
-    found = []
+async def run(counts: list[int], effort: Effort, out: Path | None) -> list[Figures]:
+    """Measure with each number of runs; what is found is written after each."""
+    found: list[Figures] = []
     for count in counts:
         print(f"{count} runs", flush=True)
         found.append(await measure(count, effort, lambda said: print(f"  {said}", flush=True)))
+        found.sort(key=lambda figures: figures.runs)
+        if out:
+            save(found, out, sys.argv)
     return found
 
 
@@ -51,15 +54,13 @@ def main() -> None:
     if arguments.probes:
         effort = replace(effort, probes=arguments.probes)
     counts = [int(count) for count in (arguments.runs or ("10,50" if arguments.quick else "10,100,1000")).split(",")]
+    out = arguments.out or (None if arguments.quick else RESULTS)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = asyncio.run(run(counts, effort))
+        found = asyncio.run(run(counts, effort, out))
     except KeyboardInterrupt:
         sys.exit("interrupted; nothing is left running")
     show(found)
-    out = arguments.out or (None if arguments.quick else RESULTS)
-    if out:
-        save(found, out, sys.argv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Body = dict[str, Any]
 RUNS = "apis/seele.dev/v1alpha1"
 METADATA_ONLY = "application/json;as={};v=v1;g=meta.k8s.io"
 """Answers without spec and status: the labels of a pod say enough, and thousands of pods are read faster."""
-WATCH_SECONDS = 600
+WATCH_SECONDS = 3600
 LONGEST_LINE = 2**22
 
 

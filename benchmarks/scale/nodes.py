@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from seele_operator.names import METRICS_PORT
 
 NODE = "node-of-all"
 HEARTBEAT_SECONDS = 2.0
+RETRY_SECONDS = 0.5
 PROGRESS = {
     "step": 3,
     "steps": 20,
@@ -32,6 +34,9 @@ PROGRESS = {
     "hintRate": 0.25,
     "etaSeconds": 60.0,
 }
+
+Pod = dict[str, Any]
+"""Its metadata."""
 
 
 def now() -> str:
@@ -96,39 +101,47 @@ class Nodes:
             elif metadata.get("deletionTimestamp"):
                 if uid not in self._removed:
                     self._removed.add(uid)
-                    self._begin(self._remove(metadata))
+                    self._begin(self._remove, metadata)
             elif uid not in self._started:
                 self._started.add(uid)
-                self._begin(self._start(metadata))
+                self._begin(self._start, metadata)
 
-    def _begin(self, work: Any) -> None:
-        task = asyncio.create_task(self._unless_gone(work))
+    def _begin(self, work: Callable[[Pod], Awaitable[None]], pod: Pod) -> None:
+        task = asyncio.create_task(self._persist(work, pod))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    async def _unless_gone(work: Any) -> None:
-        try:
-            await work
-        except ApiFailure as error:
-            if error.code not in (404, 409):
-                raise
+    async def _persist(work: Callable[[Pod], Awaitable[None]], pod: Pod) -> None:
+        """Do it until the API server has answered, or the pod is gone."""
+        while True:
+            try:
+                await work(pod)
+            except ApiFailure as error:
+                if error.code in (404, 409):
+                    return
+            except aiohttp.ClientError:
+                pass
+            else:
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
-    async def _start(self, metadata: dict[str, Any]) -> None:
+    async def _start(self, metadata: Pod) -> None:
         path = _path(metadata)
         target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
         binding = {"metadata": {"name": metadata["name"], "uid": metadata["uid"]}, "target": target}
-        await self._api.request("POST", f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", **binding})
+        with contextlib.suppress(ApiFailure):  # it is bound already, or gone, which the next request tells
+            await self._api.request("POST", f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", **binding})
         change = {"metadata": {"uid": metadata["uid"]}, "status": running(self._address)}
         await self._api.request("PATCH", f"{path}/status", change, "application/merge-patch+json")
 
-    async def _remove(self, metadata: dict[str, Any]) -> None:
+    async def _remove(self, metadata: Pod) -> None:
         await self._api.request(
             "DELETE", _path(metadata), {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
         )
 
 
-def _path(metadata: dict[str, Any]) -> str:
+def _path(metadata: Pod) -> str:
     return f"api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
 
 
