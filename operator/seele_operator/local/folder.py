@@ -19,6 +19,7 @@ from seele_operator.resumable import differences
 LOCK = ".lock"
 ATTEMPT = "attempt"
 
+
 @dataclass(frozen=True)
 class RunFolder:
     """An open run folder. Nobody else has it while it is open."""
