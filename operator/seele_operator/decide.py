@@ -58,12 +58,12 @@ def decide(body: Mapping[str, Any], status: RunStatus, seen: Observed, now: date
     """One pass over the run in `body` (as the API server gives it), with `status` read from it."""
     accepted = accept(body, status.accepted_spec, _freedom(body, status, seen))
     generation = int(body["metadata"].get("generation", 0))
+    before = status.condition("Valid")
+    refused = accepted.reason != "Accepted" and (before is None or before.message != accepted.message)
+    news = (Notice("Warning", accepted.reason, accepted.message),) if refused else ()
     if accepted.run is None:
-        refused = report_invalid(status, accepted, generation, now)
-        before = status.condition("Valid")
-        news = before is None or before.message != accepted.message
-        return Decision(refused, notices=(Notice("Warning", "Invalid", accepted.message),) if news else ())
-    draft = Draft(accepted.run, status, seen, now)
+        return Decision(report_invalid(status, accepted, generation, now), notices=news)
+    draft = Draft(accepted.run, status, seen, now, notices=list(news))
     if status.terminal:
         clean_up(draft)
     else:
@@ -175,9 +175,9 @@ def _take_progress(draft: Draft, progress: ProgressSeen) -> None:
     if progress.last_checkpoint_step is not None and progress.last_checkpoint_step != saved:
         step = progress.last_checkpoint_step
         draft.set(last_checkpoint=Checkpoint(step=step, path=f"checkpoints/step-{step}"))
-        if step > saved:
+        if step > status.furthest_checkpoint_step:
             # It got further than any attempt before it: what failed until then is forgiven.
-            draft.set(failures=Failures())
+            draft.set(failures=Failures(), furthest_checkpoint_step=step)
     draft.set(
         step=progress.step,
         steps=progress.steps,

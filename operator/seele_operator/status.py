@@ -134,6 +134,8 @@ class RunStatus(StatusSection):
     """Version of the weights that the rollout servers serve."""
     last_checkpoint: Checkpoint | None = None
     """Latest saved state, from which the next attempt goes on."""
+    furthest_checkpoint_step: int = 0
+    """Step of the furthest state that was ever saved; failures before it are forgiven."""
     eta_seconds: float | None = None
     """Expected seconds until the run is done."""
     last_step_time: AwareDatetime | None = None

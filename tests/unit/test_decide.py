@@ -296,6 +296,8 @@ def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_goes_on() -
     world.generation += 1
     decision = world.reconcile()
     assert answer(world, "Valid") == ("False", "ChangeRefused")
+    assert [notice.reason for notice in decision.notices] == ["ChangeRefused"]
+    assert world.reconcile().notices == ()
     assert "spec.training.learningRate: was 1e-06 and is 2e-06" in world.status.message
     assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
     assert '"backoffLimit":7' in (world.status.accepted_spec or ""), "what may change changes"
@@ -661,3 +663,19 @@ def test_more_pods_than_anybody_can_mean_are_refused_before_they_are_counted(sec
     assert decision.actions == ()
     assert answer(world, "Valid") == ("False", "Invalid")
     assert f"spec.{section}.replicas: 1000001 is above" in world.status.message
+
+
+def test_a_run_that_only_gets_back_to_where_it_was_is_not_forgiven() -> None:
+    world = started(backoffLimit=9)
+    world.train(25)
+    world.reconcile()
+    happen_to_trainer(world, "error")
+    world.reconcile()
+    assert world.progress is not None
+    for step in (10, 20):
+        # Its newest checkpoint was damaged: it went on from an older one.
+        world.progress = replace(world.progress, attempt=2, step=step, last_checkpoint_step=step)
+        for _ in range(3):
+            world.kubelet()
+            world.reconcile()
+        assert world.status.failures.application == 1
