@@ -162,7 +162,10 @@ class _Bench:
         before, servers_before = _computed(self.operator.pid), sum(_computed(server.pid) for server in servers)
         began = time.monotonic()
         created, all_pods = await self._create_all(count)
-        self.tell(f"{len(self.watch.pods)} pods in {all_pods:.1f} s")
+        everybody = ", ".join(
+            f"{process.name()} {_computed(process.pid):.0f} s" for process in psutil.Process().children()
+        )
+        self.tell(f"{len(self.watch.pods)} pods in {all_pods:.1f} s; computed so far: {everybody}")
         await self._until(lambda: self._running() == count, "all runs are Running")
         all_running = time.monotonic() - began
         await self._until_trainers_were_asked()
