@@ -190,7 +190,8 @@ class _Bench:
             writes += changed
             self.tell(f"back at work {back:.1f} s after it was {'killed' if kill else 'stopped'}; {changed} writes")
         return Figures(
-            kubernetes=".".join(map(str, self.plane.version)),
+            # A build from source may call itself 0.0: the folder's name says more.
+            kubernetes=f"{'.'.join(map(str, self.plane.version))} ({self.plane.binaries.name})",
             runs=count,
             pods=pods,
             started=started,
