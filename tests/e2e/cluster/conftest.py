@@ -42,9 +42,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 FAILED = pytest.StashKey[bool]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names."""
+    """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names.
+
+    Taken down after its module: it would slow down all other tests.
+    """
     if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
         pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
     # Who is asked to stop clears up as after Ctrl-C.

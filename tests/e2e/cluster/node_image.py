@@ -11,12 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 from typing import Any
 
 USER = 1000
 """User and group of the containers, as in pods.py."""
+CHECKOUT = "/opt/seele/checkout"
+"""Where containers see the checkout: at a path of its own, for the machine's may be one that a pod's volume covers."""
+_PACKAGES = "/opt/seele/packages"
+_PROGRAMS = "opt/seele/bin"
 _DIRECTORIES = ("dev", "etc", "etc/seele", "proc", "run", "seele", "seele/run", "sys", "tmp", "usr", "var", "var/tmp")
 _FILES = {
     "etc/passwd": f"root:x:0:0:root:/root:/bin/sh\nseele:x:{USER}:{USER}:seele:/tmp:/bin/sh\n",
@@ -25,19 +30,19 @@ _FILES = {
 }
 
 
-def mounted_folders(checkout: Path) -> list[Path]:
-    """Folders of the machine that containers see at the same paths: programs, Python, its environment, the checkout."""
-    folders = [Path("/usr"), Path("/etc/alternatives"), Path("/etc/ld.so.cache")]
-    for folder in (Path(sys.base_prefix), checkout, Path(sys.prefix)):
-        if not any(folder.is_relative_to(other) for other in folders):
-            folders.append(folder)
-    return [folder for folder in folders if folder.exists()]
+def mounts(checkout: Path) -> dict[str, Path]:
+    """Folders of the machine by where containers see them: programs, Python, its packages, the checkout."""
+    same = [Path("/usr"), Path("/etc/alternatives"), Path("/etc/ld.so.cache")]
+    if not Path(sys.base_prefix).is_relative_to("/usr"):
+        same.append(Path(sys.base_prefix))
+    packages = Path(sysconfig.get_path("purelib"))
+    return {**{str(path): path for path in same if path.exists()}, CHECKOUT: checkout, _PACKAGES: packages}
 
 
 def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
     """Write the image as a docker archive under the names `tags`.
 
-    Its working directory is the checkout and its PATH begins with the Python environment, as if both were built in.
+    Its working directory is the checkout, and `seele` and `python3` are on its PATH, as if all were built in.
     """
     layer = _layer(checkout)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -46,8 +51,12 @@ def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
         "os": "linux",
         "config": {
             "User": str(USER),
-            "WorkingDir": str(checkout),
-            "Env": [f"PATH={sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG=C.UTF-8"],
+            "WorkingDir": CHECKOUT,
+            "Env": [
+                f"PATH=/{_PROGRAMS}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+                f"PYTHONPATH={CHECKOUT}/operator:{CHECKOUT}/trainer:{_PACKAGES}",
+                "LANG=C.UTF-8",
+            ],
             # As the pause container it waits; run containers name a command of their own.
             "Entrypoint": [_sleep(), "infinity"],
         },
@@ -62,21 +71,21 @@ def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
 
 def runtime_spec(default: dict[str, Any], checkout: Path) -> dict[str, Any]:
     """containerd's base specification of every container: its own default, with our read-only mounts."""
-    mounts = [
-        {"destination": str(folder), "type": "bind", "source": str(folder), "options": ["rbind", "ro"]}
-        for folder in mounted_folders(checkout)
+    ours = [
+        {"destination": there, "type": "bind", "source": str(here), "options": ["rbind", "ro"]}
+        for there, here in mounts(checkout).items()
     ]
     process = {key: value for key, value in default["process"].items() if key != "rlimits"}
-    return {**default, "process": process, "mounts": [*default["mounts"], *mounts]}
+    return {**default, "process": process, "mounts": [*default["mounts"], *ours]}
 
 
 def _layer(checkout: Path) -> bytes:
     """The root file system as a tar file."""
     buffer = io.BytesIO()
     directories = dict.fromkeys(_DIRECTORIES)
-    for folder in mounted_folders(checkout):
+    for there, here in (*mounts(checkout).items(), ("/" + _PROGRAMS, Path("/usr"))):
         # All parents can be passed by the containers' user, which the machine's own need not allow.
-        parts = folder.parts[1:] if folder.is_dir() else folder.parts[1:-1]
+        parts = Path(there).parts[1:] if here.is_dir() else Path(there).parts[1:-1]
         directories.update({"/".join(parts[:end]): None for end in range(1, len(parts) + 1)})
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name in sorted(directories):
@@ -90,6 +99,9 @@ def _layer(checkout: Path) -> bytes:
                 tar.addfile(entry)
         for name, text in _FILES.items():
             _add(tar, name, text.encode())
+        python = str(Path(sys.executable).resolve())
+        for name, command in {"python3": python, "python": python, "seele": f"{python} -m seele_operator.cli"}.items():
+            _add(tar, f"{_PROGRAMS}/{name}", f'#!/bin/sh\nexec {command} "$@"\n'.encode(), mode=0o755)
         for path in _linked_files(Path(_sleep())):
             # Below the folders that /bin and /lib are links to, on machines where they are links.
             _add(tar, str(path.parent.resolve() / path.name).lstrip("/"), path.read_bytes(), mode=0o755)
