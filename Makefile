@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup kubernetes quickstart quickstart-model test e2e test-unit lint format bench clean
+.PHONY: help setup kubernetes prometheus generated quickstart quickstart-model test e2e test-unit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -16,13 +16,16 @@ setup: .venv/.ready ## Make .venv with the locked environment
 kubernetes: ## Find, download or build etcd and Kubernetes (cached outside the checkout)
 	@[ -n "$$SEELE_SKIP_KUBERNETES" ] || tools/kubernetes.sh
 
+prometheus: ## Find, download or unpack Prometheus (cached outside the checkout)
+	@tools/prometheus.sh >/dev/null
+
 quickstart-model: .venv/.ready ## Make the quickstart's base model and problems (cached)
 	$(PYTHON_ENV) -m seele_trainer.quickstart --out $(QUICKSTART)
 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml
 
-test: .venv/.ready quickstart-model kubernetes ## Run all tests
+test: .venv/.ready quickstart-model kubernetes prometheus ## Run all tests
 	$(PYTHON_ENV) -m pytest
 
 e2e: .venv/.ready quickstart-model ## Run all tests on a real cluster of one node (root; about half an hour)
@@ -31,6 +34,9 @@ e2e: .venv/.ready quickstart-model ## Run all tests on a real cluster of one nod
 
 test-unit: .venv/.ready ## Run the quick tests only
 	$(PYTHON_ENV) -m pytest -m unit
+
+generated: .venv/.ready ## Write the generated files (CRDs, copies in the chart, tables in the docs)
+	$(PYTHON_ENV) tools/generate.py
 
 lint: .venv/.ready ## Check style and types
 	.venv/bin/ruff format --check .

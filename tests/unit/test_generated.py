@@ -1,0 +1,51 @@
+"""Generated files are what `make generated` would write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import generate
+
+pytestmark = pytest.mark.unit
+
+FILES = generate.generated_files()
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_generated_file_is_current(path: str) -> None:
+    assert generate.present(path) == FILES[path](), "run `make generated`"
+
+
+def test_nothing_else_lies_among_the_copies_of_the_chart() -> None:
+    files = generate.REPOSITORY / generate.CHART / "files"
+    lying = {str(file.relative_to(generate.REPOSITORY)) for file in files.rglob("*") if file.is_file()}
+
+    assert lying <= set(FILES), "delete what has no source any more"
+
+
+def test_a_stale_file_is_named_and_then_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generate, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(generate, "generated_files", lambda: {"docs/table.md": lambda: "new\n"})
+
+    assert generate.main(["--check"]) == 1
+    assert capsys.readouterr().err == "docs/table.md is stale: run `make generated`\n"
+    assert generate.main([]) == 0
+    assert (tmp_path / "docs/table.md").read_text() == "new\n"
+    assert generate.main(["--check"]) == 0
+
+
+def test_an_unknown_option_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--chek"]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_generating_imports_no_torch() -> None:
+    code = "import generate, sys; generate.stale(); sys.exit('torch' in sys.modules)"
+    tools = Path(generate.__file__).parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=tools).returncode == 0

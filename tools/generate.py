@@ -1,0 +1,87 @@
+"""Writes every generated file of the repository: `make generated`, or with `--check` only says which are stale.
+
+A file that is generated has an entry in `generated_files`, and no other place writes it; tests/unit/test_generated.py holds
+all of them against what is committed. Entries import what they need themselves, and nothing that imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CHART = "charts/seele-operator"
+
+Text = Callable[[], str]
+
+
+def generated_files() -> dict[str, Text]:
+    """Path in the repository → what returns the text that belongs there."""
+    files: dict[str, Text] = {
+        "manifests/crd.yaml": definition,
+        "manifests/crd-without-cel.yaml": definition_without_cel,
+        # The chart's own copies: Helm reads nothing outside of a chart.
+        f"{CHART}/files/crd.yaml": definition,
+        f"{CHART}/files/crd-without-cel.yaml": definition_without_cel,
+    }
+    rules = "manifests/prometheus/rules.yaml"
+    if (REPOSITORY / rules).exists():
+        files[f"{CHART}/files/rules.yaml"] = copy_of(rules)
+    for dashboard in sorted((REPOSITORY / "manifests/grafana").glob("*.json")):
+        files[f"{CHART}/files/dashboards/{dashboard.name}"] = copy_of(f"manifests/grafana/{dashboard.name}")
+    return files
+
+
+def definition() -> str:
+    """The CustomResourceDefinition."""
+    from seele_operator.crd import crd
+    from seele_operator.yaml_text import yaml_text
+
+    return yaml_text(crd())
+
+
+def definition_without_cel() -> str:
+    """The CustomResourceDefinition for servers and kubectls before Kubernetes 1.23."""
+    from seele_operator.crd import crd
+    from seele_operator.yaml_text import yaml_text
+
+    return yaml_text(crd(cel=False))
+
+
+def copy_of(source: str) -> Text:
+    """The text of another file of the repository."""
+    return lambda: (REPOSITORY / source).read_text(encoding="utf-8")
+
+
+def present(path: str) -> str | None:
+    """What is in the file now; None where there is none."""
+    file = REPOSITORY / path
+    return file.read_text(encoding="utf-8") if file.exists() else None
+
+
+def stale() -> dict[str, str]:
+    """Paths of files that are not as they should be, with the text that belongs there."""
+    wanted = {path: text() for path, text in generated_files().items()}
+    return {path: text for path, text in wanted.items() if present(path) != text}
+
+
+def main(arguments: list[str]) -> int:
+    """Write what is stale; with `--check` only name it, and return 1 where there is something."""
+    if arguments not in ([], ["--check"]):
+        print("usage: tools/generate.py [--check]", file=sys.stderr)
+        return 2
+    found = stale()
+    for path, text in found.items():
+        if arguments:
+            print(f"{path} is stale: run `make generated`", file=sys.stderr)
+            continue
+        file = REPOSITORY / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        print(path)
+    return 1 if arguments and found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
