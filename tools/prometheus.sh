@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Prints a folder with prometheus and promtool.
+#
+# In this order: SEELE_PROMETHEUS (a folder), PATH, the cache, a download of the official release, and Debian's package, which
+# is unpacked and not installed: no root is needed, and no service starts. Only the last two write anything, and only into the
+# cache: SEELE_CACHE, else ~/.cache/seele.
+set -euo pipefail
+
+version=3.5.0 # what is downloaded: a release with long-term support
+downloads=${SEELE_PROMETHEUS_DOWNLOADS:-https://github.com/prometheus/prometheus/releases/download}
+wanted=(prometheus promtool)
+cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/prometheus
+
+say() { echo "prometheus: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+complete() { # FOLDER: has everything that is wanted
+  local name
+  for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done
+}
+
+found() { echo "$1"; exit 0; }
+
+in_cache() {
+  local folder
+  for folder in "$cache/$version" "$cache"/debian-*; do
+    if complete "$folder"; then found "$folder"; fi
+  done
+}
+
+on_path() {
+  local name folder=$cache/path
+  for name in "${wanted[@]}"; do command -v "$name" >/dev/null || return 0; done
+  mkdir -p "$folder"
+  for name in "${wanted[@]}"; do ln -sfn "$(command -v "$name")" "$folder/$name"; done
+  found "$folder"
+}
+
+fetch() { # URL FILE
+  curl --fail --silent --show-error --location --connect-timeout 5 --retry 2 --output "$2" "$1"
+}
+
+download() ( # FOLDER
+  set -e
+  command -v curl >/dev/null || exit 1
+  case $(uname -m) in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) exit 1 ;; esac
+  fetch "$downloads/v$version/sha256sums.txt" "$1/sums" 2>/dev/null || exit 1
+  say "downloading Prometheus $version (once; kept in $cache)"
+  archive=prometheus-$version.linux-$arch
+  fetch "$downloads/v$version/$archive.tar.gz" "$1/$archive.tar.gz"
+  (cd "$1" && awk -v name="$archive.tar.gz" '$2 == name' sums | sha256sum --check --status) \
+    || { say "the checksum of $archive.tar.gz is wrong"; exit 1; }
+  tar --extract --gzip --file "$1/$archive.tar.gz" --directory "$1" --strip-components 1 \
+    "$archive/prometheus" "$archive/promtool"
+  rm "$1/$archive.tar.gz" "$1/sums"
+)
+
+package() ( # FOLDER
+  set -e
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || exit 1
+  say "unpacking Debian's package of Prometheus (once; kept in $cache)"
+  work=$1/work
+  mkdir -p "$work/state/partial"
+  cd "$work"
+  # apt checks what it downloads against the signed lists. Those of the machine may be old or missing: then lists of our own.
+  apt-get -qq download prometheus >/dev/null 2>&1 || {
+    apt=(apt-get -qq -o Dir::State::lists="$work/state" -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache= -o APT::Sandbox::User=)
+    # One source that cannot be reached must not end it: what counts is whether the package is there.
+    "${apt[@]}" update >/dev/null 2>&1 || true
+    "${apt[@]}" download prometheus >/dev/null
+  }
+  dpkg-deb --extract prometheus_*.deb files
+  cp files/usr/bin/prometheus files/usr/bin/promtool "$1/"
+  cd "$1"
+  rm -rf work
+)
+
+if [ -n "${SEELE_PROMETHEUS:-}" ]; then
+  complete "$SEELE_PROMETHEUS" || fail "SEELE_PROMETHEUS=$SEELE_PROMETHEUS lacks one of: ${wanted[*]}"
+  found "$SEELE_PROMETHEUS"
+fi
+on_path
+in_cache
+
+mkdir -p "$cache"
+exec 9>"$cache/.lock"
+flock 9
+in_cache # another call may have filled it meanwhile
+new=$(mktemp -d "$cache/.new-XXXXXX")
+trap 'rm -rf "$new"' EXIT
+chmod 755 "$new"
+
+# Called bare and not in a condition, where bash would ignore `set -e` inside of them.
+set +e
+download "$new"
+downloaded=$?
+set -e
+if [ $downloaded -eq 0 ] && complete "$new"; then
+  mv "$new" "$cache/$version"
+  in_cache
+fi
+rm -rf "${new:?}"/*
+set +e
+package "$new"
+unpacked=$?
+set -e
+if [ $unpacked -eq 0 ] && complete "$new"; then
+  folder=$cache/debian-$("$new/promtool" --version 2>&1 | sed -n '1s/^promtool, version \([0-9.]*\).*/\1/p')
+  rm -rf "$folder"
+  mv "$new" "$folder"
+  in_cache
+fi
+fail "none here: neither a download from github.com nor Debian's package worked; put ${wanted[*]} into a folder and set SEELE_PROMETHEUS to it"
