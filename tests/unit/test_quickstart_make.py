@@ -40,6 +40,29 @@ def test_the_same_recipe_is_reused_and_another_made_anew(tmp_path: Path) -> None
     assert (out / "base" / "model.safetensors").stat().st_mtime_ns != first
 
 
+def test_another_checkout_takes_what_was_made_before(tmp_path: Path) -> None:
+    make(tmp_path / "first", TINY, tmp_path / "cache")
+    make(tmp_path / "second", TINY, tmp_path / "cache")
+    files = ("recipe.json", "train.jsonl", "test.jsonl", "base/model.safetensors")
+    for name in files:
+        first, second = tmp_path / "first" / name, tmp_path / "second" / name
+        assert first.read_bytes() == second.read_bytes()
+        # A container of another user can read it.
+        assert second.stat().st_mode & 0o044 == 0o044
+    # Taken, not made again: the copy in between decides what is in it.
+    [kept] = (tmp_path / "cache").iterdir()
+    (kept / "train.jsonl").write_text("marked\n")
+    make(tmp_path / "third", TINY, tmp_path / "cache")
+    assert (tmp_path / "third" / "train.jsonl").read_text() == "marked\n"
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_copy(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    make(tmp_path / "quickstart", TINY, tmp_path / "cache")
+    assert (tmp_path / "quickstart" / "base" / "config.json").is_file()
+
+
 def test_a_training_that_is_broken_off_leaves_nothing_that_looks_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

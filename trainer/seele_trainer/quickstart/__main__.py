@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,9 @@ from seele_trainer.data.problem import Problem
 from seele_trainer.quickstart import chains
 
 logger = logging.getLogger(__name__)
+
+STAMP = "recipe.json"
+"""Written last: a folder that has it is whole."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +37,43 @@ class Recipe:
     version: int = 1
 
 
-def make(out: Path, recipe: Recipe) -> None:
+def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
     """Write train.jsonl, test.jsonl and base/ (a Hugging Face model folder), unless the same recipe made them before.
 
-    The three sets of questions are disjoint: the base model never sees a problem of reinforcement learning, and neither
-    ever sees a test problem.
+    What is made is kept in `cache` as well, from where another checkout takes it. The three sets of questions are disjoint:
+    the base model never sees a problem of reinforcement learning, and neither ever sees a test problem.
     """
-    stamp = out / "recipe.json"
-    if stamp.is_file() and json.loads(stamp.read_text()) == asdict(recipe):
+    if _made(out, recipe):
         logger.info("using the quickstart's base model and problems in %s", out)
         return
-    from seele_trainer.quickstart.base_model import train_base_model
-
+    kept = None if cache is None else cache / _name(recipe)
+    if kept is not None and _made(kept, recipe):
+        logger.info("taking the quickstart's base model and problems from %s", kept)
+        _copy(kept, out)
+        return
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    _train(partial, recipe)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    if kept is not None:
+        try:
+            _copy(out, kept)
+        except OSError as error:
+            logger.warning("no copy is kept in %s: %s", kept, error)
+
+
+def _train(folder: Path, recipe: Recipe) -> None:
+    from seele_trainer.quickstart.base_model import train_base_model
+
     test = chains.sample_problems(recipe.test_problems, recipe.seed + 1)
     train = chains.sample_problems(recipe.training_problems, recipe.seed, frozenset(p.question for p in test))
     held_out = frozenset(problem.question for problem in (*train, *test))
-    _write(partial / "test.jsonl", test)
-    _write(partial / "train.jsonl", train)
+    _write(folder / "test.jsonl", test)
+    _write(folder / "train.jsonl", train)
     excess = train_base_model(
-        partial / "base",
+        folder / "base",
         held_out,
         updates=recipe.updates,
         batch=recipe.batch,
@@ -62,9 +82,31 @@ def make(out: Path, recipe: Recipe) -> None:
         right_step=recipe.right_step,
     )
     logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
-    (partial / stamp.name).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    (folder / STAMP).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    # Weights are written for their owner alone; containers read them as another user.
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
+
+
+def _made(folder: Path, recipe: Recipe) -> bool:
+    stamp = folder / STAMP
+    return stamp.is_file() and json.loads(stamp.read_text()) == asdict(recipe)
+
+
+def _name(recipe: Recipe) -> str:
+    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder, whole or not at all, also when another process does the same."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        shutil.copytree(source, staged, dirs_exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        staged.rename(target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _write(path: Path, problems: list[Problem]) -> None:
@@ -91,11 +133,16 @@ def main(
         float, typer.Option(help="How often a step of the base model's text is right.", min=0.01, max=0.99)
     ] = Recipe.right_step,
 ) -> None:
-    """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them."""
+    """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them.
+
+    A copy stays in SEELE_CACHE, else ~/.cache/seele, for other checkouts.
+    """
     # Threads that wait actively starve each other when the machine is shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make(out, Recipe(updates=updates, seed=seed, right_step=right_step))
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("SEELE_CACHE") or home / "seele") / "quickstart"
+    make(out, Recipe(updates=updates, seed=seed, right_step=right_step), cache)
 
 
 if __name__ == "__main__":
