@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -98,6 +99,7 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         self._api_port = free_port()
         self._etcd_port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._starts: list[tuple[datetime, datetime]] = []
         self.url = f"https://127.0.0.1:{self._api_port}"
 
     def __enter__(self) -> ControlPlane:
@@ -131,6 +133,7 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
 
     def start_api_server(self) -> None:
         """Start kube-apiserver, always on the same port, and wait until it is ready."""
+        began = datetime.now(UTC)
         self._start(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
@@ -151,6 +154,11 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
             "--profiling=false",
         )
         wait_for(self._api_ready, lambda: f"the API server is ready\n{self.log('kube-apiserver')}", START_SECONDS)
+        self._starts.append((began, datetime.now(UTC)))
+
+    def was_starting(self, moment: datetime) -> bool:
+        """Whether the API server was not ready then: until it has read all roles, it refuses what they grant."""
+        return any(began <= moment <= ready for began, ready in self._starts)
 
     def stop_api_server(self) -> None:
         """Kill kube-apiserver; what it stored is still there when it is started again."""

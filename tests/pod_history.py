@@ -33,6 +33,8 @@ class PodHistory:
         self.created: list[PodLife] = []
         self.overlaps: list[str] = []
         """Moments at which pods of two attempts of one run existed."""
+        self.strangers: set[str] = set()
+        """Names of pods that have a run's labels and belong to nobody."""
         self._api = api
         self._namespace = namespace
         self._alive: dict[str, PodLife] = {}
@@ -73,7 +75,7 @@ class PodHistory:
 
     def _came(self, pod: Body) -> None:
         metadata = pod["metadata"]
-        if metadata["uid"] in self._alive:
+        if metadata["uid"] in self._alive or metadata["name"] in self.strangers:
             return
         labels = metadata["labels"]
         life = PodLife(metadata["name"], metadata["uid"], labels[RUN_LABEL], labels.get(ATTEMPT_LABEL, ""))
