@@ -1,0 +1,43 @@
+"""A real API server takes every example, by kubectl, and every object that an example becomes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from control_plane import ControlPlane
+from kubernetes_api import plural
+from seele_operator.plan import ClusterFeatures, plan
+from seele_operator.validation import load_run
+
+pytestmark = pytest.mark.integration
+
+FOLDER = Path(__file__).parents[2] / "manifests" / "examples"
+
+
+def test_every_example_and_all_that_it_becomes_is_accepted(control_plane: ControlPlane) -> None:
+    namespace = control_plane.namespace()
+    runs = {path: load_run(path) for path in sorted(FOLDER.glob("*.yaml"))}
+
+    access = (f"--kubeconfig={control_plane.admin_kubeconfig}", f"--namespace={namespace}")
+    applied = subprocess.run(
+        [control_plane.binaries / "kubectl", *access, "apply", "--dry-run=server", f"--filename={FOLDER}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert applied.returncode == 0, applied.stderr
+    assert sorted(applied.stdout.splitlines()) == sorted(
+        f"seelerun.seele.dev/{run.metadata.name} created (server dry run)" for run in runs.values()
+    )
+
+    cluster = ClusterFeatures("policy/v1" if control_plane.version >= (1, 21) else "policy/v1beta1")
+    for run in runs.values():
+        for manifest in plan(run, 1, cluster):
+            version = manifest["apiVersion"]
+            root = f"apis/{version}" if "/" in version else f"api/{version}"
+            path = f"{root}/namespaces/{namespace}/{plural(manifest['kind'])}"
+            here = {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+            control_plane.admin.request("POST", path, here, dryRun="All")
