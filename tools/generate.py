@@ -24,6 +24,7 @@ def generated_files() -> dict[str, Text]:
         # The chart's own copies: Helm reads nothing outside of a chart.
         f"{CHART}/files/crd.yaml": definition,
         f"{CHART}/files/crd-without-cel.yaml": definition_without_cel,
+        "docs/seelerun.md": seelerun_page,
     }
     rules = "manifests/prometheus/rules.yaml"
     if (REPOSITORY / rules).exists():
@@ -47,6 +48,13 @@ def definition_without_cel() -> str:
     from seele_operator.yaml_text import yaml_text
 
     return yaml_text(crd(cel=False))
+
+
+def seelerun_page() -> str:
+    """The reference of all fields."""
+    from seelerun_page import page
+
+    return page()
 
 
 def copy_of(source: str) -> Text:
