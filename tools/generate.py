@@ -12,6 +12,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHART = "charts/seele-operator"
+DASHBOARDS = ("run", "fleet")
 
 Text = Callable[[], str]
 
@@ -21,6 +22,7 @@ def generated_files() -> dict[str, Text]:
     files: dict[str, Text] = {
         "manifests/crd.yaml": definition,
         "manifests/crd-without-cel.yaml": definition_without_cel,
+        "manifests/before-1.23/install.yaml": install_without_cel,
         # The chart's own copies: Helm reads nothing outside of a chart.
         f"{CHART}/files/crd.yaml": definition,
         f"{CHART}/files/crd-without-cel.yaml": definition_without_cel,
@@ -29,8 +31,9 @@ def generated_files() -> dict[str, Text]:
     rules = "manifests/prometheus/rules.yaml"
     if (REPOSITORY / rules).exists():
         files[f"{CHART}/files/rules.yaml"] = copy_of(rules)
-    for dashboard in sorted((REPOSITORY / "manifests/grafana").glob("*.json")):
-        files[f"{CHART}/files/dashboards/{dashboard.name}"] = copy_of(f"manifests/grafana/{dashboard.name}")
+    for name in DASHBOARDS:
+        files[f"manifests/grafana/{name}.json"] = dashboard(name)
+        files[f"{CHART}/files/dashboards/{name}.json"] = dashboard(name)
     return files
 
 
@@ -55,6 +58,27 @@ def seelerun_page() -> str:
     from seelerun_page import page
 
     return page()
+
+
+def dashboard(name: str) -> Text:
+    """The Grafana dashboard `grafana.<name>`."""
+
+    def built() -> str:
+        import grafana
+
+        return grafana.text(name)
+
+    return built
+
+
+def install_without_cel() -> str:
+    """All of manifests/kustomization.yaml in one file, with the definition that old servers take."""
+    import yaml
+
+    manifests = REPOSITORY / "manifests"
+    names = yaml.safe_load((manifests / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
+    replaced = {"crd.yaml": "crd-without-cel.yaml"}
+    return "---\n".join((manifests / replaced.get(name, name)).read_text(encoding="utf-8") for name in names)
 
 
 def copy_of(source: str) -> Text:

@@ -1,0 +1,30 @@
+"""The dashboard about all runs: which are there, how they fare, and how their operator does."""
+
+from __future__ import annotations
+
+from grafana.dashboard import Choice, Dashboard, Mark, Row
+from grafana.fleet.comparison import COMPARISON
+from grafana.fleet.operator import OPERATOR
+from grafana.fleet.overview import OVERVIEW
+from grafana.fleet.runs import RUNS
+from grafana.fleet.selectors import restarts
+from grafana.looks import ORANGE
+
+UID = "seele-fleet"
+
+DASHBOARD = Dashboard(
+    uid=UID,
+    title="Seele / Fleet",
+    description="All runs of a cluster, and the operator that looks after them. See docs/dashboards.md.",
+    rows=(
+        Row("", OVERVIEW),
+        Row("Runs", RUNS),
+        Row("How they learn", COMPARISON),
+        Row("Operator", OPERATOR),
+    ),
+    choices=(Choice("namespace", "Namespace", "label_values(seele_run_phase, run_namespace)", many=True),),
+    marks=(Mark("Restarts", f"{restarts('1m')} > 0", "a run restarts ({{class}})", ORANGE),),
+    since="now-24h",
+    refresh="1m",
+    other=("One run", "/d/seele-run"),
+)

@@ -1,0 +1,114 @@
+"""Which runs there are: now, over time, and how long they take to start."""
+
+from __future__ import annotations
+
+from grafana.dashboard import WINDOW
+from grafana.fleet.selectors import LEADING, RUN_URL, measured, of_operator, operator_quantile, restarts, told
+from grafana.looks import BLUE, ORANGE, PHASE_COLOURS, PURPLE, RED, Limit, looks
+from grafana.panels import Column, Graph, HeatMap, Table, Timeline
+from grafana.queries import Query
+
+_NUMBERS = {phase: number for number, phase in enumerate(PHASE_COLOURS, start=1)}
+
+
+def _numbered() -> str:
+    """The phase of each run as a number: a timeline has one series a run, and names for its numbers."""
+    parts = " or ".join(
+        f'{number} * seele_run_phase{{run_namespace=~"$namespace", phase="{phase}"}}'
+        for phase, number in _NUMBERS.items()
+    )
+    return f"max by (run_namespace, run) (({parts}) {LEADING})"
+
+
+RUNS = (
+    Table(
+        title="Runs",
+        description="All runs, a click away from their own dashboard. Look at those that failed or near their limit first.",
+        unit="none",
+        queries=(
+            Query(told("seele_run_phase", "phase", condition=" == 1"), "", instant=True),
+            Query(
+                f"{measured('seele_training_step')} / {measured('seele_training_steps_total_planned')}",
+                "",
+                instant=True,
+            ),
+            Query(measured("seele_training_step"), "", instant=True),
+            Query(measured("seele_eval_accuracy", "avg"), "", instant=True),
+            Query(measured("seele_hint_rate_mean", "avg"), "", instant=True),
+            Query(f"sum by (namespace, run) ({told('seele_run_failures', 'class')})", "", instant=True),
+            Query(told("seele_run_attempt"), "", instant=True),
+        ),
+        columns=(
+            Column(field="namespace", title="Namespace"),
+            Column(field="run", title="Run", link=RUN_URL),
+            Column(field="phase", title="Phase", colours=PHASE_COLOURS, width=110),
+            Column(field="Value #B", title="Progress", unit="percentunit", decimals=0, gauge=True),
+            Column(field="Value #C", title="Step", decimals=0, width=80),
+            Column(field="Value #D", title="Held-out accuracy", unit="percentunit", decimals=1),
+            Column(field="Value #E", title="Hint rate", unit="percentunit", decimals=0),
+            Column(field="Value #F", title="Failures", decimals=0, limits=(Limit(1, ORANGE), Limit(3, RED)), width=90),
+            Column(field="Value #G", title="Attempt", decimals=0, width=90),
+        ),
+        sort="Phase",
+        width=24,
+        height=9,
+    ),
+    Graph(
+        title="Runs by phase",
+        description="Runs pass from grey to green to blue. Red ones failed, orange ones go on from a checkpoint.",
+        unit="none",
+        queries=(
+            Query(
+                "count by (phase) (max by (run_namespace, run, phase) "
+                f'(seele_run_phase{{run_namespace=~"$namespace"}} {LEADING}))',
+                "{{phase}}",
+            ),
+        ),
+        width=10,
+        height=9,
+        stacked=True,
+        steps=True,
+        decimals=0,
+        looks=looks(PHASE_COLOURS),
+    ),
+    Timeline(
+        title="Each run's life",
+        description="A long green bar. Orange pieces are restarts; a bar that stays grey waits for room in the cluster.",
+        unit="none",
+        queries=(Query(_numbered(), "{{run}}"),),
+        width=14,
+        height=9,
+        highest=len(_NUMBERS),
+        decimals=0,
+        meanings={number: (phase, PHASE_COLOURS[phase]) for phase, number in _NUMBERS.items()},
+    ),
+    Graph(
+        title="Time to running",
+        description="From a run's start until all of its pods ran: image pulls, scheduling and vLLM's own start.",
+        unit="s",
+        queries=(
+            Query(operator_quantile(0.9, "seele_operator_time_to_running_seconds", "$__range"), "90 % below"),
+            Query(operator_quantile(0.5, "seele_operator_time_to_running_seconds", "$__range"), "half below"),
+        ),
+        looks=looks({"90 % below": PURPLE, "half below": BLUE}),
+    ),
+    HeatMap(
+        title="Starts, by how long they took",
+        description="Starts gather in one band; a second, higher one points at nodes that have to pull images first.",
+        unit="s",
+        queries=(
+            Query(
+                f"sum by (le) (increase({of_operator('seele_operator_time_to_running_seconds_bucket')}[{WINDOW}]))",
+                "{{le}}",
+            ),
+        ),
+    ),
+    Graph(
+        title="Restarts by class",
+        description="Few. Disruptions come from the cluster, application failures from the runs themselves.",
+        unit="none",
+        queries=(Query(restarts(WINDOW), "{{class}}"),),
+        stacked=True,
+        looks=looks({"application": RED, "disruption": ORANGE}),
+    ),
+)

@@ -1,0 +1,52 @@
+"""Series about many runs, each told once however many operators and attempts there are."""
+
+from __future__ import annotations
+
+RUN_URL = (
+    "/d/seele-run?var-datasource=${datasource}"
+    "&var-namespace=${__data.fields.Namespace}&var-run=${__data.fields.Run}&${__url_time_range}"
+)
+LEADING = 'and on (instance) (seele_operator_leader{job="seele-operator"} == 1)'
+"""Only what the operator says that leads: a standby may be behind."""
+
+
+def told(metric: str, *labels: str, phase: str = "", condition: str = "") -> str:
+    """What the operator says of each run, by namespace, run and these labels; the run's namespace is its own label there."""
+    kept = ", ".join(("namespace", "run", *labels))
+    matchers = 'run_namespace=~"$namespace"' + (f', phase="{phase}"' if phase else "")
+    series = f"{metric}{{{matchers}}}{condition}"
+    return f'max by ({kept}) (label_replace({series} {LEADING}, "namespace", "$1", "run_namespace", "(.+)"))'
+
+
+def measured(metric: str, aggregate: str = "max") -> str:
+    """What each run's trainer says, by namespace and run: one number, also a while after it has ended."""
+    return f'{aggregate} by (namespace, run) (last_over_time({metric}{{namespace=~"$namespace"}}[$__range]))'
+
+
+def live(metric: str, aggregate: str = "max") -> str:
+    """What the trainer of each run that is at work says."""
+    return f'{aggregate} by (namespace, run) ({metric}{{namespace=~"$namespace"}})'
+
+
+def in_phase(*phases: str) -> str:
+    """How many runs are in one of these phases; 0 where none is."""
+    wanted = "|".join(phases)
+    series = f'seele_run_phase{{run_namespace=~"$namespace", phase=~"{wanted}"}}'
+    return f"count(max by (run_namespace, run) ({series} {LEADING})) or on() vector(0)"
+
+
+def of_operator(metric: str, **labels: str) -> str:
+    """A series of the operator itself."""
+    matchers = "".join(f', {name}="{value}"' for name, value in labels.items())
+    return f'{metric}{{job="seele-operator"{matchers}}}'
+
+
+def restarts(window: str) -> str:
+    """Restarts of gangs by class within a window."""
+    return f"sum by (class) (increase({of_operator('seele_operator_restarts_total')}[{window}]))"
+
+
+def operator_quantile(share: float, histogram: str, window: str, *labels: str) -> str:
+    """A quantile of what all operators have observed within a window."""
+    buckets = of_operator(f"{histogram}_bucket")
+    return f"histogram_quantile({share:g}, sum by ({', '.join(('le', *labels))}) (rate({buckets}[{window}])))"

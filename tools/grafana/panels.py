@@ -1,0 +1,287 @@
+"""The kinds of panels that the dashboards use, each as little JSON as Grafana 9 and later need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from grafana.looks import GREEN, Limit, Look, thresholds
+from grafana.queries import DATASOURCE, Format, Query
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What every panel has. `description` says in one sentence what good looks like."""
+
+    title: str
+    description: str
+    unit: str
+    queries: tuple[Query, ...]
+    width: int = 8
+    """Of the 24 columns of a dashboard."""
+    height: int = 8
+    lowest: float | None = 0.0
+    """Where the axis begins; None lets the data decide."""
+    highest: float | None = None
+    decimals: int | None = None
+    base: str = GREEN
+    """Colour of values below all limits."""
+    limits: tuple[Limit, ...] = ()
+    looks: tuple[Look, ...] = ()
+
+    kind = ""
+    shape: Format = "time_series"
+
+    def json(self, identifier: int, x: int, y: int) -> Json:
+        """The panel at its place on the dashboard's grid."""
+        return {
+            "type": self.kind,
+            "id": identifier,
+            "title": self.title,
+            "description": self.description,
+            "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
+            "datasource": DATASOURCE,
+            "fieldConfig": {"defaults": self.defaults(), "overrides": [look.json() for look in self.looks]},
+            "options": self.options(),
+            "targets": [query.json(number, self.shape) for number, query in enumerate(self.queries)],
+        }
+
+    def defaults(self) -> Json:
+        """How values are shown where no look says otherwise."""
+        bounds = {"min": self.lowest, "max": self.highest, "decimals": self.decimals}
+        return {
+            "unit": self.unit,
+            "color": {"mode": "palette-classic"},
+            "mappings": [],
+            "thresholds": thresholds(self.base, self.limits),
+            **{name: value for name, value in bounds.items() if value is not None},
+        }
+
+    def options(self) -> Json:
+        """What the kind of panel calls its options."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph(Panel):
+    """Lines over time, with their last values in the legend. Limits are drawn as dashed lines."""
+
+    stacked: bool = False
+    steps: bool = False
+    """Whether values hold until the next one, as phases and counts do."""
+    logarithmic: bool = False
+    fill: int = 8
+
+    kind = "timeseries"
+
+    def defaults(self) -> Json:
+        """How lines are drawn."""
+        custom = {
+            "drawStyle": "line",
+            "lineInterpolation": "stepAfter" if self.steps else "linear",
+            "lineWidth": 1 if self.stacked else 2,
+            "fillOpacity": 65 if self.stacked else self.fill,
+            "showPoints": "never",
+            # A run that restarts leaves a gap, and a gap should be seen; a scrape that was missed should not.
+            "spanNulls": 120000,
+            "stacking": {"group": "A", "mode": "normal" if self.stacked else "none"},
+            "scaleDistribution": {"type": "log", "log": 10} if self.logarithmic else {"type": "linear"},
+            "thresholdsStyle": {"mode": "dashed" if self.limits else "off"},
+            "axisPlacement": "auto",
+        }
+        return {**super().defaults(), "custom": custom}
+
+    def options(self) -> Json:
+        """Legend and tooltip."""
+        return {
+            "legend": {"calcs": ["lastNotNull"], "displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "none"},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Panel):
+    """The last value, large, with a faint line of how it came about; or, as `name`, what the series is called."""
+
+    show: Literal["value", "name", "value_and_name"] = "value"
+    line: bool = True
+    absent: str = "–"
+    """What stands there where there is nothing."""
+    width: int = 3
+    height: int = 4
+
+    kind = "stat"
+
+    def defaults(self) -> Json:
+        """Colour by limits, unless a look says otherwise."""
+        return {**super().defaults(), "color": {"mode": "thresholds"}, "noValue": self.absent}
+
+    def options(self) -> Json:
+        """How the number stands in its panel."""
+        return {
+            "colorMode": "value",
+            "graphMode": "area" if self.line else "none",
+            "justifyMode": "center",
+            "orientation": "auto",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "textMode": self.show,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap(Panel):
+    """How often each bucket of a histogram was hit, over time."""
+
+    kind = "heatmap"
+    shape: Format = "heatmap"
+
+    def defaults(self) -> Json:
+        """Buckets need no colours of their own."""
+        return {**super().defaults(), "custom": {"scaleDistribution": {"type": "linear"}}}
+
+    def options(self) -> Json:
+        """Axis, colours and tooltip; the data come in buckets already."""
+        return {
+            "calculate": False,
+            "cellGap": 0,
+            "color": {
+                "exponent": 0.5,
+                "fill": "dark-orange",
+                "mode": "scheme",
+                "reverse": False,
+                "scale": "exponential",
+                "scheme": "Spectral",
+                "steps": 64,
+            },
+            "filterValues": {"le": 1e-9},
+            "legend": {"show": True},
+            "rowsFrame": {"layout": "le"},
+            "showValue": "never",
+            "tooltip": {"show": True, "yHistogram": False},
+            "yAxis": {"axisPlacement": "left", "reverse": False, "unit": self.unit},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline(Panel):
+    """A bar for each series, coloured by what its number stands for."""
+
+    meanings: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Number → name and colour."""
+
+    kind = "state-timeline"
+
+    def defaults(self) -> Json:
+        """Names and colours of the numbers."""
+        mapped = {
+            str(number): {"color": colour, "index": index, "text": name}
+            for index, (number, (name, colour)) in enumerate(self.meanings.items())
+        }
+        return {
+            **super().defaults(),
+            "color": {"mode": "thresholds"},
+            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": 120000},
+            "mappings": [{"type": "value", "options": mapped}],
+        }
+
+    def options(self) -> Json:
+        """Bars that touch where the state stays."""
+        return {
+            "alignValue": "center",
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "mergeValues": True,
+            "rowHeight": 0.85,
+            "showValue": "auto",
+            "tooltip": {"mode": "single", "sort": "none"},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table: the field it shows, its title, and how its values look."""
+
+    field: str
+    """A label's name, or `Value #B` for the values of query B."""
+    title: str
+    unit: str = "none"
+    decimals: int | None = None
+    colours: dict[str, str] = field(default_factory=dict)
+    """Text → colour of its cell."""
+    limits: tuple[Limit, ...] = ()
+    gauge: bool = False
+    """Whether a bar from 0 to 1 shows the value."""
+    link: str = ""
+    width: int | None = None
+
+    def json(self) -> Json:
+        """A field override; the field has its title for a name by then."""
+        properties: list[Json] = [{"id": "unit", "value": self.unit}]
+        if self.decimals is not None:
+            properties.append({"id": "decimals", "value": self.decimals})
+        if self.width is not None:
+            properties.append({"id": "custom.width", "value": self.width})
+        if self.colours:
+            mapped = {
+                name: {"color": colour, "index": index} for index, (name, colour) in enumerate(self.colours.items())
+            }
+            properties.append({"id": "mappings", "value": [{"type": "value", "options": mapped}]})
+            properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+        if self.limits:
+            properties.append({"id": "thresholds", "value": thresholds("text", self.limits)})
+            properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+        if self.gauge:
+            properties += [
+                {"id": "custom.cellOptions", "value": {"mode": "basic", "type": "gauge"}},
+                {"id": "min", "value": 0},
+                {"id": "max", "value": 1},
+            ]
+        if self.link:
+            properties.append({"id": "links", "value": [{"title": "Open this run", "url": self.link}]})
+        return {"matcher": {"id": "byName", "options": self.title}, "properties": properties}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Panel):
+    """A row for each set of labels, the values of all queries beside each other."""
+
+    columns: tuple[Column, ...]
+    sort: str = ""
+    """Title of the column to sort by, ascending."""
+
+    kind = "table"
+    shape: Format = "table"
+
+    def json(self, identifier: int, x: int, y: int) -> Json:
+        """The panel, with the columns it keeps."""
+        body = super().json(identifier, x, y)
+        body["fieldConfig"]["overrides"] = [column.json() for column in self.columns]
+        known = {column.field for column in self.columns}
+        values = {f"Value #{chr(ord('A') + number)}" for number in range(len(self.queries))}
+        body["transformations"] = [
+            {"id": "merge", "options": {}},
+            {
+                "id": "organize",
+                "options": {
+                    "excludeByName": dict.fromkeys(sorted({"Time"} | values - known), True),
+                    "indexByName": {column.field: index for index, column in enumerate(self.columns)},
+                    "renameByName": {column.field: column.title for column in self.columns},
+                },
+            },
+        ]
+        return body
+
+    def defaults(self) -> Json:
+        """Plain cells."""
+        custom = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+        return {**super().defaults(), "color": {"mode": "thresholds"}, "custom": custom}
+
+    def options(self) -> Json:
+        """Header and order."""
+        return {
+            "cellHeight": "sm",
+            "footer": {"show": False},
+            "showHeader": True,
+            "sortBy": [{"desc": False, "displayName": self.sort}] if self.sort else [],
+        }

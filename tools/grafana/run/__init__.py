@@ -1,0 +1,43 @@
+"""The dashboard about one run: is it learning, is it fast, is it healthy."""
+
+from __future__ import annotations
+
+from grafana.dashboard import Choice, Dashboard, Mark, Row
+from grafana.looks import BLUE, ORANGE
+from grafana.queries import of_run
+from grafana.run.gpu import GPU
+from grafana.run.health import HEALTH
+from grafana.run.learning import LEARNING
+from grafana.run.overview import OVERVIEW
+from grafana.run.speed import SPEED
+
+UID = "seele-run"
+
+_ATTEMPTS = f"count by (attempt) ({of_run('seele_attempt')}"
+
+DASHBOARD = Dashboard(
+    uid=UID,
+    title="Seele / Run",
+    description="One training run: whether it learns, how fast it is and whether it is healthy. See docs/dashboards.md.",
+    rows=(
+        Row("", OVERVIEW),
+        Row("Is it learning?", LEARNING),
+        Row("Is it fast?", SPEED),
+        Row("Is it healthy?", HEALTH),
+        Row("GPUs (needs the DCGM exporter)", GPU, folded=True),
+    ),
+    choices=(
+        Choice("namespace", "Namespace", "label_values(seele_training_steps_total_planned, namespace)"),
+        Choice("run", "Run", 'label_values(seele_training_steps_total_planned{namespace="$namespace"}, run)'),
+    ),
+    marks=(
+        # A series of its own for each attempt: one that was not there a minute ago is a start. No operator is needed for it.
+        Mark(
+            "Starts and restarts", f"{_ATTEMPTS}) unless {_ATTEMPTS} offset 1m)", "attempt {{attempt}} starts", ORANGE
+        ),
+        Mark("Checkpoints", f"changes({of_run('seele_checkpoint_step')}[15s]) > 0", "checkpoint", BLUE),
+    ),
+    since="now-1h",
+    refresh="30s",
+    other=("All runs", "/d/seele-fleet"),
+)

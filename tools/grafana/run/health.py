@@ -1,0 +1,96 @@
+"""Is it healthy? Failures and their limits, servers, timeouts, and the checks a run makes of itself."""
+
+from __future__ import annotations
+
+from grafana.dashboard import WINDOW
+from grafana.looks import BLUE, GREEN, ORANGE, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
+from grafana.panels import Graph
+from grafana.queries import Query, by, of_run, one, told_of_run
+
+HEALTH = (
+    Graph(
+        title="Failures against their limits",
+        description="Failures since the run last got further stay far below their limits; at a limit the run fails.",
+        unit="none",
+        queries=(
+            Query(f"max by (class) ({told_of_run('seele_run_failures')})", "{{class}}"),
+            Query(f"max by (class) ({told_of_run('seele_run_failures_limit')})", "limit, {{class}}"),
+            Query(one("seele_attempt"), "attempt"),
+        ),
+        steps=True,
+        decimals=0,
+        looks=(
+            Look("application", RED),
+            Look("disruption", ORANGE),
+            Look("limit, application", RED, dashed=True),
+            Look("limit, disruption", ORANGE, dashed=True),
+            Look("attempt", BLUE),
+        ),
+    ),
+    Graph(
+        title="Rollout servers",
+        description="None is down. A run goes on with those that are left, and waits where none is.",
+        unit="none",
+        queries=(Query(by("state", "seele_rollout_servers"), "{{state}}"),),
+        stacked=True,
+        steps=True,
+        decimals=0,
+        looks=looks({"ready": GREEN, "down": RED}),
+    ),
+    Graph(
+        title="Requests to rollout servers",
+        description="Nearly all are ok. Retried ones cost time; one that failed in the end stops the attempt.",
+        unit="reqps",
+        queries=(Query(f"sum by (outcome) (rate({of_run('seele_rollout_requests_total')}[{WINDOW}]))", "{{outcome}}"),),
+        looks=looks({"ok": GREEN, "retried": ORANGE, "failed": RED}),
+    ),
+    Graph(
+        title="Verifier timeouts",
+        description="None. A rollout whose answer cannot be checked in time is left out, so its work was for nothing.",
+        unit="none",
+        queries=(Query(f"sum(increase({of_run('seele_verifier_timeouts_total')}[{WINDOW}]))", "timeouts"),),
+        limits=(Limit(1, ORANGE),),
+        looks=looks({"timeouts": RED}),
+    ),
+    Graph(
+        title="Truncated completions",
+        description="Few. A completion that hits the length limit has no answer yet and counts as wrong.",
+        unit="percentunit",
+        queries=(Query(one("seele_truncated_completions_ratio"), "truncated"),),
+        highest=1,
+        limits=(Limit(0.2, ORANGE),),
+        looks=looks({"truncated": YELLOW}),
+    ),
+    Graph(
+        title="Canary after a weight sync",
+        description="Servers and trainer agree on the canary's log-probabilities, but for rounding.",
+        unit="suffix: nats",
+        queries=(Query(one("seele_weight_sync_canary_difference"), "mean difference"),),
+        looks=looks({"mean difference": PURPLE}),
+    ),
+    Graph(
+        title="Fitting curves",
+        description="A small part of a step's time.",
+        unit="s",
+        queries=(Query(one("seele_irt_fit_seconds"), "seconds a step"),),
+        looks=looks({"seconds a step": TURQUOISE}),
+    ),
+    Graph(
+        title="Curve fits that failed",
+        description="Next to none. Each was answered by a fallback that knows less about the problem.",
+        unit="none",
+        queries=(Query(f"sum(increase({of_run('seele_irt_fit_fallbacks_total')}[{WINDOW}]))", "fallbacks"),),
+        looks=looks({"fallbacks": ORANGE}),
+    ),
+    Graph(
+        title="Steps since the last checkpoint",
+        description="A saw-tooth: what a restart would have to make again. It never grows beyond checkpoints.everySteps.",
+        unit="none",
+        queries=(
+            Query(f"clamp_min({one('seele_training_step')} - {one('seele_checkpoint_step')}, 0)", "steps at risk"),
+        ),
+        steps=True,
+        decimals=0,
+        looks=looks({"steps at risk": YELLOW}),
+    ),
+)
