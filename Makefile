@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup kubernetes prometheus generated quickstart quickstart-model test e2e test-unit lint format bench clean
+.PHONY: help setup kubernetes helm prometheus generated quickstart quickstart-model test e2e test-unit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ setup: .venv/.ready ## Make .venv with the locked environment
 kubernetes: ## Find, download or build etcd and Kubernetes (cached outside the checkout)
 	@[ -n "$$SEELE_SKIP_KUBERNETES" ] || tools/kubernetes.sh
 
+helm: ## Find, download or unpack Helm (cached outside the checkout)
+	@tools/helm.sh >/dev/null
+
 prometheus: ## Find, download or unpack Prometheus (cached outside the checkout)
 	@tools/prometheus.sh >/dev/null
 
@@ -25,7 +28,7 @@ quickstart-model: .venv/.ready ## Make the quickstart's base model and problems 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml
 
-test: .venv/.ready quickstart-model kubernetes prometheus ## Run all tests
+test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run all tests
 	$(PYTHON_ENV) -m pytest
 
 e2e: .venv/.ready quickstart-model ## Run all tests on a real cluster of one node (root; about half an hour)

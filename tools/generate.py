@@ -26,6 +26,7 @@ def generated_files() -> dict[str, Text]:
         # The chart's own copies: Helm reads nothing outside of a chart.
         f"{CHART}/files/crd.yaml": definition,
         f"{CHART}/files/crd-without-cel.yaml": definition_without_cel,
+        f"{CHART}/README.md": chart_readme,
         "docs/seelerun.md": seelerun_page,
     }
     rules = "manifests/prometheus/rules.yaml"
@@ -79,6 +80,14 @@ def install_without_cel() -> str:
     names = yaml.safe_load((manifests / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
     replaced = {"crd.yaml": "crd-without-cel.yaml"}
     return "---\n".join((manifests / replaced.get(name, name)).read_text(encoding="utf-8") for name in names)
+
+
+def chart_readme() -> str:
+    """The chart's README as it is, with the table of its values anew."""
+    from chart_values import with_table
+
+    chart = REPOSITORY / CHART
+    return with_table(*((chart / name).read_text(encoding="utf-8") for name in ("README.md", "values.yaml")))
 
 
 def copy_of(source: str) -> Text:
