@@ -17,7 +17,7 @@ from seele_trainer.records import (
     StepRecord,
     Tokens,
 )
-from seele_trainer.telemetry.definitions import hint_rate_histogram
+from seele_trainer.telemetry.histograms import hint_rate_histogram
 from seele_trainer.telemetry.journal import Journal
 
 START = 1_790_000_000.0

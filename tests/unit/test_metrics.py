@@ -19,13 +19,15 @@ from run_folder import evaluation_record, make_run_folder, run_config, sample_ro
 from seele_trainer.config import TrainerConfig
 from seele_trainer.metrics import Recorder
 from seele_trainer.records import EvaluationRecord, Progress, SampleRollout, StepRecord
+from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.telemetry.definitions import (
     EVALUATION_METRICS,
-    HISTOGRAM_METRICS,
+    MOMENT_METRICS,
     RUN_METRICS,
     STEP_METRICS,
-    hint_rate_histogram,
+    TIME_METRICS,
 )
+from seele_trainer.telemetry.histograms import HISTOGRAM_METRICS, hint_rate_histogram
 from seele_trainer.telemetry.journal import Journal, JournalError, read_records
 from seele_trainer.telemetry.progress import remaining_evaluations, remaining_seconds
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
@@ -58,6 +60,11 @@ CONTRACT = {
     "seele_policy_version": ("gauge", None),
     "seele_rollout_requests_total": ("counter", "outcome"),
     "seele_verifier_timeouts_total": ("counter", None),
+    "seele_rollout_servers": ("gauge", "state"),
+    "seele_checkpoint_step": ("gauge", None),
+    "seele_attempt": ("gauge", None),
+    "seele_last_progress_timestamp_seconds": ("gauge", None),
+    "seele_phase_time_seconds_total": ("counter", "phase"),
 }
 
 
@@ -76,6 +83,7 @@ def scrape(recorder: Recorder) -> dict[tuple[str, str], float]:
 def test_every_metric_of_the_contract_is_exported_with_its_type_and_label(tmp_path: Path, name: str) -> None:
     kind, label = CONTRACT[name]
     with Recorder(tmp_path, quiet_config()) as recorder:
+        recorder.watch_servers(lambda: [RolloutServer("http://first:8000", "ready")])
         recorder.record_step(step_record(1))
         recorder.record_evaluation(evaluation_record(1, 0.25))
         families = {family.name: family for family in parse_text(generate_latest(recorder.registry).decode())}
@@ -134,10 +142,57 @@ def test_what_was_not_measured_is_nan_and_not_the_value_of_an_earlier_step(tmp_p
     assert seen["seele_irt_guessing_count", ""] == 16
 
 
+def test_servers_are_counted_by_state_at_the_moment_of_the_scrape(tmp_path: Path) -> None:
+    servers = [RolloutServer("http://0", "ready"), RolloutServer("http://1", "starting")]
+    with Recorder(tmp_path, quiet_config()) as recorder:
+        assert not any(name == "seele_rollout_servers" for name, _ in scrape(recorder))
+        recorder.watch_servers(lambda: servers)
+        before = scrape(recorder)
+        servers[:] = [RolloutServer("http://0", "down"), RolloutServer("http://1", "ready")]
+        after = scrape(recorder)
+    states = ("starting", "ready", "down")
+    assert [before["seele_rollout_servers", state] for state in states] == [1, 1, 0]
+    assert [after["seele_rollout_servers", state] for state in states] == [0, 1, 1]
+
+
+def test_the_time_of_the_last_progress_is_that_of_this_process(tmp_path: Path) -> None:
+    def last_progress() -> float:
+        return scrape(recorder)["seele_last_progress_timestamp_seconds", ""]
+
+    make_run_folder(tmp_path, steps=7)
+    calendar = Clock()
+    calendar.now = 5000.0
+    with Recorder(tmp_path, quiet_config(), attempt=2, calendar=calendar) as recorder:
+        # Whatever an earlier attempt did: a run that waited a day for its restart has not stalled.
+        assert last_progress() == 5000
+        for act in (
+            lambda: recorder.record_step(step_record(8)),
+            lambda: recorder.record_evaluation(evaluation_record(8, 0.5)),
+            lambda: recorder.update_progress(last_checkpoint_step=8),
+        ):
+            calendar.now += 10
+            recorder.set_phase("train")
+            assert last_progress() == calendar.now - 10
+            act()
+            assert last_progress() == calendar.now
+        assert scrape(recorder)["seele_checkpoint_step", ""] == 8
+        assert scrape(recorder)["seele_attempt", ""] == 2
+
+
+def test_the_seconds_of_phases_that_a_step_did_not_have_are_zero_and_all_are_added_up(tmp_path: Path) -> None:
+    with Recorder(tmp_path, quiet_config()) as recorder:
+        recorder.record_step(step_record(1, phase_seconds={"rollout": 2.0, "eval": 3.0}))
+        recorder.record_step(step_record(2, phase_seconds={"rollout": 1.0}))
+        seen = scrape(recorder)
+    assert (seen["seele_phase_seconds", "rollout"], seen["seele_phase_seconds", "eval"]) == (1, 0)
+    totals = {phase: seen["seele_phase_time_seconds_total", phase] for phase in ("rollout", "eval", "checkpoint")}
+    assert totals == {"rollout": 3, "eval": 3, "checkpoint": 0}
+
+
 def test_no_metric_is_defined_twice_and_each_is_explained() -> None:
-    table = [*RUN_METRICS, *STEP_METRICS, *EVALUATION_METRICS, *HISTOGRAM_METRICS]
+    table = [*RUN_METRICS, *STEP_METRICS, *TIME_METRICS, *EVALUATION_METRICS, *MOMENT_METRICS, *HISTOGRAM_METRICS]
     assert len({metric.name for metric in table}) == len(table)
-    assert all(metric.help.endswith(".") for metric in table)
+    assert all(metric.help.endswith(".") and metric.unit for metric in table)
     assert all(metric.name.endswith("_total") == (metric.kind == "counter") for metric in table)
 
 

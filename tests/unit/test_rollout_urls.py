@@ -103,6 +103,22 @@ async def test_a_server_that_is_added_gets_the_weights_first_and_then_its_share_
     assert pool.counts.by_server == {servers[0].url: 15, servers[1].url: 5}
 
 
+async def test_the_pool_tells_how_each_listed_server_is_in_the_order_of_the_list(servers, make_pool, listed) -> None:
+    def states() -> list[tuple[str, str]]:
+        return [(server.url, server.state) for server in pool.servers()]
+
+    pool = await make_pool(servers[0], servers[1])
+    assert states() == [(servers[0].url, "ready"), (servers[1].url, "ready")]
+    await servers[0].stop()
+    await until(lambda: states()[0] == (servers[0].url, "down"), "the loss of a server being told")
+    await servers[2].stop()
+    listed(servers[2], servers[1], servers[0])
+    await until(lambda: [url for url, _ in states()] == [one.url for one in servers[::-1]], "the new list being told")
+    assert [state for _, state in states()] == ["starting", "ready", "down"]
+    await servers[2].start()
+    await until(lambda: states()[0] == (servers[2].url, "ready"), "the start of a server being told")
+
+
 async def test_a_server_that_is_removed_finishes_its_request_gets_no_other_and_is_forgotten(
     servers, make_pool, listed, tmp_path
 ) -> None:

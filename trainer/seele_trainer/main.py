@@ -129,6 +129,7 @@ async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Re
 
     try:
         parts = assemble(config, surroundings, recorder)
+        recorder.watch_servers(parts.engine.servers)
         try:
             await Loop(parts, stop).run()
         except Interrupted:

@@ -10,9 +10,12 @@ from typing import Any, Literal, Self
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.records import EvaluationRecord, Progress, SampleRollout, StepRecord
+from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.telemetry.collector import RunCollector
-from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, hint_rate_histogram, scalars
+from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, Moment
+from seele_trainer.telemetry.histograms import hint_rate_histogram
 from seele_trainer.telemetry.journal import Journal, read_records
+from seele_trainer.telemetry.metric import scalars
 from seele_trainer.telemetry.progress import WINDOW, held_out_accuracy, remaining_seconds, tokens_per_second
 from seele_trainer.telemetry.trackers import BackgroundTracker, open_trackers, require_packages
 
@@ -42,17 +45,21 @@ class Recorder:
         *,
         attempt: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
     ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._run_dir = run_dir
         self._config = config
         self._clock = clock
+        self._calendar = calendar
+        self._progress_time = calendar()
+        self._servers: Callable[[], Sequence[RolloutServer]] = tuple
         self._steps = Journal(run_dir / "metrics.jsonl")
         self._evaluations = Journal(run_dir / "eval.jsonl")
         self._samples = Journal(run_dir / "rollouts.jsonl")
         self._discarded = Journal(run_dir / "metrics.discarded.jsonl")
         require_packages(config.observability)
-        self._collector = RunCollector(config)
+        self._collector = RunCollector(config, self._now)
         self.registry = self._collector.register()
         self._trackers: list[BackgroundTracker] | None = None
         self._recent: deque[StepRecord] = deque(maxlen=WINDOW)
@@ -100,6 +107,7 @@ class Recorder:
         self._steps.append(record)
         self._collector.count(record)
         self._collector.show(record)
+        self._progress_time = self._calendar()
         self._recent.append(record)
         self._show_step(record)
         for tracker in self._started():
@@ -109,6 +117,7 @@ class Recorder:
     def record_evaluation(self, record: EvaluationRecord) -> None:
         """Write down an evaluation."""
         self._evaluations.append(record)
+        self._progress_time = self._calendar()
         self._evaluated.append(record)
         self._collector.show_evaluation(record)
         self._show_evaluation(record)
@@ -130,11 +139,21 @@ class Recorder:
         """Change fields of the progress, such as `last_checkpoint_step`. Raises ValidationError for an unknown one."""
         # Validated, and swapped as one object: the server's threads read it without a lock.
         self._progress = Progress.model_validate({**self._progress.model_dump(), **changes})
+        if "last_checkpoint_step" in changes:
+            self._progress_time = self._calendar()
         self.beat()
 
     def beat(self) -> None:
         """Give a sign of life in a phase that has nothing to record for long."""
         self._last_beat = self._clock()
+
+    def watch_servers(self, servers: Callable[[], Sequence[RolloutServer]]) -> None:
+        """Say where to ask for the rollout servers; the HTTP server's threads call it."""
+        self._servers = servers
+
+    def servers(self) -> Sequence[RolloutServer]:
+        """The rollout servers that are listed now."""
+        return self._servers()
 
     def progress(self) -> Progress:
         """How far the run is."""
@@ -173,6 +192,10 @@ class Recorder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _now(self) -> Moment:
+        progress = self._progress
+        return Moment(progress.attempt, progress.last_checkpoint_step or 0, self._progress_time, self.servers())
 
     def _restore(self) -> None:
         records = read_records(self._steps.path, StepRecord)

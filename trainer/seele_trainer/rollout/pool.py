@@ -18,8 +18,10 @@ from seele_trainer.rollout.protocol import (
     Canary,
     Completion,
     RequestCounts,
+    RolloutServer,
     RolloutUnavailable,
     Sampling,
+    ServerState,
     WeightSync,
     WeightSyncError,
 )
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 6
 _PREFIXES_PER_REQUEST = 32
 _PROGRESS_SECONDS = 10.0
+_STATES: dict[str, ServerState] = {"starting": "starting", "ready": "ready", "updating": "ready", "down": "down"}
 
 
 class VllmPool:
@@ -64,6 +67,7 @@ class VllmPool:
         self.counts = RequestCounts(by_server=dict.fromkeys(self._urls, 0))
         self._config = config
         self._model_name = model_name
+        self._listed = tuple(dict.fromkeys(self._urls))
         self._url_file = url_file
         self._list_seconds = list_seconds
         self._waiting = waiting
@@ -99,6 +103,12 @@ class VllmPool:
         await self._roster.close()
         if self._session is not None:
             await self._session.close()
+
+    def servers(self) -> list[RolloutServer]:
+        """The servers that are listed now, in the order of the list. Other threads may call it."""
+        states = {member.url: _STATES.get(member.state) for member in tuple(self._roster.members)}
+        known = [(url, states.get(url)) for url in self._listed]
+        return [RolloutServer(url, state) for url, state in known if state is not None]
 
     async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
         """Load a model folder as policy `version` on every server that is well, and prove it by the canary.
@@ -204,6 +214,7 @@ class VllmPool:
             await asyncio.sleep(self._list_seconds)
 
     def _follow_list(self, urls: Sequence[str]) -> None:
+        self._listed = tuple(dict.fromkeys(urls))
         self._roster.follow(urls)
         counts = self.counts.by_server
         self.counts.by_server = {member.url: counts.get(member.url, 0) for member in self._roster.members}

@@ -68,6 +68,17 @@ class WeightSync:
     engines: int
 
 
+ServerState = Literal["starting", "ready", "down"]
+
+
+@dataclass(frozen=True)
+class RolloutServer:
+    """A rollout server as it is now: `starting` until it is in use for the first time, then `ready` or `down`."""
+
+    url: str
+    state: ServerState
+
+
 @dataclass
 class RequestCounts:
     """Requests since the engine started, by outcome; `retried` ones were answered by another attempt."""
@@ -97,6 +108,12 @@ class RolloutEngine(Protocol):
 
     async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         """Sample for many prefixes with few round trips; the result is in the order of `prefixes`."""
+
+    def servers(self) -> Sequence[RolloutServer]:
+        """The servers that are listed now, in the order of the list; none where the trainer samples by itself.
+
+        The only method that other threads may call.
+        """
 
     async def close(self) -> None:
         """Release connections and memory."""

@@ -65,6 +65,10 @@ class TransformersEngine:
 
         await self._run(start)
 
+    def servers(self) -> tuple[()]:
+        """There is none."""
+        return ()
+
     async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
         """Load a model folder as policy `version`. Raises WeightSyncError where the canary shows others."""
         began = time.monotonic()

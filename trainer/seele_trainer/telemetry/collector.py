@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -15,13 +15,14 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.records import EvaluationRecord, StepRecord
 from seele_trainer.telemetry.definitions import (
     EVALUATION_METRICS,
-    HISTOGRAM_METRICS,
+    MOMENT_METRICS,
     RUN_METRICS,
     STEP_METRICS,
-    HistogramMetric,
-    Metric,
-    Source,
+    TIME_METRICS,
+    Moment,
 )
+from seele_trainer.telemetry.histograms import HISTOGRAM_METRICS
+from seele_trainer.telemetry.metric import HistogramMetric, Metric, Source
 
 Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 
@@ -29,11 +30,14 @@ Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 class RunCollector(Collector):
     """Gauges, counters and histograms of one run. Thread-safe: a scrape never sees half a step.
 
+    `now` tells how the run is between two steps; every scrape asks it.
+
     The client library's own metric classes observe one value at a time and stamp counters with the time they were
     created; here a step brings thousands of values at once, and counters go on from where an earlier process left them.
     """
 
-    def __init__(self, config: TrainerConfig) -> None:
+    def __init__(self, config: TrainerConfig, now: Callable[[], Moment]) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._values: dict[str, dict[str, float]] = {}
         self._buckets = {metric.name: [0] * (len(metric.buckets) + 1) for metric in HISTOGRAM_METRICS}
@@ -54,7 +58,7 @@ class RunCollector(Collector):
     def count(self, record: StepRecord) -> None:
         """Add a step to the counters and histograms, without touching the gauges."""
         with self._lock:
-            self._add([metric for metric in STEP_METRICS if metric.kind == "counter"], record)
+            self._add([metric for metric in (*STEP_METRICS, *TIME_METRICS) if metric.kind == "counter"], record)
             for histogram in HISTOGRAM_METRICS:
                 self._observe(histogram, record)
 
@@ -66,9 +70,12 @@ class RunCollector(Collector):
     def collect(self) -> Iterable[Family]:
         """Every metric of the table, those without a value yet by name and type only."""
         with self._lock:
+            self._set(MOMENT_METRICS, self._now())
             return [
                 *(self._family(metric) for metric in RUN_METRICS),
+                *(self._family(metric) for metric in MOMENT_METRICS),
                 *(self._family(metric) for metric in STEP_METRICS),
+                *(self._family(metric) for metric in TIME_METRICS),
                 *(self._family(metric) for metric in EVALUATION_METRICS),
                 *(self._histogram(metric) for metric in HISTOGRAM_METRICS),
             ]

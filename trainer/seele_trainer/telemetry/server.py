@@ -1,4 +1,4 @@
-"""The trainer's HTTP server: /metrics for Prometheus, /progress for people and the operator, /healthz for probes.
+"""The trainer's HTTP server: /metrics and /rollout/metrics for Prometheus, /progress for people, /healthz for probes.
 
 It runs in threads of its own and answers while the main thread computes.
 """
@@ -9,7 +9,7 @@ import errno
 import logging
 import socketserver
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self
@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from seele_trainer.records import Progress
+from seele_trainer.rollout.protocol import RolloutServer
+from seele_trainer.telemetry import rollout_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ class Telemetry(Protocol):
 
     def problem(self) -> str | None:
         """Why the run is not healthy; None while it is."""
+
+    def servers(self) -> Sequence[RolloutServer]:
+        """The rollout servers whose metrics are passed on."""
 
 
 class TelemetryServer:
@@ -91,6 +96,10 @@ def _handler(telemetry: Telemetry) -> type[BaseHTTPRequestHandler]:
         encode, content_type = choose_encoder(headers.get("Accept", ""))
         return HTTPStatus.OK, content_type, encode(telemetry.registry)
 
+    def of_rollout_servers(headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+        encode, content_type = choose_encoder(headers.get("Accept", ""))
+        return HTTPStatus.OK, content_type, encode(rollout_metrics.collect(telemetry.servers()))
+
     def progress(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         return HTTPStatus.OK, "application/json", telemetry.progress().model_dump_json(by_alias=True).encode()
 
@@ -101,6 +110,7 @@ def _handler(telemetry: Telemetry) -> type[BaseHTTPRequestHandler]:
 
     routes: dict[str, Callable[[Mapping[str, str]], tuple[HTTPStatus, str, bytes]]] = {
         "/metrics": metrics,
+        "/rollout/metrics": of_rollout_servers,
         "/progress": progress,
         "/healthz": health,
     }

@@ -1,0 +1,175 @@
+"""The trainer passes vLLM's own metrics on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from run_folder import run_config
+from seele_trainer.metrics import Recorder
+from seele_trainer.rollout.protocol import RolloutServer, ServerState
+from seele_trainer.telemetry import rollout_metrics
+from seele_trainer.telemetry.server import TelemetryServer
+
+pytestmark = pytest.mark.unit
+
+ANSWER = """\
+# HELP python_gc_objects_collected_total Objects collected during gc
+# TYPE python_gc_objects_collected_total counter
+python_gc_objects_collected_total{generation="0"} 13170.0
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="seele"} RUNNING
+# HELP vllm:generation_tokens_total Number of generation tokens processed.
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="seele"} 2048.0
+# HELP vllm:generation_tokens_created Number of generation tokens processed.
+# TYPE vllm:generation_tokens_created gauge
+vllm:generation_tokens_created{engine="0",model_name="seele"} 1.7e+09
+# HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="seele"} 3.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="seele"} 4.0
+vllm:time_to_first_token_seconds_count{engine="0",model_name="seele"} 4.0
+vllm:time_to_first_token_seconds_sum{engine="0",model_name="seele"} 0.25
+# HELP http_requests_total Total number of requests by method, status and handler.
+# TYPE http_requests_total counter
+http_requests_total{handler="/health",method="GET",status="2xx"} 3.0
+"""
+
+
+class Servers:
+    """Servers that answer /metrics with a text, or never where it is None."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._runners: list[web.AppRunner] = []
+
+    async def start(self, text: str | None, status: int = 200) -> str:
+        async def answer(_: web.Request) -> web.Response:
+            self.asked += 1
+            if text is None:
+                await asyncio.sleep(60)
+            return web.Response(text=text, status=status)
+
+        application = web.Application()
+        application.router.add_get("/metrics", answer)
+        runner = web.AppRunner(application, shutdown_timeout=0.05, handler_cancellation=True)
+        self._runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        for runner in self._runners:
+            await runner.cleanup()
+
+
+def running(count: int) -> str:
+    return ANSWER.replace("RUNNING", f"{count}.0")
+
+
+async def values(
+    servers: Sequence[RolloutServer], name: str, seconds: float = rollout_metrics.ANSWER_SECONDS
+) -> dict[str, float]:
+    """Value of a gauge by the label `server`."""
+    families = await asyncio.to_thread(rollout_metrics.collect, servers, seconds)
+    return {
+        sample.labels["server"]: sample.value
+        for family in families.collect()
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+async def test_metrics_of_all_servers_are_passed_on_under_the_place_of_each() -> None:
+    servers = Servers()
+    listed = [RolloutServer(await servers.start(running(count)), "ready") for count in (5, 7)]
+    try:
+        assert await values(listed, "vllm:num_requests_running") == {"0": 5, "1": 7}
+        assert await values(listed, "vllm:time_to_first_token_seconds_count") == {"0": 4, "1": 4}
+        families = list((await asyncio.to_thread(rollout_metrics.collect, listed)).collect())
+    finally:
+        await servers.stop()
+    # Each family once, with vLLM's own type and help, and none of another library's.
+    assert [(family.name, family.type) for family in families] == [
+        ("vllm:num_requests_running", "gauge"),
+        ("vllm:generation_tokens", "counter"),
+        ("vllm:time_to_first_token_seconds", "histogram"),
+    ]
+    assert families[1].documentation == "Number of generation tokens processed."
+    assert families[0].samples[0].labels == {"engine": "0", "model_name": "seele", "server": "0"}
+
+
+@pytest.mark.parametrize("state", ["starting", "down"])
+async def test_a_server_that_is_not_in_use_is_not_asked(state: ServerState) -> None:
+    servers = Servers()
+    listed = [
+        RolloutServer(await servers.start(running(5)), state),
+        RolloutServer(await servers.start(running(7)), "ready"),
+    ]
+    try:
+        # It keeps its place in the list: the other one is still number 1.
+        assert await values(listed, "vllm:num_requests_running") == {"1": 7}
+        assert servers.asked == 1
+    finally:
+        await servers.stop()
+
+
+async def test_servers_that_fail_are_left_out_and_hold_nobody_up() -> None:
+    servers = Servers()
+    broken = [
+        await servers.start(None),
+        await servers.start(None),
+        "http://127.0.0.1:9",
+        await servers.start(running(1), status=500),
+        await servers.start("vllm:num_requests_running{{{ 1\n"),
+        await servers.start("vllm:" + "x" * rollout_metrics.LONGEST_ANSWER),
+    ]
+    listed = [RolloutServer(url, "ready") for url in (*broken, await servers.start(running(7)))]
+    try:
+        began = time.monotonic()
+        assert await values(listed, "vllm:num_requests_running", seconds=0.5) == {"6": 7}
+        assert time.monotonic() - began < 5
+    finally:
+        await servers.stop()
+
+
+async def test_without_servers_the_answer_is_empty() -> None:
+    assert list(rollout_metrics.collect(()).collect()) == []
+
+
+async def test_the_trainer_serves_them_beside_its_own(tmp_path: Path) -> None:
+    servers = Servers()
+    listed: list[RolloutServer] = []
+    config = run_config(observability={"tensorboard": False})
+
+    def get(accept: str) -> str:
+        url = f"http://127.0.0.1:{server.port}/rollout/metrics"
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=10) as answer:
+            return str(answer.read().decode())
+
+    with Recorder(tmp_path, config) as recorder, TelemetryServer(recorder, "127.0.0.1", 0) as server:
+        try:
+            assert await asyncio.to_thread(get, "text/plain") == ""
+            recorder.watch_servers(lambda: listed)
+            assert await asyncio.to_thread(get, "text/plain") == ""
+            # The list may change while the run goes on.
+            listed.append(RolloutServer(await servers.start(running(5)), "ready"))
+            text = await asyncio.to_thread(get, "text/plain")
+            assert {family.name for family in parse_text(text)} >= {"vllm:num_requests_running"}
+            assert 'server="0"' in text
+            text = await asyncio.to_thread(get, "application/openmetrics-text; version=1.0.0")
+            assert {family.name for family in parse_openmetrics(text)} >= {"vllm:generation_tokens"}
+            listed.clear()
+            assert await asyncio.to_thread(get, "text/plain") == ""
+        finally:
+            await servers.stop()
