@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter as Count
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from prometheus_client import (
@@ -16,10 +15,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client import ProcessCollector as Process
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from seele_operator.status import FailureClass, Phase, RunStatus
+from seele_operator.run_metrics import RunsCollector
+from seele_operator.status import FailureClass, RunStatus
 
 ERROR_REASONS = ("unavailable", "not_leading", "conflict", "refused", "namespace_terminating", "bad_status", "internal")
 """Why a pass failed; `bad_status` is a status that no operator wrote, which is left alone."""
@@ -78,8 +76,8 @@ class OperatorMetrics:
             self.restarts.labels(failure)
 
     def watch_runs(self, runs: Callable[[], Iterable[Mapping[str, Any]]], waiting: Callable[[], int]) -> None:
-        """Count the runs by phase, and the keys in line, whenever Prometheus asks."""
-        self.registry.register(_Phases(runs))
+        """Tell of the runs, by phase and one by one, and of the keys in line, whenever Prometheus asks."""
+        self.registry.register(RunsCollector(runs))
         depth = Gauge("seele_operator_queue_depth", "Runs that wait for a pass over them.", registry=self.registry)
         depth.set_function(waiting)
 
@@ -93,18 +91,3 @@ class OperatorMetrics:
             self.restarts.labels(after.last_failure.failure_class).inc(after.restarts - before.restarts)
         if before.running_time is None and after.running_time is not None and after.start_time is not None:
             self.time_to_running.observe(max(0.0, (after.running_time - after.start_time).total_seconds()))
-
-
-class _Phases(Collector):
-    """Runs by phase, counted when they are asked for: no counter that could go astray."""
-
-    def __init__(self, runs: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
-        self._runs = runs
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        phases: tuple[str, ...] = get_args(Phase)
-        found = Count(str((run.get("status") or {}).get("phase", phases[0])) for run in self._runs())
-        family = GaugeMetricFamily("seele_operator_runs", "Runs, by phase.", labels=["phase"])
-        for phase in phases:
-            family.add_metric([phase], found[phase])
-        yield family
