@@ -17,7 +17,7 @@ kubernetes: ## Find, download or build etcd and Kubernetes (cached outside the c
 	@[ -n "$$SEELE_SKIP_KUBERNETES" ] || tools/kubernetes.sh
 
 helm: ## Find, download or unpack Helm (cached outside the checkout)
-	@tools/helm.sh >/dev/null
+	@[ -n "$$SEELE_SKIP_HELM" ] || tools/helm.sh >/dev/null
 
 prometheus: ## Find, download or unpack Prometheus (cached outside the checkout)
 	@tools/prometheus.sh >/dev/null
