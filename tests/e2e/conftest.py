@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from runs import REPOSITORY
+from watched_run import QuickstartRun, watched_quickstart
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +24,13 @@ def quickstart_model() -> Path:
     if not (folder / "base" / "config.json").is_file():
         pytest.fail("the quickstart's base model is not there: run `make quickstart-model`", pytrace=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def quickstart_run(quickstart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickstartRun]:
+    """A run of the quickstart that is over, and the Prometheus that watched it."""
+    with ExitStack() as closing:
+        yield watched_quickstart(tmp_path_factory.mktemp("quickstart"), closing)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from runs import REPOSITORY, finish, held_out, records, start, write_run
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from watched_run import STEPS, QuickstartRun
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -27,19 +28,15 @@ IN_PROCESS: dict[str, Any] = {
 
 
 def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
-    tmp_path: Path, leftovers: Callable[[Path], list[str]]
+    quickstart_run: QuickstartRun, leftovers: Callable[[Path], list[str]]
 ) -> None:
-    out = tmp_path / "run"
-    run = write_run(
-        tmp_path, {"training": {"steps": 30}, "evaluation": {"everySteps": 15}, "checkpoints": {"everySteps": 15}}
-    )
-    assert finish(start(run, out), out) == 0
-
+    assert quickstart_run.exit_code == 0
+    out = quickstart_run.out
     before, *_, after = held_out(out)
     assert after - before >= 0.3
     steps = records(out, "metrics.jsonl")
-    assert [step["step"] for step in steps] == list(range(1, 31))
-    assert [step["policyVersion"] for step in steps] == list(range(1, 31))
+    assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
+    assert [step["policyVersion"] for step in steps] == list(range(1, STEPS + 1))
     # The canary proves each sync: what the server scores is what the trainer does.
     assert max(step["canaryDifference"] for step in steps) < 1e-3
     assert max(step["mismatchKl"] for step in steps) < 1e-3

@@ -32,7 +32,7 @@ def _hint_rates(record: StepRecord, buckets: tuple[float, ...]) -> Observations:
     # A bin of the record counts for the first bucket that holds all of it; with equal bounds that is exact.
     places = np.searchsorted(np.asarray(buckets), np.asarray(histogram.edges[1:]) - 1e-9)
     counts = np.bincount(places, weights=histogram.counts, minlength=len(buckets) + 1)
-    return Observations(tuple(int(count) for count in counts), record.hint_rate * sum(histogram.counts))
+    return Observations(tuple(int(count) for count in counts), (record.hint_rate or 0.0) * sum(histogram.counts))
 
 
 def _irt(
