@@ -186,17 +186,18 @@ def _placed(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
             heading["panels"] = []
             identifier, y = identifier + 1, y + 1
         x = line = 0
+        below = y
         inside = []
         for panel in row.panels:
             if x + panel.width > COLUMNS:
-                x, y, line = 0, y + line, 0
-            inside.append(panel.json(identifier, x, y))
+                x, below, line = 0, below + line, 0
+            inside.append(panel.json(identifier, x, below))
             identifier, x, line = identifier + 1, x + panel.width, max(line, panel.height)
-        y += line
         if heading is not None and row.folded:
-            heading["panels"] = inside
-            yield heading
+            # Its panels take their places when it is opened, and Grafana moves what is below.
+            yield {**heading, "panels": inside}
             continue
         if heading is not None:
             yield heading
         yield from inside
+        y = below + line

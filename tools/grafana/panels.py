@@ -152,7 +152,7 @@ class HeatMap(Panel):
                 "mode": "scheme",
                 "reverse": False,
                 "scale": "exponential",
-                "scheme": "Spectral",
+                "scheme": "Magma",
                 "steps": 64,
             },
             "filterValues": {"le": 1e-9},

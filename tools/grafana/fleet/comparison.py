@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from grafana.fleet.selectors import live
+from grafana.fleet.selectors import live, told
 from grafana.panels import Graph
 from grafana.queries import Query
 
 COMPARISON = (
     Graph(
-        title="Held-out accuracy by run",
-        description="Greedy, without hints, the mean over benchmarks. Every line rises.",
+        title="Accuracy without hints, by run",
+        description="Held-out where there is an evaluation, else of the probes. Every line rises.",
         unit="percentunit",
-        queries=(Query(live("seele_eval_accuracy", "avg"), "{{run}}"),),
+        queries=(Query(told("seele_run_accuracy"), "{{run}}"),),
         highest=1,
         fill=0,
     ),
@@ -27,7 +27,7 @@ COMPARISON = (
         title="Share of steps done, by run",
         description="Rises steadily. A flat line is a run that waits, restarts or is stuck.",
         unit="percentunit",
-        queries=(Query(f"{live('seele_training_step')} / {live('seele_training_steps_total_planned')}", "{{run}}"),),
+        queries=(Query(f"{told('seele_run_step')} / {told('seele_run_steps_planned')}", "{{run}}"),),
         highest=1,
         fill=0,
     ),

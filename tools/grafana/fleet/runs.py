@@ -22,20 +22,22 @@ def _numbered() -> str:
 
 RUNS = (
     Table(
-        title="Runs",
+        title="All runs",
         description="All runs, a click away from their own dashboard. Look at those that failed or near their limit first.",
         unit="none",
         queries=(
             Query(told("seele_run_phase", "phase", condition=" == 1"), "", instant=True),
+            Query(f"{told('seele_run_step')} / {told('seele_run_steps_planned')}", "", instant=True),
+            Query(told("seele_run_step"), "", instant=True),
+            Query(told("seele_run_accuracy"), "", instant=True),
+            Query(measured("seele_hint_rate_mean", "avg"), "", instant=True),
+            Query(f"sum by (namespace, run) ({told('seele_run_failures', 'class')})", "", instant=True),
             Query(
-                f"{measured('seele_training_step')} / {measured('seele_training_steps_total_planned')}",
+                f"max by (namespace, run) ({told('seele_run_failures', 'class')}"
+                f" / ({told('seele_run_failures_limit', 'class')} > 0))",
                 "",
                 instant=True,
             ),
-            Query(measured("seele_training_step"), "", instant=True),
-            Query(measured("seele_eval_accuracy", "avg"), "", instant=True),
-            Query(measured("seele_hint_rate_mean", "avg"), "", instant=True),
-            Query(f"sum by (namespace, run) ({told('seele_run_failures', 'class')})", "", instant=True),
             Query(told("seele_run_attempt"), "", instant=True),
         ),
         columns=(
@@ -44,10 +46,18 @@ RUNS = (
             Column(field="phase", title="Phase", colours=PHASE_COLOURS, width=110),
             Column(field="Value #B", title="Progress", unit="percentunit", decimals=0, gauge=True),
             Column(field="Value #C", title="Step", decimals=0, width=80),
-            Column(field="Value #D", title="Held-out accuracy", unit="percentunit", decimals=1),
+            Column(field="Value #D", title="Accuracy", unit="percentunit", decimals=1),
             Column(field="Value #E", title="Hint rate", unit="percentunit", decimals=0),
-            Column(field="Value #F", title="Failures", decimals=0, limits=(Limit(1, ORANGE), Limit(3, RED)), width=90),
-            Column(field="Value #G", title="Attempt", decimals=0, width=90),
+            Column(field="Value #F", title="Failures", decimals=0, limits=(Limit(1, ORANGE),), width=90),
+            Column(
+                field="Value #G",
+                title="Of their limit",
+                unit="percentunit",
+                decimals=0,
+                limits=(Limit(0.3, ORANGE), Limit(0.7, RED)),
+                width=110,
+            ),
+            Column(field="Value #H", title="Attempt", decimals=0, width=90),
         ),
         sort="Phase",
         width=24,

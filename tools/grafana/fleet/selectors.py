@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RUN_URL = (
     "/d/seele-run?var-datasource=${datasource}"
-    "&var-namespace=${__data.fields.Namespace}&var-run=${__data.fields.Run}&${__url_time_range}"
+    "&var-namespace=${__data.fields.namespace}&var-run=${__data.fields.run}&${__url_time_range}"
 )
 LEADING = 'and on (instance) (seele_operator_leader{job="seele-operator"} == 1)'
 """Only what the operator says that leads: a standby may be behind."""

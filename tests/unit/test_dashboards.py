@@ -1,0 +1,265 @@
+"""The dashboards' files: whole, without overlaps, explained, and about metrics that there are."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import grafana
+from grafana import fleet, run
+from grafana.dashboard import Dashboard, Row
+from grafana.panels import Graph
+from grafana.queries import Query
+from grafana.reading import Asked, marks, named, panels, put_in, queries
+from seele_operator.metrics import OperatorMetrics
+from seele_trainer.telemetry import definitions, histograms
+from seele_trainer.telemetry.metric import HistogramMetric, Metric
+
+pytestmark = pytest.mark.unit
+
+GRAFANA = Path(__file__).resolve().parents[2] / "manifests" / "grafana"
+DASHBOARDS = {name: json.loads((GRAFANA / f"{name}.json").read_text()) for name in ("run", "fleet")}
+PANELS = [pytest.param(panel, id=panel["title"]) for board in DASHBOARDS.values() for panel in panels(board)]
+ASKED = [
+    one
+    for board in DASHBOARDS.values()
+    for one in [*itertools.chain.from_iterable(queries(panel) for panel in panels(board)), *marks(board)]
+]
+
+DCGM = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_PROF_SM_ACTIVE", "DCGM_FI_DEV_POWER_USAGE"}
+"""Fields of the exporter's own list; SM_ACTIVE is commented out there, and its panel says so."""
+FREE_BELOW = {"Ability µ of fitted curves", "Loss terms"}
+"""Panels whose values may be negative."""
+
+
+def of_tables() -> set[str]:
+    """Names that the trainer's tables stand for."""
+    rows = [
+        row
+        for module in (definitions, histograms)
+        for table in vars(module).values()
+        if isinstance(table, tuple)
+        for row in table
+    ]
+    single = {row.name for row in rows if isinstance(row, Metric)}
+    return single | {
+        f"{row.name}_{part}" for row in rows if isinstance(row, HistogramMetric) for part in ("bucket", "sum", "count")
+    }
+
+
+def of_operator() -> set[str]:
+    """Names of the series that an operator with one run exports."""
+    metrics = OperatorMetrics()
+    body: dict[str, Any] = {
+        "metadata": {"name": "run", "namespace": "default"},
+        "status": {"attempt": 1, "step": 1, "steps": 2, "accuracy": 0.5, "lastCheckpoint": {"step": 1}},
+    }
+    metrics.watch_runs(lambda: [body], lambda: 0)
+    metrics.request_seen("GET", 200, 0.1)
+    return {sample.name for family in metrics.registry.collect() for sample in family.samples}
+
+
+def of_vllm() -> set[str]:
+    """Names in vLLM's own source, as they are exported; it is read and not imported, which takes seconds."""
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    source = (Path(spec.origin).parent / "v1" / "metrics" / "loggers.py").read_text()
+    given = re.findall(r"self\._(gauge|counter|histogram)_cls\(\s*name=\"(vllm:\w+)\"", source)
+    parts = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    return {name + part for kind, name in given for part in parts[kind]}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_panel_has_a_number_and_a_title_of_its_own(name: str) -> None:
+    board = DASHBOARDS[name]
+    everything = [*board["panels"], *(panel for row in board["panels"] for panel in row.get("panels", []))]
+
+    assert [count for count in Counter(panel["id"] for panel in everything).values() if count > 1] == []
+    assert [title for title, count in Counter(panel["title"] for panel in everything).items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
+    board = DASHBOARDS[name]
+    for visible in (board["panels"], *(row["panels"] for row in board["panels"] if row.get("panels"))):
+        taken: set[tuple[int, int]] = set()
+        for panel in visible:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24, panel["title"]
+            cells = {
+                (place["x"] + column, place["y"] + line) for column in range(place["w"]) for line in range(place["h"])
+            }
+            assert not cells & taken, panel["title"]
+            taken |= cells
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_can_be_provisioned_as_it_is(name: str) -> None:
+    board = DASHBOARDS[name]
+    declared = {variable["name"] for variable in board["templating"]["list"]}
+
+    assert "__inputs" not in board
+    assert board["uid"] == f"seele-{name}"
+    assert (
+        board["templating"]["list"][0] | {"type": "datasource", "query": "prometheus"} == board["templating"]["list"][0]
+    )
+    asked = [panel["datasource"] for panel in panels(board)]
+    asked += [target["datasource"] for panel in panels(board) for target in panel["targets"]]
+    asked += [one["datasource"] for one in [*board["annotations"]["list"], *board["templating"]["list"][1:-1]]]
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in asked)
+    used = {match for one in ASKED if one in _of(board) for match in re.findall(r"\$(\w+)", _without_groups(one.expr))}
+    assert used - {"__rate_interval", "__range"} <= declared
+    assert declared - used <= {"datasource", "run"}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+    said = panel["fieldConfig"]["defaults"]
+
+    assert panel["description"].endswith(".")
+    assert 20 <= len(panel["description"]) <= 128
+    assert said["unit"]
+    assert said["thresholds"]["steps"]
+    if panel["title"] not in FREE_BELOW:
+        assert said["min"] == 0
+    if said["unit"] == "percentunit" and panel["title"] != "CPU":
+        assert said["max"] == 1
+    assert panel["targets"]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    assert all(target["legendFormat"] for target in panel["targets"]) or panel["type"] == "table"
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_looks_are_about_series_that_a_panel_can_have(panel: dict[str, Any]) -> None:
+    names = [column["matcher"]["options"] for column in panel["fieldConfig"]["overrides"]]
+    if panel["type"] == "table":
+        renamed = panel["transformations"][1]["options"]["renameByName"]
+        assert set(names) == set(renamed.values())
+        return
+    legends = [re.sub(r"\\{\\{\w+\\}\\}", ".+", re.escape(target["legendFormat"])) for target in panel["targets"]]
+    for name in names:
+        assert any(re.fullmatch(legend, name) for legend in legends), f"{name} fits none of {legends}"
+
+
+def test_all_metrics_of_all_queries_exist() -> None:
+    known = of_tables() | of_operator() | of_vllm() | DCGM | {"up"}
+    wanted = {name for one in ASKED for name in one.metrics}
+
+    assert len(wanted) > 50
+    assert wanted - known == set()
+    # What the expression leaves when all known names are taken out holds no other series.
+    for one in ASKED:
+        assert one.metrics, one.expr
+        assert not re.search(
+            r"(seele|vllm|DCGM)[\w:]*(?=\{)", re.sub("|".join(sorted(known, key=len, reverse=True)), "", one.expr)
+        )
+
+
+def test_a_metric_that_is_made_up_would_be_found() -> None:
+    made_up = Asked("panel", 'sum(rate(seele_nonsense_total{run="$run"}[5m])) / seele_training_step', "")
+
+    assert made_up.metrics == {"seele_nonsense_total", "seele_training_step"}
+    assert made_up.metrics - of_tables() == {"seele_nonsense_total"}
+
+
+def test_the_limits_that_the_documentation_names_are_drawn() -> None:
+    by_title = {panel["title"]: panel for board in DASHBOARDS.values() for panel in panels(board)}
+    mismatch = by_title["Mismatch of engine and trainer"]["fieldConfig"]["defaults"]
+    assert [step["value"] for step in mismatch["thresholds"]["steps"]] == [None, 0.015]
+    assert mismatch["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+
+    rounds = by_title["Accuracy by round, against the target"]
+    assert rounds["targets"][1]["expr"] == 'max(seele_target_accuracy{namespace="$namespace", run="$run"})'
+    (target,) = [one for one in rounds["fieldConfig"]["overrides"] if one["matcher"]["options"] == "target"]
+    assert {"id": "custom.lineStyle", "value": {"dash": [8, 6], "fill": "dash"}} in target["properties"]
+
+
+def test_the_dashboards_lead_to_each_other() -> None:
+    assert DASHBOARDS["run"]["links"][0]["url"] == f"/d/{fleet.UID}"
+    assert DASHBOARDS["fleet"]["links"][0]["url"] == f"/d/{run.UID}"
+    (table,) = [panel for panel in panels(DASHBOARDS["fleet"]) if panel["type"] == "table"]
+    links = [
+        one["value"][0]["url"]
+        for column in table["fieldConfig"]["overrides"]
+        for one in column["properties"]
+        if one["id"] == "links"
+    ]
+    assert links == [
+        f"/d/{run.UID}?var-datasource=${{datasource}}&var-namespace=${{__data.fields.namespace}}"
+        "&var-run=${__data.fields.run}&${__url_time_range}"
+    ]
+
+
+def test_gpu_panels_are_not_asked_for_until_their_row_is_opened() -> None:
+    gpu = [row for row in DASHBOARDS["run"]["panels"] if row["type"] == "row" and row["collapsed"]]
+
+    assert [row["title"] for row in gpu] == ["GPUs (needs the DCGM exporter)"]
+    assert {name for panel in gpu[0]["panels"] for one in queries(panel) for name in one.metrics} == DCGM
+    open_panels = [panel for panel in DASHBOARDS["run"]["panels"] if panel["type"] != "row"]
+    assert not {name for panel in open_panels for one in queries(panel) for name in one.metrics} & DCGM
+
+
+def test_panels_flow_from_left_to_right_and_then_below() -> None:
+    def graph(title: str, width: int, height: int) -> Graph:
+        query = Query("up", "up")
+        return Graph(title=title, description="", unit="none", queries=(query,), width=width, height=height)
+
+    board = Dashboard(
+        uid="u",
+        title="t",
+        description="",
+        rows=(
+            Row("", (graph("a", 12, 8), graph("b", 12, 6), graph("c", 24, 5))),
+            Row("folded", (graph("d", 8, 8),), folded=True),
+            Row("open", (graph("e", 8, 8),)),
+        ),
+        choices=(),
+        since="now-1h",
+        refresh="1m",
+        other=("", ""),
+    ).json()
+
+    places = {one["title"]: tuple(one["gridPos"][key] for key in "xywh") for one in board["panels"]}
+    assert places == {
+        "a": (0, 0, 12, 8),
+        "b": (12, 0, 12, 6),
+        "c": (0, 8, 24, 5),
+        "folded": (0, 13, 24, 1),
+        "open": (0, 14, 24, 1),
+        "e": (0, 15, 8, 8),
+    }
+    assert [panel["title"] for panel in board["panels"][3]["panels"]] == ["d"]
+
+
+def test_variables_are_put_in_and_an_unknown_one_is_named() -> None:
+    assert put_in('a{run="$run", x="${run:raw}"}[$__range]', {"run": "r", "__range": "5m"}) == 'a{run="r", x="r"}[5m]'
+    with pytest.raises(KeyError, match="nobody"):
+        put_in("$nobody", {})
+
+
+def test_a_legend_takes_its_words_from_labels() -> None:
+    assert named("round {{round}}, {{ server }}", {"round": "2", "server": "0"}) == "round 2, 0"
+    assert named("", {"__name__": "up", "job": "x"}) == "job=x"
+
+
+def test_a_file_ends_with_a_line_break_and_keeps_its_letters() -> None:
+    text = grafana.text("run")
+    assert text.endswith("}\n")
+    assert "µ" in text
+
+
+def _of(board: dict[str, Any]) -> list[Asked]:
+    return [one for panel in panels(board) for one in queries(panel)] + marks(board)
+
+
+def _without_groups(expr: str) -> str:
+    """Without the $1 of label_replace."""
+    return expr.replace('"$1"', "")
