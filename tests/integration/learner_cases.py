@@ -53,7 +53,6 @@ def config_of(case: Case, shared: Path) -> TrainerConfig:
         "weight_decay": 0.1,
         "max_gradient_norm": 0.2,
         "kl_coefficient": 0.1,
-        "hint_loss_coefficient": 0.05,
         "tokens_per_micro_batch": 96,
         **case.training,
     }

@@ -31,6 +31,7 @@ from seele_trainer.strategies.base import Sample
 pytestmark = pytest.mark.integration
 
 VOCABULARY = 64
+HINT_WEIGHT = np.float32(0.05)
 STAGES = (0, 1, 2, 3)
 RANKS = (1, 2)
 LOW_THRESHOLD = {"overrides": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
@@ -49,7 +50,11 @@ GRADIENT_CASES = (
     Case("one-micro-batch", training={"tokens_per_micro_batch": 100_000}),
     Case("same-calls-on-all-ranks", zero_stage=2, follow=False),
     Case("no-advantage", samples="no-advantage", zero_stage=1),
-    Case("nothing-to-learn", samples="no-advantage", training={"kl_coefficient": 0.0, "hint_loss_coefficient": 0.0}),
+    Case("nothing-to-learn", samples="nothing", training={"kl_coefficient": 0.0}),
+    # Solutions: learnt by cross-entropy, off-policy with and without shaping, some by their most uncertain tokens alone.
+    *(Case(f"solutions-zero{stage}", samples="solutions", zero_stage=stage, temperature=0.7) for stage in (0, 2)),
+    Case("solutions-spread", samples="solutions", zero_stage=3, temperature=0.7, deepspeed=LOW_THRESHOLD),
+    Case("solutions-alone", samples="solutions-alone", zero_stage=3, deepspeed=LOW_THRESHOLD),
     Case("no-reference", zero_stage=3, training={"kl_coefficient": 0.0}),
     Case("cool", temperature=0.7, zero_stage=2),
     Case("untied", tied=False, zero_stage=1),
@@ -92,13 +97,36 @@ def a_sample(random: np.random.Generator, model: Qwen2ForCausalLM) -> Sample:
         tokens=tokens,
         policy_mask=generated,
         advantage=np.where(generated, random.choice([-0.75, -0.25, 0.5]), 0.0).astype(np.float32),
-        supervised=((np.arange(length) >= prompt) & ~generated).astype(np.float32),
+        supervised=HINT_WEIGHT * ((np.arange(length) >= prompt) & ~generated).astype(np.float32),
         behaviour_logprobs=np.where(generated, behaviour, 0.0).astype(np.float32),
+        off_policy=np.zeros(length, dtype=np.bool_),
     )
 
 
 def without_advantage(sample: Sample) -> Sample:
     return replace(sample, advantage=np.zeros_like(sample.advantage))
+
+
+def learning_nothing(sample: Sample) -> Sample:
+    return replace(without_advantage(sample), supervised=np.zeros_like(sample.supervised))
+
+
+def with_solution(number: int, sample: Sample) -> Sample:
+    """A sample of one of five kinds: all but the first have the reference solution, or a prefix of it, in place of a hint.
+
+    Uncertain tokens are told apart only where their number in a sample, 3 at most, is less than all.
+    """
+    given, uncertain = sample.supervised != 0, 1 + number % 3
+    advantage = np.where(given, np.float32(0.25), sample.advantage)
+    prefix = replace(sample, supervised=np.zeros_like(sample.supervised), off_policy=given, advantage=advantage)
+    rest = sample.off_policy
+    return [
+        replace(sample, most_uncertain=uncertain),
+        replace(prefix, most_uncertain=uncertain),
+        replace(prefix, shaping=0.1),
+        replace(prefix, policy_mask=rest, advantage=np.where(given, advantage, 0), shaping=0.1),
+        replace(learning_nothing(sample), policy_mask=rest, supervised=sample.policy_mask.astype(np.float32)),
+    ][number % 5]
 
 
 def make_samples(model: Qwen2ForCausalLM) -> dict[str, list[list[Sample]]]:
@@ -115,6 +143,9 @@ def make_samples(model: Qwen2ForCausalLM) -> dict[str, list[list[Sample]]]:
         "long": [update(9) for _ in range(4)],
         "few": [update(1) for _ in range(3)],
         "no-advantage": [[without_advantage(sample) for sample in samples] for samples in mixed],
+        "nothing": [[learning_nothing(sample) for sample in samples] for samples in mixed],
+        "solutions": [[with_solution(*pair) for pair in enumerate(samples)] for samples in mixed],
+        "solutions-alone": [[with_solution(4, sample) for sample in samples] for samples in mixed],
         "empty": [mixed[0], [], mixed[1]],
     }
 
@@ -240,29 +271,40 @@ def plain_pytorch(case: Case, shared: Path) -> Plain:
     for number, samples in enumerate(samples_of(shared, case.samples)):
         optimizer.zero_grad()
         generated = sum(int(sample.policy_mask.sum()) for sample in samples)
-        hinted = sum(int((sample.supervised > 0).sum()) for sample in samples)
+        with_advantage = generated + sum(int(sample.off_policy.sum()) for sample in samples)
+        supervised = sum(int((sample.supervised > 0).sum()) for sample in samples)
         losses.append(0.0)
         for sample in samples:
             tokens = torch.tensor(sample.tokens)
-            temperature = torch.where(torch.tensor(sample.policy_mask[1:]), case.temperature, 1.0)[:, None]
+            tempered = torch.tensor(sample.policy_mask | sample.off_policy)[1:]
+            temperature = torch.where(tempered, case.temperature, 1.0)[:, None]
             chosen = tokens[1:, None]
-            logprob = (model(input_ids=tokens[None]).logits[0, :-1] / temperature).log_softmax(-1).gather(-1, chosen)
+            predicted = (model(input_ids=tokens[None]).logits[0, :-1] / temperature).log_softmax(-1)
+            logprob = predicted.gather(-1, chosen)
+            entropy = -(predicted.detach().exp() * predicted.detach()).sum(-1)
+            given = [at for at in range(1, len(tokens)) if sample.supervised[at] or sample.off_policy[at]]
+            given.sort(key=lambda at, entropy=entropy: -entropy[at - 1].item())
+            learning = given[: sample.most_uncertain]
             with torch.no_grad():
                 reference = initial(input_ids=tokens[None]).logits[0, :-1] / temperature
                 reference = reference.log_softmax(-1).gather(-1, chosen)
             loss = torch.zeros(())
             for position in range(1, len(tokens)):
                 now = logprob[position - 1, 0]
-                if sample.supervised[position]:
-                    loss = loss - training.hint_loss_coefficient * float(sample.supervised[position]) * now / hinted
+                advantage = float(sample.advantage[position])
+                if sample.supervised[position] and position in learning:
+                    loss = loss - float(sample.supervised[position]) * now / supervised
+                if sample.off_policy[position] and position in learning:
+                    weight = now.exp() / (now.exp() + sample.shaping) if sample.shaping else (now - now.detach()).exp()
+                    loss = loss - advantage * weight / with_advantage
                 if sample.policy_mask[position]:
                     ratio = torch.exp(now - float(sample.behaviour_logprobs[position]))
-                    advantage = float(sample.advantage[position])
                     surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
                     if advantage < 0:
                         surrogate = torch.max(surrogate, torch.tensor(training.importance_cap * advantage))
                     gap = reference[position - 1, 0] - now
-                    loss = loss + (-surrogate + training.kl_coefficient * (gap.exp() - gap - 1)) / generated
+                    loss = loss - surrogate / with_advantage
+                    loss = loss + training.kl_coefficient * (gap.exp() - gap - 1) / generated
             if loss.requires_grad:
                 loss.backward()
             losses[-1] += loss.item()

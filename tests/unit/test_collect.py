@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seele_trainer.collect import PROBE_ROUND, Collector, derive_seed
+from seele_trainer.collect import PROBE_ROUND, Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.rollout.protocol import (
@@ -20,6 +20,7 @@ from seele_trainer.rollout.protocol import (
     Sampling,
     WeightSync,
 )
+from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies import build_strategy
 
 pytestmark = pytest.mark.unit

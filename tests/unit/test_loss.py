@@ -10,17 +10,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seele_trainer import loss
-from seele_trainer.loss import Coefficients, Denominators, LossTerms, TokenWeights, seele_loss, token_logprobs
+from seele_trainer.loss import (
+    Coefficients,
+    Denominators,
+    LossTerms,
+    TokenWeights,
+    most_uncertain,
+    seele_loss,
+    token_logprobs,
+)
 
 pytestmark = pytest.mark.unit
 
-COEFFICIENTS = Coefficients(clip_epsilon=0.2, importance_cap=2.0, kl=0.1, hint=0.01)
+COEFFICIENTS = Coefficients(clip_epsilon=0.2, importance_cap=2.0, kl=0.1)
+GAMMA = 0.01
 
 
 def weights(
-    generated: list[float], supervised: list[float], advantage: list[float], behaviour: list[float]
+    generated: list[float],
+    supervised: list[float],
+    advantage: list[float],
+    behaviour: list[float],
+    off_policy: list[float] | None = None,
+    shaping: float = 0.0,
 ) -> TokenWeights:
-    return TokenWeights(*(torch.tensor(values) for values in (generated, supervised, advantage, behaviour)))
+    """Weights of tokens; supervised ones weigh GAMMA, off-policy ones are all shaped alike."""
+    return TokenWeights(
+        generated=torch.tensor(generated),
+        off_policy=torch.tensor(off_policy or [0.0] * len(generated)),
+        supervised=torch.tensor(supervised),
+        cross_entropy=torch.tensor(supervised) * GAMMA,
+        advantage=torch.tensor(advantage),
+        behaviour=torch.tensor(behaviour),
+        shaping=torch.full((len(generated),), shaping),
+    )
 
 
 def one_token(ratio: float, advantage: float, cap: float = 2.0) -> tuple[float, float, float]:
@@ -30,8 +53,8 @@ def one_token(ratio: float, advantage: float, cap: float = 2.0) -> tuple[float, 
         logprob,
         None,
         weights([1.0], [0.0], [advantage], [-1.0]),
-        Coefficients(clip_epsilon=0.2, importance_cap=cap, kl=0.0, hint=0.0),
-        Denominators(1.0, 0.0),
+        Coefficients(clip_epsilon=0.2, importance_cap=cap, kl=0.0),
+        Denominators(1.0, 0.0, 0.0),
     )
     terms.total.backward()
     assert logprob.grad is not None
@@ -51,11 +74,20 @@ def test_log_probabilities_in_chunks_have_the_same_values_and_gradients(monkeypa
     targets = torch.randint(0, 7, (11,))
     whole = token_logprobs(logits, targets)
     (gradient,) = torch.autograd.grad(whole.square().sum(), logits)
+    entropy = token_logprobs(logits, targets, with_entropy=True)[1]
     monkeypatch.setattr(loss, "_CHUNK_ELEMENTS", 21)
-    chunked = token_logprobs(logits, targets)
-    (chunked_gradient,) = torch.autograd.grad(chunked.square().sum(), logits)
-    torch.testing.assert_close(chunked, whole)
-    torch.testing.assert_close(chunked_gradient, gradient)
+    for chunked in (token_logprobs(logits, targets), token_logprobs(logits, targets, with_entropy=True)[0]):
+        (chunked_gradient,) = torch.autograd.grad(chunked.square().sum(), logits)
+        torch.testing.assert_close(chunked, whole)
+        torch.testing.assert_close(chunked_gradient, gradient)
+    torch.testing.assert_close(token_logprobs(logits, targets, with_entropy=True)[1], entropy)
+
+
+def test_entropies_are_those_of_the_predictions_also_where_a_token_is_impossible() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [math.log(3), 0.0, -math.inf, -math.inf]])
+    _, entropy = token_logprobs(logits, torch.tensor([0, 1]), with_entropy=True)
+    expected = [math.log(4), -0.75 * math.log(0.75) - 0.25 * math.log(0.25)]
+    assert entropy.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_log_probabilities_of_half_precision_logits_are_computed_in_float32() -> None:
@@ -105,7 +137,7 @@ def test_an_enormous_mismatch_stays_finite() -> None:
         reference,
         weights([1.0, 1.0], [0.0, 0.0], [-1.0, 1.0], [-1e4, 0.0]),
         COEFFICIENTS,
-        Denominators(2.0, 0.0),
+        Denominators(2.0, 0.0, 0.0),
     )
     terms.total.backward()
     assert all(torch.isfinite(value) for value in vars(terms).values())
@@ -126,7 +158,11 @@ def test_the_mismatch_kl_measures_the_sampler_against_the_policy() -> None:
     engine, policy = torch.tensor([0.6, 0.4]).log(), torch.tensor([0.5, 0.5]).log()
     # Each token as often as the engine samples it.
     terms = seele_loss(
-        policy, None, weights([0.6, 0.4], [0.0, 0.0], [0.0, 0.0], engine.tolist()), COEFFICIENTS, Denominators(1.0, 0.0)
+        policy,
+        None,
+        weights([0.6, 0.4], [0.0, 0.0], [0.0, 0.0], engine.tolist()),
+        COEFFICIENTS,
+        Denominators(1.0, 0.0, 0.0),
     )
     torch.testing.assert_close(terms.mismatch_kl, (engine.exp() * (engine - policy)).sum())
 
@@ -135,20 +171,20 @@ def test_hint_tokens_get_no_advantage_and_generated_tokens_no_supervision() -> N
     logprobs = torch.tensor([-0.3, -0.7], requires_grad=True)
     # Token 0 is a hint that carries, wrongly, an advantage; token 1 is generated.
     batch = weights([0.0, 1.0], [1.0, 0.0], [5.0, 0.5], [0.0, -0.7])
-    terms = seele_loss(logprobs, logprobs.detach(), batch, COEFFICIENTS, Denominators(1.0, 1.0))
+    terms = seele_loss(logprobs, logprobs.detach(), batch, COEFFICIENTS, Denominators(1.0, 0.0, 1.0))
     terms.total.backward()
     assert logprobs.grad is not None
     assert float(terms.hint) == pytest.approx(0.3)
     assert float(terms.policy) == pytest.approx(-0.5)
-    assert logprobs.grad.tolist() == pytest.approx([-COEFFICIENTS.hint, -0.5])
+    assert logprobs.grad.tolist() == pytest.approx([-GAMMA, -0.5])
 
 
 def test_the_total_is_the_sum_of_the_terms_with_their_coefficients() -> None:
     logprobs = torch.tensor([-0.3, -0.7, -1.4])
     batch = weights([0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.5, -0.3], [0.0, -0.6, -1.5])
-    terms = seele_loss(logprobs, torch.tensor([-0.4, -0.9, -1.0]), batch, COEFFICIENTS, Denominators(3.0, 1.0))
+    terms = seele_loss(logprobs, torch.tensor([-0.4, -0.9, -1.0]), batch, COEFFICIENTS, Denominators(3.0, 0.0, 1.0))
     assert float(terms.kl) > 0
-    torch.testing.assert_close(terms.total, terms.policy + 0.01 * terms.hint + 0.1 * terms.kl)
+    torch.testing.assert_close(terms.total, terms.policy + GAMMA * terms.hint + 0.1 * terms.kl)
 
 
 @given(cut=st.integers(0, 12), seed=st.integers(0, 1000))
@@ -156,9 +192,11 @@ def test_the_total_is_the_sum_of_the_terms_with_their_coefficients() -> None:
 def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logprobs, reference, behaviour, advantage = (-torch.rand(12, generator=generator) for _ in range(4))
-    generated = (torch.rand(12, generator=generator) < 0.6).float() * 2.0
-    batch = TokenWeights(generated, (generated == 0).float(), advantage + 0.5, behaviour)
-    denominators = Denominators(float(generated.sum()), 5.0)
+    kinds = torch.randint(0, 3, (12,), generator=generator)
+    generated, off_policy, supervised = ((kinds == kind).float() * 2.0 for kind in range(3))
+    shaping = 0.1 * (advantage > -0.5)
+    batch = TokenWeights(generated, off_policy, supervised, 0.3 * supervised, advantage + 0.5, behaviour, shaping)
+    denominators = Denominators(float(generated.sum()), float(off_policy.sum()), 5.0)
 
     def part(chosen: slice) -> LossTerms:
         return seele_loss(
@@ -176,8 +214,75 @@ def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: 
 
 def test_a_stream_without_any_token_has_no_loss() -> None:
     logprobs = torch.tensor([-0.3], requires_grad=True)
-    terms = seele_loss(logprobs, None, weights([0.0], [0.0], [0.0], [0.0]), COEFFICIENTS, Denominators(0.0, 0.0))
+    terms = seele_loss(logprobs, None, weights([0.0], [0.0], [0.0], [0.0]), COEFFICIENTS, Denominators(0.0, 0.0, 0.0))
     terms.total.backward()
     assert float(terms.total) == 0
     assert logprobs.grad is not None
     assert float(logprobs.grad[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("probability", "advantage", "value", "gradient"),
+    [
+        # f(w) = w / (w + 0.1); its derivative by log w is 0.1 w / (w + 0.1)^2.
+        pytest.param(0.1, 0.5, -0.25, -0.125, id="an unlikely token of the solution: pulled up most"),
+        pytest.param(0.9, 0.5, -0.45, -0.045, id="a likely one: hardly any more"),
+        pytest.param(0.4, -0.5, 0.4, 0.08, id="in a group that does better without it: pushed down"),
+    ],
+)
+def test_a_shaped_token_of_the_solution_is_weighted_by_its_probability(
+    probability: float, advantage: float, value: float, gradient: float
+) -> None:
+    logprob = torch.tensor([math.log(probability)], requires_grad=True)
+    batch = weights([0.0], [0.0], [advantage], [0.0], off_policy=[1.0], shaping=0.1)
+    terms = seele_loss(logprob, logprob.detach() - 1, batch, COEFFICIENTS, Denominators(0.0, 1.0, 0.0))
+    terms.total.backward()
+    assert logprob.grad is not None
+    assert terms.policy.item() == pytest.approx(value)
+    assert logprob.grad.item() == pytest.approx(gradient)
+    # Nobody sampled it: neither the KL term nor the clip looks at it.
+    assert (terms.kl.item(), terms.clip_fraction.item(), terms.mismatch_kl.item()) == (0.0, 0.0, 0.0)
+
+
+def test_an_off_policy_token_without_shaping_has_the_plain_policy_gradient_however_unlikely() -> None:
+    logprobs = torch.tensor([-0.1, -50.0, -1e4], requires_grad=True)
+    batch = weights([0.0] * 3, [0.0] * 3, [0.75] * 3, [0.0] * 3, off_policy=[1.0, 2.0, 1.0])
+    seele_loss(logprobs, None, batch, COEFFICIENTS, Denominators(0.0, 4.0, 0.0)).total.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == pytest.approx([-0.75 / 4, -1.5 / 4, -0.75 / 4])
+
+
+def test_off_policy_and_generated_tokens_share_the_denominator_of_the_policy_term_but_not_that_of_the_kl() -> None:
+    logprobs = torch.tensor([math.log(0.4), -0.7], requires_grad=True)
+    batch = weights([0.0, 1.0], [0.0, 0.0], [0.5, -0.5], [0.0, -0.7], off_policy=[1.0, 0.0], shaping=0.1)
+    reference = torch.tensor([-3.0, -0.7 + math.log(2)])
+    terms = seele_loss(logprobs, reference, batch, COEFFICIENTS, Denominators(1.0, 1.0, 0.0))
+    assert terms.policy.item() == pytest.approx((-0.5 * 0.8 + 0.5) / 2)
+    assert terms.kl.item() == pytest.approx(2 - math.log(2) - 1)
+
+
+def test_the_most_uncertain_tokens_are_chosen_in_each_row_for_itself() -> None:
+    entropy = torch.tensor([0.9, 0.1, 0.5, 0.7, 0.2, 0.3, 0.8])
+    candidates = torch.tensor([False, True, True, True, True, True, True])
+    rows = torch.tensor([0, 0, 0, 0, 2, 2, 2])
+    chosen = most_uncertain(entropy, candidates, rows, torch.tensor([2, 5, 1]))
+    assert chosen.tolist() == [False, False, True, True, False, False, True]
+
+
+def test_of_equally_uncertain_tokens_the_first_are_chosen() -> None:
+    chosen = most_uncertain(torch.zeros(5), torch.ones(5, dtype=torch.bool), torch.zeros(5).long(), torch.tensor([2]))
+    assert chosen.tolist() == [True, True, False, False, False]
+
+
+def test_tokens_that_do_not_learn_have_no_gradient_and_still_count() -> None:
+    logprobs = torch.tensor([-0.5, -0.5, -0.5, -0.5, -0.7], requires_grad=True)
+    batch = weights(
+        [0.0, 0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.5], [0.0] * 4 + [-0.7],
+        off_policy=[0.0, 0.0, 1.0, 1.0, 0.0],
+    )  # fmt: skip
+    learning = batch.learning_only(torch.tensor([True, False, True, False, False]))
+    terms = seele_loss(logprobs, None, learning, COEFFICIENTS, Denominators(1.0, 2.0, 2.0))
+    terms.total.backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == pytest.approx([-GAMMA / 2, 0.0, -0.5 / 3, 0.0, -0.5 / 3])
+    assert terms.hint.item() == pytest.approx(0.5)

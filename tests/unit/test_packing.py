@@ -14,10 +14,11 @@ from seele_trainer.packing import (
     MicroBatch,
     decode,
     encode,
+    generated_tokens,
     merge_identical,
+    off_policy_tokens,
     pack,
     padding_share,
-    policy_tokens,
     supervised_tokens,
 )
 from seele_trainer.schedule import learning_rate
@@ -27,16 +28,24 @@ pytestmark = pytest.mark.unit
 
 
 def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.0) -> Sample:
-    """A sample of `length` tokens: `prompt` tokens of prompt, then half hint, half generated."""
+    """A sample of `length` tokens: `prompt` tokens of prompt, then half hint, half generated.
+
+    The hints of every second seed are off-policy instead of supervised, and every third has a mask for uncertain tokens.
+    """
     random = np.random.default_rng([length, seed])
     start = prompt + (length - prompt) // 2
     generated = np.arange(length) >= start
+    hint = (np.arange(length) >= prompt) & ~generated
+    off_policy = hint & (seed % 2 == 1)
     return Sample(
         tokens=random.integers(1, 50, length),
         policy_mask=generated,
-        advantage=np.where(generated, 0.5, 0.0).astype(np.float32),
-        supervised=((np.arange(length) >= prompt) & ~generated).astype(np.float32),
+        advantage=np.where(generated | off_policy, 0.5, 0.0).astype(np.float32),
+        supervised=(hint & ~off_policy).astype(np.float32),
         behaviour_logprobs=np.where(generated, -random.random(length), 0.0).astype(np.float32),
+        off_policy=off_policy,
+        shaping=0.1 * (seed % 2),
+        most_uncertain=None if seed % 3 else 2,
         multiplicity=multiplicity,
     )
 
@@ -63,11 +72,13 @@ def test_every_sample_is_in_exactly_one_micro_batch_as_it_was(lengths: list[int]
     assert sorted(found) == list(range(len(samples)))
     for source, (batch, row) in found.items():
         original = samples[source]
-        for name in ("tokens", "policy_mask", "advantage", "supervised", "behaviour_logprobs"):
+        for name in ("tokens", "policy_mask", "advantage", "supervised", "behaviour_logprobs", "off_policy"):
             padded, array = getattr(batch, name)[row], getattr(original, name)
             np.testing.assert_array_equal(padded[: len(array)], array)
             assert not padded[len(array) :].any()
         assert batch.multiplicity[row] == original.multiplicity
+        assert batch.shaping[row] == np.float32(original.shaping)
+        assert batch.most_uncertain[row] == (-1 if original.most_uncertain is None else original.most_uncertain)
 
 
 @given(lengths=lengths, ranks=ranks, budget=budgets)
@@ -127,19 +138,21 @@ def test_no_samples_make_no_micro_batches() -> None:
     assert padding_share([[], []], []) == 0.0
 
 
-def test_a_sample_that_trains_its_first_token_is_refused() -> None:
+@pytest.mark.parametrize("seed", [0, 1], ids=["supervised", "off-policy"])
+def test_a_sample_that_trains_its_first_token_is_refused(seed: int) -> None:
     with pytest.raises(ValueError, match="sample 1 trains its first token"):
-        pack([sample(5), sample(5, prompt=0)], ranks=1, token_budget=100)
+        pack([sample(5), sample(5, seed=seed, prompt=0)], ranks=1, token_budget=100)
 
 
 def test_identical_samples_are_merged_and_others_are_not() -> None:
     one = sample(9)
     better = replace(one, advantage=one.advantage * 2)
     shorter_hint = replace(one, policy_mask=np.arange(9) >= 3)
-    merged = merge_identical([one, better, one, shorter_hint, replace(one, multiplicity=3.0)])
-    assert [entry.multiplicity for entry in merged] == [5.0, 1.0, 1.0]
-    assert merged[1] is better
-    assert merged[2] is shorter_hint
+    reference = replace(one, off_policy=one.supervised > 0)
+    others = [better, shorter_hint, reference, replace(reference, shaping=0.1), replace(one, most_uncertain=1)]
+    merged = merge_identical([one, *others, one, replace(one, multiplicity=3.0)])
+    assert [entry.multiplicity for entry in merged] == [5.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert all(found is other for found, other in zip(merged[1:], others, strict=True))
 
 
 def test_merging_averages_what_rounding_made_different_and_keeps_apart_what_is_really_different() -> None:
@@ -154,10 +167,11 @@ def test_merging_averages_what_rounding_made_different_and_keeps_apart_what_is_r
 @given(choices=st.lists(st.integers(2, 8), max_size=40))
 @settings(deadline=None)
 def test_merging_keeps_the_denominators(choices: list[int]) -> None:
-    samples = [sample(length) for length in choices]
+    samples = [sample(length, seed=length % 2) for length in choices]
     merged = merge_identical(samples)
     assert len(merged) == len(set(choices))
-    assert policy_tokens(merged) == policy_tokens(samples) == sum(int(one.policy_mask.sum()) for one in samples)
+    assert generated_tokens(merged) == generated_tokens(samples) == sum(int(one.policy_mask.sum()) for one in samples)
+    assert off_policy_tokens(merged) == off_policy_tokens(samples) == sum(int(one.off_policy.sum()) for one in samples)
     assert supervised_tokens(merged) == supervised_tokens(samples)
 
 

@@ -90,8 +90,8 @@ def test_unhinted_rollouts_have_a_baseline_of_their_own() -> None:
 
 def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
     rollouts = [rollout(1, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
-    by_problem = build_strategy(config()).samples(rollouts)
-    by_round = build_strategy(config(advantage_group="round")).samples(rollouts)
+    by_problem = build_strategy(config()).samples(PROBLEM, rollouts)
+    by_round = build_strategy(config(advantage_group="round")).samples(PROBLEM, rollouts)
     assert [
         sample.advantage.max() if sample.advantage.max() > 0 else sample.advantage.min() for sample in by_problem
     ] == [
@@ -105,22 +105,22 @@ def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
 
 @pytest.mark.parametrize("strategy", ["seele", "grpo"])
 def test_advantages_of_a_problem_sum_to_zero(strategy: str) -> None:
-    samples = build_strategy(config(strategy)).samples([rollout(1, reward) for reward in (1.0, 0.0, 0.0, 1.0, 1.0)])
+    samples = build_strategy(config(strategy)).samples(PROBLEM, [rollout(1, reward) for reward in (1.0, 0.0, 0.0, 1.0, 1.0)])
     assert sum(float(sample.advantage[-1]) for sample in samples) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_hint_tokens_are_supervised_and_get_no_advantage_while_generated_tokens_get_only_advantage() -> None:
     right, wrong = rollout(1, 1.0, hint_length=4), rollout(1, 0.0, hint_length=4)
-    sample, _ = build_strategy(config()).samples([right, wrong])
+    sample, _ = build_strategy(config()).samples(PROBLEM, [right, wrong])
     np.testing.assert_array_equal(sample.tokens, [1, 2, 3, 10, 11, 12, 13, 30, 31])
     np.testing.assert_array_equal(sample.policy_mask, [False] * 7 + [True] * 2)
     np.testing.assert_array_equal(sample.advantage, np.float32([0, 0, 0, 0, 0, 0, 0, 0.5, 0.5]))
-    np.testing.assert_array_equal(sample.supervised, np.float32([0, 0, 0, 1, 1, 1, 1, 0, 0]))
+    np.testing.assert_array_equal(sample.supervised, np.float32([0, 0, 0, 0.001, 0.001, 0.001, 0.001, 0, 0]))
     np.testing.assert_array_equal(sample.behaviour_logprobs, np.float32([0, 0, 0, 0, 0, 0, 0, -0.5, -0.5]))
 
 
 def test_unverified_rollouts_are_in_no_mean_and_train_nothing() -> None:
-    samples = build_strategy(config()).samples([rollout(1, 1.0), rollout(1, None), rollout(1, 0.0)])
+    samples = build_strategy(config()).samples(PROBLEM, [rollout(1, 1.0), rollout(1, None), rollout(1, 0.0)])
     assert [float(sample.advantage[-1]) for sample in samples] == [0.5, -0.5]
 
 
@@ -135,7 +135,7 @@ def test_grpo_samples_the_same_budget_without_a_hint_and_supervises_nothing() ->
     strategy = build_strategy(config("grpo"))
     done = play(strategy, reward=1.0)
     assert [(r.round, r.hint_length) for r in done] == [(1, 0)] * 12
-    assert not any(sample.supervised.any() for sample in strategy.samples(done))
+    assert not any(sample.supervised.any() for sample in strategy.samples(PROBLEM, done))
 
 
 def test_a_restored_strategy_goes_on_where_the_saved_one_stood() -> None:

@@ -22,6 +22,7 @@ from seele_trainer.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner import Learner
 from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.loop import Parts
+from seele_trainer.method_options import ON_SOLUTIONS
 from seele_trainer.metrics import Recorder
 from seele_trainer.model_files import context_length, load_tokenizer
 from seele_trainer.rollout.pool import VllmPool
@@ -84,7 +85,7 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     raw = load_problems(config.dataset, need_solution=True)
     problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
     logger.info("%d problems to train on; left out: %s", len(problems), dropped)
-    _check_fits(problems, longest)
+    _check_fits(problems, longest, whole_solutions=config.training.strategy in ON_SOLUTIONS)
     benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, surroundings)
     verifier = VerifierPool(config.verifier)
@@ -121,8 +122,11 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     )
 
 
-def _check_fits(problems: list[TokenizedProblem], context_length: int) -> None:
-    """Refuse data that leaves a completion no room, at the start rather than in the step that meets the problem."""
+def _check_fits(problems: list[TokenizedProblem], context_length: int, *, whole_solutions: bool) -> None:
+    """Refuse data that leaves a completion no room, at the start rather than in the step that meets the problem.
+
+    `whole_solutions` says that a method trains on them, so that they too have to fit.
+    """
     if not problems:
         raise BadDataError("no problem is left to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens")
     longest = max(problems, key=lambda problem: len(problem.prompt) + problem.revealable)
@@ -131,6 +135,13 @@ def _check_fits(problems: list[TokenizedProblem], context_length: int) -> None:
         raise BadDataError(
             f"problem {longest.problem.id} has {used} tokens of prompt and hint, and the model's context is "
             f"{context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
+        )
+    longest = max(problems, key=lambda problem: len(problem.prompt) + len(problem.solution))
+    used = len(longest.prompt) + len(longest.solution)
+    if whole_solutions and used > context_length:
+        raise BadDataError(
+            f"problem {longest.problem.id} has {used} tokens of prompt and solution, which this strategy trains on, and the "
+            f"model's context is {context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
         )
 
 

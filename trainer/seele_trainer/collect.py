@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
+from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
 from seele_trainer.verify.pool import VerifierPool
 
@@ -168,9 +168,3 @@ class Collector:
             temperature=self._config.rollout.temperature,
             seed=derive_seed(self._config.training.seed, step, problem.problem.id, plan.round),
         )
-
-
-def derive_seed(seed: int, step: int, name: str, round_number: int) -> int:
-    """A sampling seed in [0, 2**31) that depends on nothing but the arguments, so a resumed step samples the same."""
-    digest = hashlib.blake2b(f"{seed}/{step}/{name}/{round_number}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest) >> 1

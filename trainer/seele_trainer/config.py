@@ -1,3 +1,4 @@
+# ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
 """Typed configuration of a run: what a trainer needs to know, without torch.
 
 The SeeleRun spec of the operator embeds these models, so a field described here is described in `kubectl explain` too.
@@ -9,30 +10,15 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+from seele_trainer.method_options import FixedHint, Luffy, PrefixRft, SftThenGrpo, StrategyName, Uft
+from seele_trainer.section import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction
+from seele_trainer.section import PositiveInt as PositiveInt
+from seele_trainer.section import Section as Section
+
 Replicas = Annotated[int, Field(ge=1, le=1000)]
 """Pods of one kind. Bounded, because the operator goes through them by name: a typing error must not hold all runs up."""
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """Base of every configuration section: immutable, camelCase in YAML, unknown fields refused."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        protected_namespaces=(),
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
 
 
 class Model(Section):
@@ -121,16 +107,21 @@ class Hints(Section):
     estimator: Literal["shared-ability", "paper"] = "shared-ability"
     """`shared-ability`: posterior that is carried from step to step; `paper`: least squares of Eq. 12 and 13 each round."""
     unhinted_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of each problem's rollouts that get no hint, in a baseline group of their own."""
+    """Share of each problem's rollouts that get no hint under seele, in a baseline group of their own."""
     unhinted_probes: Annotated[int, Field(ge=0)] = 16
     """Extra rollouts a step without any hint, measured (`seele_unhinted_accuracy`) and never trained on."""
+    supervision: Literal["all", "none", "high-entropy", "not-below-baseline"] = "all"
+    """Hint tokens learnt by cross-entropy: `all` (the paper); `none`; `high-entropy`: those of each hint that the policy is
+    least certain of; `not-below-baseline`: all, except of rollouts that earned less than their baseline (arXiv 2512.13095)."""
+    high_entropy_share: PositiveFraction = 0.2
+    """Share of each hint's tokens that `supervision: high-entropy` learns."""
 
 
 class Training(Section):
     """The optimisation: which strategy, how much, how fast."""
 
-    strategy: Literal["seele", "grpo"] = "seele"
-    """Method that decides hints, baselines and token weights."""
+    strategy: StrategyName = "seele"
+    """Method that decides hints, baselines and token weights; all share the same budget, data and loop."""
     steps: PositiveInt = 400
     """Training steps; each samples `problemsPerStep` problems."""
     problems_per_step: PositiveInt = 256
@@ -156,11 +147,11 @@ class Training(Section):
     kl_coefficient: NonNegativeFloat = 0.001
     """Weight of the KL divergence to the initial model on generated tokens (beta)."""
     hint_loss_coefficient: NonNegativeFloat = 0.001
-    """Weight of the cross-entropy on hint tokens (gamma)."""
+    """Weight of the cross-entropy on hint tokens (gamma) of strategies seele, uft and fixed_hint."""
     importance_cap: Annotated[float, Field(ge=1.0)] = 2.0
     """Upper bound of the importance weight that corrects differences between the rollout engine and the trainer."""
     advantage_group: Literal["problem", "round"] = "problem"
-    """Rollouts whose mean reward is the baseline: all of the problem (the paper), or those of the same round."""
+    """Rollouts of seele whose mean reward is the baseline: all of the problem (the paper), or those of the same round."""
     merge_identical: bool = True
     """Train identical rollouts once with their weights added; the gradient stays the same."""
     tokens_per_micro_batch: PositiveInt = 16384
@@ -169,6 +160,21 @@ class Training(Section):
     """Recompute activations in the backward pass to save memory."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything random in the run."""
+    sft_then_grpo: SftThenGrpo = SftThenGrpo()
+    """Options of strategy sft_then_grpo."""
+    uft: Uft = Uft()
+    """Options of strategy uft."""
+    prefix_rft: PrefixRft = PrefixRft()
+    """Options of strategy prefix_rft."""
+    luffy: Luffy = Luffy()
+    """Options of strategy luffy."""
+    fixed_hint: FixedHint = FixedHint()
+    """Options of strategy fixed_hint."""
+
+    @property
+    def sft_steps(self) -> int:
+        """Steps, the first ones, in which sft_then_grpo trains on solutions."""
+        return int(self.sft_then_grpo.sft_share * self.steps)
 
 
 class DeepSpeed(Section):

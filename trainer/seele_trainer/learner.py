@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from seele_trainer.deepspeed_config import clips_itself, engine_config, referenc
 from seele_trainer.device_batch import to_device
 from seele_trainer.distributed import join
 from seele_trainer.engine_checkpoint import Manifest, load_engine, save_engine
-from seele_trainer.loss import Coefficients, Denominators, LossTerms, seele_loss
+from seele_trainer.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
 from seele_trainer.packing import (
     MicroBatch,
     decode,
     encode,
+    generated_tokens,
     merge_identical,
+    off_policy_tokens,
     pack,
-    policy_tokens,
     supervised_tokens,
     to_score,
 )
@@ -87,9 +88,7 @@ class Learner:
         self._zero3 = config.trainer.deepspeed.zero_stage == 3
         self.updates = 0
         training = config.training
-        self._coefficients = Coefficients(
-            training.clip_epsilon, training.importance_cap, training.kl_coefficient, training.hint_loss_coefficient
-        )
+        self._coefficients = Coefficients(training.clip_epsilon, training.importance_cap, training.kl_coefficient)
         scorer = load_scorer(config.model, self._weight_dtype(), gradient_checkpointing=training.gradient_checkpointing)
         sizes: dict[str, Any] = {
             "parameters": sum(parameter.numel() for parameter in scorer.parameters()),
@@ -198,14 +197,14 @@ class Learner:
         payloads, header = None, None
         if self._gang.is_driver:
             given = [] if samples is None else list(samples)
-            denominators = Denominators(policy_tokens(given), supervised_tokens(given))
+            denominators = Denominators(generated_tokens(given), off_policy_tokens(given), supervised_tokens(given))
             merged = merge_identical(given) if self._config.training.merge_identical else given
             payloads = self._packed(merged)
             tokens = sum(len(sample.tokens) for sample in merged)
-            header = json.dumps([denominators.policy, denominators.supervised, tokens]).encode()
+            header = json.dumps([tokens, *astuple(denominators)]).encode()
         mine = decode(self._gang.scatter(payloads))
-        policy, supervised, tokens = json.loads(self._gang.broadcast(header))
-        return mine, Denominators(policy, supervised), tokens
+        tokens, *counts = json.loads(self._gang.broadcast(header))
+        return mine, Denominators(*counts), tokens
 
     def _packed(self, samples: Sequence[Sample]) -> list[bytes]:
         dealt = pack(samples, self.world_size, self._config.training.tokens_per_micro_batch)
@@ -231,11 +230,20 @@ class Learner:
     def _terms(self, batch: MicroBatch, denominators: Denominators) -> LossTerms:
         inputs = to_device(batch, self._gang.device, self._config.rollout.temperature)
         reference = None
-        if self._reference is not None:
+        # Supervised updates have no KL term. All ranks know it, as they have to where ZeRO 3 has spread the reference.
+        if self._reference is not None and denominators.generated > 0:
             with torch.no_grad():
                 reference = self._reference(inputs.tokens, inputs.positions, inputs.temperature)
-        logprobs = self._engine(inputs.tokens, inputs.positions, inputs.temperature)
-        return seele_loss(logprobs, reference, inputs.weights, self._coefficients, denominators)
+        weights, uncertain = inputs.weights, inputs.uncertain
+        if uncertain is None:
+            logprobs = self._engine(inputs.tokens, inputs.positions, inputs.temperature)
+        else:
+            scores = self._engine(inputs.tokens, inputs.positions, inputs.temperature, with_entropy=True)
+            logprobs, entropy = scores[0], scores[1].detach()
+            weights = weights.learning_only(
+                most_uncertain(entropy, uncertain.candidates, uncertain.rows, uncertain.counts)
+            )
+        return seele_loss(logprobs, reference, weights, self._coefficients, denominators)
 
     def _step(self) -> tuple[float, bool]:
         """Clip, update the weights, and return the unclipped global norm and whether weights changed."""

@@ -105,12 +105,13 @@ class Loop:
         parts, began = self._parts, time.monotonic()
         problems = [parts.problems[index] for index in parts.sampler.next_batch()]
         requests = _outcomes(parts.engine)
+        parts.strategy.begin_step(step)
         with self._phase("rollout"):
             work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.beat)
             collected = await self._until_stopped(work)
         self._ahead = True
         with self._phase("train"):
-            updates = await self._learn(collected)
+            updates = await self._learn(problems, collected)
         summary = parts.strategy.hint_summary()
         parts.strategy.end_step()
         sync = await self._push_weights(version=step)
@@ -124,13 +125,14 @@ class Loop:
         if step == parts.config.training.steps or step % parts.config.checkpoints.every_steps == 0:
             await self._save()
 
-    async def _learn(self, collected: Collected) -> list[UpdateStats]:
+    async def _learn(self, problems: Sequence[TokenizedProblem], collected: Collected) -> list[UpdateStats]:
         """One optimizer update for every `problemsPerUpdate` problems of the step (64 of 256 in the paper)."""
         size = self._parts.config.training.problems_per_update
+        pairs = list(zip(problems, collected.rollouts, strict=True))
         updates = []
-        for start in range(0, len(collected.rollouts), size):
-            chunk = collected.rollouts[start : start + size]
-            samples = [sample for rollouts in chunk for sample in self._parts.strategy.samples(rollouts)]
+        for start in range(0, len(pairs), size):
+            chunk = pairs[start : start + size]
+            samples = [sample for pair in chunk for sample in self._parts.strategy.samples(*pair)]
             updates.append(await self._parts.learner.update(samples))
             self._parts.recorder.beat()
         return updates

@@ -1,4 +1,4 @@
-"""The loss, as plain functions of tensors: clipped policy gradient, KL to the initial model, cross-entropy of hints.
+"""The loss, as plain functions of tensors: policy gradient, on and off the policy, KL to the initial model, cross-entropy.
 
 All functions work on a flat list of tokens, each predicted from what stands before it. Every term is a sum over the
 tokens at hand divided once by a global denominator (`Denominators`), so that adding up the micro-batches of all ranks
@@ -7,7 +7,7 @@ gives the mean over the whole update however the tokens were split (Eq. 47 and 4
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -21,46 +21,60 @@ _CHUNK_ELEMENTS = 1 << 26
 
 @dataclass(frozen=True)
 class Denominators:
-    """What the two streams of an update are divided by: tokens of all ranks and micro-batches, times their
-    multiplicity.
+    """What the streams of an update are divided by: tokens of all ranks and micro-batches, times their multiplicity.
 
-    `policy` counts generated tokens, `supervised` the tokens with a supervised weight.
+    `generated` counts generated tokens, `off_policy` those of reference solutions with a policy gradient, `supervised`
+    the tokens with a cross-entropy.
     """
 
-    policy: float
+    generated: float
+    off_policy: float
     supervised: float
+
+    @property
+    def policy(self) -> float:
+        """Tokens with a policy gradient: those of a solution stand in a group with sampled ones, and weigh as much."""
+        return self.generated + self.off_policy
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Constants of the loss: clip range, importance cap, and the weights of the KL and of the hint term."""
+    """Constants of the loss: clip range, importance cap, and the weight of the KL term."""
 
     clip_epsilon: float
     importance_cap: float
     kl: float
-    hint: float
 
 
 @dataclass(frozen=True)
 class TokenWeights:
     """What each token weighs, all of shape (tokens,).
 
-    `generated` is 1 for generated tokens and 0 for others, `supervised` the weight of the cross-entropy; both are
-    already multiplied by the sample's multiplicity. `advantage` and `behaviour` (the sampler's log-probability)
-    matter only where `generated` is not 0.
+    `generated`, `off_policy` and `supervised` are the sample's multiplicity for tokens of that kind and 0 for others;
+    `cross_entropy` is the weight of a supervised token in the loss, multiplicity included. `advantage` matters only for
+    the first two kinds, `behaviour` (the sampler's log-probability) for generated tokens, `shaping` for off-policy ones.
     """
 
     generated: Tensor
+    off_policy: Tensor
     supervised: Tensor
+    cross_entropy: Tensor
     advantage: Tensor
     behaviour: Tensor
+    shaping: Tensor
+
+    def learning_only(self, kept: Tensor) -> TokenWeights:
+        """These weights without the gradient of off-policy and supervised tokens outside `kept` (boolean)."""
+        learns = kept | (self.generated > 0)
+        return replace(self, advantage=self.advantage * learns, cross_entropy=self.cross_entropy * learns)
 
 
 @dataclass(frozen=True)
 class LossTerms:
     """Scalars of one micro-batch, each over its global denominator: they add up over micro-batches and ranks.
 
-    `total` is the loss to differentiate (after the coefficients); `clip_fraction` is the share of generated tokens
+    `hint` is the plain mean cross-entropy of supervised tokens, before their weights, and of no gradient; `total` is the
+    loss to differentiate (after weights and coefficients); `clip_fraction` is the share of generated tokens
     whose gradient is cut, `mismatch_kl` the k3 estimate from the sampler's tokens of KL(sampler || policy).
     """
 
@@ -76,23 +90,52 @@ class LossTerms:
         return torch.stack([getattr(self, field.name).detach() for field in fields(self)])
 
 
-def token_logprobs(logits: Tensor, targets: Tensor, temperature: Tensor | None = None) -> Tensor:
+def token_logprobs(
+    logits: Tensor, targets: Tensor, temperature: Tensor | None = None, *, with_entropy: bool = False
+) -> Tensor:
     """Log-probability of each target: logits (tokens, vocabulary) and targets (tokens,) to float32 (tokens,).
 
-    `temperature` of shape (tokens,) divides the logits. Only one chunk of tokens is held in float32 at a time, in the
-    backward pass too, because the logits are by far the largest tensor of an update.
+    `temperature` of shape (tokens,) divides the logits. With `with_entropy` the result is (2, tokens): below the
+    log-probabilities stands the entropy of each prediction in nats, without gradient. Only one chunk of tokens is held in
+    float32 at a time, in the backward pass too, because the logits are by far the largest tensor of an update.
     """
     rows = max(1, _CHUNK_ELEMENTS // logits.shape[-1])
     scale = torch.ones_like(targets, dtype=torch.float32) if temperature is None else temperature.reciprocal()
+    score = _chunk_scores if with_entropy else _chunk_logprobs
     if logits.shape[0] <= rows:
-        return _chunk_logprobs(logits, targets, scale)
+        return score(logits, targets, scale)
     chunks = zip(*(torch.split(tensor, rows) for tensor in (logits, targets, scale)), strict=True)
-    return torch.cat([checkpoint(_chunk_logprobs, *chunk, use_reentrant=False) for chunk in chunks])
+    return torch.cat([checkpoint(score, *chunk, use_reentrant=False) for chunk in chunks], dim=-1)
 
 
 def _chunk_logprobs(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
-    scaled = logits.float() * scale[:, None]
-    return torch.log_softmax(scaled, dim=-1).gather(-1, targets[:, None]).squeeze(-1)
+    return _log_softmax(logits, scale).gather(-1, targets[:, None]).squeeze(-1)
+
+
+def _chunk_scores(logits: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+    logprobs = _log_softmax(logits, scale)
+    with torch.no_grad():
+        entropy = torch.special.entr(logprobs.exp()).sum(-1)
+    return torch.stack([logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy])
+
+
+def _log_softmax(logits: Tensor, scale: Tensor) -> Tensor:
+    return torch.log_softmax(logits.float() * scale[:, None], dim=-1)
+
+
+def most_uncertain(entropy: Tensor, candidates: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+    """Which tokens are among the `counts[row]` candidates of their row with the highest entropy; boolean, (tokens,).
+
+    `entropy`, `candidates` (boolean) and `rows` have shape (tokens,), `counts` (rows,). Of equals the first is taken.
+    Tokens compete within their own sequence, so that the choice does not depend on what else is in the micro-batch.
+    """
+    by_entropy = torch.where(candidates, entropy, -torch.inf).argsort(descending=True, stable=True)
+    order = by_entropy[rows[by_entropy].argsort(stable=True)]
+    sizes = torch.bincount(rows, minlength=len(counts))
+    first = (sizes.cumsum(0) - sizes)[rows[order]]
+    chosen = torch.empty_like(candidates)
+    chosen[order] = torch.arange(len(order), device=order.device) - first < counts[rows[order]]
+    return chosen & candidates
 
 
 def importance_ratio(logprobs: Tensor, behaviour: Tensor) -> Tensor:
@@ -110,6 +153,19 @@ def policy_loss(ratio: Tensor, advantage: Tensor, epsilon: float, cap: float) ->
     """
     weight = ratio.clamp(max=cap)
     return -torch.minimum(weight * advantage, weight.clamp(1.0 - epsilon, 1.0 + epsilon) * advantage)
+
+
+def off_policy_loss(logprobs: Tensor, advantage: Tensor, shaping: Tensor) -> Tensor:
+    """Policy gradient of each token that nobody sampled, `-A f(w)` with w the policy's probability, never clipped.
+
+    `f(w) = w / (w + c)` with c = `shaping` is LUFFY's (arXiv 2504.14945): the behaviour probability is taken as 1, and the
+    shaping keeps the gradient of unlikely tokens alive. Where c is 0, f is the ratio to the current policy, which is 1: the
+    gradient is `-A` times that of log w.
+    """
+    probability = logprobs.clamp(min=-_LARGEST_LOG_RATIO).exp()
+    shaped = probability / (probability + torch.where(shaping > 0, shaping, 1.0))
+    ratio = (logprobs - logprobs.detach()).exp()
+    return -advantage * torch.where(shaping > 0, shaped, ratio)
 
 
 def is_clipped(ratio: Tensor, advantage: Tensor, epsilon: float, cap: float) -> Tensor:
@@ -131,34 +187,33 @@ def seele_loss(
     coefficients: Coefficients,
     denominators: Denominators,
 ) -> LossTerms:
-    """All terms for one micro-batch of tokens.
+    """All terms for one micro-batch of tokens, of whatever strategy.
 
     `logprobs` are the policy's with gradient, `reference` the initial model's without (None leaves the KL term out),
-    both of shape (tokens,). Hint tokens are outside `generated`, so no advantage ever reaches them, and the other way
-    round.
+    both of shape (tokens,). Hint tokens are neither `generated` nor `off_policy`, so no advantage ever reaches them.
     """
-    policy_tokens = max(denominators.policy, 1.0)
-    supervised_tokens = max(denominators.supervised, 1.0)
+    generated_tokens, supervised_tokens = max(denominators.generated, 1.0), max(denominators.supervised, 1.0)
     epsilon, cap = coefficients.clip_epsilon, coefficients.importance_cap
     # Outside the generated tokens there is no behaviour: a ratio of 1 keeps their zero weight from meeting an infinity.
     behaviour = torch.where(weights.generated > 0, weights.behaviour, logprobs.detach())
     ratio = importance_ratio(logprobs, behaviour)
 
-    policy = (policy_loss(ratio, weights.advantage, epsilon, cap) * weights.generated).sum() / policy_tokens
-    hint = -(logprobs * weights.supervised).sum() / supervised_tokens
-    kl = torch.zeros_like(policy) if reference is None else _kl(logprobs, reference, weights.generated) / policy_tokens
+    on_policy = policy_loss(ratio, weights.advantage, epsilon, cap) * weights.generated
+    off_policy = off_policy_loss(logprobs, weights.advantage, weights.shaping) * weights.off_policy
+    policy = (on_policy + off_policy).sum() / max(denominators.policy, 1.0)
+    supervised = -(logprobs * weights.cross_entropy).sum() / supervised_tokens
+    kl = torch.zeros_like(policy)
+    if reference is not None:
+        kl = (k3(reference - logprobs) * weights.generated).sum() / generated_tokens
     with torch.no_grad():
-        clipped = (is_clipped(ratio, weights.advantage, epsilon, cap) * weights.generated).sum() / policy_tokens
-        mismatch = (k3(logprobs - behaviour) * weights.generated).sum() / policy_tokens
+        clipped = (is_clipped(ratio, weights.advantage, epsilon, cap) * weights.generated).sum() / generated_tokens
+        mismatch = (k3(logprobs - behaviour) * weights.generated).sum() / generated_tokens
+        hint = -(logprobs * weights.supervised).sum() / supervised_tokens
     return LossTerms(
         policy=policy,
         hint=hint,
         kl=kl,
-        total=policy + coefficients.hint * hint + coefficients.kl * kl,
+        total=policy + supervised + coefficients.kl * kl,
         clip_fraction=clipped,
         mismatch_kl=mismatch,
     )
-
-
-def _kl(logprobs: Tensor, reference: Tensor, generated: Tensor) -> Tensor:
-    return (k3(reference - logprobs) * generated).sum()

@@ -17,8 +17,9 @@ from seele_trainer.strategies.base import FloatArray, Sample
 class MicroBatch:
     """Padded sequences of one forward and backward pass: arrays of shape (rows, width), padded on the right with zeros.
 
-    `multiplicity` and `source` have shape (rows,); `source` is the index of the sample in what was packed, -1 in a
-    micro-batch without any sample, which exists only so that all ranks do the same number of passes.
+    `shaping`, `most_uncertain`, `multiplicity` and `source` have shape (rows,). `most_uncertain` is -1 where all tokens
+    learn; `source` is the index of the sample in what was packed, -1 in a micro-batch without any sample, which exists only
+    so that all ranks do the same number of passes.
     """
 
     tokens: NDArray[np.int64]
@@ -26,13 +27,16 @@ class MicroBatch:
     advantage: FloatArray
     supervised: FloatArray
     behaviour_logprobs: FloatArray
+    off_policy: NDArray[np.bool_]
+    shaping: FloatArray
+    most_uncertain: NDArray[np.int64]
     multiplicity: FloatArray
     source: NDArray[np.int64]
 
     @property
     def trained(self) -> NDArray[np.bool_]:
         """Tokens whose log-probability the loss needs, (rows, width)."""
-        trained: NDArray[np.bool_] = self.policy_mask | (self.supervised != 0)
+        trained: NDArray[np.bool_] = self.policy_mask | self.off_policy | (self.supervised != 0)
         return trained
 
 
@@ -44,11 +48,10 @@ def merge_identical(samples: Sequence[Sample], tolerance: float = 1e-3) -> list[
     squared.
     """
     merged: list[Sample] = []
-    by_content: dict[tuple[bytes, ...], list[int]] = {}
+    by_content: dict[tuple[object, ...], list[int]] = {}
     for sample in samples:
-        content = tuple(
-            array.tobytes() for array in (sample.tokens, sample.policy_mask, sample.advantage, sample.supervised)
-        )
+        arrays = (sample.tokens, sample.policy_mask, sample.advantage, sample.supervised, sample.off_policy)
+        content = (sample.shaping, sample.most_uncertain, *(array.tobytes() for array in arrays))
         candidates = by_content.setdefault(content, [])
         twin = next((index for index in candidates if _close(merged[index], sample, tolerance)), None)
         if twin is None:
@@ -79,7 +82,7 @@ def pack(samples: Sequence[Sample], ranks: int, token_budget: int) -> list[list[
     Raises ValueError for a sample that trains its first token, which nothing predicts.
     """
     for index, sample in enumerate(samples):
-        if sample.policy_mask[0] or sample.supervised[0] != 0:
+        if sample.policy_mask[0] or sample.off_policy[0] or sample.supervised[0] != 0:
             raise ValueError(f"sample {index} trains its first token, which nothing predicts: put a token before it")
     lengths = np.array([len(sample.tokens) for sample in samples], dtype=np.int64)
     groups = _balanced_groups(lengths, ranks, token_budget)
@@ -154,6 +157,11 @@ def _micro_batch(samples: Sequence[Sample], group: Sequence[int]) -> MicroBatch:
         advantage=padded([sample.advantage for sample in chosen]),
         supervised=padded([sample.supervised for sample in chosen]),
         behaviour_logprobs=padded([sample.behaviour_logprobs for sample in chosen]),
+        off_policy=padded([sample.off_policy for sample in chosen]),
+        shaping=np.array([sample.shaping for sample in chosen], dtype=np.float32),
+        most_uncertain=np.array(
+            [-1 if sample.most_uncertain is None else sample.most_uncertain for sample in chosen], dtype=np.int64
+        ),
         multiplicity=np.array([sample.multiplicity for sample in chosen], dtype=np.float32),
         source=np.array(group, dtype=np.int64),
     )
@@ -166,6 +174,9 @@ def _empty() -> MicroBatch:
         advantage=np.zeros((1, 2), dtype=np.float32),
         supervised=np.zeros((1, 2), dtype=np.float32),
         behaviour_logprobs=np.zeros((1, 2), dtype=np.float32),
+        off_policy=np.zeros((1, 2), dtype=np.bool_),
+        shaping=np.zeros(1, dtype=np.float32),
+        most_uncertain=np.full(1, -1, dtype=np.int64),
         multiplicity=np.zeros(1, dtype=np.float32),
         source=np.full(1, -1, dtype=np.int64),
     )
@@ -177,16 +188,22 @@ def to_score(sequence: Sequence[int]) -> Sample:
     nothing = np.zeros(len(tokens), dtype=np.float32)
     scored = np.ones(len(tokens), dtype=np.float32)
     scored[:1] = 0.0
-    return Sample(tokens, np.zeros(len(tokens), dtype=np.bool_), nothing, scored, nothing)
+    none = np.zeros(len(tokens), dtype=np.bool_)
+    return Sample(tokens, none, nothing, scored, nothing, off_policy=none)
 
 
-def policy_tokens(samples: Sequence[Sample]) -> float:
-    """Generated tokens times multiplicity: the global denominator of the policy and KL terms."""
+def generated_tokens(samples: Sequence[Sample]) -> float:
+    """Generated tokens times multiplicity: the global denominator of the KL term, and part of the policy term's."""
     return float(sum(sample.multiplicity * int(sample.policy_mask.sum()) for sample in samples))
 
 
+def off_policy_tokens(samples: Sequence[Sample]) -> float:
+    """Off-policy tokens times multiplicity: the other part of the policy term's global denominator."""
+    return float(sum(sample.multiplicity * int(sample.off_policy.sum()) for sample in samples))
+
+
 def supervised_tokens(samples: Sequence[Sample]) -> float:
-    """Tokens with a supervised weight times multiplicity: the global denominator of the hint term."""
+    """Tokens with a supervised weight times multiplicity: the global denominator of the cross-entropy."""
     return float(sum(sample.multiplicity * int(np.count_nonzero(sample.supervised)) for sample in samples))
 
 

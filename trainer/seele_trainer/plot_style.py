@@ -129,10 +129,12 @@ def log_axis(axes: Axes) -> None:
 
 
 def target(axes: Axes, steps: Sequence[StepRecord], theme: Theme) -> None:
-    """Draw the accuracy that the hints aim at."""
-    axes.axhline(steps[-1].target_accuracy, color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)), label="target")
+    """Draw the accuracy that a controller's hints aim at; nothing for methods without one."""
+    if any(record.irt is not None for record in steps):
+        axes.axhline(steps[-1].target_accuracy, color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)), label="target")
 
 
 def legend(axes: Axes, columns: int) -> None:
     """Put the legend above the axes, where it covers no data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, columnspacing=1.2)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, columnspacing=1.2)

@@ -82,7 +82,9 @@ def draw_learning(
     if any(record.unhinted_accuracy is not None for record in steps):
         probes = [record.unhinted_accuracy for record in steps]
         line(axes, x, probes, theme.hues[5], linewidth=1.5, label="probes, no hint")
-    line(axes, x, [record.reward for record in steps], theme.hues[1], band=True, label="reward, hinted")
+    if any(record.reward is not None for record in steps):
+        label = "reward, hinted" if any(record.hint_rate for record in steps) else "reward"
+        line(axes, x, [record.reward for record in steps], theme.hues[1], band=True, label=label)
     target(axes, steps, theme)
     step_axis(axes, steps, first=min([1, *(evaluation.step for evaluation in evaluations)]))
     percent_axis(axes)
@@ -266,5 +268,15 @@ PLOTS: tuple[Plot, ...] = (
 
 
 def drawable(plot: Plot, steps: Sequence[StepRecord]) -> bool:
-    """Whether the records hold what a plot shows; only item response curves may be missing (methods without hints)."""
-    return plot.name != "irt" or any(record.irt is not None and record.irt.ability for record in steps)
+    """Whether the records hold what a plot shows: not all methods have hints, a controller, or rollouts at all."""
+    match plot.name:
+        case "irt":
+            return any(record.irt is not None and record.irt.ability for record in steps)
+        case "rounds":
+            return any(value is not None for record in steps for value in record.accuracy_by_round)
+        case "hints":
+            return any(record.hint_rate is not None for record in steps)
+        case "efficiency":
+            return any(record.learning_efficiency is not None for record in steps)
+        case _:
+            return True

@@ -32,8 +32,12 @@ class TokenScorer(nn.Module):
         # On the head rather than around it, so that what a model does to its logits afterwards still happens.
         model.get_output_embeddings().register_forward_pre_hook(self._keep_predicting)
 
-    def forward(self, tokens: Tensor, positions: Tensor, temperature: Tensor | None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, positions: Tensor, temperature: Tensor | None, *, with_entropy: bool = False
+    ) -> Tensor:
         """Float32 log-probabilities (positions,) of the tokens that stand at `positions`.
+
+        With `with_entropy` (2, positions): the second row is the entropy of each prediction, without gradient.
 
         `tokens` is (rows, width), padded on the right; `positions` indexes it flattened, never a row's first token;
         `temperature` (positions,) divides the logits. There is no attention mask: attention is causal, so padding on
@@ -41,7 +45,7 @@ class TokenScorer(nn.Module):
         """
         self._positions = positions - 1
         logits = self.model(input_ids=tokens, use_cache=False).logits
-        return token_logprobs(logits, tokens.flatten()[positions], temperature)
+        return token_logprobs(logits, tokens.flatten()[positions], temperature, with_entropy=with_entropy)
 
     def _keep_predicting(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden, *rest = inputs

@@ -19,7 +19,10 @@ class Histogram(Section):
 
 
 class Losses(Section):
-    """Terms of the loss, each over its own global denominator, before their coefficients; `total` after them."""
+    """Terms of the loss, each over its own global denominator, before their coefficients; `total` after them.
+
+    `hint` is the cross-entropy of supervised tokens, which are whole solutions under SFT.
+    """
 
     policy: float
     hint: float
@@ -51,18 +54,18 @@ class StepRecord(Section):
     time: float
     """Seconds since the epoch."""
     policy_version: int
-    reward: float
-    """Mean reward of all rollouts that were verified."""
+    reward: float | None
+    """Mean reward of all rollouts that were verified; null, as what else is about rollouts, where nothing was sampled."""
     accuracy_by_round: tuple[float | None, ...]
-    hint_rate: float
+    hint_rate: float | None
     hint_rate_by_round: tuple[float | None, ...]
     hint_rate_histogram: Histogram
     target_accuracy: float
     unhinted_accuracy: float | None
     """Accuracy of this step's unhinted probes."""
-    learning_efficiency: float
+    learning_efficiency: float | None
     """Mean over groups of 4a(1-a)."""
-    zero_gradient_groups: float
+    zero_gradient_groups: float | None
     """Share of baseline groups in which all rewards are equal."""
     losses: Losses
     gradient_norm: float
@@ -70,7 +73,7 @@ class StepRecord(Section):
     learning_rate: float
     mismatch_kl: float
     """Mean k3 estimate of KL(engine || trainer) on generated tokens, before the first update of the step."""
-    truncated_completions: float
+    truncated_completions: float | None
     """Share of completions that hit the length limit."""
     tokens: Tokens
     rollouts: int

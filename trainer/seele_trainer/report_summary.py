@@ -67,14 +67,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Summary:
-    """Headline and tables of a report. `accuracy` is held-out, without hints; None where nothing was evaluated."""
+    """Headline and tables of a report. `accuracy` is held-out, without hints; what was not measured is None."""
 
     steps: int
     accuracy: Change | None
     evaluated_steps: tuple[int, int] | None
     probes: Change | None
-    hint_rate: Change
-    reward: Change
+    hint_rate: Change | None
+    reward: Change | None
     target: float
     tokens_generated: int
     tokens_trained: int
@@ -84,8 +84,8 @@ class Summary:
     benchmarks: tuple[BenchmarkRow, ...]
     rounds: tuple[RoundRow, ...]
     half_from: int
-    learning_efficiency: float
-    zero_gradient_groups: float
+    learning_efficiency: float | None
+    zero_gradient_groups: float | None
     phases: tuple[PhaseRow, ...]
     working_share: float
 
@@ -95,12 +95,11 @@ def summarise_run(steps: Sequence[StepRecord], evaluations: Sequence[EvaluationR
     half = steps[len(steps) // 2 :]
     phases = _phases(steps, evaluations)
     scored = [(e.step, accuracy) for e in evaluations if (accuracy := held_out_accuracy(e)) is not None]
-    probes = [record.unhinted_accuracy for record in steps if record.unhinted_accuracy is not None]
     return Summary(
         steps=steps[-1].step,
         accuracy=Change(scored[0][1], scored[-1][1]) if scored else None,
         evaluated_steps=(scored[0][0], scored[-1][0]) if scored else None,
-        probes=_change(probes) if probes else None,
+        probes=_change([record.unhinted_accuracy for record in steps]),
         hint_rate=_change([record.hint_rate for record in steps]),
         reward=_change([record.reward for record in steps]),
         target=steps[-1].target_accuracy,
@@ -112,8 +111,8 @@ def summarise_run(steps: Sequence[StepRecord], evaluations: Sequence[EvaluationR
         benchmarks=_benchmarks(evaluations),
         rounds=_rounds(half),
         half_from=half[0].step,
-        learning_efficiency=float(np.mean([record.learning_efficiency for record in half])),
-        zero_gradient_groups=float(np.mean([record.zero_gradient_groups for record in half])),
+        learning_efficiency=_mean([record.learning_efficiency for record in half]),
+        zero_gradient_groups=_mean([record.zero_gradient_groups for record in half]),
         phases=phases,
         working_share=sum(row.share for row in phases if row.phase in ("rollout", "train")),
     )
@@ -145,8 +144,16 @@ def _telling(samples: Sequence[SampleRollout]) -> list[SampleRollout]:
     return picked[:SAMPLES_PER_STAGE]
 
 
-def _change(values: Sequence[float]) -> Change:
-    return Change(float(np.mean(values[:FIRST_AND_LAST])), float(np.mean(values[-FIRST_AND_LAST:])))
+def _change(values: Sequence[float | None]) -> Change | None:
+    measured = [value for value in values if value is not None]
+    if not measured:
+        return None
+    return Change(float(np.mean(measured[:FIRST_AND_LAST])), float(np.mean(measured[-FIRST_AND_LAST:])))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else None
 
 
 def _benchmarks(evaluations: Sequence[EvaluationRecord]) -> tuple[BenchmarkRow, ...]:

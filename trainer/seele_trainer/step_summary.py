@@ -53,17 +53,17 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         step=facts.step,
         time=facts.time,
         policy_version=facts.sync.version,
-        reward=_mean(rewards(verified)) or 0.0,
-        accuracy_by_round=_by_round(config, verified, lambda rollout: float(rollout.reward or 0.0)),
-        hint_rate=_mean(rates) or 0.0,
-        hint_rate_by_round=_by_round(config, flat, lambda rollout: rollout.rate),
+        reward=_mean(rewards(verified)),
+        accuracy_by_round=_by_round(strategy.rounds, verified, lambda rollout: float(rollout.reward or 0.0)),
+        hint_rate=_mean(rates),
+        hint_rate_by_round=_by_round(strategy.rounds, flat, lambda rollout: rollout.rate),
         hint_rate_histogram=Histogram(
             edges=RATE_EDGES, counts=tuple(int(count) for count in np.histogram(rates, bins=RATE_EDGES)[0])
         ),
         target_accuracy=config.hints.target_accuracy,
         unhinted_accuracy=_mean(rewards([probe for probe in collected.probes if probe.reward is not None])),
-        learning_efficiency=_mean(4 * accuracies * (1 - accuracies)) or 0.0,
-        zero_gradient_groups=_mean((accuracies == 0) | (accuracies == 1)) or 0.0,
+        learning_efficiency=_mean(4 * accuracies * (1 - accuracies)),
+        zero_gradient_groups=_mean((accuracies == 0) | (accuracies == 1)),
         losses=Losses(
             policy=_over_updates(facts.updates, lambda update: update.policy_loss),
             hint=_over_updates(facts.updates, lambda update: update.hint_loss),
@@ -75,8 +75,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         learning_rate=last.learning_rate,
         # Only the first update of a step sees the policy that sampled: later ones have moved on purpose.
         mismatch_kl=facts.updates[0].mismatch_kl,
-        truncated_completions=_mean(np.array([rollout.completion.finish_reason == "length" for rollout in flat]))
-        or 0.0,
+        truncated_completions=_mean(np.array([rollout.completion.finish_reason == "length" for rollout in flat])),
         tokens=Tokens(
             prompt=sum(len(rollout.problem.prompt) for rollout in flat),
             hint=sum(rollout.hint_length for rollout in flat),
@@ -130,11 +129,9 @@ def _over_updates(updates: Sequence[UpdateStats], value: Callable[[UpdateStats],
     return float(np.mean([value(update) for update in updates]))
 
 
-def _by_round(
-    config: TrainerConfig, rollouts: Sequence[Rollout], value: Callable[[Rollout], float]
-) -> tuple[float | None, ...]:
-    """Mean of a value over the rollouts of each hinted round, counted from 1."""
-    rounds = range(1, (config.hints.rounds if config.training.strategy == "seele" else 1) + 1)
+def _by_round(rounds: int, rollouts: Sequence[Rollout], value: Callable[[Rollout], float]) -> tuple[float | None, ...]:
+    """Mean of a value over the rollouts of each of the rounds that count from 1."""
     return tuple(
-        _mean(np.array([value(rollout) for rollout in rollouts if rollout.round == index])) for index in rounds
+        _mean(np.array([value(rollout) for rollout in rollouts if rollout.round == index]))
+        for index in range(1, rounds + 1)
     )

@@ -1,15 +1,31 @@
-"""Training methods, one short file each. To add one, write its file and name it here and in `config.Training.strategy`."""
+"""Training methods, one short file each. To add one, write its file and name it here and in `method_options.StrategyName`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from seele_trainer.config import TrainerConfig
+from seele_trainer.method_options import StrategyName
 from seele_trainer.strategies.base import Strategy
+from seele_trainer.strategies.fixed_hint import FixedHint
 from seele_trainer.strategies.grpo import Grpo
+from seele_trainer.strategies.luffy import Luffy
+from seele_trainer.strategies.prefix_rft import PrefixRft
 from seele_trainer.strategies.seele import Seele
+from seele_trainer.strategies.sft import Sft
+from seele_trainer.strategies.sft_then_grpo import SftThenGrpo
+from seele_trainer.strategies.uft import Uft
 
-STRATEGIES: dict[str, Callable[[TrainerConfig], Strategy]] = {"grpo": Grpo, "seele": Seele}
+STRATEGIES: dict[StrategyName, Callable[[TrainerConfig], Strategy]] = {
+    "seele": Seele,
+    "grpo": Grpo,
+    "sft": Sft,
+    "sft_then_grpo": SftThenGrpo,
+    "uft": Uft,
+    "prefix_rft": PrefixRft,
+    "luffy": Luffy,
+    "fixed_hint": FixedHint,
+}
 
 
 def build_strategy(config: TrainerConfig) -> Strategy:

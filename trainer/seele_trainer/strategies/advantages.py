@@ -1,13 +1,17 @@
-"""From rewards to weighted sequences: what every strategy with a policy gradient shares."""
+"""From rewards to weighted sequences: what strategies share."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.strategies.base import Rollout, Sample
 
 
@@ -31,26 +35,70 @@ def dr_grpo_advantages(group: Sequence[Rollout]) -> NDArray[np.float64]:
     return earned - np.float64(earned.mean())
 
 
-def policy_sample(rollout: Rollout, advantage: float, *, supervise_hint: bool) -> Sample:
+def policy_sample(rollout: Rollout, advantage: float) -> Sample:
     """The training sequence of a rollout: prompt, hint, completion.
 
-    Generated tokens get the advantage; hint tokens never do, since a failed completion would punish a correct hint. With
-    `supervise_hint` they are learnt by cross-entropy instead (Eq. 47 of arXiv 2509.06923).
+    Generated tokens get the advantage; hint tokens never do, since a failed completion would punish a correct hint.
     """
     problem, completion = rollout.problem, rollout.completion
-    hint_start = len(problem.prompt)
-    generated_start = hint_start + rollout.hint_length
+    generated_start = len(problem.prompt) + rollout.hint_length
     tokens = np.array([*problem.prompt, *problem.hint(rollout.hint_length), *completion.tokens], dtype=np.int64)
     policy_mask = np.arange(len(tokens)) >= generated_start
-    supervised = np.zeros(len(tokens), dtype=np.float32)
-    if supervise_hint:
-        supervised[hint_start:generated_start] = 1.0
     behaviour = np.zeros(len(tokens), dtype=np.float32)
     behaviour[generated_start:] = completion.logprobs
     return Sample(
         tokens=tokens,
         policy_mask=policy_mask,
         advantage=np.where(policy_mask, np.float32(advantage), np.float32(0.0)),
-        supervised=supervised,
+        supervised=np.zeros(len(tokens), dtype=np.float32),
         behaviour_logprobs=behaviour,
+        off_policy=np.zeros(len(tokens), dtype=np.bool_),
+    )
+
+
+def hint_span(rollout: Rollout) -> slice:
+    """Where the hint stands in the training sequence of a rollout."""
+    start = len(rollout.problem.prompt)
+    return slice(start, start + rollout.hint_length)
+
+
+def hinted_samples(groups: Iterable[Sequence[Rollout]], config: TrainerConfig) -> list[Sample]:
+    """Groups of rollouts with Dr.GRPO advantages, hint tokens learnt by cross-entropy (Eq. 47 of arXiv 2509.06923).
+
+    `hints.supervision` says which hint tokens: each weighs `training.hintLossCoefficient`.
+    """
+    return [
+        _supervise_hint(policy_sample(rollout, advantage), rollout, advantage, config)
+        for group in groups
+        for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
+    ]
+
+
+def _supervise_hint(sample: Sample, rollout: Rollout, advantage: float, config: TrainerConfig) -> Sample:
+    hints = config.hints
+    if hints.supervision == "none" or (hints.supervision == "not-below-baseline" and advantage < 0):
+        return sample
+    supervised = sample.supervised.copy()
+    supervised[hint_span(rollout)] = config.training.hint_loss_coefficient
+    masked = hints.supervision == "high-entropy" and rollout.hint_length > 0
+    learnt = share_of(hints.high_entropy_share, rollout.hint_length) if masked else None
+    return replace(sample, supervised=supervised, most_uncertain=learnt)
+
+
+def share_of(share: float, tokens: int) -> int:
+    """How many of some tokens a share of them is, rounded up, so that some of a short hint learn too."""
+    return math.ceil(round(share * tokens, 9))
+
+
+def solution_sample(problem: TokenizedProblem) -> Sample:
+    """Prompt and whole reference solution, end-of-sequence token included, learnt by cross-entropy of weight 1."""
+    tokens = np.array([*problem.prompt, *problem.solution], dtype=np.int64)
+    nothing = np.zeros(len(tokens), dtype=np.float32)
+    return Sample(
+        tokens=tokens,
+        policy_mask=np.zeros(len(tokens), dtype=np.bool_),
+        advantage=nothing,
+        supervised=(np.arange(len(tokens)) >= len(problem.prompt)).astype(np.float32),
+        behaviour_logprobs=nothing,
+        off_policy=np.zeros(len(tokens), dtype=np.bool_),
     )

@@ -45,10 +45,17 @@ class Rollout:
 class Sample:
     """One sequence to train on, each array of shape (tokens,).
 
-    `advantage` weighs the policy gradient of a token and is 0 outside `policy_mask`; `policy_mask` marks generated tokens
-    (they count in the policy denominator and in the KL term); `supervised` weighs the cross-entropy of a token (hints);
-    `behaviour_logprobs` are the sampler's, 0 outside `policy_mask`. `multiplicity` is how many identical rollouts this one
-    stands for; it multiplies every term and every denominator.
+    Three kinds of tokens train; the first two count in the denominator of the policy gradient:
+
+    - `policy_mask` marks generated tokens, which are also those of the KL term. `behaviour_logprobs` are the sampler's;
+    - `off_policy` marks tokens of the reference solution that get a policy gradient all the same. `shaping` is the c of
+      their weight w / (w + c), w being their probability under the policy; with 0 their weight is 1;
+    - `supervised` is the weight of a token's cross-entropy in the loss, coefficient included.
+
+    `advantage` weighs the policy gradient and is 0 elsewhere. Where `most_uncertain` is given, only so many of the
+    sample's off-policy and supervised tokens learn, those of whose choice the policy is least certain (highest entropy);
+    the others still count in the denominators. `multiplicity` is how many identical rollouts this one stands for; it
+    multiplies every term and every denominator.
     """
 
     tokens: NDArray[np.int64]
@@ -56,11 +63,23 @@ class Sample:
     advantage: FloatArray
     supervised: FloatArray
     behaviour_logprobs: FloatArray
+    off_policy: NDArray[np.bool_]
+    shaping: float = 0.0
+    most_uncertain: int | None = None
     multiplicity: float = 1.0
 
 
 class Strategy(Protocol):
-    """One training method. A strategy owns its state; calls for one problem come in order, problems interleave."""
+    """One training method. A strategy owns its state; calls for one problem come in order, problems interleave.
+
+    `rounds` is how many rounds with a number from 1 on a problem gets in a step; 0 for a method without rollouts.
+    """
+
+    rounds: int
+
+    def begin_step(self, step: int) -> None:
+        """Open training step `step`, counted from 1. Whatever is drawn at random must follow from it, the run's seed and
+        the problem, so that a step that is made again after a restart is the same."""
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
         """What to sample next for a problem, given its rollouts of this step so far; None when it has had enough."""
@@ -71,8 +90,8 @@ class Strategy(Protocol):
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
         """Split one problem's rollouts of this step into the groups whose mean reward is their baseline."""
 
-    def samples(self, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Weigh all rollouts of one problem of this step for the loss."""
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """What a problem trains in this step: its rollouts, its solution, or both, weighed for the loss."""
 
     def hint_summary(self) -> ControllerSummary | None:
         """What the hint controller fitted in this step; None for a method without one. Asked before `end_step`."""

@@ -8,7 +8,7 @@ from typing import Any
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary, HintController
-from seele_trainer.strategies.advantages import dr_grpo_advantages, group_by, policy_sample, rewards
+from seele_trainer.strategies.advantages import group_by, hinted_samples, rewards
 from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
 
 UNHINTED = 0
@@ -20,6 +20,8 @@ class Seele:
 
     def __init__(self, config: TrainerConfig) -> None:
         hints = config.hints
+        self.rounds = hints.rounds
+        self._config = config
         self._unit = hints.unit
         self._group = config.training.advantage_group
         total = hints.rounds * hints.rollouts_per_round
@@ -30,6 +32,9 @@ class Seele:
         self._controller = HintController(
             hints.target_accuracy, hints.rounds, hints.rollouts_per_round, estimator=hints.estimator
         )
+
+    def begin_step(self, step: int) -> None:
+        """Nothing depends on the step: the controller carries what it knows from step to step."""
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
         """The unhinted group first, where there is one; then the rounds, each at the rate that the last ones suggest."""
@@ -58,13 +63,9 @@ class Seele:
 
         return group_by(rollouts, key)
 
-    def samples(self, rollouts: Sequence[Rollout]) -> list[Sample]:
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
         """Advantage on generated tokens, cross-entropy on hint tokens (Eq. 47)."""
-        return [
-            policy_sample(rollout, advantage, supervise_hint=True)
-            for group in self.baseline_groups(rollouts)
-            for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
-        ]
+        return hinted_samples(self.baseline_groups(rollouts), self._config)
 
     def hint_summary(self) -> ControllerSummary | None:
         """Curves that the controller holds for this step's problems."""

@@ -1,0 +1,25 @@
+"""A constant hinting rate for all problems: SEELE without its controller, to see what the controller is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.strategies.advantages import hinted_samples
+from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.strategies.without_controller import WithoutController
+
+
+class FixedHint(WithoutController):
+    """All rollouts of a problem in one round, after the first `training.fixedHint.rate` of its solution."""
+
+    def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
+        """One round at the constant rate."""
+        if done:
+            return None
+        length = problem.hint_length(self.config.training.fixed_hint.rate, self.config.hints.unit)
+        return RoundPlan(round=1, hint_length=length, rollouts=self.total)
+
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """Advantage on generated tokens, cross-entropy on hint tokens, as in SEELE."""
+        return hinted_samples(self.baseline_groups(rollouts), self.config)

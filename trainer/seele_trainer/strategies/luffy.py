@@ -1,0 +1,49 @@
+"""LUFFY (arXiv 2504.14945): of N rollouts one is the reference solution itself, an off-policy guest in the group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.rollout.protocol import Completion
+from seele_trainer.strategies.advantages import dr_grpo_advantages, group_by, policy_sample
+from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.strategies.without_controller import WithoutController
+
+REFERENCE = 0
+"""Round number of the reference solution, which nobody sampled."""
+
+
+class Luffy(WithoutController):
+    """N - 1 plain rollouts and the solution share a baseline; the solution's tokens weigh w / (w + c), unclipped."""
+
+    def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
+        """One round without a hint, of one rollout less: the solution takes its place in the group."""
+        return None if done else RoundPlan(round=1, hint_length=0, rollouts=self.total - 1)
+
+    def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+        """All rollouts and the solution."""
+        groups = group_by(rollouts, lambda rollout: 0)
+        return [[reference_rollout(group[0].problem), *group] for group in groups]
+
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """Dr.GRPO advantages over all N; generated tokens as in GRPO, the solution's tokens off-policy."""
+        return [
+            self._off_policy(policy_sample(*pair)) if pair[0].round == REFERENCE else policy_sample(*pair)
+            for group in self.baseline_groups(rollouts)
+            for pair in zip(group, dr_grpo_advantages(group), strict=True)
+        ]
+
+    def _off_policy(self, sample: Sample) -> Sample:
+        nothing = np.zeros_like(sample.policy_mask)
+        shaping = self.config.training.luffy.shaping
+        return replace(sample, policy_mask=nothing, off_policy=sample.policy_mask, shaping=shaping)
+
+
+def reference_rollout(problem: TokenizedProblem) -> Rollout:
+    """The solution as if it had been sampled with probability 1. It is right by definition: nobody checks it."""
+    completion = Completion(problem.solution, (0.0,) * len(problem.solution), "stop", 0)
+    return Rollout(problem, REFERENCE, hint_length=0, rate=0.0, completion=completion, reward=1.0)

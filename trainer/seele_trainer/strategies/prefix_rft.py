@@ -1,0 +1,70 @@
+"""Prefix-RFT (arXiv 2507.01679): one rollout of N continues a prefix of the solution, which shares its advantage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.seeds import derive_seed
+from seele_trainer.strategies.advantages import (
+    dr_grpo_advantages,
+    group_by,
+    hint_span,
+    policy_sample,
+    rewards,
+    share_of,
+)
+from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.strategies.without_controller import WithoutController
+
+PLAIN, HYBRID = 1, 2
+"""Numbers of the two rounds: N - 1 plain rollouts, then the one with a prefix."""
+
+
+class PrefixRft(WithoutController):
+    """N - 1 plain rollouts with a baseline among themselves, and a hybrid one that is measured against them."""
+
+    rounds = 2
+
+    def lower_bound(self) -> float:
+        """Lower bound of the prefix's share, which falls by a cosine over the run."""
+        options = self.config.training.prefix_rft
+        falling = 0.5 * (1.0 + math.cos(math.pi * self.progress))
+        return options.last_lower_bound + (options.first_lower_bound - options.last_lower_bound) * falling
+
+    def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
+        """The plain rollouts, then the hybrid one after floor(l |y|) tokens, l ~ U(lower bound, longest)."""
+        if not done:
+            return RoundPlan(round=PLAIN, hint_length=0, rollouts=self.total - 1)
+        if done[-1].round == HYBRID:
+            return None
+        seed = derive_seed(self.config.training.seed, self.step, f"prefix_rft/{problem.problem.id}", 0)
+        longest = self.config.training.prefix_rft.longest_prefix
+        share = np.random.default_rng(seed).uniform(min(self.lower_bound(), longest), longest)
+        return RoundPlan(round=HYBRID, hint_length=math.floor(share * problem.revealable), rollouts=1)
+
+    def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+        """The plain rollouts: their mean is the baseline of the hybrid one too."""
+        return group_by([rollout for rollout in rollouts if rollout.round == PLAIN], lambda rollout: 0)
+
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """Dr.GRPO on the plain rollouts; the hybrid one's advantage on its completion and on its prefix's uncertain tokens."""
+        samples = []
+        for plain in self.baseline_groups(rollouts):
+            samples += [policy_sample(*pair) for pair in zip(plain, dr_grpo_advantages(plain), strict=True)]
+            hybrids = [r for r in rollouts if r.round == HYBRID and r.reward is not None]
+            against = rewards(hybrids) - rewards(plain).mean()
+            samples += [self._hybrid(*pair) for pair in zip(hybrids, against, strict=True)]
+        return samples
+
+    def _hybrid(self, rollout: Rollout, advantage: float) -> Sample:
+        sample = policy_sample(rollout, advantage)
+        off_policy, weights = sample.off_policy.copy(), sample.advantage.copy()
+        off_policy[hint_span(rollout)] = True
+        weights[hint_span(rollout)] = advantage
+        learnt = share_of(self.config.training.prefix_rft.entropy_share, rollout.hint_length)
+        return replace(sample, off_policy=off_policy, advantage=weights, most_uncertain=learnt)

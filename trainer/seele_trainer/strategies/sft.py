@@ -1,0 +1,24 @@
+"""Supervised fine-tuning: cross-entropy on the reference solutions, the final answer included, and no rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.strategies.advantages import solution_sample
+from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.strategies.without_controller import WithoutController
+
+
+class Sft(WithoutController):
+    """Each problem of a step trains its solution once, at coefficient 1: gamma is for hints."""
+
+    rounds = 0
+
+    def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
+        """Nothing to sample."""
+        return None
+
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """The whole solution behind the prompt, masked-mean cross-entropy."""
+        return [solution_sample(problem)]

@@ -1,0 +1,50 @@
+"""UFT (arXiv 2505.16984): GRPO with hints of random length that a cosine schedule takes away, learnt by cross-entropy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.seeds import derive_seed
+from seele_trainer.strategies.advantages import hinted_samples
+from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.strategies.without_controller import WithoutController
+
+
+class Uft(WithoutController):
+    """The solution in K slices, of which a problem's rollouts of this step see Binomial(K, p(t)), t being the step."""
+
+    def probability(self) -> float:
+        """p(t) = low + (high - low)/2 (1 + cos(pi t / T_hint)) for t up to T_hint, 0 afterwards; t counts from 0."""
+        uft = self.config.training.uft
+        done = self.progress / uft.hint_share
+        if done > 1.0:
+            return 0.0
+        low, high = uft.last_probability, uft.first_probability
+        return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * done))
+
+    def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
+        """One round after the slices that are drawn for this problem and step."""
+        if done:
+            return None
+        ends = slice_ends(problem, self.config.training.uft.slices)
+        seed = derive_seed(self.config.training.seed, self.step, f"uft/{problem.problem.id}", 0)
+        shown = np.random.default_rng(seed).binomial(len(ends) - 1, self.probability())
+        return RoundPlan(round=1, hint_length=ends[shown], rollouts=self.total)
+
+    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
+        """Advantage on generated tokens, cross-entropy on hint tokens."""
+        return hinted_samples(self.baseline_groups(rollouts), self.config)
+
+
+def slice_ends(problem: TokenizedProblem, slices: int) -> tuple[int, ...]:
+    """Token offsets at which K = min(slices, steps) slices of whole steps end, after a 0 for no slice at all.
+
+    The final answer is in none of them: `step_ends` stops before it.
+    """
+    steps = (0, *problem.step_ends)
+    count = min(slices, len(problem.step_ends))
+    return (0, *(steps[round(index * len(problem.step_ends) / count)] for index in range(1, count + 1)))
