@@ -14,6 +14,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CHART = "charts/seele-operator"
 DASHBOARDS = ("run", "fleet")
 
+PROMETHEUS_RULE = """\
+# Written by `make generated` from rules.yaml, for the Prometheus operator. Give it the labels by which your Prometheus selects
+# its PrometheusRules.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: seele-operator
+  namespace: seele-system
+  labels:
+    app.kubernetes.io/name: seele-operator
+spec:
+"""
+
 Text = Callable[[], str]
 
 
@@ -27,11 +40,12 @@ def generated_files() -> dict[str, Text]:
         f"{CHART}/files/crd.yaml": definition,
         f"{CHART}/files/crd-without-cel.yaml": definition_without_cel,
         f"{CHART}/README.md": chart_readme,
+        "docs/metrics.md": metrics_page,
         "docs/seelerun.md": seelerun_page,
+        "docs/strategies.md": strategies_page,
+        "manifests/prometheus/prometheusrule.yaml": prometheus_rule,
     }
-    rules = "manifests/prometheus/rules.yaml"
-    if (REPOSITORY / rules).exists():
-        files[f"{CHART}/files/rules.yaml"] = copy_of(rules)
+    files[f"{CHART}/files/rules.yaml"] = copy_of("manifests/prometheus/rules.yaml")
     for name in DASHBOARDS:
         files[f"manifests/grafana/{name}.json"] = dashboard(name)
         files[f"{CHART}/files/dashboards/{name}.json"] = dashboard(name)
@@ -61,6 +75,21 @@ def seelerun_page() -> str:
     return page()
 
 
+def metrics_page() -> str:
+    """What Prometheus can scrape."""
+    from metrics_page import page
+
+    return page()
+
+
+def prometheus_rule() -> str:
+    """The rules as an object of the Prometheus operator."""
+    from textwrap import indent
+
+    rules = (REPOSITORY / "manifests/prometheus/rules.yaml").read_text(encoding="utf-8")
+    return PROMETHEUS_RULE + indent(rules[rules.index("groups:") :], "  ")
+
+
 def dashboard(name: str) -> Text:
     """The Grafana dashboard `grafana.<name>`."""
 
@@ -88,6 +117,13 @@ def chart_readme() -> str:
 
     chart = REPOSITORY / CHART
     return with_table(*((chart / name).read_text(encoding="utf-8") for name in ("README.md", "values.yaml")))
+
+
+def strategies_page() -> str:
+    """The page about methods, with the table of those that there are."""
+    from strategies_page import page
+
+    return page()
 
 
 def copy_of(source: str) -> Text:
