@@ -1,0 +1,176 @@
+"""The commands on the pages, executed as they stand there: by the real `seele`, kubectl and Helm, on a real API server.
+
+Pods are played (`tests/pods_driver.py`), and the operator is a process with the account that the chart made for it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from control_plane import ControlPlane
+from docs_pages import REPOSITORY, Block, blocks, commands, pages, shows
+from operator_process import LEASE_SECONDS, NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
+from pods_driver import PodsDriver
+from run_folder import make_run_folder
+from seele_operator.run_file import read_run_file
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+SECONDS = 120.0
+QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
+OWN = {".git", "runs", "problems.jsonl", "run.yaml"}
+"""What is not taken over from the checkout."""
+PROGRESS = {
+    "steps": 60,
+    "reward": 0.55,
+    "accuracy": 0.582,
+    "hintRate": 0.63,
+    "etaSeconds": 120.0,
+    "lastCheckpointStep": 20,
+}
+"""What the played trainer of the quickstart says at step 22."""
+
+
+@dataclass
+class Checkout:
+    """A folder that looks like the checkout and that commands may write to, with the README's files of a user in it."""
+
+    folder: Path
+    environment: dict[str, str]
+    done: set[Block] = field(default_factory=set)
+    """Blocks that were executed already."""
+
+    def execute(self, block: Block) -> None:
+        """Run a block, and hold its output against what the page shows."""
+        self.done.add(block)
+        *before, last = commands(block)
+        for command in before:
+            self.run(block, command.text, command.output)
+        self.run(block, last.text, last.output, block.exit_code)
+
+    def run(self, block: Block, text: str, shown: str | None, exit_code: int = 0) -> None:
+        """Run one command."""
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert ran.returncode == exit_code, f"{block.place}: {text}\nended with {ran.returncode}:\n{ran.stdout}"
+        if shown is not None:
+            assert shows(shown, ran.stdout), f"{block.place}: {text}\nshows not what the page says, but:\n{ran.stdout}"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    folder = tmp_path_factory.mktemp("docs") / "seele"
+    folder.mkdir()
+    for path in REPOSITORY.iterdir():
+        if path.name not in OWN:
+            (folder / path.name).symlink_to(path)
+    if not (folder / ".cache" / "quickstart" / "base" / "config.json").is_file():
+        pytest.fail("the quickstart's base model is not there: run `make quickstart-model`", pytrace=False)
+    (folder / "run.yaml").write_text(QUICKSTART.read_text())
+    make_run_folder(folder / "runs" / "first", steps=60)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
+    return Checkout(folder, environment)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A control plane with everything that the README installs, and the quickstart at work in it."""
+
+    plane: ControlPlane
+    driver: PodsDriver
+
+    def train(self) -> None:
+        """Have the quickstart at step 22, whatever was done to it before."""
+        if self.plane.admin.get("seeleruns", "quickstart", "default") is None:
+            self.plane.admin.create(read_run_file(QUICKSTART), "default")
+        self._until("Running")
+        (trainer,) = self.plane.admin.list("pods", "default", "seele.dev/role=trainer")
+        self.driver.trainer(trainer).at(22, **PROGRESS)
+        wait_for(lambda: self._status().get("step") == 22, "the operator has asked the trainer", SECONDS)
+
+    def _until(self, phase: str) -> None:
+        wait_for(lambda: self._status().get("phase") == phase, lambda: f"{phase}: {self._status()}", SECONDS)
+
+    def _status(self) -> dict[str, object]:
+        return (self.plane.admin.get("seeleruns", "quickstart", "default") or {}).get("status") or {}
+
+
+@pytest.fixture(scope="module")
+def cluster(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster with nothing in it, and then the README's commands: they are executed here, each as it stands there."""
+    if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
+        pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
+    folder = tmp_path_factory.mktemp("docs-cluster")
+    with ExitStack() as stack:
+        plane = stack.enter_context(ControlPlane(folder))
+        checkout.environment |= {"KUBECONFIG": str(plane.admin_kubeconfig), "PATH": _tools(plane, folder, checkout)}
+        driver = stack.enter_context(PodsDriver(plane.admin))
+        for block in blocks("README.md"):
+            if block.where != "on a cluster":
+                continue
+            checkout.done.add(block)
+            for command in commands(block):
+                checkout.run(block, command.text, command.output)
+                if "helm install" in command.text:
+                    stack.enter_context(_operator(plane, folder))
+        yield Cluster(plane, driver)
+
+
+def _tools(plane: ControlPlane, folder: Path, checkout: Checkout) -> str:
+    """A PATH with kubectl and helm on it."""
+    helm = subprocess.run([REPOSITORY / "tools" / "helm.sh"], stdout=subprocess.PIPE, text=True)
+    assert helm.returncode == 0, "tools/helm.sh found no helm; it says why above"
+    tools = folder / "tools"
+    tools.mkdir()
+    (tools / "helm").symlink_to(helm.stdout.strip())
+    (tools / "kubectl").symlink_to(plane.binaries / "kubectl")
+    return f"{tools}{os.pathsep}{checkout.environment['PATH']}"
+
+
+def _operator(plane: ControlPlane, folder: Path) -> OperatorProcess:
+    """What the Deployment would run, had the cluster nodes: the operator with the account that the chart has made."""
+    token = plane.service_account_token(SERVICE_ACCOUNT, NAMESPACE)
+    account = plane.kubeconfig("chart", token, NAMESPACE)
+    return OperatorProcess(account, folder / "operator.log", f"--lease-duration={LEASE_SECONDS}")
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if any(block.where or block.file for block in blocks(page))])
+def test_the_commands_of_a_page_do_what_it_says(page: str, checkout: Checkout, request: pytest.FixtureRequest) -> None:
+    here = [block for block in blocks(page) if block.where or block.file]
+    if any(block.where == "on a cluster" for block in here):
+        found: Cluster = request.getfixturevalue("cluster")
+        found.train()
+    for block in here:
+        if block.file:
+            (checkout.folder / block.file).write_text(block.text)
+        elif block not in checkout.done:
+            checkout.execute(block)
+
+
+def test_a_page_that_shows_other_output_or_fails_is_found(checkout: Checkout) -> None:
+    good = Block("p.md", 1, "console", "$ echo one two\none …\n", "run here")
+    checkout.execute(good)
+
+    with pytest.raises(AssertionError, match=r"p\.md:1: echo one\nshows not what the page says, but:\none"):
+        checkout.execute(Block("p.md", 1, "console", "$ echo one\ntwo\n", "run here"))
+    with pytest.raises(AssertionError, match="ended with 1"):
+        checkout.execute(Block("p.md", 1, "console", "false | cat\n", "run here"))
+    checkout.execute(Block("p.md", 1, "console", "exit 2\n", "run here, exit code 2"))
