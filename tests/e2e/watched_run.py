@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
@@ -15,6 +16,8 @@ from runs import finish, records, start, write_run
 from prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets
 
 STEPS = 30
+SHORT = {"training": {"steps": STEPS}, "evaluation": {"everySteps": 15}, "checkpoints": {"everySteps": 15}}
+"""Half of the quickstart, with an evaluation and a checkpoint on the way."""
 LABELS = {"namespace": "local", "run": "quickstart", "attempt": "1", "pod": "quickstart-trainer-0"}
 """What the scrape configurations for clusters take from the pod, here by hand."""
 PATHS = {"seele-trainer": "/metrics", "seele-rollout": "/rollout/metrics"}
@@ -39,12 +42,11 @@ class QuickstartRun:
     """What the trainer answered to a scrape in the middle of the run, by job."""
 
 
-def watched_quickstart(folder: Path, closing: ExitStack) -> QuickstartRun:
-    """Run the quickstart with fewer steps, with Prometheus attached; `closing` ends Prometheus."""
+def watched_quickstart(folder: Path, closing: ExitStack, spec: Mapping[str, Any] = SHORT) -> QuickstartRun:
+    """Run the quickstart with changes to its spec, with Prometheus attached; `closing` ends Prometheus."""
     targets = {job: ScrapeTargets(folder / f"{job}.json") for job in PATHS}
     jobs = [Job(job, targets[job], path) for job, path in PATHS.items()]
     prometheus = closing.enter_context(PrometheusServer(folder / "prometheus", jobs, [RULES]))
-    spec = {"training": {"steps": STEPS}, "evaluation": {"everySteps": 15}, "checkpoints": {"everySteps": 15}}
     watched = QuickstartRun(folder / "run", prometheus, time.time())
     process = start(write_run(folder, spec), watched.out)
     address = ""
