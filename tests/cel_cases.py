@@ -31,6 +31,38 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"hints": {"rolloutsPerRound": 1}, "training": {"advantageGroup": "round"}},
         "spec.hints.rolloutsPerRound",
     ),
+    "a prefix and one plain rollout": (
+        {"hints": {"rounds": 1, "rolloutsPerRound": 2}, "training": {"strategy": "prefix_rft"}},
+        "spec.hints.rolloutsPerRound",
+    ),
+    "more ranks than solutions": (
+        {"trainer": {"processesPerReplica": 3}, "training": {"strategy": "sft", "problemsPerUpdate": 2}},
+        "spec.trainer.replicas",
+    ),
+    "a warm-up longer than a phase": (
+        {
+            "training": {
+                "strategy": "sft_then_grpo",
+                "steps": 8,
+                "problemsPerStep": 2,
+                "problemsPerUpdate": 2,
+                "warmupUpdates": 2,
+            }
+        },
+        "spec.training.warmupUpdates",
+    ),
+    "no supervised step": (
+        {"training": {"strategy": "sft_then_grpo", "steps": 3}},
+        "spec.training.sftThenGrpo.sftShare",
+    ),
+    "a bound above the longest prefix": (
+        {"training": {"prefixRft": {"longestPrefix": 0.5, "firstLowerBound": 0.75}}},
+        "spec.training.prefixRft.firstLowerBound",
+    ),
+    "solutions that do not fit": (
+        {"model": {"contextLength": 3071}, "training": {"strategy": "luffy"}, "rollout": {"maxCompletionTokens": 1024}},
+        "spec.dataset.maxSolutionTokens",
+    ),
     "one round": ({"hints": {"rounds": 1}}, "spec.hints.rounds"),
     "a warm-up longer than the run": (
         {"training": {"steps": 2, "warmupUpdates": 8}},

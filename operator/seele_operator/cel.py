@@ -13,31 +13,17 @@ default by the rules at its own place before it fills in those of its fields.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from seele_operator.cel_rule import Rule
+from seele_operator.cel_strategies import PROBLEM_ROLLOUTS, STRATEGY_RULES, is_one_of
 from seele_operator.name_rules import MAX_NAME_LENGTH, RESERVED_ENVIRONMENT
+from seele_trainer.method_options import ON_SOLUTIONS, SUPERVISED, WITH_HINTS
 
 VALIDATIONS = "x-kubernetes-validations"
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What must hold at one place of a SeeleRun."""
-
-    place: str
-    """Dotted path from the root of the object; `[]` stands for each entry of a list."""
-    expression: str
-    """CEL, with `self` for the value at that place; a null there counts as absent, and defaults are filled in."""
-    message: str
-    """The field, what is wrong with it, and the remedy, as `seele validate` says it."""
-
-
 _RANKS = "self.trainer.replicas * self.trainer.processesPerReplica"
-_UPDATE_ROLLOUTS = "self.training.problemsPerUpdate * self.hints.rounds * self.hints.rolloutsPerRound"
-_PROBLEM_ROLLOUTS = "self.hints.rounds * self.hints.rolloutsPerRound"
-_SEELE = "self.training.strategy == 'seele'"
-_BY_ROUND = "self.training.advantageGroup == 'round'"
 
 _BATCHES = (
     Rule(
@@ -47,62 +33,14 @@ _BATCHES = (
     ),
     Rule(
         "spec",
-        f"{_RANKS} <= {_UPDATE_ROLLOUTS}",
+        f"{_RANKS} <= self.training.problemsPerUpdate * ({is_one_of(SUPERVISED)} ? 1 : {PROBLEM_ROLLOUTS})",
         "spec.trainer.replicas: makes more ranks than an update has rollouts (problemsPerUpdate times rounds times "
-        "rolloutsPerRound); use fewer replicas or processesPerReplica",
-    ),
-    Rule(
-        "spec",
-        f"{_PROBLEM_ROLLOUTS} >= 2",
-        "spec.hints.rolloutsPerRound: leaves nothing to compare a rollout with, so every advantage is zero; "
-        "use at least 2 rollouts a problem",
-    ),
-    Rule(
-        "spec",
-        f"!({_BY_ROUND} && {_PROBLEM_ROLLOUTS} >= 2) || self.hints.rolloutsPerRound >= 2",
-        "spec.hints.rolloutsPerRound: leaves each round without a baseline, so every advantage is zero; "
-        "use at least 2, or training.advantageGroup: problem",
-    ),
-    Rule(
-        "spec",
-        f"!({_SEELE}) || self.hints.rounds >= 2",
-        "spec.hints.rounds: is too few for strategy seele, which fits a curve to earlier rounds; "
-        "use at least 2, such as 4",
-    ),
-    Rule(
-        "spec",
-        "self.training.warmupUpdates < self.training.steps * "
-        "(self.training.problemsPerStep < self.training.problemsPerUpdate ? 1 : "
-        "self.training.problemsPerStep / self.training.problemsPerUpdate)",
-        "spec.training.warmupUpdates: is not below the run's updates (steps times problemsPerStep by "
-        "problemsPerUpdate); use fewer",
+        "rolloutsPerRound) or, with strategies sft and sft_then_grpo, solutions (problemsPerUpdate); use fewer replicas or "
+        "processesPerReplica",
     ),
 )
 
-_UNHINTED = f"(self.hints.unhintedShare * double({_PROBLEM_ROLLOUTS}))"
-_MOST_UNHINTED = f"(self.hints.rounds * (self.hints.rolloutsPerRound - ({_BY_ROUND} ? 2 : 1)))"
-_HINTS = (
-    # Python rounds a half to the even number: 1.5 up to 2, and a half above the highest down where that one is even.
-    Rule(
-        "spec",
-        f"!({_SEELE}) || self.hints.unhintedShare == 0.0 || {_UNHINTED} >= 1.5 || {_MOST_UNHINTED} < 2",
-        "spec.hints.unhintedShare: is too few rollouts for a baseline of their own; use 0, or more",
-    ),
-    Rule(
-        "spec",
-        f"!({_SEELE}) || self.hints.unhintedShare == 0.0 || {_MOST_UNHINTED} < 2 || "
-        f"{_UNHINTED} < double({_MOST_UNHINTED}) + 0.5 || "
-        f"({_UNHINTED} == double({_MOST_UNHINTED}) + 0.5 && {_MOST_UNHINTED} % 2 == 0)",
-        "spec.hints.unhintedShare: leaves too few hinted rollouts in each round; use 0, or less",
-    ),
-    Rule(
-        "spec",
-        f"!({_SEELE}) || self.hints.unhintedShare == 0.0 || {_MOST_UNHINTED} >= 2",
-        "spec.hints.unhintedShare: rounds with so few rollouts can spare none; use 0, or raise rolloutsPerRound",
-    ),
-)
-
-_HINT = f"({_SEELE} ? self.dataset.maxSolutionTokens : 0)"
+_HINT = f"({is_one_of(WITH_HINTS)} ? self.dataset.maxSolutionTokens : 0)"
 _NEEDED = f"self.dataset.maxPromptTokens + {_HINT} + self.rollout.maxCompletionTokens"
 _ANSWER = "self.dataset.maxPromptTokens + self.evaluation.maxCompletionTokens"
 _SERVED = "self.rollout.engine == 'vllm' && has(self.rollout.maxModelLen)"
@@ -121,9 +59,16 @@ _LENGTHS = (
     Rule(
         "spec",
         f"!{_LIMITED} || {_NEEDED} <= {_LIMIT}",
-        "spec.rollout.maxCompletionTokens: with dataset.maxPromptTokens and, for strategy seele, "
+        "spec.rollout.maxCompletionTokens: with dataset.maxPromptTokens and, for strategies with hints, "
         "dataset.maxSolutionTokens does not fit into rollout.maxModelLen or model.contextLength; use less here, "
         "or shorten the others",
+    ),
+    Rule(
+        "spec",
+        f"!has(self.model.contextLength) || !({is_one_of(ON_SOLUTIONS)}) || "
+        "self.dataset.maxPromptTokens + self.dataset.maxSolutionTokens <= self.model.contextLength",
+        "spec.dataset.maxSolutionTokens: with maxPromptTokens does not fit into model.contextLength, and this strategy "
+        "trains on whole solutions; use less here, or shorten the others",
     ),
     Rule(
         "spec",
@@ -320,7 +265,7 @@ _CONTAINERS = (
     ),
 )
 
-RULES: tuple[Rule, ...] = (*_BATCHES, *_HINTS, *_LENGTHS, *_PODS, *_DEEPSPEED, *_DATA, *_NAMES, *_CONTAINERS)
+RULES: tuple[Rule, ...] = (*_BATCHES, *STRATEGY_RULES, *_LENGTHS, *_PODS, *_DEEPSPEED, *_DATA, *_NAMES, *_CONTAINERS)
 
 
 def add_rules(schema: dict[str, Any]) -> None:

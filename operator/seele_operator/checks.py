@@ -10,6 +10,8 @@ from seele_operator.cluster_checks import cluster_problems
 from seele_operator.owned_settings import OWNED_BY_SEELE
 from seele_operator.pod_checks import env_problems, gpu_problems, resource_problems, template_problems
 from seele_operator.spec import SeeleRun, SeeleRunSpec
+from seele_operator.strategy_checks import strategy_problems
+from seele_trainer.method_options import ON_SOLUTIONS, SUPERVISED, WITH_HINTS
 
 _TITLE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
@@ -17,7 +19,7 @@ _TITLE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 def check_run(run: SeeleRun) -> list[str]:
     """Every combination of fields that cannot work, wherever the run is carried out; empty where all is well."""
     spec = run.spec
-    rules = (_batches, _rounds, _unhinted, _solutions, _lengths, _schedule, _engine, _deepspeed, _benchmarks, _gang)
+    rules = (_batches, strategy_problems, _solutions, _lengths, _engine, _deepspeed, _benchmarks, _gang)
     problems = [line for rule in rules for line in rule(spec)]
     for name, pods in (("trainer", spec.trainer), ("rollout", spec.rollout)):
         problems += resource_problems(("spec", name), pods.resources)
@@ -40,52 +42,18 @@ def _batches(spec: SeeleRunSpec) -> Iterator[str]:
             f"use a divisor of it, such as {divisor}"
         )
     ranks = spec.trainer.world_size
-    rollouts = update * spec.hints.rounds * spec.hints.rollouts_per_round
-    if rollouts < ranks:
+    sequences, which = (
+        update * spec.hints.rounds * spec.hints.rollouts_per_round,
+        ("rollouts (problemsPerUpdate times rounds times rolloutsPerRound)"),
+    )
+    if spec.training.strategy in SUPERVISED:
+        sequences, which = update, "solutions (problemsPerUpdate)"
+    if sequences < ranks:
         yield (
             f"spec.trainer.replicas: {spec.trainer.replicas} times processesPerReplica "
-            f"{spec.trainer.processes_per_replica} makes {ranks} ranks, and an update has only {rollouts} rollouts "
-            f"(problemsPerUpdate times rounds times rolloutsPerRound); use at most {rollouts} ranks"
+            f"{spec.trainer.processes_per_replica} makes {ranks} ranks, and an update has only {sequences} {which}; "
+            f"use at most {sequences} ranks"
         )
-
-
-def _rounds(spec: SeeleRunSpec) -> Iterator[str]:
-    rounds, rollouts = spec.hints.rounds, spec.hints.rollouts_per_round
-    if rounds * rollouts < 2:
-        yield (
-            f"spec.hints.rolloutsPerRound: {rollouts} in {rounds} round leaves nothing to compare a rollout with, "
-            "so every advantage is zero; use at least 2 rollouts a problem"
-        )
-    elif spec.training.advantage_group == "round" and rollouts < 2:
-        yield (
-            f"spec.hints.rolloutsPerRound: {rollouts} leaves each round without a baseline, so every advantage is "
-            "zero; use at least 2, or training.advantageGroup: problem"
-        )
-    if spec.training.strategy == "seele" and rounds < 2:
-        yield (
-            f"spec.hints.rounds: {rounds} is too few for strategy seele, which fits a curve to earlier rounds; "
-            "use at least 2, such as 4"
-        )
-
-
-def _unhinted(spec: SeeleRunSpec) -> Iterator[str]:
-    hints = spec.hints
-    if hints.unhinted_share == 0 or spec.training.strategy != "seele":
-        return
-    total = hints.rounds * hints.rollouts_per_round
-    unhinted = round(hints.unhinted_share * total)
-    # A baseline group of one rollout has no gradient; the round baseline needs two hinted rollouts in every round.
-    hinted_per_round = 2 if spec.training.advantage_group == "round" else 1
-    lowest, highest = 2, total - hinted_per_round * hints.rounds
-    if lowest <= unhinted <= highest:
-        return
-    place = f"spec.hints.unhintedShare: {hints.unhinted_share:g} of {total} rollouts is {unhinted} without a hint"
-    if highest < lowest:
-        yield f"{place}, and rounds with so few rollouts can spare none; use 0, or raise rolloutsPerRound"
-    elif unhinted < lowest:
-        yield f"{place}, too few for a baseline of their own; use 0, or at least {lowest / total:g}"
-    else:
-        yield f"{place}, which leaves too few hinted ones in each round; use at most {highest / total:g}"
 
 
 def _solutions(spec: SeeleRunSpec) -> Iterator[str]:
@@ -113,12 +81,14 @@ def _lengths(spec: SeeleRunSpec) -> Iterator[str]:
         yield from length_problems(spec, min(longest, context or longest), "rollout.maxModelLen")
     elif context is not None:
         yield from length_problems(spec, context, "model.contextLength")
+    if context is not None:
+        yield from solution_problems(spec, context, "model.contextLength")
 
 
 def length_problems(spec: SeeleRunSpec, limit: int, limited_by: str) -> Iterator[str]:
     """Prompts, hints and completions that do not fit together into `limit` tokens, which come from `limited_by`."""
     prompt, completion = spec.dataset.max_prompt_tokens, spec.rollout.max_completion_tokens
-    hint = spec.dataset.max_solution_tokens if spec.training.strategy == "seele" else 0
+    hint = spec.dataset.max_solution_tokens if spec.training.strategy in WITH_HINTS else 0
     needed = prompt + hint + completion
     if needed > limit:
         with_hint = f" + dataset.maxSolutionTokens {hint}" if hint else ""
@@ -134,22 +104,27 @@ def length_problems(spec: SeeleRunSpec, limit: int, limited_by: str) -> Iterator
         )
 
 
+def solution_problems(spec: SeeleRunSpec, limit: int, limited_by: str) -> Iterator[str]:
+    """Whole solutions to train on that do not fit behind their prompts into `limit` tokens, which come from `limited_by`."""
+    prompt, solution, strategy = (
+        spec.dataset.max_prompt_tokens,
+        spec.dataset.max_solution_tokens,
+        spec.training.strategy,
+    )
+    if strategy in ON_SOLUTIONS and prompt + solution > limit:
+        yield (
+            f"spec.dataset.maxSolutionTokens: maxPromptTokens {prompt} + {solution} = {prompt + solution} tokens do not fit "
+            f"into {limited_by}, which is {limit}, and strategy {strategy} trains on whole solutions; "
+            f"{_shorten(limit - prompt)}"
+        )
+
+
 def _shorten(room: int) -> str:
     return (
         f"use at most {room} here, or shorten the others"
         if room > 0
         else "lower dataset.maxPromptTokens and dataset.maxSolutionTokens first"
     )
-
-
-def _schedule(spec: SeeleRunSpec) -> Iterator[str]:
-    training = spec.training
-    updates = training.steps * max(1, training.problems_per_step // training.problems_per_update)
-    if training.warmup_updates >= updates:
-        yield (
-            f"spec.training.warmupUpdates: {training.warmup_updates} is not below the run's {updates} updates (steps "
-            f"times problemsPerStep by problemsPerUpdate); use fewer, such as {updates // 20}"
-        )
 
 
 def _engine(spec: SeeleRunSpec) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seele_operator.bad_run import shown, yaml_path
-from seele_operator.checks import length_problems
+from seele_operator.checks import length_problems, solution_problems
 from seele_operator.field_problems import nearest
 from seele_operator.spec import SeeleRun, SeeleRunSpec
 from seele_trainer.config import DatasetSource
@@ -204,6 +204,8 @@ def _config_problems(spec: SeeleRunSpec, config: Mapping[str, Any]) -> Iterator[
                 yield f"spec.{field}: {value} is above max_position_embeddings of the model, {context}; lower it"
         if spec.model.context_length is None and spec.rollout.max_model_len is None:
             yield from length_problems(spec, context, "the model's max_position_embeddings")
+        if spec.model.context_length is None:
+            yield from solution_problems(spec, context, "the model's max_position_embeddings")
     rollout = spec.rollout
     tied = config.get("tie_word_embeddings") is True
     if tied and not rollout.untie_embeddings and rollout.engine == "vllm" and rollout.weight_transport == "directory":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import cel
 import pytest
@@ -19,6 +19,7 @@ from seele_operator.checks import check_cluster, check_run
 from seele_operator.crd import crd
 from seele_operator.schema import Schema
 from seele_operator.validation import parse_run
+from seele_trainer.method_options import StrategyName
 from spec_data import full_run, patched
 
 pytestmark = pytest.mark.unit
@@ -180,8 +181,12 @@ SPECS = st.fixed_dictionaries(
     {
         "training": st.fixed_dictionaries(
             {
-                "strategy": st.sampled_from(["seele", "grpo"]),
+                "strategy": st.sampled_from(get_args(StrategyName)),
                 "steps": few,
+                "sftThenGrpo": st.fixed_dictionaries({"sftShare": st.integers(1, 9).map(lambda tenths: tenths / 10)}),
+                "prefixRft": st.fixed_dictionaries(
+                    {"firstLowerBound": st.sampled_from([0, 0.95, 1]), "longestPrefix": st.sampled_from([0.9, 1])}
+                ),
                 "problemsPerStep": few,
                 "problemsPerUpdate": few,
                 "warmupUpdates": st.integers(0, 9),

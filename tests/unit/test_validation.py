@@ -80,6 +80,15 @@ def test_all_broken_rules_are_reported_at_once(tmp_path: Path) -> None:
     assert places == ["spec.training.problemsPerUpdate", "spec.hints.rounds", "spec.training.warmupUpdates"]
 
 
+def test_sft_needs_no_group_of_rollouts_and_says_so_of_nobody_else() -> None:
+    alone = {"hints": {"rounds": 1, "rolloutsPerRound": 1}}
+    supervised = {**alone, "training": {"strategy": "sft"}}
+    assert check_run(parse_run(patched(small_run(), {"spec": supervised}))) == []
+    both = {**alone, "training": {"strategy": "sft_then_grpo"}}
+    (problem,) = check_run(parse_run(patched(small_run(), {"spec": both})))
+    assert problem.startswith("spec.hints.rolloutsPerRound: 1 in 1 round leaves nothing to compare")
+
+
 def test_long_values_are_cut_short(tmp_path: Path) -> None:
     (problem,) = problems_of(patched(small_run(), {"metadata": {"name": "x" * 5000}}), tmp_path)
     assert len(problem) < 200

@@ -174,7 +174,7 @@ class Training(Section):
     @property
     def sft_steps(self) -> int:
         """Steps, the first ones, in which sft_then_grpo trains on solutions."""
-        return int(self.sft_then_grpo.sft_share * self.steps)
+        return int(self.sft_then_grpo.sft_share * self.steps + 1e-9)
 
 
 class DeepSpeed(Section):

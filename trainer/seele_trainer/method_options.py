@@ -14,6 +14,8 @@ WITH_HINTS = ("seele", "uft", "prefix_rft", "fixed_hint")
 """Methods that put part of a solution before a completion, so that both have to fit into the context."""
 ON_SOLUTIONS = ("sft", "sft_then_grpo", "luffy")
 """Methods that train on whole solutions, which have to fit into the context behind their prompts."""
+SUPERVISED = ("sft", "sft_then_grpo")
+"""Methods with updates on nothing but solutions, one a problem."""
 WITHOUT_ROLLOUTS = ("sft",)
 """Methods that sample nothing to train on."""
 
