@@ -2,61 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
-from seele_trainer.config import TrainerConfig
-from seele_trainer.data.problem import Problem, TokenizedProblem
-from seele_trainer.rollout.protocol import Completion
 from seele_trainer.strategies import build_strategy
-from seele_trainer.strategies.base import Rollout, Strategy
 from seele_trainer.strategies.seele import UNHINTED
+from strategy_cases import PROBLEM, config, play, rollout
 
 pytestmark = pytest.mark.unit
-
-PROBLEM = TokenizedProblem(
-    problem=Problem(id="p", question="q", solution="s", answer="7"),
-    prompt=(1, 2, 3),
-    solution=(10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20),
-    revealable=10,
-    step_ends=(2, 5, 9),
-)
-
-
-def config(strategy: str = "seele", **hints: object) -> TrainerConfig:
-    advantage_group = hints.pop("advantage_group", "problem")
-    return TrainerConfig.model_validate(
-        {
-            "name": "test",
-            "model": {"name": "m"},
-            "dataset": {"path": "d.jsonl"},
-            "training": {"strategy": strategy, "advantage_group": advantage_group},
-            "hints": {"rounds": 3, "rollouts_per_round": 4, **hints},
-        }
-    )
-
-
-def rollout(round_number: int, reward: float | None, hint_length: int = 0, tokens: Sequence[int] = (30, 31)) -> Rollout:
-    return Rollout(
-        problem=PROBLEM,
-        round=round_number,
-        hint_length=hint_length,
-        rate=PROBLEM.rate_of(hint_length, "token"),
-        completion=Completion(tuple(tokens), tuple(-0.5 for _ in tokens), "stop", 0),
-        reward=reward,
-    )
-
-
-def play(strategy: Strategy, reward: float) -> list[Rollout]:
-    """Run one problem to its end, every rollout earning the same."""
-    done: list[Rollout] = []
-    while (plan := strategy.next_round(PROBLEM, done)) is not None:
-        rollouts = [rollout(plan.round, reward, plan.hint_length) for _ in range(plan.rollouts)]
-        strategy.observe(PROBLEM, rollouts)
-        done += rollouts
-    return done
 
 
 def test_seele_gives_every_problem_its_rounds_of_rollouts() -> None:
@@ -91,7 +44,7 @@ def test_unhinted_rollouts_have_a_baseline_of_their_own() -> None:
 def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
     rollouts = [rollout(1, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
     by_problem = build_strategy(config()).samples(PROBLEM, rollouts)
-    by_round = build_strategy(config(advantage_group="round")).samples(PROBLEM, rollouts)
+    by_round = build_strategy(config(training={"advantage_group": "round"})).samples(PROBLEM, rollouts)
     assert [
         sample.advantage.max() if sample.advantage.max() > 0 else sample.advantage.min() for sample in by_problem
     ] == [
@@ -105,7 +58,9 @@ def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
 
 @pytest.mark.parametrize("strategy", ["seele", "grpo"])
 def test_advantages_of_a_problem_sum_to_zero(strategy: str) -> None:
-    samples = build_strategy(config(strategy)).samples(PROBLEM, [rollout(1, reward) for reward in (1.0, 0.0, 0.0, 1.0, 1.0)])
+    samples = build_strategy(config(strategy)).samples(
+        PROBLEM, [rollout(1, reward) for reward in (1.0, 0.0, 0.0, 1.0, 1.0)]
+    )
     assert sum(float(sample.advantage[-1]) for sample in samples) == pytest.approx(0.0, abs=1e-6)
 
 
@@ -144,3 +99,44 @@ def test_a_restored_strategy_goes_on_where_the_saved_one_stood() -> None:
     strategy.end_step()
     restored.load_state_dict(strategy.state_dict())
     assert [r.hint_length for r in play(restored, 0.0)] == [r.hint_length for r in play(strategy, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("supervision", "weights", "learning"),
+    [
+        ("all", (0.001, 0.001), (None, None)),
+        ("none", (0.0, 0.0), (None, None)),
+        # Two of ten hint tokens, though all ten count in the mean.
+        ("high-entropy", (0.001, 0.001), (2, 2)),
+        ("not-below-baseline", (0.001, 0.0), (None, None)),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["seele", "uft", "fixed_hint"])
+def test_which_hint_tokens_are_learnt_is_an_option(
+    strategy: str, supervision: str, weights: tuple[float, float], learning: tuple[int | None, int | None]
+) -> None:
+    built = build_strategy(config(strategy, supervision=supervision))
+    right, wrong = built.samples(PROBLEM, [rollout(1, 1.0, hint_length=10), rollout(1, 0.0, hint_length=10)])
+    for sample, weight, uncertain in zip((right, wrong), weights, learning, strict=True):
+        np.testing.assert_array_equal(sample.supervised, np.float32([0] * 3 + [weight] * 10 + [0] * 2))
+        assert sample.most_uncertain == uncertain
+        assert not sample.off_policy.any()
+
+
+def test_a_hint_of_no_length_has_no_uncertain_tokens() -> None:
+    (sample,) = build_strategy(config(supervision="high-entropy")).samples(PROBLEM, [rollout(1, 1.0)])
+    assert sample.most_uncertain is None
+
+
+def test_hints_end_where_steps_do_when_steps_are_their_unit() -> None:
+    strategy = build_strategy(config(unit="step"))
+    assert {r.hint_length for _ in range(6) for r in play(strategy, reward=0.0)} <= {0, 2, 5, 9}
+
+
+@pytest.mark.parametrize(("target", "longer"), [(0.25, False), (0.75, True)])
+def test_a_higher_target_shows_more(target: float, longer: bool) -> None:
+    def last_hint(accuracy: float) -> int:
+        return play(build_strategy(config(target_accuracy=accuracy)), reward=0.0)[-1].hint_length
+
+    middle, other = last_hint(0.5), last_hint(target)
+    assert other >= middle if longer else other <= middle
