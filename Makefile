@@ -35,7 +35,7 @@ e2e: .venv/.ready quickstart-model ## Run all tests on a real cluster of one nod
 	tools/kubernetes.sh kubelet kube-scheduler >/dev/null
 	SEELE_E2E_ALL=1 $(PYTHON_ENV) -m pytest tests/e2e/cluster
 
-test-unit: .venv/.ready ## Run the quick tests only
+test-unit: .venv/.ready prometheus ## Run the quick tests only
 	$(PYTHON_ENV) -m pytest -m unit
 
 generated: .venv/.ready ## Write the generated files (CRDs, copies in the chart, tables in the docs)
