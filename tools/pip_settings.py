@@ -1,0 +1,70 @@
+"""Lets pip in an image build look where pip on this machine looks: `pip_settings.py FOLDER` writes FOLDER/pip.conf, and prints
+arguments for `buildah build` that mount it and the local folders and certificates that it names, one argument a line.
+
+Nothing of this is in the image: mounts of a build leave no trace in its layers.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+CONFIG = "/etc/pip.conf"
+"""Where pip looks for settings of a whole machine, in any Debian or Ubuntu."""
+OURS = {
+    "disable-pip-version-check",
+    "no-cache-dir",
+    "require-virtualenv",
+    "user",
+    "target",
+    "prefix",
+    "log",
+    "config-file",
+}
+"""Settings that say what to do with this machine, and not where packages come from."""
+
+
+def settings(listed: str) -> dict[str, str]:
+    """What `pip config list` prints, by name; as for pip, what a command's own section says counts more, and most of all the
+    environment."""
+    found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
+    for line in listed.splitlines():
+        key, separator, value = line.partition("=")
+        section, _, name = key.rpartition(".")
+        if separator and section in found and name not in OURS:
+            found[section][name] = str(ast.literal_eval(value))
+    return {name: value for part in found.values() for name, value in part.items() if value.strip()}
+
+
+def local_paths(values: Mapping[str, str]) -> list[Path]:
+    """Folders and files of this machine that the settings name, as they are or as file:// addresses."""
+    words = [word for value in values.values() for word in re.split(r"\s+", value)]
+    named = [Path(unquote(urlsplit(word).path)) if word.startswith("file://") else Path(word) for word in words]
+    return sorted({path for path in named if path.is_absolute() and path.exists()})
+
+
+def pip_conf(values: Mapping[str, str]) -> str:
+    """The settings as a file."""
+    return "[global]\n" + "".join(f"{name} = {' '.join(value.split())}\n" for name, value in sorted(values.items()))
+
+
+def _main(folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    values = settings(listed)
+    if not values:
+        return
+    file = folder.resolve() / "pip.conf"
+    file.write_text(pip_conf(values))
+    file.chmod(0o644)
+    for source, target in [(file, CONFIG), *((path, path) for path in local_paths(values))]:
+        sys.stdout.write(f"--volume={source}:{target}:ro\n")
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
