@@ -52,6 +52,11 @@ def by(label: str, metric: str) -> str:
     return f"max by ({label}) ({of_run(metric)})"
 
 
+def average(metric: str) -> str:
+    """The mean over rounds or benchmarks; one that was not played is NaN, and would make the mean NaN."""
+    return f"avg({of_run(metric)} >= 0)"
+
+
 def quantile(share: float, histogram: str, window: str) -> str:
     """A quantile of what a histogram of the chosen run has observed within a window."""
     return f"histogram_quantile({share:g}, sum by (le) (rate({of_run(histogram + '_bucket')}[{window}])))"

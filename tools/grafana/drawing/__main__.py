@@ -42,7 +42,7 @@ def _heading(sheet: Sheet, row: Mapping[str, Any]) -> None:
     left, top, _, height = sheet.box(row["gridPos"])
     folded = f"   ({len(row['panels'])} panels)" if row["collapsed"] else ""
     sheet.words(left + 2, top + height / 2, "▸" if row["collapsed"] else "▾", INK)
-    sheet.words(left + 18, top + height / 2, row["title"] + folded, INK, 11, weight="medium")
+    sheet.words(left + 18, top + height / 2, row["title"] + folded, INK, 11)
 
 
 def main(arguments: Sequence[str]) -> int:

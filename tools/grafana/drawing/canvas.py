@@ -64,7 +64,7 @@ class Sheet:
                 facecolor=PANEL, edgecolor=EDGE, linewidth=0.8, zorder=-1,
             )
         )  # fmt: skip
-        self.words(left + 10, top + 15, self._cut(title, width - 16), weight="medium")
+        self.words(left + 10, top + 15, self._cut(title, width - 16))
         return left, top + 28, width, height - 28
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,9 +49,13 @@ class Source:
 
     def lines(self, target: Mapping[str, Any]) -> list[Line]:
         """A query's series over the range, or at its end only."""
-        found = self._ask(target["expr"], instant=target.get("instant", False))
-        lines = [Line(named(target["legendFormat"], one.labels), one.labels, self._aligned(one)) for one in found]
-        return sorted(lines, key=lambda line: (len(line.name), line.name))
+        instant = bool(target.get("instant", False))
+        place = self._at_the_end if instant else self._aligned
+        found = self._ask(target["expr"], instant=instant)
+        lines = [Line(named(target["legendFormat"], one.labels), one.labels, place(one)) for one in found]
+        return sorted(
+            lines, key=lambda line: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", line.name)]
+        )
 
     def moments(self, expr: str) -> list[float]:
         """When an expression begins to have a value, each time again."""
@@ -64,6 +69,12 @@ class Source:
     def rows(self, target: Mapping[str, Any]) -> list[Series]:
         """A query's answer at the end of the range."""
         return self._ask(target["expr"], instant=True)
+
+    def _at_the_end(self, one: Series) -> Array:
+        """The answer about the end of the range, which need not be one of its steps."""
+        values = np.full(len(self.times), np.nan)
+        values[-1] = one.values[0]
+        return values
 
     def _ask(self, expr: str, *, instant: bool = False) -> list[Series]:
         text = put_in(expr, self.variables)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+from matplotlib.dates import DateFormatter, date2num
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from grafana.drawing.canvas import FAINT, INK, PANEL, SMALL, Entry, Sheet
@@ -20,6 +20,9 @@ from grafana.drawing.units import written
 Json = Mapping[str, Any]
 Marks = Sequence[tuple[str, Sequence[float]]]
 """Colour of a kind of annotation, and its moments."""
+
+_TICKS = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+"""Seconds that ticks of the time axis can be apart."""
 
 AXIS = 52
 """Pixels left of a graph for its numbers."""
@@ -74,8 +77,8 @@ def heat_map(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
         return _empty(sheet, left, top, width, height)
     counts = np.diff(np.array([np.zeros(len(source.times)), *(np.nan_to_num(one.values) for one in buckets)]), axis=0)
     used = np.flatnonzero(counts.sum(axis=1) > 1e-9)
-    # Buckets far beyond what was ever seen would only make the others small.
-    last = min(len(buckets), used[-1] + 2)
+    # Buckets beyond what was ever seen would only make the others small.
+    last = used[-1] + 1
     counts, names = counts[:last], [one.labels["le"] for one in buckets[:last]]
     axes = sheet.axes(left + AXIS, top + 4, width - AXIS - 12, height - 26 - 8)
     shades = np.ma.masked_less_equal(counts, 1e-9) ** panel["options"]["color"]["exponent"]
@@ -189,8 +192,12 @@ def _mark(axes: Axes, marks: Marks) -> None:
 def _time_axis(axes: Axes, source: Source) -> None:
     first, last = _dates(np.array([source.since, source.until]))
     axes.set_xlim(first, last)
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=6))
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M" if source.until - source.since > 300 else "%H:%M:%S"))
+    wide = source.until - source.since
+    apart = next((one for one in _TICKS if wide / one <= 6), _TICKS[-1])
+    # The first would stand below the number of the other axis.
+    ticks = np.arange(np.ceil((source.since + wide * 0.04) / apart) * apart, source.until, apart)
+    axes.set_xticks(_dates(ticks))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M" if apart >= 60 else "%H:%M:%S"))
 
 
 def _dates(times: Array) -> Array:

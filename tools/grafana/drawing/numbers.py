@@ -40,7 +40,7 @@ def number(sheet: Sheet, panel: Json, source: Source) -> bool:
         size = 22.0 if len(lines) == 1 else 19.0
         while sheet.length(text, size) > width / len(lines) - 12:
             size -= 1
-        sheet.words(x, y, text, colour, size, ha="center", weight="medium")
+        sheet.words(x, y, text, colour, size, ha="center")
     return True
 
 
@@ -52,7 +52,7 @@ def table(sheet: Sheet, panel: Json, source: Source) -> bool:
     shares[shares == 0] = (width - 20 - shares.sum()) / max(1, (shares == 0).sum())
     starts = left + 12 + np.concatenate(([0], np.cumsum(shares)[:-1]))
     for x, title in zip(starts, columns, strict=True):
-        sheet.words(x, top + 10, title, "#6E9FFF", SMALL + 0.5, weight="medium")
+        sheet.words(x, top + 10, title, "#6E9FFF", SMALL + 0.5, weight="bold")
     for place, row in enumerate(rows[: int((height - 24) // ROW)]):
         y = top + 10 + ROW * (place + 1)
         _rule(sheet, left + 8, y - ROW / 2, width - 16)

@@ -19,7 +19,7 @@ COMPARISON = (
         title="Hint rate by run",
         description="Falls as the models need less help. A line at 1 is a run whose problems are too hard.",
         unit="percentunit",
-        queries=(Query(live("seele_hint_rate_mean", "avg"), "{{run}}"),),
+        queries=(Query(live("seele_hint_rate_mean"), "{{run}}"),),
         highest=1,
         fill=0,
     ),

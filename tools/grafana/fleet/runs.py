@@ -30,7 +30,7 @@ RUNS = (
             Query(f"{told('seele_run_step')} / {told('seele_run_steps_planned')}", "", instant=True),
             Query(told("seele_run_step"), "", instant=True),
             Query(told("seele_run_accuracy"), "", instant=True),
-            Query(measured("seele_hint_rate_mean", "avg"), "", instant=True),
+            Query(measured("seele_hint_rate_mean"), "", instant=True),
             Query(f"sum by (namespace, run) ({told('seele_run_failures', 'class')})", "", instant=True),
             Query(
                 f"max by (namespace, run) ({told('seele_run_failures', 'class')}"

@@ -18,14 +18,14 @@ def told(metric: str, *labels: str, phase: str = "", condition: str = "") -> str
     return f'max by ({kept}) (label_replace({series} {LEADING}, "namespace", "$1", "run_namespace", "(.+)"))'
 
 
-def measured(metric: str, aggregate: str = "max") -> str:
-    """What each run's trainer says, by namespace and run: one number, also a while after it has ended."""
-    return f'{aggregate} by (namespace, run) (last_over_time({metric}{{namespace=~"$namespace"}}[$__range]))'
+def measured(metric: str) -> str:
+    """The mean of what each run's trainer says, also after it has ended; what was not measured is NaN and left out."""
+    return f'avg by (namespace, run) (last_over_time({metric}{{namespace=~"$namespace"}}[$__range]) >= 0)'
 
 
-def live(metric: str, aggregate: str = "max") -> str:
-    """What the trainer of each run that is at work says."""
-    return f'{aggregate} by (namespace, run) ({metric}{{namespace=~"$namespace"}})'
+def live(metric: str) -> str:
+    """The mean of what the trainer of each run at work says; what was not measured is NaN and left out."""
+    return f'avg by (namespace, run) ({metric}{{namespace=~"$namespace"}} >= 0)'
 
 
 def in_phase(*phases: str) -> str:

@@ -10,7 +10,7 @@ from grafana.queries import Query, by, of_run, one, told_of_run
 HEALTH = (
     Graph(
         title="Failures against their limits",
-        description="Failures since the run last got further stay far below their limits; at a limit the run fails.",
+        description="Failures since the run last got further stay below their limits; one more than a limit ends the run.",
         unit="none",
         queries=(
             Query(f"max by (class) ({told_of_run('seele_run_failures')})", "{{class}}"),
@@ -35,7 +35,7 @@ HEALTH = (
         stacked=True,
         steps=True,
         decimals=0,
-        looks=looks({"ready": GREEN, "down": RED}),
+        looks=looks({"ready": GREEN, "starting": YELLOW, "down": RED}),
     ),
     Graph(
         title="Requests to rollout servers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana.dashboard import WINDOW
 from grafana.looks import BLUE, GREEN, GREY, ORANGE, PHASE_COLOURS, RED, TURQUOISE, YELLOW, Limit, looks
 from grafana.panels import Number
-from grafana.queries import Query, of_run, one, told_of_run
+from grafana.queries import Query, average, of_run, one, told_of_run
 
 _UP = f"max({of_run('up', job='seele-trainer')}"
 
@@ -60,7 +60,7 @@ OVERVIEW = (
         title="Held-out accuracy",
         description="Greedy accuracy without hints in the last evaluation, the mean over benchmarks. It rises.",
         unit="percentunit",
-        queries=(Query(f"avg({of_run('seele_eval_accuracy')})", "held-out"),),
+        queries=(Query(average("seele_eval_accuracy"), "held-out"),),
         highest=1,
         decimals=1,
     ),
@@ -69,7 +69,7 @@ OVERVIEW = (
         description="Share of the last step's rollouts that were right, beside the target that hints aim at. Both agree.",
         unit="percentunit",
         queries=(
-            Query(f"avg({of_run('seele_rollout_accuracy')})", "now"),
+            Query(average("seele_rollout_accuracy"), "now"),
             Query(one("seele_target_accuracy"), "target"),
         ),
         show="value_and_name",
@@ -82,7 +82,7 @@ OVERVIEW = (
         title="Hint rate",
         description="Mean share of the solution that is shown. It falls toward zero as the model learns.",
         unit="percentunit",
-        queries=(Query(f"avg({of_run('seele_hint_rate_mean')})", "hint rate"),),
+        queries=(Query(average("seele_hint_rate_mean"), "hint rate"),),
         highest=1,
         decimals=0,
         base=YELLOW,
