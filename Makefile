@@ -28,8 +28,8 @@ quickstart-model: .venv/.ready ## Make the quickstart's base model and problems 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml
 
-test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run all tests
-	$(PYTHON_ENV) -m pytest
+test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run all tests, on two workers (tests/parallel.py)
+	$(PYTHON_ENV) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 e2e: .venv/.ready quickstart-model ## Run all tests on a real cluster of one node (root; about half an hour)
 	tools/kubernetes.sh kubelet kube-scheduler >/dev/null

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from parallel import group_of, rank_of
 
 # How long an example takes says more about who else uses the machine than about the code.
 settings.register_profile("seele", deadline=None)
@@ -20,6 +22,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 PUNCTUATION_WITH_LINE_BREAKS = r"""\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\p{N}| ?\p{L}+|\s*[\r\n]+|\s+(?!\S)|\s+"""
 """Pieces as in the tokenizers of recent models: single digits, and `.\\n` may be one token."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """With several workers, say which tests stay together. A wrapper: xdist reads it in the same hook, and is the first."""
+    if hasattr(config, "workerinput"):
+        tests = REPOSITORY / "tests"
+        items.sort(key=lambda item: rank_of(item.path.relative_to(tests)))
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(group_of(item.path.relative_to(tests))))
+    return (yield)
 
 
 @pytest.fixture(scope="session")
