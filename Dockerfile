@@ -29,6 +29,18 @@ COPY operator ./operator
 COPY trainer ./trainer
 RUN pip/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
+# ---- What all images share ----
+FROM ${PYTHON_IMAGE} AS image
+ENV PATH=/opt/seele/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp USER=seele LOGNAME=seele
+WORKDIR /opt/seele
+ENTRYPOINT ["seele"]
+LABEL org.opencontainers.image.source="https://github.com/seele-dev/seele" \
+      org.opencontainers.image.documentation="https://github.com/seele-dev/seele/tree/main/docs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="seele-dev"
+
 # ---- operator ----
 FROM build AS operator-build
 RUN python3 tools/requirements.py wanted operator >requirements.txt \
@@ -41,20 +53,16 @@ RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile --no-d
     && env -u PYTHONDONTWRITEBYTECODE /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.operator_command' \
     && /opt/seele/venv/bin/seele crd >/dev/null
 
-FROM ${PYTHON_IMAGE} AS operator
+FROM image AS operator
 COPY --from=operator-build /opt/seele /opt/seele
-ENV PATH=/opt/seele/venv/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin \
-    HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-WORKDIR /opt/seele
-# A number, so that Kubernetes can see that it is not root. The user of the pods has no entry in /etc/passwd, and needs none.
+# A number, so that Kubernetes sees that it is not root. This user needs no entry in /etc/passwd: variables name it.
 USER 1000:1000
 EXPOSE 9401
 # For docker and podman; Kubernetes asks by the probes of the chart.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9401/healthz', timeout=4)"]
-ENTRYPOINT ["seele"]
 CMD ["operator"]
-# Last, since they change with each commit.
+# Last, for they change with each commit.
 ARG PYTHON_IMAGE
 ARG VERSION=0.0.0
 ARG REVISION=unknown
@@ -62,8 +70,80 @@ LABEL org.opencontainers.image.title="seele-operator" \
       org.opencontainers.image.description="Turns SeeleRuns into trainer and rollout pods, and looks after them" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.source="https://github.com/seele-dev/seele" \
-      org.opencontainers.image.documentation="https://github.com/seele-dev/seele/tree/main/docs" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.vendor="seele-dev" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
+
+# ---- trainer: PyTorch's packages bring CUDA's libraries, and the node its driver ----
+FROM build AS trainer-build
+# triton is PyTorch's to choose; the lock has the one of a machine without a GPU.
+RUN torch="torch==$(python3 tools/requirements.py version torch)" \
+    && python3 tools/requirements.py wanted trainer >requirements.txt \
+    && grep -v '^triton==' requirements.lock >constraints.txt \
+    && pip/bin/pip --python /opt/seele/venv/bin/python3 install --constraint constraints.txt "$torch" --requirement requirements.txt
+# PyTorch's own attention, which Seele uses, has the kernels of FlashAttention in it. For a model whose code asks for the package:
+# --build-arg FLASH_ATTENTION=flash-attn, or the address of a wheel. Where there is none that fits, the image goes without.
+ARG FLASH_ATTENTION=""
+# hadolint ignore=DL3013
+RUN if [ -z "$FLASH_ATTENTION" ]; then exit 0; fi; \
+    if pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --no-build-isolation "$FLASH_ATTENTION" \
+      && /opt/seele/venv/bin/python3 -c 'import flash_attn'; then exit 0; fi; \
+    echo "no $FLASH_ATTENTION fits this PyTorch: left out"; \
+    pip/bin/pip --python /opt/seele/venv/bin/python3 uninstall --yes flash-attn
+COPY --from=wheel /wheels /wheels
+RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps /wheels/*.whl \
+    && /opt/seele/venv/bin/seele train --help >/dev/null
+
+FROM image AS trainer
+COPY --from=trainer-build /opt/seele /opt/seele
+USER 1000:1000
+EXPOSE 9400 29500
+# No HEALTHCHECK: of a gang only trainer 0 answers, and how long it may be silent is the run's to say. The operator asks it.
+CMD ["--help"]
+ARG PYTHON_IMAGE
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="seele" \
+      org.opencontainers.image.description="Trainer pods of SeeleRuns: PyTorch with CUDA, and DeepSpeed" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}"
+
+# ---- trainer-cpu: the environment that the tests run in, and what the quickstart names ----
+FROM build AS trainer-cpu-build
+# Where this index cannot be reached, pip looks where it is configured to.
+ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+RUN torch="torch==$(python3 tools/requirements.py version torch)" \
+    && install="pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps" \
+    && { $install --retries 1 --timeout 20 --index-url "$TORCH_CPU_INDEX" "$torch" || $install "$torch"; }
+# The lock is complete, so nothing is resolved: see tools/setup.sh.
+RUN python3 tools/requirements.py locked >requirements.txt \
+    && pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement requirements.txt
+COPY --from=wheel /wheels /wheels
+RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps /wheels/*.whl \
+    && /opt/seele/venv/bin/seele train --help >/dev/null
+
+# The quickstart's model: copied where `make quickstart-model` has made it, else made here in about five minutes.
+FROM trainer-cpu-build AS quickstart-model
+WORKDIR /opt/seele
+COPY pyproject.toml .cache/quickstar[t] .cache/quickstart/
+RUN rm .cache/quickstart/pyproject.toml \
+    && SEELE_CACHE=/tmp/seele venv/bin/python3 -m seele_trainer.quickstart --out .cache/quickstart \
+    && chmod -R a+rX .cache
+
+FROM image AS trainer-cpu
+# vLLM without a GPU asks how the memory is laid out.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
+COPY --from=trainer-cpu-build /opt/seele /opt/seele
+COPY --from=quickstart-model /opt/seele/.cache /opt/seele/.cache
+USER 1000:1000
+EXPOSE 8000 9400 29500
+# No HEALTHCHECK, as above.
+CMD ["--help"]
+ARG PYTHON_IMAGE
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="seele-cpu" \
+      org.opencontainers.image.description="Trainers and rollout servers of SeeleRuns without a GPU, with the quickstart's model and problems" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"

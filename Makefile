@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup kubernetes helm prometheus generated quickstart quickstart-model test e2e test-unit lint format bench clean
+.PHONY: help setup kubernetes helm prometheus generated image-operator images quickstart quickstart-model test e2e test-unit lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -21,6 +21,12 @@ helm: ## Find, download or unpack Helm (cached outside the checkout)
 
 prometheus: ## Find, download or unpack Prometheus (cached outside the checkout)
 	@tools/prometheus.sh >/dev/null
+
+image-operator: ## Build the operator's image by buildah (root; cached outside the checkout)
+	tools/images.sh operator
+
+images: quickstart-model ## Build the images of the operator and of trainers without a GPU (root; gigabytes)
+	tools/images.sh operator trainer-cpu
 
 quickstart-model: .venv/.ready ## Make the quickstart's base model and problems (cached)
 	$(PYTHON_ENV) -m seele_trainer.quickstart --out $(QUICKSTART)
@@ -45,6 +51,7 @@ lint: .venv/.ready ## Check style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/hadolint Dockerfile
 
 format: .venv/.ready ## Rewrite the code in the project's style
 	.venv/bin/ruff check --fix-only .
