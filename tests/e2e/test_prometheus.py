@@ -1,0 +1,115 @@
+"""What a real Prometheus has seen of a whole run: every metric that is promised, vLLM's own, and no alert."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from runs import records
+from watched_run import LABELS, STEPS, QuickstartRun
+
+from metrics_page import trainer_rows, vllm_rows
+from prometheus_server import RULES, complaints_about_metrics
+from seele_trainer.telemetry.rollout_metrics import LONGEST_ANSWER
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+SAMPLED_BENCHMARKS_ONLY = {"seele_eval_sampled_accuracy"}
+"""Metrics without data here: the quickstart's evaluation is greedy only."""
+
+
+def seen(run: QuickstartRun, name: str) -> dict[frozenset[tuple[str, str]], float]:
+    """The last value of each series of a metric in the run, by its own labels."""
+    selector = f'{name}{{namespace="local",run="quickstart",attempt="1",pod="quickstart-trainer-0"}}'
+    samples = run.prometheus.query(f"last_over_time({selector}[1h])", at=run.ended)
+    outer = {*LABELS, "job", "instance", "__name__"}
+    return {frozenset((k, v) for k, v in one.labels.items() if k not in outer): one.value for one in samples}
+
+
+@pytest.mark.parametrize("row", trainer_rows(), ids=lambda row: row.name)
+def test_every_metric_of_the_trainer_has_data(quickstart_run: QuickstartRun, row) -> None:
+    name = f"{row.name}_bucket" if row.kind == "histogram" else row.name
+    series = seen(quickstart_run, name)
+    if row.name in SAMPLED_BENCHMARKS_ONLY:
+        assert not series
+        return
+    assert series
+    labels = {label for one in series for label, _ in one}
+    assert labels == {*row.labels, *(["le"] if row.kind == "histogram" else [])}
+    assert not all(math.isnan(value) for value in series.values())
+
+
+@pytest.mark.parametrize("row", vllm_rows(), ids=lambda row: row.name)
+def test_metrics_of_vllm_come_with_the_server_they_are_from(quickstart_run: QuickstartRun, row) -> None:
+    series = seen(quickstart_run, f"{row.name}_count" if row.kind == "histogram" else row.name)
+    assert series
+    for one in series:
+        labels = dict(one)
+        assert labels["server"] == "0"
+        assert set(labels) == {"server", "engine", "model_name", *row.labels}
+    family = row.name.removesuffix("_total")
+    exposed = quickstart_run.expositions["seele-rollout"]
+    assert re.search(rf"^# TYPE {family}(_total)? {row.kind}$", exposed, flags=re.MULTILINE)
+
+
+def test_prometheus_has_the_figures_of_the_runs_own_records(quickstart_run: QuickstartRun) -> None:
+    steps = records(quickstart_run.out, "metrics.jsonl")
+    evaluations = records(quickstart_run.out, "eval.jsonl")
+
+    def value(name: str, **labels: str) -> float:
+        return seen(quickstart_run, name)[frozenset(labels.items())]
+
+    # The trainer ends soon after its last step, perhaps before it is scraped once more.
+    last = int(value("seele_training_step"))
+    assert STEPS - 1 <= last <= STEPS
+    assert value("seele_reward_mean") == pytest.approx(steps[last - 1]["reward"])
+    assert value("seele_rollout_accuracy", round="4") == pytest.approx(steps[last - 1]["accuracyByRound"][3])
+    assert value("seele_tokens_total", kind="generated") == sum(step["tokens"]["generated"] for step in steps[:last])
+    assert value("seele_hint_rate_count") == sum(step["rollouts"] for step in steps[:last])
+    assert value("seele_rollout_servers", state="ready") == 1
+    assert value("seele_checkpoint_step") in (15, STEPS)
+    assert value("seele_eval_accuracy", benchmark="held-out") in [
+        pytest.approx(one["scores"]["held-out"]["greedyAccuracy"]) for one in evaluations
+    ]
+    # What vLLM counts is what the trainer asked it for, and the evaluations and canaries besides.
+    (generated,) = seen(quickstart_run, "vllm:generation_tokens_total").values()
+    assert generated >= value("seele_tokens_total", kind="generated")
+
+
+def test_the_server_was_starting_before_it_was_ready(quickstart_run: QuickstartRun) -> None:
+    def ever(state: str) -> float:
+        (sample,) = quickstart_run.prometheus.query(
+            f'max_over_time(seele_rollout_servers{{state="{state}"}}[1h])', at=quickstart_run.ended
+        )
+        return sample.value
+
+    assert (ever("starting"), ever("ready"), ever("down")) == (1, 1, 0)
+
+
+def test_promtool_has_nothing_against_what_the_trainer_serves(quickstart_run: QuickstartRun) -> None:
+    assert complaints_about_metrics(quickstart_run.expositions["seele-trainer"]) == ""
+    # vLLM's names are its own; but it is a whole text, of vLLM's families alone.
+    exposed = quickstart_run.expositions["seele-rollout"]
+    assert "parsing error" not in complaints_about_metrics(exposed)
+    assert len(exposed) < LONGEST_ANSWER / 10
+    names = {line.split()[2] for line in exposed.splitlines() if line.startswith("# TYPE")}
+    assert names
+    assert all(name.startswith("vllm:") and not name.endswith("_created") for name in names)
+
+
+def test_rules_are_evaluated_and_no_alert_fires_on_a_run_that_is_well(quickstart_run: QuickstartRun) -> None:
+    rules = quickstart_run.prometheus.rules()
+    assert len(rules) == RULES.read_text().count("expr:")
+    assert {(rule["name"], rule["health"], rule.get("lastError", "")) for rule in rules} == {
+        (rule["name"], "ok", "") for rule in rules
+    }
+    # An alert is pending as soon as its expression has a result, however long it has to have one before it fires.
+    alerts = quickstart_run.prometheus.query("count_over_time(ALERTS[1h])", at=quickstart_run.ended)
+    assert {one.labels["alertname"] for one in alerts} == {"SeeleOperatorDown"}, (
+        "there is no operator here, and only that"
+    )
+    (recorded,) = quickstart_run.prometheus.query(
+        "last_over_time(run:seele_rollout_accuracy:mean[1h])", at=quickstart_run.ended
+    )
+    assert 0 < recorded.value < 1
