@@ -49,6 +49,56 @@ label has a value for each problem; curves by problem are in the run's folder.
 
 A value that was not measured in the last step, such as the accuracy of a round that was not played, is NaN.
 
+## Questions and queries
+
+How long since the run got any further, in seconds?
+
+```promql
+time() - seele_last_progress_timestamp_seconds
+```
+
+How far from the target is the accuracy of hinted rollouts? The comparison leaves out rounds that were not played.
+
+```promql
+avg without (round) (seele_rollout_accuracy >= 0) - seele_target_accuracy
+```
+
+How were the hint rates of the last five minutes distributed? As a heat map, one row a bucket.
+
+```promql
+sum by (le) (increase(seele_hint_rate_bucket[5m]))
+```
+
+What was the median ability of the fitted curves? Its histogram has negative buckets, and so neither a sum nor a count.
+
+```promql
+histogram_quantile(0.5, sum by (namespace, run, le) (rate(seele_irt_ability_bucket[5m])))
+```
+
+Which share of the time goes into which phase? From the totals: the gauge `seele_phase_seconds` is that of the last step alone.
+
+```promql
+sum by (phase) (rate(seele_phase_time_seconds_total[5m]))
+  / on () group_left sum (rate(seele_phase_time_seconds_total[5m]))
+```
+
+How many tokens a second are generated, as the trainer counts them and as the servers do?
+
+```promql
+sum by (namespace, run) (rate(seele_tokens_total{{kind="generated"}}[5m]))
+```
+
+```promql
+sum by (namespace, run) (rate(vllm:generation_tokens_total[5m]))
+```
+
+How often is a request answered only by another try?
+
+```promql
+sum by (namespace, run) (rate(seele_rollout_requests_total{{outcome="retried"}}[5m]))
+  / sum by (namespace, run) (rate(seele_rollout_requests_total[5m]))
+```
+
 ## Of a trainer
 
 {trainer}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
-from runs import records
+from runs import REPOSITORY, records
 from watched_run import LABELS, STEPS, QuickstartRun
 
 from metrics_page import trainer_rows, vllm_rows
@@ -17,6 +18,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 SAMPLED_BENCHMARKS_ONLY = {"seele_eval_sampled_accuracy"}
 """Metrics without data here: the quickstart's evaluation is greedy only."""
+
+
+def promql_of(page: Path) -> list[str]:
+    return re.findall(r"^```promql\n(.*?)\n```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def seen(run: QuickstartRun, name: str) -> dict[frozenset[tuple[str, str]], float]:
@@ -113,3 +118,10 @@ def test_rules_are_evaluated_and_no_alert_fires_on_a_run_that_is_well(quickstart
         "last_over_time(run:seele_rollout_accuracy:mean[1h])", at=quickstart_run.ended
     )
     assert 0 < recorded.value < 1
+
+
+@pytest.mark.parametrize("query", promql_of(REPOSITORY / "docs" / "metrics.md"))
+def test_queries_of_the_documentation_return_data(quickstart_run: QuickstartRun, query: str) -> None:
+    samples = quickstart_run.prometheus.query(query, at=quickstart_run.ended)
+    assert samples
+    assert not all(math.isnan(one.value) for one in samples)

@@ -1,0 +1,83 @@
+"""A real Prometheus watches a real operator: what it tells of each run, and what the alerts make of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cluster_runs import ClusterRuns
+from metrics_page import operator_rows
+from operator_process import OperatorProcess
+from pods_driver import PodsDriver
+from prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets, complaints_about_metrics
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def prometheus(operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    targets = ScrapeTargets(folder / "operator.json")
+    targets.write(operator.url.removeprefix("http://"), namespace="seele-system", pod="operator-1")
+    with PrometheusServer(folder, [Job("seele-operator", targets)], [RULES]) as server:
+        yield server
+
+
+def test_what_becomes_of_a_run_is_seen_in_prometheus(
+    runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess, prometheus: PrometheusServer
+) -> None:
+    own = f'run_namespace="{runs.namespace}",run="run"'
+
+    def shown(name: str, more: str = "") -> list[float]:
+        return [one.value for one in prometheus.query(f"{name}{{{own}{more}}}")]
+
+    def until(expected: float, name: str, more: str = "") -> None:
+        wait_for(lambda: shown(name, more) == [expected], lambda: f"{name}: {shown(name, more)}")
+
+    def pending_or_firing() -> set[str]:
+        # Of this run, or of no run in particular: other tests leave failures behind.
+        found = prometheus.query(f'ALERTS{{{own}}} or ALERTS{{run=""}}')
+        return {one.labels["alertname"] for one in found}
+
+    runs.running()
+    driver.trainer(runs.pod("trainer")).at(7, accuracy=0.25, lastCheckpointStep=5)
+    until(7, "seele_run_step")
+    until(1, "seele_run_phase", ',phase="Running"')
+    assert shown("seele_run_attempt") == [1]
+    assert shown("seele_run_checkpoint_step") == [5]
+    assert shown("seele_run_steps_planned") == [20]
+    assert shown("seele_run_accuracy") == [0.25]
+    assert shown("seele_run_failures_limit", ',class="application"') == [3]
+    assert pending_or_firing() == set()
+
+    # Every metric of the operator's is there, with the labels that the documentation gives.
+    outer = {"job", "instance", "namespace", "pod", "__name__", "le"}
+    for row in operator_rows():
+        (name,) = [f"{row.name}_count" if row.kind == "histogram" else row.name]
+        samples = prometheus.query(name)
+        assert samples, name
+        assert {label for one in samples for label in one.labels} - outer == set(row.labels), name
+    text = operator.get("/metrics")
+    assert text
+    assert complaints_about_metrics(text) == ""
+
+    for failures in (1, 2):
+        driver.finish(runs.pod("trainer"), 1)
+        runs.restarted(attempt=failures + 1)
+        until(failures, "seele_run_failures", ',class="application"')
+        until(failures + 1, "seele_run_attempt")
+        expected = {"SeeleRestartsNearBudget"} if failures == 2 else set()
+        now = time.time()
+        wait_for(lambda now=now: prometheus.query(f"timestamp(up) > {now} + 2"), "the rules have seen it")
+        assert pending_or_firing() - {"SeeleRunNotStarting"} == expected
+
+    # A trainer that says its input is bad is not started again, and the alert about restarts is moot.
+    driver.finish(runs.pod("trainer"), 2)
+    until(1, "seele_run_phase", ',phase="Failed"')
+    wait_for(lambda: pending_or_firing() == {"SeeleRunFailed"}, lambda: f"the run's alerts are {pending_or_firing()}")
+
+    operator.kill()
+    wait_for(lambda: "SeeleOperatorDown" in pending_or_firing(), lambda: f"alerts are {pending_or_firing()}")

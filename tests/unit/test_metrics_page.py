@@ -1,0 +1,40 @@
+"""docs/metrics.md tells of everything that is exported and used."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from control_plane import REPOSITORY
+from metrics_page import operator_rows, page, trainer_rows, vllm_rows
+from seele_operator.metrics import OperatorMetrics
+
+pytestmark = pytest.mark.unit
+
+ROWS = [*trainer_rows(), *vllm_rows(), *operator_rows()]
+
+
+def test_every_metric_is_on_the_page_once_with_a_type_a_unit_and_a_meaning() -> None:
+    listed = re.findall(
+        r"^\| `([a-z0-9_:]+)` \| (gauge|counter|histogram) \| .* \| .+ \| .+\. \|$", page(), re.MULTILINE
+    )
+    assert listed == [(row.name, row.kind) for row in ROWS]
+    assert len(set(listed)) == len(listed)
+
+
+def test_the_operator_leaves_no_metric_out_that_it_exports() -> None:
+    metrics = OperatorMetrics()
+    metrics.watch_runs(lambda: [], lambda: 0)
+    exported = {family.name for family in metrics.registry.collect() if family.name.startswith("seele_")}
+    assert {row.name.removesuffix("_total") for row in operator_rows()} == exported
+
+
+def test_what_dashboards_show_is_on_the_page() -> None:
+    named = {row.name for row in ROWS} | {
+        f"{row.name}{part}" for row in ROWS if row.kind == "histogram" for part in ("_bucket", "_count", "_sum")
+    }
+    for dashboard in (REPOSITORY / "manifests" / "grafana").glob("*.json"):
+        shown = set(re.findall(r"(?:\bseele_|\bvllm:)[a-z0-9_]+", dashboard.read_text()))
+        assert shown
+        assert shown <= named, dashboard.name
