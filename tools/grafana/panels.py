@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from grafana.looks import GREEN, Limit, Look, thresholds
@@ -168,7 +169,7 @@ class HeatMap(Panel):
 class Timeline(Panel):
     """A bar for each series, coloured by what its number stands for."""
 
-    meanings: dict[int, tuple[str, str]] = field(default_factory=dict)
+    meanings: dict[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
     """Number → name and colour."""
 
     kind = "state-timeline"
@@ -207,7 +208,7 @@ class Column:
     title: str
     unit: str = "none"
     decimals: int | None = None
-    colours: dict[str, str] = field(default_factory=dict)
+    colours: dict[str, str] = dataclasses.field(default_factory=dict)
     """Text → colour of its cell."""
     limits: tuple[Limit, ...] = ()
     gauge: bool = False

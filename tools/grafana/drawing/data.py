@@ -45,7 +45,7 @@ class Source:
     def times(self) -> Array:
         """The steps of the range."""
         count = int(np.floor((self.until - self.since) / self.step + 1e-9)) + 1
-        return self.since + self.step * np.arange(count)
+        return np.asarray(self.since + self.step * np.arange(count), dtype=np.float64)
 
     def lines(self, target: Mapping[str, Any]) -> list[Line]:
         """A query's series over the range, or at its end only."""

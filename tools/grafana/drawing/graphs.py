@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def graph(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
         style = {"color": entries[number].colour, **_style(panel, line)}
         if _stacked(panel, line):
             upper = lower + np.nan_to_num(line.values)
-            step = "post" if _steps(panel) else None
+            step: Literal["post"] | None = "post" if _steps(panel) else None
             axes.fill_between(dates, lower, upper, step=step, color=style["color"], alpha=0.65, linewidth=0)
             lower = upper
             continue
@@ -129,7 +129,7 @@ def _line(axes: Axes, panel: Json, dates: Array, line: Line, style: dict[str, An
     axes.plot(dates[where], values[where], drawstyle=drawn, solid_capstyle="round", **style)
     fill = look(panel, line.name).get("custom.fillOpacity", defaults(panel)["custom"]["fillOpacity"])
     if fill:
-        step = "post" if _steps(panel) else None
+        step: Literal["post"] | None = "post" if _steps(panel) else None
         axes.fill_between(
             dates[where], values[where], 0, step=step, color=style["color"], alpha=fill / 100, linewidth=0
         )
