@@ -137,6 +137,20 @@ def test_the_pod_monitor_finds_the_first_trainer_of_a_run() -> None:
     assert selector == {names.APP_LABEL: "seele", names.ROLE_LABEL: "trainer", names.INDEX_LABEL: "0"}
 
 
+def test_without_helm_there_are_the_same_monitors(tmp_path: Path) -> None:
+    switched_on = {"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}}
+    bodies = rendered(as_file(switched_on, tmp_path))
+    pods, services = one(bodies, "PodMonitor")["spec"], one(bodies, "ServiceMonitor")["spec"]
+    (their_pods,) = objects(manifest("prometheus/podmonitor.yaml"))
+    (their_services,) = objects(manifest("prometheus/servicemonitor.yaml"))
+
+    for spec in (pods, their_pods["spec"]):
+        spec["podMetricsEndpoints"].sort(key=lambda endpoint: endpoint["path"])
+    assert pods == their_pods["spec"]
+    assert services["endpoints"] == their_services["spec"]["endpoints"]
+    assert services["selector"]["matchLabels"].items() >= their_services["spec"]["selector"]["matchLabels"].items()
+
+
 def test_the_pod_monitor_keeps_to_the_namespaces_of_the_operator(tmp_path: Path) -> None:
     values = as_file({"watchNamespaces": ["a", "b"], "monitoring": {"podMonitor": {"enabled": True}}}, tmp_path)
 
