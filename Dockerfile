@@ -21,13 +21,14 @@ RUN python3 -m venv /build/pip && python3 -m venv --without-pip /opt/seele/venv
 COPY pyproject.toml requirements.lock ./
 COPY tools/requirements.py tools/setup.sh ./tools/
 
-# ---- Our own code as a wheel ----
-FROM build AS wheel
+# ---- Our own code, in the folders where an image has it ----
+FROM build AS code
 RUN pip/bin/pip install --constraint requirements.lock setuptools
 COPY README.md ./
 COPY operator ./operator
 COPY trainer ./trainer
-RUN pip/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN pip/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
+    && pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --root /code wheels/*.whl
 
 # ---- What all images share ----
 FROM ${PYTHON_IMAGE} AS image
@@ -46,12 +47,12 @@ FROM build AS operator-build
 RUN python3 tools/requirements.py wanted operator >requirements.txt \
     && pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile \
        --constraint requirements.lock --requirement requirements.txt
-COPY --from=wheel /wheels /wheels
-# The root file system is read-only where this runs, so bytecode is made here; and only of the modules that are used: all of
-# the Kubernetes client's would be 50 MB.
-RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile --no-deps /wheels/*.whl \
-    && env -u PYTHONDONTWRITEBYTECODE /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.operator_command' \
-    && /opt/seele/venv/bin/seele crd >/dev/null
+# Seele talks to the API server in paths and plain objects: the client's classes for every API, 55 MB, are used by nobody.
+RUN rm -r /opt/seele/venv/lib/python3*/site-packages/kubernetes/client/api /opt/seele/venv/lib/python3*/site-packages/kubernetes/aio/client/api
+COPY --from=code /code/opt/seele /opt/seele
+# The root file system is read-only where this runs, so bytecode is made here, and only of modules that are used.
+RUN env -u PYTHONDONTWRITEBYTECODE /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.operator_command' \
+    && env -u PYTHONDONTWRITEBYTECODE /opt/seele/venv/bin/seele crd >/dev/null
 
 FROM image AS operator
 COPY --from=operator-build /opt/seele /opt/seele
@@ -73,7 +74,7 @@ LABEL org.opencontainers.image.title="seele-operator" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 
 # ---- trainer: PyTorch's packages bring CUDA's libraries, and the node its driver ----
-FROM build AS trainer-build
+FROM build AS trainer-packages
 # triton is PyTorch's to choose; the lock has the one of a machine without a GPU.
 RUN torch="torch==$(python3 tools/requirements.py version torch)" \
     && python3 tools/requirements.py wanted trainer >requirements.txt \
@@ -88,12 +89,10 @@ RUN if [ -z "$FLASH_ATTENTION" ]; then exit 0; fi; \
       && /opt/seele/venv/bin/python3 -c 'import flash_attn'; then exit 0; fi; \
     echo "no $FLASH_ATTENTION fits this PyTorch: left out"; \
     pip/bin/pip --python /opt/seele/venv/bin/python3 uninstall --yes flash-attn
-COPY --from=wheel /wheels /wheels
-RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps /wheels/*.whl \
-    && /opt/seele/venv/bin/seele train --help >/dev/null
 
 FROM image AS trainer
-COPY --from=trainer-build /opt/seele /opt/seele
+COPY --from=trainer-packages /opt/seele /opt/seele
+COPY --from=code /code/opt/seele /opt/seele
 USER 1000:1000
 EXPOSE 9400 29500
 # No HEALTHCHECK: of a gang only trainer 0 answers, and how long it may be silent is the run's to say. The operator asks it.
@@ -108,7 +107,7 @@ LABEL org.opencontainers.image.title="seele" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 
 # ---- trainer-cpu: the environment that the tests run in, and what the quickstart names ----
-FROM build AS trainer-cpu-build
+FROM build AS trainer-cpu-packages
 # Where this index cannot be reached, pip looks where it is configured to.
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN torch="torch==$(python3 tools/requirements.py version torch)" \
@@ -117,13 +116,11 @@ RUN torch="torch==$(python3 tools/requirements.py version torch)" \
 # The lock is complete, so nothing is resolved: see tools/setup.sh.
 RUN python3 tools/requirements.py locked >requirements.txt \
     && pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement requirements.txt
-COPY --from=wheel /wheels /wheels
-RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps /wheels/*.whl \
-    && /opt/seele/venv/bin/seele train --help >/dev/null
 
 # The quickstart's model: copied where `make quickstart-model` has made it, else made here in about five minutes.
-FROM trainer-cpu-build AS quickstart-model
+FROM trainer-cpu-packages AS quickstart-model
 WORKDIR /opt/seele
+COPY --from=code /code/opt/seele ./
 COPY pyproject.toml .cache/quickstar[t] .cache/quickstart/
 RUN rm .cache/quickstart/pyproject.toml \
     && SEELE_CACHE=/tmp/seele venv/bin/python3 -m seele_trainer.quickstart --out .cache/quickstart \
@@ -133,8 +130,9 @@ FROM image AS trainer-cpu
 # vLLM without a GPU asks how the memory is laid out.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
-COPY --from=trainer-cpu-build /opt/seele /opt/seele
+COPY --from=trainer-cpu-packages /opt/seele /opt/seele
 COPY --from=quickstart-model /opt/seele/.cache /opt/seele/.cache
+COPY --from=code /code/opt/seele /opt/seele
 USER 1000:1000
 EXPOSE 8000 9400 29500
 # No HEALTHCHECK, as above.

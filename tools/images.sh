@@ -105,6 +105,6 @@ flock 9
 choose_driver
 find_base
 scratch=$(mktemp -d "$cache/.settings-XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
 mapfile -t settings < <("${PYTHON:-python3}" tools/pip_settings.py "$scratch")
 for target in "$@"; do make_image "$target"; done
-rm -rf "$scratch"

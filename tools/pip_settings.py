@@ -45,7 +45,9 @@ def local_paths(values: Mapping[str, str]) -> list[Path]:
     """Folders and files of this machine that the settings name, as they are or as file:// addresses."""
     words = [word for value in values.values() for word in re.split(r"\s+", value)]
     named = [Path(unquote(urlsplit(word).path)) if word.startswith("file://") else Path(word) for word in words]
-    return sorted({path for path in named if path.is_absolute() and path.exists()})
+    # An index is a folder `simple` of pages, whose links lead to a folder beside it.
+    whole = {path.parent if path.name == "simple" else path for path in named if path.is_absolute()}
+    return sorted(path for path in whole if path.exists())
 
 
 def pip_conf(values: Mapping[str, str]) -> str:

@@ -110,15 +110,17 @@ def test_only_the_operator_is_asked_for_its_health_and_by_the_port_of_its_chart(
     assert _last("operator", "EXPOSE") == str(service["port"])
 
 
-def test_requirements_are_copied_before_sources_so_that_a_change_of_code_installs_nothing() -> None:
-    for stage in ("operator-build", "trainer-build", "trainer-cpu-build"):
+def test_requirements_are_installed_before_sources_so_that_a_change_of_code_installs_nothing() -> None:
+    for stage in ("operator-build", "trainer-packages", "trainer-cpu-packages"):
         own = STAGES[stage][1]
-        wheel = next(index for index, (found, argument) in enumerate(own) if found == "COPY" and "/wheels" in argument)
-        installs = [
-            index for index, (found, argument) in enumerate(own) if found == "RUN" and "requirements.txt" in argument
+        code = [
+            index
+            for index, (found, argument) in enumerate(own)
+            if found == "COPY" and argument.startswith("--from=code ")
         ]
+        installs = [index for index, (_, argument) in enumerate(own) if "--requirement requirements.txt" in argument]
         assert installs
-        assert max(installs) < wheel
+        assert max(installs) < min(code, default=len(own))
     assert not any("operator" in argument.split() for found, argument in STAGES["build"][1] if found == "COPY")
 
 
@@ -187,13 +189,16 @@ def test_a_build_asks_where_pip_here_asks() -> None:
 
 
 def test_folders_and_certificates_that_pip_uses_are_seen_by_the_build(tmp_path: Path) -> None:
-    packages, certificates = tmp_path / "my packages", tmp_path / "ca.pem"
+    packages, certificates, index = tmp_path / "my packages", tmp_path / "ca.pem", tmp_path / "index"
     packages.mkdir()
+    (index / "simple").mkdir(parents=True)
     certificates.touch()
     values = {
         "extra-index-url": f"https://index.example.org/simple file://{str(packages).replace(' ', '%20')}",
         "find-links": "/nowhere",
+        # Its pages link to ../files.
+        "index-url": f"file://{index}/simple",
         "cert": str(certificates),
     }
 
-    assert pip_settings.local_paths(values) == [certificates, packages]
+    assert pip_settings.local_paths(values) == [certificates, index, packages]
