@@ -118,6 +118,15 @@ def test_the_definition_outlives_the_release_as_told(tmp_path: Path, keep: bool)
     assert ("helm.sh/resource-policy" in body["metadata"].get("annotations", {})) == keep
 
 
+@pytest.mark.parametrize(
+    ("kubernetes", "version"), [("v1.20.15", "policy/v1beta1"), ("v1.21.0-eks-8d2", "policy/v1"), (NEW, "policy/v1")]
+)
+def test_the_budget_is_of_a_version_that_the_server_has(kubernetes: str, version: str, tmp_path: Path) -> None:
+    bodies = rendered(as_file({"replicas": 2}, tmp_path), kubernetes=kubernetes)
+
+    assert one(bodies, "PodDisruptionBudget")["apiVersion"] == version
+
+
 # Monitoring
 
 
@@ -190,6 +199,20 @@ def test_what_is_switched_off_is_not_there(tmp_path: Path) -> None:
 
     assert sorted(body["kind"] for body in bodies) == ["Deployment", "Service"]
     assert one(bodies, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
+
+
+def test_null_takes_a_default_away(tmp_path: Path) -> None:
+    values = {
+        **{name: None for name in ("commonLabels", "commonAnnotations", "podLabels", "podAnnotations", "resources")},
+        "probes": {"liveness": None},
+        "podSecurityContext": {"runAsUser": None},
+    }
+    pod = one(rendered(as_file(values, tmp_path)), "Deployment")["spec"]["template"]["spec"]
+
+    assert not {"livenessProbe", "resources"} & set(pod["containers"][0])
+    assert "readinessProbe" in pod["containers"][0]
+    assert "runAsUser" not in pod["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
 
 
 def test_without_leader_election_no_two_operators_meet(tmp_path: Path) -> None:

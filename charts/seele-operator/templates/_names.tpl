@@ -35,8 +35,8 @@ name: {{ .name | default (include "seele-operator.fullname" .root) }}
 namespace: {{ .namespace | default .root.Release.Namespace }}
 {{- end }}
 labels:
-  {{- toYaml (merge $selector (.labels | default dict) .root.Values.commonLabels $chart) | nindent 2 }}
-{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+  {{- toYaml (merge $selector (.labels | default dict) (.root.Values.commonLabels | default dict) $chart) | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -1,0 +1,151 @@
+"""What the chart and the manifests make is what a real API server takes, and both make the same."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from control_plane import REPOSITORY, ControlPlane, kubernetes_binaries
+from helm_chart import CHART, NAMESPACE, NEW, OLD, RELEASE, Body, as_file, helm_done, objects, rendered
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+MANIFESTS = REPOSITORY / "manifests"
+OLDEST = "before-1.23"
+DATA = REPOSITORY / "tests" / "unit" / "data" / "chart"
+
+MORE: dict[str, dict[str, Any]] = {
+    "no leader election": {"leaderElection": {"enabled": False}},
+    "nobody at work": {"replicas": 0},
+    "recreated": {"updateStrategy": {"type": "Recreate"}},
+    "an account of theirs": {"serviceAccount": {"create": False, "name": "theirs"}},
+    "standbys in two namespaces": {"watchNamespaces": ["research", "teaching"], "replicas": 2},
+    "a policy for everybody": {"networkPolicy": {"enabled": True}},
+    "nothing asked for": {"resources": {"limits": None, "requests": None}, "podSecurityContext": {"runAsUser": None}},
+    "a load balancer": {"service": {"type": "LoadBalancer"}},
+}
+"""Besides the values of the golden files."""
+
+MONITORING = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+
+
+def kubectl(plane: ControlPlane, *arguments: str | Path, text: str | None = None) -> str:
+    done = subprocess.run(
+        [plane.binaries / "kubectl", f"--kubeconfig={plane.admin_kubeconfig}", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def monitoring_kind(kind: str) -> Body:
+    """A kind of the Prometheus operator, without a schema: here it is of interest that there is one at all."""
+    plural = f"{kind.lower()}s"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def plane(quiet_control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """A cluster with the Prometheus operator's kinds, and with the namespaces that the values name."""
+    admin = quiet_control_plane.admin
+    made = [name for name in (NAMESPACE, "research", "teaching", "monitoring") if admin.get("namespaces", name) is None]
+    for name in made:
+        quiet_control_plane.namespace(name)
+    for kind in MONITORING:
+        admin.apply(monitoring_kind(kind))
+    for kind in MONITORING:
+        served = f"apis/monitoring.coreos.com/v1/{kind.lower()}s"
+        wait_for(lambda path=served: quiet_control_plane._answers(path), f"{kind} is served")  # type: ignore[misc]
+    yield quiet_control_plane
+    for kind in MONITORING:
+        admin.delete("customresourcedefinitions", monitoring_kind(kind)["metadata"]["name"])
+    for name in made:
+        if name != NAMESPACE:
+            admin.delete("namespaces", name)
+
+
+@pytest.mark.parametrize("case", ["defaults", "namespaces", "everything", *MORE])
+def test_the_server_takes_every_object(plane: ControlPlane, tmp_path: Path, case: str) -> None:
+    values = as_file(MORE[case], tmp_path) if case in MORE else DATA / f"{case}.values.yaml"
+    bodies = rendered(values, kubernetes=f"v{plane.version[0]}.{plane.version[1]}.0")
+
+    said = kubectl(plane, "apply", "--dry-run=server", "-f", "-", text=yaml.safe_dump_all(bodies))
+
+    assert len(said.splitlines()) == len(bodies) > 5
+
+
+def test_a_release_with_everything_fits_into_its_secret(plane: ControlPlane) -> None:
+    where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={NAMESPACE}")
+    values = ("--values", DATA / "everything.values.yaml")
+    helm_done("install", "everything", CHART, *where, *values)
+    try:
+        secrets = plane.admin.list("secrets", NAMESPACE, "owner=helm,name=everything")
+        # A Secret may have 1 MiB.
+        assert 10_000 < sum(len(text) for secret in secrets for text in secret["data"].values()) < 700_000
+    finally:
+        helm_done("uninstall", "everything", *where)
+
+
+# Without Helm
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, list[Body]]:
+    """What `kubectl kustomize` makes of each folder."""
+    client = kubernetes_binaries() / "kubectl"
+
+    def build(folder: Path) -> list[Body]:
+        return objects(subprocess.run([client, "kustomize", folder], check=True, capture_output=True, text=True).stdout)
+
+    return {NEW: build(MANIFESTS), OLD: build(MANIFESTS / OLDEST)}
+
+
+def comparable(bodies: list[Body]) -> dict[str, Body]:
+    """Objects by kind and name, without labels and Helm's own annotations; the chart leaves the namespace to Helm."""
+    for body in bodies:
+        body["metadata"].pop("annotations", None)
+        of_roles = {key: value for key, value in body["metadata"].pop("labels", {}).items() if "aggregate-to" in key}
+        body["metadata"] |= {"labels": of_roles} if of_roles else {}
+    return {f"{body['kind']} {body['metadata']['name']}": body for body in bodies if body["kind"] != "Namespace"}
+
+
+@pytest.mark.parametrize("kubernetes", [NEW, OLD])
+def test_kustomize_and_the_chart_install_the_same(built: dict[str, list[Body]], kubernetes: str) -> None:
+    ours, charts = comparable(built[kubernetes]), comparable(rendered(kubernetes=kubernetes))
+
+    assert set(ours) == set(charts)
+    for name, body in ours.items():
+        assert body == charts[name], name
+
+
+def test_kubectl_installs_everything(plane: ControlPlane) -> None:
+    folder = MANIFESTS if plane.version >= (1, 25) else MANIFESTS / OLDEST
+    said = kubectl(plane, "apply", "-k", folder)
+    try:
+        assert f"deployment.apps/{RELEASE} created" in said
+        assert "seeleruns.seele.dev" in said
+        deployment = plane.admin.request("GET", f"apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}")
+        assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == RELEASE
+        assert plane.admin.get("serviceaccounts", RELEASE, NAMESPACE) is not None
+    finally:
+        # The definition and the namespace are other tests' as well.
+        kubectl(plane, "delete", "-n", NAMESPACE, f"deployment/{RELEASE}", f"service/{RELEASE}")

@@ -1,0 +1,149 @@
+"""The operator with the arguments and the account that the chart gives it, and no more rights than those."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_runs import ClusterRuns
+from control_plane import ControlPlane
+from helm_chart import CHART, RELEASE, helm, helm_done
+from operator_process import OperatorProcess
+from pods_driver import PodsDriver
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def driver(control_plane: ControlPlane) -> Iterator[PodsDriver]:
+    """Plays the scheduler and the kubelets."""
+    with PodsDriver(control_plane.admin) as pods:
+        yield pods
+
+
+class Installed:
+    """The chart in a namespace of its own, and the operator of its Deployment as a process."""
+
+    def __init__(self, plane: ControlPlane, folder: Path, *flags: str) -> None:
+        self.plane = plane
+        self.namespace = f"seele-{secrets.token_hex(4)}"
+        self.user = f"system:serviceaccount:{self.namespace}:{RELEASE}"
+        self._where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={self.namespace}")
+        # The definition is the fixture's, and not Helm's.
+        helm_done("install", RELEASE, CHART, *self._where, "--create-namespace", "--set=crds.install=false", *flags)
+        deployment = plane.admin.request("GET", f"apis/apps/v1/namespaces/{self.namespace}/deployments/{RELEASE}")
+        pod = deployment["spec"]["template"]["spec"]
+        command, *arguments = pod["containers"][0]["args"]
+        assert command == "operator"
+        # The port is free in a pod, but not on this machine; and only a pod knows its namespace.
+        arguments = [argument for argument in arguments if not argument.startswith("--http-port")]
+        token = plane.service_account_token(pod["serviceAccountName"], self.namespace)
+        kubeconfig = plane.kubeconfig(self.namespace, token, self.namespace)
+        log = folder / "operator.log"
+        self.operator = OperatorProcess(kubeconfig, log, *arguments, f"--lease-namespace={self.namespace}")
+
+    def refused(self) -> set[str]:
+        """What the account asked for without the right to."""
+        return {
+            f"{event['verb']} {event['requestURI']}"
+            for event in self.plane.audit()
+            if event["user"]["username"] == self.user
+            and event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+        }
+
+    def close(self) -> None:
+        """Uninstall it."""
+        self.operator.kill()
+        helm("uninstall", RELEASE, *self._where)
+        self.plane.admin.delete("namespaces", self.namespace)
+
+
+def finishes(runs: ClusterRuns, driver: PodsDriver) -> None:
+    """A run is made, trains, is given a replaced server, and ends."""
+    runs.running()
+    driver.evict(runs.pod("rollout"))
+    runs.wait_for_pods(seconds=90)
+    for index in (1, 0):
+        driver.finish(runs.pod("trainer", index), 0)
+    runs.until("Succeeded")
+
+
+def test_it_looks_after_a_run_of_any_namespace(control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path) -> None:
+    installed = Installed(control_plane, tmp_path)
+    with installed.operator as operator:
+        runs = ClusterRuns(control_plane, driver, operator)
+        try:
+            finishes(runs, driver)
+            assert installed.refused() == set()
+            assert control_plane.admin.get("leases", RELEASE, installed.namespace) is not None
+        finally:
+            runs.close()
+            installed.close()
+
+
+def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
+    control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path
+) -> None:
+    mine, elsewhere = control_plane.namespace(), control_plane.namespace()
+    other = control_plane.namespace()
+    installed = Installed(
+        control_plane, tmp_path, f"--set=watchNamespaces={{{mine},{other}}}", "--set=rbac.userRoles=false"
+    )
+    with installed.operator as operator:
+        runs, theirs = (ClusterRuns(control_plane, driver, operator, name) for name in (mine, elsewhere))
+        try:
+            theirs.make()
+            finishes(runs, driver)
+            assert theirs.status() == {}
+            assert installed.refused() == set()
+        finally:
+            for opened in (runs, theirs):
+                opened.close()
+            installed.close()
+            control_plane.admin.delete("namespaces", other)
+
+
+def test_whoever_may_edit_a_namespace_may_edit_its_runs(control_plane: ControlPlane, tmp_path: Path) -> None:
+    namespace = control_plane.namespace()
+    installed = Installed(control_plane, tmp_path)
+    admin = control_plane.admin
+
+    def allowed(role: str, verb: str) -> bool:
+        asked = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": role,
+                "resourceAttributes": {
+                    "namespace": namespace,
+                    "verb": verb,
+                    "group": "seele.dev",
+                    "resource": "seeleruns",
+                },
+            },
+        }
+        return bool(
+            admin.request("POST", "apis/authorization.k8s.io/v1/subjectaccessreviews", asked)["status"]["allowed"]
+        )
+
+    try:
+        for role in ("view", "edit", "admin"):
+            binding = {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": role, "namespace": namespace},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"kind": "User", "name": role, "apiGroup": "rbac.authorization.k8s.io"}],
+            }
+            admin.create(binding)
+            wait_for(lambda role=role: allowed(role, "list"), f"{role} may list runs")  # type: ignore[misc]
+        assert not allowed("view", "create")
+        for role in ("edit", "admin"):
+            assert all(allowed(role, verb) for verb in ("get", "watch", "create", "update", "patch", "delete"))
+    finally:
+        installed.close()
+        admin.delete("namespaces", namespace)

@@ -1,0 +1,200 @@
+"""A release on a real API server: installed, upgraded and uninstalled by Helm, and what that does to runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_runs import run_body
+from control_plane import ControlPlane
+from helm_chart import CHART, RELEASE, Body, helm, helm_done
+from kubernetes_api import ApiError
+from seele_operator.crd import crd
+from waiting import wait_for
+
+pytestmark = pytest.mark.integration
+
+NAMESPACE = "seele-helm"
+DEFINITION = "seeleruns.seele.dev"
+
+
+class Release:
+    """The chart in a cluster whose only definition of SeeleRun is the chart's."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.api = plane.admin
+        self._where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={NAMESPACE}")
+
+    def helm(self, command: str, *flags: str | Path, chart: Path = CHART) -> str:
+        """Let helm install or upgrade; what it says."""
+        return helm_done(command, RELEASE, chart, *self._where, *flags)
+
+    def refused(self, *flags: str) -> str:
+        """Let helm install, in vain; what it says."""
+        done = helm("install", RELEASE, CHART, *self._where, *flags)
+        assert done.returncode != 0
+        return done.stderr
+
+    def uninstall(self) -> None:
+        """Let helm uninstall it; nothing happens where it is not there."""
+        helm("uninstall", RELEASE, *self._where)
+
+    def definition(self) -> Body:
+        """The definition of SeeleRun. Raises AssertionError where there is none."""
+        found = self.api.get("customresourcedefinitions", DEFINITION)
+        assert found is not None, f"{DEFINITION} is gone"
+        return found
+
+    def deployment(self) -> Body | None:
+        """The operator's Deployment."""
+        path = f"apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}"
+        try:
+            return self.api.request("GET", path)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def make_run(self) -> Body:
+        """A run in the release's namespace, as soon as the server takes runs."""
+
+        def made() -> Body | None:
+            try:
+                return self.api.create(run_body("run"), NAMESPACE)
+            except ApiError as error:
+                if error.code == 404:
+                    return None
+                raise
+
+        return wait_for(made, "the server takes runs")
+
+    def run(self) -> Body | None:
+        """The run, where it is still there."""
+        return self.api.get("seeleruns", "run", NAMESPACE)
+
+    def forget_definition(self) -> None:
+        """Delete the definition with all runs, and wait until it is gone."""
+        self.api.delete("customresourcedefinitions", DEFINITION)
+        wait_for(lambda: self.api.get("customresourcedefinitions", DEFINITION) is None, f"{DEFINITION} is gone")
+
+
+@pytest.fixture(scope="module")
+def _emptied(quiet_control_plane: ControlPlane) -> Iterator[Release]:
+    quiet_control_plane.namespace(NAMESPACE)
+    release = Release(quiet_control_plane)
+    yield release
+    release.forget_definition()
+    # Other tests go on with a definition of their own.
+    quiet_control_plane.install(crd(cel=False))
+    quiet_control_plane.admin.delete("namespaces", NAMESPACE)
+
+
+@pytest.fixture
+def release(_emptied: Release) -> Iterator[Release]:
+    """A cluster without a release, and without a definition of SeeleRun."""
+    _emptied.forget_definition()
+    yield _emptied
+    _emptied.uninstall()
+
+
+def chart_of_tomorrow(folder: Path) -> Path:
+    """The chart with a definition that shows one column more."""
+    chart = folder / CHART.name
+    shutil.copytree(CHART, chart)
+    for path in (chart / "files").glob("crd*.yaml"):
+        text = path.read_text()
+        assert "    additionalPrinterColumns:\n" in text
+        column = "    - name: Tomorrow\n      type: string\n      jsonPath: .status.phase\n"
+        path.write_text(text.replace("    additionalPrinterColumns:\n", f"    additionalPrinterColumns:\n{column}"))
+    return chart
+
+
+def columns(definition: Body) -> list[str]:
+    return [column["name"] for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]]
+
+
+def test_a_release_is_installed_upgraded_and_uninstalled_and_runs_outlive_it(release: Release, tmp_path: Path) -> None:
+    notes = release.helm("install")
+
+    assert f"kubectl -n {NAMESPACE} rollout status deployment/{RELEASE}" in notes
+    assert "kubectl -n default apply -f manifests/examples/quickstart.yaml" in notes
+    assert "seele status" in notes
+    rules = "x-kubernetes-validations" in str(release.definition())
+    assert rules == (release.plane.version >= (1, 25))
+    made = release.make_run()
+
+    release.helm("upgrade", "--set=workers=3", "--set=commonLabels.team=research", chart=chart_of_tomorrow(tmp_path))
+
+    deployment = release.deployment()
+    assert deployment is not None
+    assert "--workers=3" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "Tomorrow" in columns(release.definition())
+    now = release.run()
+    assert now is not None
+    assert now["metadata"]["uid"] == made["metadata"]["uid"]
+
+    release.uninstall()
+
+    assert release.deployment() is None
+    assert release.api.get("serviceaccounts", RELEASE, NAMESPACE) is None
+    assert release.api.get("clusterroles", RELEASE) is None
+    assert columns(release.definition())
+    assert release.run() is not None
+
+    # The next installation takes the definition over, back from tomorrow.
+    release.helm("install")
+
+    assert "Tomorrow" not in columns(release.definition())
+    assert release.run() is not None
+
+
+def test_a_definition_that_is_not_kept_goes_with_the_release_and_takes_the_runs(release: Release) -> None:
+    release.helm("install", "--set=crds.keep=false")
+    release.make_run()
+
+    release.uninstall()
+
+    wait_for(lambda: release.api.get("customresourcedefinitions", DEFINITION) is None, f"{DEFINITION} is gone")
+
+
+def test_keeping_can_be_decided_later(release: Release) -> None:
+    release.helm("install", "--set=crds.keep=false")
+    release.helm("upgrade", "--set=crds.keep=true")
+    # What an upgrade leaves out would else be deleted.
+    release.helm("upgrade", "--set=crds.install=false")
+    release.uninstall()
+
+    assert "deletionTimestamp" not in release.definition()["metadata"]
+
+
+def test_without_a_definition_the_release_says_what_it_waits_for(release: Release) -> None:
+    notes = release.helm("install", "--set=crds.install=false", "--set=watchNamespaces={default}")
+
+    assert "SeeleRuns of default" in notes
+    assert "the operator waits until you apply one" in notes
+    assert release.api.get("customresourcedefinitions", DEFINITION) is None
+
+
+def test_a_definition_of_kubectls_is_handed_over_as_the_readme_says(release: Release) -> None:
+    release.plane.admin.create(crd(cel=False))
+    assert "invalid ownership metadata" in release.refused()
+
+    readme = (CHART / "README.md").read_text()
+    commands = re.findall(r"^kubectl (?:label|annotate) crd .*$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        kubectl, *arguments = command.replace("seele-system", NAMESPACE).split()
+        subprocess.run(
+            [release.plane.binaries / kubectl, f"--kubeconfig={release.plane.admin_kubeconfig}", *arguments],
+            check=True,
+            capture_output=True,
+        )
+
+    release.helm("install")
+    assert release.definition()["metadata"]["labels"]["app.kubernetes.io/instance"] == RELEASE
