@@ -15,6 +15,7 @@ from seele_trainer.plots import PLOTS
 from seele_trainer.records import StepRecord
 from seele_trainer.report import ReportError, amount, duration, percent, write_report
 from seele_trainer.report_summary import stages, summarise_run
+from seele_trainer.telemetry.histograms import hint_rate_histogram
 from seele_trainer.telemetry.journal import Journal, read_records
 
 pytestmark = pytest.mark.unit
@@ -155,6 +156,42 @@ def test_a_method_without_hints_has_a_report_too(tmp_path: Path) -> None:
     seen = text_of(write_report(tmp_path))
     assert "mean reward in training" in seen
     assert not (tmp_path / "irt.png").exists()
+
+
+def test_a_method_without_rollouts_has_a_report_of_what_it_measured(tmp_path: Path) -> None:
+    nothing = {
+        "irt": None,
+        "unhinted_accuracy": None,
+        "reward": None,
+        "accuracy_by_round": (),
+        "hint_rate": None,
+        "hint_rate_by_round": (),
+        "hint_rate_histogram": hint_rate_histogram([]),
+        "learning_efficiency": None,
+        "zero_gradient_groups": None,
+        "truncated_completions": None,
+        "mismatch_kl": 0.0,
+        "rollouts": 0,
+    }
+    with Journal(tmp_path / "metrics.jsonl") as journal:
+        for step in (1, 2, 3):
+            journal.append(step_record(step, **nothing))
+    seen = text_of(write_report(tmp_path))
+    assert "nothing was sampled and nothing evaluated" in seen
+    assert "mean hint rate" not in seen
+    assert "Rounds, over the last half" not in seen
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"learning", "time", "optimisation"}
+    with Journal(tmp_path / "eval.jsonl") as journal:
+        journal.append(evaluation_record(0, 0.25), evaluation_record(3, 0.5))
+    assert "25%→50% accuracy on held-out problems without hints" in text_of(write_report(tmp_path))
+
+
+def test_steps_without_rollouts_are_left_out_of_a_mean_rather_than_counted_as_failures() -> None:
+    supervised = [step_record(step, reward=None, learning_efficiency=None) for step in (1, 2)]
+    summary = summarise_run([*supervised, step_record(3, reward=0.5, learning_efficiency=0.75)], [])
+    assert summary.reward is not None
+    assert (summary.reward.first, summary.reward.last) == (0.5, 0.5)
+    assert summary.learning_efficiency == 0.75
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
+from seele_trainer.records import StepRecord
 from seele_trainer.rollout.protocol import Completion, WeightSync
 from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies import build_strategy
@@ -126,6 +127,25 @@ def test_a_round_nobody_sampled_and_a_method_without_controller_are_null_not_zer
     assert record.unhinted_accuracy is None
     only_second = Collected([[rollout(2, 1.0)]], [], 1.0, 0.0)
     assert summarise(config(), build_strategy(config()), only_second, FACTS).accuracy_by_round == (None, 1.0)
+
+
+def test_a_step_without_rollouts_has_nothing_to_say_about_them() -> None:
+    sft = config("sft")
+    record = summarise(sft, build_strategy(sft), Collected([[], []], COLLECTED.probes, 1.0, 0.0), FACTS)
+    measured = (record.reward, record.hint_rate, record.learning_efficiency, record.zero_gradient_groups)
+    assert (*measured, record.truncated_completions) == (None,) * 5
+    assert (record.accuracy_by_round, record.hint_rate_by_round, record.rollouts) == ((), (), 0)
+    assert record.unhinted_accuracy == pytest.approx(0.5)
+    assert StepRecord.model_validate_json(record.model_dump_json(by_alias=True)) == record
+
+
+def test_the_solution_in_a_group_decides_what_the_group_can_teach_and_is_no_rollout_itself() -> None:
+    luffy = config("luffy")
+    failed = Collected([[rollout(1, 0.0)] * 3], [], 1.0, 0.0)
+    record = summarise(luffy, build_strategy(luffy), failed, FACTS)
+    # One success of four, the solution: such a group has a gradient.
+    assert (record.learning_efficiency, record.zero_gradient_groups) == (pytest.approx(0.75), 0.0)
+    assert (record.reward, record.accuracy_by_round, record.rollouts) == (0.0, (0.0,), 3)
 
 
 def test_sample_rollouts_show_the_hint_apart_from_what_was_generated() -> None:
