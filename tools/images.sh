@@ -15,6 +15,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 say() { echo "images: $*" >&2; }
 fail() { say "$*"; exit 1; }
+cannot() { say "$*"; exit 2; } # this machine is the reason, and not the Dockerfile
 
 name_of() { # TARGET: the name that the chart, or a SeeleRun, gives it
   case $1 in
@@ -29,11 +30,11 @@ install_tools() {
   local missing=() tool
   for tool in buildah debootstrap; do command -v "$tool" >/dev/null || missing+=("$tool"); done
   [ ${#missing[@]} -eq 0 ] && return
-  command -v apt-get >/dev/null || fail "install ${missing[*]}"
+  command -v apt-get >/dev/null || cannot "install ${missing[*]}"
   say "installing ${missing[*]}"
   apt-get update -qq >/dev/null 2>&1 || true
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 \
-    || fail "apt-get cannot install ${missing[*]}"
+    || cannot "apt-get cannot install ${missing[*]}"
 }
 
 # A store of our own: images of the machine's user are not ours to touch. Without control groups of version 2 and user
@@ -46,7 +47,7 @@ choose_driver() { # overlay where the disk allows it: vfs copies every layer who
   driver=overlay
   [ ! -d "$cache/storage/vfs" ] && own images >/dev/null 2>&1 && return
   driver=vfs
-  own images >/dev/null || fail "buildah can use neither overlay nor vfs in $cache/storage"
+  own images >/dev/null || cannot "buildah can use neither overlay nor vfs in $cache/storage"
 }
 
 make_base() { # What python:slim-bookworm is: Debian's smallest system, with Python 3.11, certificates, and little else
@@ -56,7 +57,7 @@ make_base() { # What python:slim-bookworm is: Debian's smallest system, with Pyt
   # debootstrap leaves mounts behind where it fails.
   trap 'umount -R "$root/proc" "$root/sys" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
   debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1 \
-    || { tail -n 5 "$cache/debootstrap.log" >&2; fail "debootstrap could not make a base from $mirror; set SEELE_DEBIAN_MIRROR or SEELE_PYTHON_IMAGE"; }
+    || { tail -n 5 "$cache/debootstrap.log" >&2; cannot "debootstrap could not make a base from $mirror; set SEELE_DEBIAN_MIRROR or SEELE_PYTHON_IMAGE"; }
   rm -rf "$root"/var/cache/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/usr/share/{man,info,locale,i18n}/*
   find "$root/usr/share/doc" -type f ! -name copyright -delete
   mkdir -p "$root/var/cache/apt/archives/partial" "$root/var/lib/apt/lists/partial"
@@ -72,7 +73,7 @@ find_base() {
   own image exists "$base" 2>/dev/null || own inspect --type image "$base" >/dev/null 2>&1 && return
   [ -n "${SEELE_PYTHON_IMAGE:-}" ] || ! own inspect --type image "$own_base" >/dev/null 2>&1 || { base=$own_base; return; }
   timeout 300 buildah "${store[@]}" --storage-driver "$driver" pull --quiet "$base" >/dev/null 2>&1 && return
-  [ -z "${SEELE_PYTHON_IMAGE:-}" ] || fail "SEELE_PYTHON_IMAGE=$base cannot be pulled"
+  [ -z "${SEELE_PYTHON_IMAGE:-}" ] || cannot "SEELE_PYTHON_IMAGE=$base cannot be pulled"
   make_base
   base=$own_base
 }
@@ -97,7 +98,7 @@ make_image() { # TARGET
 
 [ $# -gt 0 ] || fail "which image? say operator, trainer or trainer-cpu"
 for target in "$@"; do name_of "$target" >/dev/null; done
-[ "$(id -u)" -eq 0 ] || fail "buildah without a daemon is run by root here; elsewhere: docker build --target $1 ."
+[ "$(id -u)" -eq 0 ] || cannot "buildah without a daemon is run by root here; elsewhere: docker build --target $1 ."
 install_tools
 mkdir -p "$cache"
 exec 9>"$cache/.lock"

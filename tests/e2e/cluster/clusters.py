@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import requests
 from cluster_dns import ClusterDns
@@ -31,7 +31,11 @@ class NodeControlPlane(ControlPlane):
 
     _MORE: ClassVar = {
         "kube-apiserver": ("--kubelet-preferred-address-types=InternalIP",),
-        "kube-controller-manager": (f"--node-monitor-grace-period={NODE_SILENCE_SECONDS}s",),
+        "kube-controller-manager": (
+            f"--node-monitor-grace-period={NODE_SILENCE_SECONDS}s",
+            # For an operator that is a Deployment, and is known by the token of its account. They are added to the others.
+            "--controllers=deployment,replicaset,serviceaccount-token,root-ca-cert-publisher",
+        ),
     }
 
     def __init__(self, folder: Path) -> None:
@@ -58,6 +62,20 @@ class NodeControlPlane(ControlPlane):
         super()._start(name, *flags, *self._MORE.get(name, ()))  # the last one counts
 
 
+class Operator(Protocol):
+    """The operator of a cluster, wherever it runs."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is there."""
+
+    def start(self) -> None:
+        """Start it again, and wait until it works."""
+
+    def log(self) -> str:
+        """The end of what it wrote."""
+
+
 class Cluster:
     """A cluster in which SeeleRuns train. `node` is ours to disturb; None for a cluster that existed before."""
 
@@ -67,7 +85,7 @@ class Cluster:
         api: KubernetesApi,
         kubeconfig: Path,
         kubectl: Path,
-        operator: OperatorProcess,
+        operator: Operator,
         node: Node | None,
     ) -> None:
         self._folder = folder
@@ -107,8 +125,8 @@ class Cluster:
 
 
 @contextmanager
-def own_cluster(folder: Path) -> Iterator[Cluster]:
-    """A cluster of one node on this machine, everything of it removed at the end."""
+def bare_cluster(folder: Path) -> Iterator[tuple[NodeControlPlane, Node]]:
+    """A cluster of one node on this machine with nothing of Seele's in it, everything of it removed at the end."""
     # A folder of another user's test could be mounted into no container: weights are written for their owner alone.
     subprocess.run(["chmod", "-R", "a+rX", str(CHECKOUT / ".cache" / "quickstart")], check=True)
     with ExitStack() as stack:
@@ -122,9 +140,15 @@ def own_cluster(folder: Path) -> Iterator[Cluster]:
         dns.start()
         node.start_kubelet()
         wait_for(lambda: node_ready(plane.admin), lambda: f"the node is ready\n{node.log('kubelet')}", 90)
-        yield from _with_operator(
-            stack, folder, plane.admin, plane.admin_kubeconfig, plane.node_binaries / "kubectl", node
-        )
+        yield plane, node
+
+
+@contextmanager
+def own_cluster(folder: Path) -> Iterator[Cluster]:
+    """The same with the CRD and the operator's account, and with the operator as a process beside it."""
+    with bare_cluster(folder) as (plane, node), ExitStack() as stack:
+        kubectl = plane.node_binaries / "kubectl"
+        yield from _with_operator(stack, folder, plane.admin, plane.admin_kubeconfig, kubectl, node)
 
 
 @contextmanager

@@ -43,27 +43,38 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names.
-
-    Taken down after its module: it would slow down all other tests.
-    """
+def machine() -> Iterator[Path]:
+    """A folder for a cluster on this machine, on which there is one at a time; skips where there can be none."""
     if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
         pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
     # Who is asked to stop clears up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary:
-        if existing := os.environ.get(EXISTING):
-            with existing_cluster(Path(existing), Path(temporary)) as there:
-                yield there
-            return
-        prepared = subprocess.run([REPOSITORY / "tools" / "node.sh"], capture_output=True, text=True)
-        if prepared.returncode != 0:
-            pytest.skip(f"no containers can be run here: {prepared.stderr.strip()}")
-        with Path(tempfile.gettempdir(), "seele-node.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the bridge has one name and one address
-            with own_cluster(Path(temporary)) as own:
-                yield own
+    prepared = subprocess.run([REPOSITORY / "tools" / "node.sh"], capture_output=True, text=True)
+    if prepared.returncode != 0:
+        pytest.skip(f"no containers can be run here: {prepared.stderr.strip()}")
+    with (
+        tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary,
+        Path(tempfile.gettempdir(), "seele-node.lock").open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the bridge has one name and one address
+        yield Path(temporary)
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names.
+
+    Taken down after its module: it would slow down all other tests.
+    """
+    if (existing := os.environ.get(EXISTING)) and not os.environ.get("SEELE_SKIP_KUBERNETES"):
+        with (
+            tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary,
+            existing_cluster(Path(existing), Path(temporary)) as there,
+        ):
+            yield there
+        return
+    with own_cluster(request.getfixturevalue("machine")) as own:
+        yield own
 
 
 @pytest.fixture

@@ -69,14 +69,20 @@ def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
         _add(tar, "manifest.json", json.dumps(manifest).encode())
 
 
+def plain_spec(default: dict[str, Any]) -> dict[str, Any]:
+    """containerd's base specification of containers with nothing but their image: its own default, without limits that some
+    virtual machines may not set."""
+    return {**default, "process": {key: value for key, value in default["process"].items() if key != "rlimits"}}
+
+
 def runtime_spec(default: dict[str, Any], checkout: Path) -> dict[str, Any]:
-    """containerd's base specification of every container: its own default, with our read-only mounts."""
+    """The same for containers of our image: with the read-only mounts that make it up."""
     ours = [
         {"destination": there, "type": "bind", "source": str(here), "options": ["rbind", "ro"]}
         for there, here in mounts(checkout).items()
     ]
-    process = {key: value for key, value in default["process"].items() if key != "rlimits"}
-    return {**default, "process": process, "mounts": [*default["mounts"], *ours]}
+    plain = plain_spec(default)
+    return {**plain, "mounts": [*plain["mounts"], *ours]}
 
 
 def _layer(checkout: Path) -> bytes:

@@ -16,7 +16,7 @@ from typing import IO
 import psutil
 import yaml
 from cluster_dns import DOMAIN
-from node_image import runtime_spec, write_image
+from node_image import plain_spec, runtime_spec, write_image
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 NAME = "seele-node"
@@ -25,6 +25,10 @@ BRIDGE = "seele-e2e"
 SUBNET = "10.199.77.0/24"
 ADDRESS = "10.199.77.1"
 """Of the bridge: what pods see of the machine, and the node's own address."""
+SERVICES = "10.96.0.0/16"
+"""Where services have their addresses: the control plane's --service-cluster-ip-range."""
+PLAIN_RUNTIME = "plain"
+"""Handler of the containers that see their image and nothing of this machine; a RuntimeClass leads to it."""
 CGROUP = "seele-e2e"
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -81,6 +85,14 @@ class Node:
         """Where this machine sees the folder that hostPath volumes name `path`, below /var/lib."""
         return self._folder / "lib" / Path(path).relative_to("/var/lib")
 
+    def load_image(self, archive: Path) -> None:
+        """Bring in an image, of which a pod must not pull another."""
+        # The native snapshotter copies directories: it needs nothing of the disk below.
+        load = [*self._ctr, "images", "import", "--snapshotter=native", str(archive)]
+        loaded = subprocess.run(load, capture_output=True, text=True)
+        if loaded.returncode != 0:
+            raise NodeError(f"the image {archive} cannot be brought in: {loaded.stderr}{self.log('containerd')}")
+
     def close(self) -> None:
         """End all containers and daemons, and remove what the node made on this machine."""
         for name in list(self._daemons):
@@ -96,6 +108,10 @@ class Node:
     @property
     def _socket(self) -> Path:
         return self._folder / "containerd.sock"
+
+    @property
+    def _ctr(self) -> list[str]:
+        return ["ctr", "--address", str(self._socket), "--namespace", "k8s.io"]
 
     def _enter_namespaces(self) -> None:
         script = Path(__file__).with_name("namespace.sh")
@@ -128,24 +144,20 @@ class Node:
         return (self._folder / f"{name}.log").open("ab")
 
     def _start_containerd(self) -> None:
-        ctr = ["ctr", "--address", str(self._socket), "--namespace", "k8s.io"]
         spec = json.loads(subprocess.run(["ctr", "oci", "spec"], capture_output=True, check=True).stdout)
-        spec_file = self._folder / "container.json"
+        spec_file, plain_file = self._folder / "container.json", self._folder / "plain.json"
         spec_file.write_text(json.dumps(runtime_spec(spec, CHECKOUT)))
+        plain_file.write_text(json.dumps(plain_spec(spec)))
         cni = self._folder / "cni"
         cni.mkdir(exist_ok=True)
         (cni / "10-bridge.conflist").write_text(json.dumps(_network(self._folder)))
         config = self._folder / "containerd.toml"
-        config.write_text(_containerd_config(self._folder, self._socket, spec_file, cni))
+        config.write_text(_containerd_config(self._folder, self._socket, spec_file, plain_file, cni))
         self._start("containerd", ["containerd", "--config", str(config)])
-        self._wait(lambda: subprocess.run([*ctr, "version"], capture_output=True).returncode == 0, "containerd")
+        self._wait(lambda: subprocess.run([*self._ctr, "version"], capture_output=True).returncode == 0, "containerd")
         archive = self._folder / "image.tar"
         write_image(archive, IMAGES, CHECKOUT)
-        # The native snapshotter copies the few directories of the image: it needs nothing of the disk below.
-        load = [*ctr, "images", "import", "--snapshotter=native", str(archive)]
-        loaded = subprocess.run(load, capture_output=True, text=True)
-        if loaded.returncode != 0:
-            raise NodeError(f"the image cannot be brought in: {loaded.stderr}{self.log('containerd')}")
+        self.load_image(archive)
 
     def _wait(self, ready: Callable[[], bool], daemon: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -195,12 +207,17 @@ def _network(folder: Path) -> dict[str, object]:
         "bridge": BRIDGE,
         "isGateway": True,
         "ipMasq": False,
-        "ipam": {"type": "host-local", "dataDir": str(folder / "addresses"), "ranges": [[{"subnet": SUBNET}]]},
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(folder / "addresses"),
+            "ranges": [[{"subnet": SUBNET}]],
+            "routes": [{"dst": SERVICES}],
+        },
     }
     return {"cniVersion": "0.3.1", "name": BRIDGE, "plugins": [bridge]}
 
 
-def _containerd_config(folder: Path, socket_path: Path, spec: Path, cni: Path) -> str:
+def _containerd_config(folder: Path, socket_path: Path, spec: Path, plain: Path, cni: Path) -> str:
     return f"""version = 2
 root = "{folder}/containerd"
 state = "/run/containerd"
@@ -217,6 +234,9 @@ state = "/run/containerd"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       base_runtime_spec = "{spec}"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{PLAIN_RUNTIME}]
+      runtime_type = "io.containerd.runc.v2"
+      base_runtime_spec = "{plain}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{plugin_folder()}"
     conf_dir = "{cni}"

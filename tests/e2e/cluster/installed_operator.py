@@ -1,0 +1,121 @@
+"""The operator as users have it: the image that the Dockerfile makes, in the Deployment that the chart installs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from applied_runs import processes_of
+from clusters import Cluster, bare_cluster
+from service_address import ServiceAddress
+from single_node import BRIDGE, CHECKOUT, PLAIN_RUNTIME
+
+from helm_chart import CHART, NAMESPACE, RELEASE, helm_done
+from kubernetes_api import Body, KubernetesApi
+from waiting import wait_for
+
+CANNOT = 2
+"""How tools/images.sh ends where the machine is the reason, and not the Dockerfile."""
+PORT = 9401
+SECONDS = 120
+
+
+def built_image(target: str) -> Path:
+    """The archive of an image, built if it is not; skips where none can be built on this machine."""
+    done = subprocess.run([CHECKOUT / "tools" / "images.sh", target], capture_output=True, text=True)
+    if done.returncode == CANNOT:
+        pytest.skip(f"no image can be built here: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+class InstalledOperator:
+    """The pod of the chart's Deployment."""
+
+    def __init__(self, api: KubernetesApi, kubectl: Path, kubeconfig: Path) -> None:
+        self._api = api
+        self._kubectl = [str(kubectl), f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}"]
+
+    @property
+    def pod(self) -> Body:
+        """The one pod. Raises AssertionError where there is none, or more."""
+        pods = self._api.list("pods", NAMESPACE, f"app.kubernetes.io/instance={RELEASE}")
+        assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
+        return pods[0]
+
+    @property
+    def container(self) -> Body:
+        """The state of its container."""
+        return dict(self.pod["status"]["containerStatuses"][0])
+
+    @property
+    def running(self) -> bool:
+        """Whether its container runs."""
+        return "running" in self.container["state"]
+
+    @property
+    def process(self) -> psutil.Process:
+        """Its first process, as this machine sees it."""
+        return min(processes_of(self.pod["metadata"]["name"]), key=lambda process: process.create_time())
+
+    def start(self) -> None:
+        """Wait until the Deployment has it running again."""
+        wait_for(lambda: self.running, self.log, SECONDS)
+
+    def log(self) -> str:
+        """The end of its log."""
+        logs = [*self._kubectl, "logs", f"deployment/{RELEASE}", "--tail=60"]
+        done = subprocess.run(logs, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in its container."""
+        execute = [*self._kubectl, "exec", self.pod["metadata"]["name"], "--", *command]
+        return subprocess.run(execute, capture_output=True, text=True)
+
+    def get(self, path: str) -> str:
+        """What it answers on its address."""
+        answer = requests.get(f"http://{self.pod['status']['podIP']}:{PORT}{path}", timeout=10)
+        answer.raise_for_status()
+        return answer.text
+
+    def metric(self, series: str) -> float | None:
+        """The value of a series, written as in /metrics; None where there is none."""
+        lines = dict(line.rsplit(" ", 1) for line in self.get("/metrics").splitlines() if not line.startswith("#"))
+        return float(lines[series]) if series in lines else None
+
+
+@contextmanager
+def installed_cluster(folder: Path, image: Path) -> Iterator[tuple[Cluster, InstalledOperator]]:
+    """A cluster of one node on this machine, and what `helm install` makes of Seele in it: CRD, rights and operator."""
+    with bare_cluster(folder) as (plane, node), ExitStack() as stack:
+        address = ServiceAddress(BRIDGE, int(plane.url.rpartition(":")[2]))
+        stack.callback(address.stop)
+        address.start()
+        node.load_image(image)
+        kubeconfig, kubectl = plane.admin_kubeconfig, plane.node_binaries / "kubectl"
+        operator = InstalledOperator(plane.admin, kubectl, kubeconfig)
+        cluster = Cluster(folder, plane.admin, kubeconfig, kubectl, operator, node)
+        runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": PLAIN_RUNTIME}
+        (folder / "runtime.json").write_text(json.dumps({**runtime, "metadata": {"name": PLAIN_RUNTIME}}))
+        cluster.kubectl("apply", "-f", str(folder / "runtime.json"))
+        where = (f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}")
+        values = f"--set=image.pullPolicy=Never,runtimeClassName={PLAIN_RUNTIME}"
+        helm_done("install", RELEASE, CHART, *where, "--create-namespace", values)
+        wait_for(
+            lambda: _available(plane.admin),
+            lambda: f"the Deployment is available: {plane.admin.list('pods', NAMESPACE)} {operator.log()}",
+            SECONDS,
+        )
+        yield cluster, operator
+
+
+def _available(api: KubernetesApi) -> bool:
+    deployment = api.request("GET", f"apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}")
+    return bool(deployment["status"].get("availableReplicas"))

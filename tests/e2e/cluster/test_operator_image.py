@@ -1,0 +1,125 @@
+"""The image of the operator, built from the Dockerfile and installed by the chart, carries out a run in a real cluster."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from applied_runs import IN_PROCESS, ClusterRun
+from clusters import Cluster
+from installed_operator import InstalledOperator, built_image, installed_cluster
+from runs import merged
+
+from helm_chart import NAMESPACE, RELEASE
+from waiting import wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200)]
+
+LARGEST_IMAGE = 250e6
+LARGEST_PROCESS = 150e6
+"""Bytes of memory; with a few runs."""
+SHORT = {"training": {"steps": 4}}
+
+
+@pytest.fixture(scope="module")
+def image() -> Path:
+    """The archive of the operator's image."""
+    return built_image("operator")
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Path, image: Path) -> Iterator[tuple[Cluster, InstalledOperator]]:
+    """The cluster, and the operator in it."""
+    with installed_cluster(machine, image) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cluster(installed: tuple[Cluster, InstalledOperator]) -> Cluster:
+    """Instead of the cluster whose operator is a process of this machine."""
+    return installed[0]
+
+
+@pytest.fixture(scope="module")
+def operator(installed: tuple[Cluster, InstalledOperator]) -> InstalledOperator:
+    """The operator of the chart's Deployment."""
+    return installed[1]
+
+
+def _config(image: Path) -> tuple[dict[str, Any], int]:
+    """The image's configuration, and the bytes of all files in it."""
+    with tarfile.open(image) as archive:
+
+        def member(name: str) -> Any:
+            found = archive.extractfile(name)
+            assert found is not None
+            return found
+
+        (manifest,) = json.load(member("manifest.json"))
+        size = 0
+        for name in manifest["Layers"]:
+            with tarfile.open(fileobj=member(name)) as layer:
+                size += sum(entry.size for entry in layer)
+        return json.load(member(manifest["Config"])), size
+
+
+def test_the_image_is_small_and_says_what_it_is(image: Path) -> None:
+    config, size = _config(image)
+
+    print(f"the operator's image: {size / 1e6:.0f} MB unpacked, base included")
+    assert size <= LARGEST_IMAGE
+    assert config["config"]["User"] == "1000:1000"
+    assert config["config"]["Entrypoint"] == ["seele"]
+    labels = config["config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == "seele-operator"
+    assert len(labels["org.opencontainers.image.revision"]) == 40
+
+
+def test_the_pod_has_the_image_and_nothing_of_this_machine(image: Path, operator: InstalledOperator) -> None:
+    config, _ = _config(image)
+    assert operator.container["image"].startswith("ghcr.io/seele-dev/seele-operator:")
+    assert (operator.container["ready"], operator.container["restartCount"]) == (True, 0)
+    process = operator.process
+    assert set(process.uids()) == {1000}
+    assert process.environ()["KUBERNETES_SERVICE_HOST"] == "10.96.0.1"
+    mounts = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
+    assert {line.split()[4] for line in mounts if line.split()[4].startswith(("/usr", "/opt"))} == set()
+    assert "ro" in next(line.split()[5] for line in mounts if line.split()[4] == "/").split(",")
+    # Bytecode is in the image: none can be written, and without it each start would compile everything.
+    found = operator.execute("python3", "-c", "import seele_operator.handlers as it; print(it.__cached__)")
+    cached = found.stdout.strip()
+    assert cached.startswith("/opt/seele/venv/"), found.stderr
+    assert operator.execute("ls", cached).returncode == 0
+    healthy = operator.execute(*config["config"]["Healthcheck"]["Test"][1:])
+    assert healthy.returncode == 0, healthy.stderr
+
+
+def test_a_run_is_carried_out_by_the_deployment_of_the_chart(
+    submit: Callable[[str, Mapping[str, Any]], ClusterRun], cluster: Cluster, operator: InstalledOperator
+) -> None:
+    run = submit("installed", merged(IN_PROCESS, SHORT))
+    done = run.reach_phase("Succeeded", 400)
+
+    assert (done["step"], done["attempt"], done["restarts"]) == (4, 1, 0)
+    assert [step["step"] for step in run.steps()] == [1, 2, 3, 4]
+    lease = cluster.api.get("leases", RELEASE, NAMESPACE)
+    assert lease is not None
+    assert lease["spec"]["holderIdentity"].startswith(operator.pod["metadata"]["name"])
+    assert operator.metric("seele_operator_leader") == 1
+    wait_for(
+        lambda: operator.metric('seele_operator_runs{phase="Succeeded"}') == 1,
+        lambda: f"its metrics count the run: {operator.get('/metrics')}",
+    )
+    errors = [
+        line for line in operator.get("/metrics").splitlines() if line.startswith("seele_operator_reconcile_errors")
+    ]
+    assert all(line.endswith(" 0.0") for line in errors), errors
+    assert "orbidden" not in operator.log()
+    assert operator.container["restartCount"] == 0
+    memory = operator.process.memory_info().rss
+    print(f"the operator in its pod: {memory / 1e6:.0f} MB of memory")
+    assert memory <= LARGEST_PROCESS
