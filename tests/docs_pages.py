@@ -84,7 +84,7 @@ class Command:
 def pages() -> list[str]:
     """Paths of all pages for users and contributors, the README first."""
     found = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("charts/*/*.md")]
-    found += REPOSITORY.glob("benchmarks/*.md")
+    found += [*REPOSITORY.glob("benchmarks/*.md"), *REPOSITORY.glob("manifests/**/*.md")]
     return sorted((str(path.relative_to(REPOSITORY)) for path in found), key=lambda page: (page != "README.md", page))
 
 

@@ -42,7 +42,7 @@ spec:
 ```
 
 `seele validate -f run.yaml` checks a file without a cluster, names each mistake with its field and says the remedy; so does
-`kubectl explain seelerun.spec.training` on a cluster. Unknown fields are refused. [Examples](../manifests/examples) show what
+`kubectl explain seelerun.spec.training` on a cluster. Unknown fields are refused. [Examples](../manifests/examples/README.md) show what
 goes together.
 
 **Default** is what a field has that is not given; *required* fields have none, and `none` means that it is absent. Fields of a

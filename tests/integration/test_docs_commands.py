@@ -69,9 +69,10 @@ class Checkout:
             text=True,
             timeout=SECONDS,
         )
-        assert ran.returncode == exit_code, f"{block.place}: {text}\nended with {ran.returncode}:\n{ran.stdout}"
-        if shown is not None:
-            assert shows(shown, ran.stdout), f"{block.place}: {text}\nshows not what the page says, but:\n{ran.stdout}"
+        if ran.returncode != exit_code:
+            raise AssertionError(f"{block.place}: {text}\nended with {ran.returncode}:\n{ran.stdout}")
+        if shown is not None and not shows(shown, ran.stdout):
+            raise AssertionError(f"{block.place}: {text}\nshows not what the page says, but:\n{ran.stdout}")
 
 
 @pytest.fixture(scope="module")
