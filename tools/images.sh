@@ -70,7 +70,7 @@ make_base() { # What python:slim-bookworm is: Debian's smallest system, with Pyt
 }
 
 find_base() {
-  own image exists "$base" 2>/dev/null || own inspect --type image "$base" >/dev/null 2>&1 && return
+  own inspect --type image "$base" >/dev/null 2>&1 && return
   [ -n "${SEELE_PYTHON_IMAGE:-}" ] || ! own inspect --type image "$own_base" >/dev/null 2>&1 || { base=$own_base; return; }
   timeout 300 buildah "${store[@]}" --storage-driver "$driver" pull --quiet "$base" >/dev/null 2>&1 && return
   [ -z "${SEELE_PYTHON_IMAGE:-}" ] || cannot "SEELE_PYTHON_IMAGE=$base cannot be pulled"
