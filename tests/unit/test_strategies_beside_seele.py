@@ -163,7 +163,8 @@ def test_the_slices_shown_are_binomial_and_follow_from_seed_step_and_problem_alo
     assert np.mean(middle) == pytest.approx(1.5, abs=0.2)
     assert np.var(middle) == pytest.approx(0.75, abs=0.2)
     assert shown(uft(), 31) == middle
-    assert shown(uft(), 32) != middle
+    level = uft(first_probability=0.5, last_probability=0.5)
+    assert shown(level, 31) == middle != shown(level, 32)
     assert set(shown(strategy, 62)) == {0}
 
 
@@ -209,7 +210,8 @@ def test_prefixes_are_uniform_above_a_bound_that_falls_by_a_cosine() -> None:
     assert max(found) <= 950
     assert np.mean(found) == pytest.approx(725, abs=25)
     assert lengths(51, prefix_rft()) == found
-    assert lengths(52, prefix_rft()) != found
+    level = prefix_rft(first_lower_bound=0.5, last_lower_bound=0.5)
+    assert lengths(51, level) != lengths(52, level)
 
 
 def test_a_prefix_gets_the_advantage_of_its_rollout_against_the_plain_ones_and_they_their_own() -> None:
