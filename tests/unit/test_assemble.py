@@ -41,6 +41,7 @@ def assembled(
     benchmark_words: int = 4,
     after_answer: int = 0,
     engine: str = "transformers",
+    strategy: str = "seele",
     urls_file: Path | None = None,
     **evaluation: Any,
 ) -> Parts:
@@ -56,7 +57,7 @@ def assembled(
             "name": "t",
             "model": {"name": str(tmp_path / "model"), "context_length": CONTEXT},
             "dataset": {"path": str(tmp_path / "train.jsonl"), "prompt_template": "plain", "fields": fields},
-            "training": {"problems_per_step": 2, "problems_per_update": 2},
+            "training": {"strategy": strategy, "problems_per_step": 2, "problems_per_update": 2},
             "rollout": {"engine": engine, "max_completion_tokens": 6},
             "evaluation": {
                 "benchmarks": [{"title": "held-out", "path": str(tmp_path / "test.jsonl"), "fields": fields}],
@@ -75,6 +76,12 @@ def test_the_canary_leaves_a_server_room_for_the_token_that_it_must_generate(tmp
     parts = assembled(tmp_path, after_answer=40)
     assert len(parts.problems[0].prompt) + len(parts.problems[0].solution) > CONTEXT
     assert max(map(len, parts.canary_sequences)) < CONTEXT
+
+
+@pytest.mark.parametrize("strategy", ["sft", "sft_then_grpo", "luffy"])
+def test_a_solution_that_a_method_trains_on_whole_has_to_fit_into_the_context(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(BadDataError, match=r"tokens of prompt and solution, which this strategy trains on"):
+        assembled(tmp_path, strategy=strategy, after_answer=40)
 
 
 def test_answers_of_an_evaluation_fit_into_the_context_beside_its_longest_prompt(tmp_path: Path) -> None:
