@@ -85,12 +85,13 @@ RUN torch="torch==$(python3 tools/requirements.py version torch)" \
 ARG FLASH_ATTENTION=""
 # hadolint ignore=DL3013
 RUN if [ -z "$FLASH_ATTENTION" ]; then exit 0; fi; \
-    if pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --no-build-isolation "$FLASH_ATTENTION" \
+    if pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-build-isolation --constraint constraints.txt "$FLASH_ATTENTION" \
       && /opt/seele/venv/bin/python3 -c 'import flash_attn'; then exit 0; fi; \
     echo "no $FLASH_ATTENTION fits this PyTorch: left out"; \
     pip/bin/pip --python /opt/seele/venv/bin/python3 uninstall --yes flash-attn
 
 FROM image AS trainer
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=trainer-packages /opt/seele /opt/seele
 COPY --from=code /code/opt/seele /opt/seele
 USER 1000:1000
