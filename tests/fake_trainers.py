@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,8 @@ class FakeTrainer:
         """Requests answered."""
         self.broken = False
         """Whether it answers 500 to everything."""
+        self.pages: dict[str, Callable[[], str]] = {}
+        """Texts at further paths, such as /metrics."""
 
     def at(self, step: int, **more: Any) -> None:
         """Say that so many steps are done."""
@@ -41,6 +44,8 @@ class FakeTrainer:
             return 500, "broken"
         if path.split("?")[0] == "/progress":
             return 200, json.dumps(self.progress)
+        if path in self.pages:
+            return 200, self.pages[path]()
         return (200, "ok") if path == "/healthz" else (404, "no such route")
 
 
@@ -89,10 +94,12 @@ class FakeTrainers(AbstractContextManager["FakeTrainers"]):
     @staticmethod
     async def _serve(trainer: FakeTrainer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
-        code, body = trainer.answer(request.split()[1])
+        path = request.split()[1]
+        code, body = trainer.answer(path)
         data = body.encode()
+        kind = "text/plain" if path in trainer.pages else "application/json"
         head = (
-            f"HTTP/1.1 {code} {'OK' if code == 200 else 'Error'}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {code} {'OK' if code == 200 else 'Error'}\r\nContent-Type: {kind}\r\n"
             f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
         )
         writer.write(head.encode() + data)

@@ -240,7 +240,9 @@ def test_panels_flow_from_left_to_right_and_then_below() -> None:
 
 
 def test_variables_are_put_in_and_an_unknown_one_is_named() -> None:
-    assert put_in('a{run="$run", x="${run:raw}"}[$__range]', {"run": "r", "__range": "5m"}) == 'a{run="r", x="r"}[5m]'
+    values = {"run": "r", "__range": "5m"}
+    assert put_in('a{run="$run", x="${run:raw}"}[$__range]', values) == 'a{run="r", x="r"}[5m]'
+    assert put_in('label_replace(a, "b", "$1", "run", "(.+)")', {}) == 'label_replace(a, "b", "$1", "run", "(.+)")'
     with pytest.raises(KeyError, match="nobody"):
         put_in("$nobody", {})
 

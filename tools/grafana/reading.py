@@ -9,7 +9,8 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
-_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::\w+)?\}|([A-Za-z_]\w*))")
+"""$1 is none: that is how label_replace names a group."""
 _METRIC = re.compile(r"\b((?:seele|DCGM|process)_\w+|vllm:\w+|up)\b(?=\s*[{\[]|\s*$|\s*[)+\-*/,])")
 
 

@@ -1,0 +1,62 @@
+"""Every query of the run's dashboard returns data on a quickstart that a real Prometheus has watched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from watched_run import QuickstartRun
+
+from dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
+from grafana.prometheus import QueryRefused
+from grafana.reading import Asked
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+ASKED = [one for one in asked_by("run") if source_of(one) == "trainer"]
+"""Those about an operator and GPUs are asked in tests/integration/operator/test_dashboards.py."""
+
+
+@pytest.fixture(scope="module")
+def seen(quickstart_run: QuickstartRun) -> Seen:
+    """The whole run."""
+    run = quickstart_run
+    return Seen(run.prometheus.url, run.began, run.ended, {"namespace": "local", "run": "quickstart"})
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=title)
+def test_a_query_returns_data(asked: Asked, seen: Seen) -> None:
+    assert seen.series(asked), asked.expr
+
+
+def test_the_run_can_be_chosen(seen: Seen) -> None:
+    variables = {one["name"]: one for one in dashboard("run")["templating"]["list"]}
+
+    assert seen.choices(variables["namespace"]) == ["local"]
+    assert seen.choices(variables["run"]) == ["quickstart"]
+
+
+def test_lines_are_split_as_their_legends_say(seen: Seen) -> None:
+    def labels(panel: str, legend: str, label: str) -> set[str]:
+        (asked,) = [one for one in ASKED if (one.where, one.legend) == (panel, legend)]
+        return legends(seen.series(asked), label)
+
+    assert labels("Accuracy by round, against the target", "round {{round}}", "round") == {"1", "2", "3", "4"}
+    assert labels("Where a step's time goes", "{{phase}}", "phase") >= {"rollout", "verify", "train", "sync"}
+    assert labels("Requests at the rollout servers", "running, server {{server}}", "server") == {"0"}
+    assert labels("Rollout servers", "{{state}}", "state") >= {"ready", "down"}
+    assert len(labels("Hint rates of all rollouts", "{{le}}", "le")) == 21
+    assert labels("Checkpoints", "checkpoint", "run") == {"quickstart"}
+
+
+def test_shares_of_time_do_not_exceed_all_of_it(seen: Seen) -> None:
+    (asked,) = [one for one in ASKED if one.where == "Share of all time"]
+    at_the_end = replace(seen, since=seen.until - 1)
+
+    assert 0.5 < sum(one.values[-1] for one in at_the_end.series(asked)) < 1.1
+
+
+def test_a_query_about_nothing_or_nonsense_would_be_found(seen: Seen) -> None:
+    assert seen.series(Asked("", 'seele_reward_mean{run="$run", namespace="elsewhere"}', "")) == []
+    with pytest.raises(QueryRefused, match="parse error"):
+        seen.series(Asked("", "sum by (rate(seele_reward_mean)", ""))
