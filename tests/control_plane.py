@@ -46,6 +46,7 @@ CONTROLLERS = (
     "nodelifecycle",
     "resourcequota",
     "serviceaccount",
+    "clusterrole-aggregation",
 )
 TAINT_EVICTION = "taint-eviction-controller"
 """Part of nodelifecycle before 1.29."""

@@ -62,11 +62,11 @@ class Installed:
         self.plane.admin.delete("namespaces", self.namespace)
 
 
-def finishes(runs: ClusterRuns, driver: PodsDriver) -> None:
-    """A run is made, trains, is given a replaced server, and ends."""
+def restarts_and_ends(runs: ClusterRuns, driver: PodsDriver) -> None:
+    """A run trains, loses an attempt, trains on, and ends."""
     runs.running()
-    driver.evict(runs.pod("rollout"))
-    runs.wait_for_pods(seconds=90)
+    driver.finish(runs.pod("trainer", 1), 1)
+    runs.restarted()
     for index in (1, 0):
         driver.finish(runs.pod("trainer", index), 0)
     runs.until("Succeeded")
@@ -77,7 +77,7 @@ def test_it_looks_after_a_run_of_any_namespace(control_plane: ControlPlane, driv
     with installed.operator as operator:
         runs = ClusterRuns(control_plane, driver, operator)
         try:
-            finishes(runs, driver)
+            restarts_and_ends(runs, driver)
             assert installed.refused() == set()
             assert control_plane.admin.get("leases", RELEASE, installed.namespace) is not None
         finally:
@@ -97,7 +97,7 @@ def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
         runs, theirs = (ClusterRuns(control_plane, driver, operator, name) for name in (mine, elsewhere))
         try:
             theirs.make()
-            finishes(runs, driver)
+            restarts_and_ends(runs, driver)
             assert theirs.status() == {}
             assert installed.refused() == set()
         finally:
