@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 
 from seele_trainer.records import Progress
 from seele_trainer.rollout.protocol import RolloutServer
@@ -96,9 +96,10 @@ def _handler(telemetry: Telemetry) -> type[BaseHTTPRequestHandler]:
         encode, content_type = choose_encoder(headers.get("Accept", ""))
         return HTTPStatus.OK, content_type, encode(telemetry.registry)
 
-    def of_rollout_servers(headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
-        encode, content_type = choose_encoder(headers.get("Accept", ""))
-        return HTTPStatus.OK, content_type, encode(rollout_metrics.collect(telemetry.servers()))
+    def of_rollout_servers(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+        # In the format it came in, whatever is asked for: in OpenMetrics the library writes `vllm_` for `vllm:`.
+        families = rollout_metrics.collect(telemetry.servers())
+        return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(families)
 
     def progress(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         return HTTPStatus.OK, "application/json", telemetry.progress().model_dump_json(by_alias=True).encode()
