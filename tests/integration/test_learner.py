@@ -123,7 +123,7 @@ def with_solution(number: int, sample: Sample) -> Sample:
     return [
         replace(sample, most_uncertain=uncertain),
         replace(prefix, most_uncertain=uncertain),
-        replace(prefix, shaping=0.1),
+        replace(prefix, shaping=0.1, clipped=False),
         replace(prefix, policy_mask=rest, advantage=np.where(given, advantage, 0), shaping=0.1),
         replace(learning_nothing(sample), policy_mask=rest, supervised=sample.policy_mask.astype(np.float32)),
     ][number % 5]
@@ -299,7 +299,8 @@ def plain_pytorch(case: Case, shared: Path) -> Plain:
                     loss = loss - advantage * weight / with_advantage
                 if sample.policy_mask[position]:
                     ratio = torch.exp(now - float(sample.behaviour_logprobs[position]))
-                    surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+                    bounded = ratio.clamp(0.8, 1.2) if sample.clipped else ratio.clamp(max=training.importance_cap)
+                    surrogate = torch.min(ratio * advantage, bounded * advantage)
                     if advantage < 0:
                         surrogate = torch.max(surrogate, torch.tensor(training.importance_cap * advantage))
                     gap = reference[position - 1, 0] - now

@@ -33,6 +33,8 @@ def weights(
     behaviour: list[float],
     off_policy: list[float] | None = None,
     shaping: float = 0.0,
+    *,
+    clipped: bool = True,
 ) -> TokenWeights:
     """Weights of tokens; supervised ones weigh GAMMA, off-policy ones are all shaped alike."""
     return TokenWeights(
@@ -42,17 +44,18 @@ def weights(
         cross_entropy=torch.tensor(supervised) * GAMMA,
         advantage=torch.tensor(advantage),
         behaviour=torch.tensor(behaviour),
+        clipped=torch.full((len(generated),), clipped),
         shaping=torch.full((len(generated),), shaping),
     )
 
 
-def one_token(ratio: float, advantage: float, cap: float = 2.0) -> tuple[float, float, float]:
+def one_token(ratio: float, advantage: float, cap: float = 2.0, *, clipped: bool = True) -> tuple[float, float, float]:
     """Loss, gradient by the log-probability, and clip fraction of one generated token with this probability ratio."""
     logprob = torch.tensor([-1.0 + math.log(ratio)], requires_grad=True)
     terms = seele_loss(
         logprob,
         None,
-        weights([1.0], [0.0], [advantage], [-1.0]),
+        weights([1.0], [0.0], [advantage], [-1.0], clipped=clipped),
         Coefficients(clip_epsilon=0.2, importance_cap=cap, kl=0.0),
         Denominators(1.0, 0.0, 0.0),
     )
@@ -114,6 +117,20 @@ def test_the_policy_gradient_of_a_token(
     ratio: float, advantage: float, value: float, gradient: float, clipped: float
 ) -> None:
     assert one_token(ratio, advantage) == pytest.approx((value, gradient, clipped), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "value", "gradient", "clipped"),
+    [
+        pytest.param(1.5, 1.0, -1.5, -1.5, 0.0, id="a good token already likelier: still pulled up"),
+        pytest.param(0.5, -1.0, 0.5, 0.5, 0.0, id="a bad token already less likely: still pushed down"),
+        pytest.param(9.0, 1.0, -2.0, 0.0, 1.0, id="beyond the cap: weight truncated, no gradient"),
+    ],
+)
+def test_a_token_that_is_not_clipped_has_its_plain_ratio_up_to_the_cap(
+    ratio: float, advantage: float, value: float, gradient: float, clipped: float
+) -> None:
+    assert one_token(ratio, advantage, clipped=False) == pytest.approx((value, gradient, clipped), abs=1e-5)
 
 
 @given(
@@ -195,7 +212,10 @@ def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: 
     kinds = torch.randint(0, 3, (12,), generator=generator)
     generated, off_policy, supervised = ((kinds == kind).float() * 2.0 for kind in range(3))
     shaping = 0.1 * (advantage > -0.5)
-    batch = TokenWeights(generated, off_policy, supervised, 0.3 * supervised, advantage + 0.5, behaviour, shaping)
+    clipped = behaviour < -0.5
+    batch = TokenWeights(
+        generated, off_policy, supervised, 0.3 * supervised, advantage + 0.5, behaviour, clipped, shaping
+    )
     denominators = Denominators(float(generated.sum()), float(off_policy.sum()), 5.0)
 
     def part(chosen: slice) -> LossTerms:

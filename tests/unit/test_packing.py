@@ -44,6 +44,7 @@ def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.
         supervised=(hint & ~off_policy).astype(np.float32),
         behaviour_logprobs=np.where(generated, -random.random(length), 0.0).astype(np.float32),
         off_policy=off_policy,
+        clipped=seed % 2 == 0,
         shaping=0.1 * (seed % 2),
         most_uncertain=None if seed % 3 else 2,
         multiplicity=multiplicity,
@@ -77,6 +78,7 @@ def test_every_sample_is_in_exactly_one_micro_batch_as_it_was(lengths: list[int]
             np.testing.assert_array_equal(padded[: len(array)], array)
             assert not padded[len(array) :].any()
         assert batch.multiplicity[row] == original.multiplicity
+        assert batch.clipped[row] == original.clipped
         assert batch.shaping[row] == np.float32(original.shaping)
         assert batch.most_uncertain[row] == (-1 if original.most_uncertain is None else original.most_uncertain)
 
@@ -150,8 +152,9 @@ def test_identical_samples_are_merged_and_others_are_not() -> None:
     shorter_hint = replace(one, policy_mask=np.arange(9) >= 3)
     reference = replace(one, off_policy=one.supervised > 0)
     others = [better, shorter_hint, reference, replace(reference, shaping=0.1), replace(one, most_uncertain=1)]
+    others.append(replace(one, clipped=False))
     merged = merge_identical([one, *others, one, replace(one, multiplicity=3.0)])
-    assert [entry.multiplicity for entry in merged] == [5.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert [entry.multiplicity for entry in merged] == [5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     assert all(found is other for found, other in zip(merged[1:], others, strict=True))
 
 

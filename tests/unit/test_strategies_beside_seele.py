@@ -221,6 +221,7 @@ def test_a_prefix_gets_the_advantage_of_its_rollout_against_the_plain_ones_and_t
     for sample, advantage in zip(plain, (0.75, -0.25, -0.25, -0.25), strict=True):
         check(sample, [1, 2, 3, 30, 31], advantage=[0, 0, 0, advantage, advantage], generated=(3, 4))
         assert sample.most_uncertain is None
+        assert sample.clipped
     # 1 - 1/4, on the prefix and on what follows; the two most uncertain of four prefix tokens learn, 0.3 of 4 rounded up.
     check(
         hybrid,
@@ -253,6 +254,7 @@ def test_the_solution_takes_the_place_of_one_rollout_and_stands_in_the_group() -
     # Rewards 1 (the solution), 1, 0, 0: a mean of a half.
     check(reference, [*PROMPT, *SOLUTION], advantage=[0] * 3 + [0.5] * 11, off_policy=range(3, 14))
     assert reference.shaping == 0.2
+    assert not any(sample.clipped for sample in (reference, *sampled))
     for sample, advantage in zip(sampled, (0.5, -0.5, -0.5), strict=True):
         check(sample, [1, 2, 3, 30, 31], advantage=[0, 0, 0, advantage, advantage], generated=(3, 4))
         assert sample.shaping == 0.0

@@ -74,6 +74,7 @@ def to_device(batch: MicroBatch, device: torch.device, temperature: float) -> De
             cross_entropy=tensor(supervised * multiplicity),
             advantage=tensor(of_tokens(batch.advantage)),
             behaviour=tensor(of_tokens(batch.behaviour_logprobs)),
+            clipped=tensor(of_tokens(batch.clipped)),
             shaping=tensor(of_tokens(batch.shaping)),
         ),
         uncertain=uncertain,

@@ -52,7 +52,8 @@ class TokenWeights:
 
     `generated`, `off_policy` and `supervised` are the sample's multiplicity for tokens of that kind and 0 for others;
     `cross_entropy` is the weight of a supervised token in the loss, multiplicity included. `advantage` matters only for
-    the first two kinds, `behaviour` (the sampler's log-probability) for generated tokens, `shaping` for off-policy ones.
+    the first two kinds, `behaviour` (the sampler's log-probability) and `clipped` (boolean) for generated tokens, `shaping`
+    for off-policy ones.
     """
 
     generated: Tensor
@@ -61,6 +62,7 @@ class TokenWeights:
     cross_entropy: Tensor
     advantage: Tensor
     behaviour: Tensor
+    clipped: Tensor
     shaping: Tensor
 
     def learning_only(self, kept: Tensor) -> TokenWeights:
@@ -143,16 +145,18 @@ def importance_ratio(logprobs: Tensor, behaviour: Tensor) -> Tensor:
     return (logprobs - behaviour).clamp(max=_LARGEST_LOG_RATIO).exp()
 
 
-def policy_loss(ratio: Tensor, advantage: Tensor, epsilon: float, cap: float) -> Tensor:
+def policy_loss(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: float, cap: float) -> Tensor:
     """Clipped policy gradient of each token, `-min(w A, clip(w, 1-eps, 1+eps) A)` with the weight `w = min(r, cap)`.
 
     The old policy is the rollout engine itself, so `r` holds both the update's own drift and the engine's numerical
     mismatch. The clip is PPO's (arXiv 1707.06347): no gradient where A > 0 and r > 1+eps, or A < 0 and r < 1-eps. It
     leaves r unbounded where A < 0, and there the weight is truncated at `cap`, without gradient beyond: dual clip
-    (arXiv 1912.09729), a truncated importance weight for tokens that the engine found far too unlikely.
+    (arXiv 1912.09729), a truncated importance weight for tokens that the engine found far too unlikely. Tokens that are not
+    `clipped` have the weight alone.
     """
     weight = ratio.clamp(max=cap)
-    return -torch.minimum(weight * advantage, weight.clamp(1.0 - epsilon, 1.0 + epsilon) * advantage)
+    bounded = torch.where(clipped, weight.clamp(1.0 - epsilon, 1.0 + epsilon), weight)
+    return -torch.minimum(weight * advantage, bounded * advantage)
 
 
 def off_policy_loss(logprobs: Tensor, advantage: Tensor, shaping: Tensor) -> Tensor:
@@ -168,10 +172,10 @@ def off_policy_loss(logprobs: Tensor, advantage: Tensor, shaping: Tensor) -> Ten
     return -advantage * torch.where(shaping > 0, shaped, ratio)
 
 
-def is_clipped(ratio: Tensor, advantage: Tensor, epsilon: float, cap: float) -> Tensor:
+def is_clipped(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: float, cap: float) -> Tensor:
     """Whether `policy_loss` gives a token no gradient because its ratio is out of bounds; boolean, (tokens,)."""
-    upper = min(1.0 + epsilon, cap)
-    return ((advantage > 0) & (ratio > upper)) | ((advantage < 0) & ((ratio < 1.0 - epsilon) | (ratio > cap)))
+    by_ppo = ((advantage > 0) & (ratio > 1.0 + epsilon)) | ((advantage < 0) & (ratio < 1.0 - epsilon))
+    return (clipped & by_ppo) | ((advantage != 0) & (ratio > cap))
 
 
 def k3(log_ratio: Tensor) -> Tensor:
@@ -198,7 +202,7 @@ def seele_loss(
     behaviour = torch.where(weights.generated > 0, weights.behaviour, logprobs.detach())
     ratio = importance_ratio(logprobs, behaviour)
 
-    on_policy = policy_loss(ratio, weights.advantage, epsilon, cap) * weights.generated
+    on_policy = policy_loss(ratio, weights.advantage, weights.clipped, epsilon, cap) * weights.generated
     off_policy = off_policy_loss(logprobs, weights.advantage, weights.shaping) * weights.off_policy
     policy = (on_policy + off_policy).sum() / max(denominators.policy, 1.0)
     supervised = -(logprobs * weights.cross_entropy).sum() / supervised_tokens
@@ -206,7 +210,8 @@ def seele_loss(
     if reference is not None:
         kl = (k3(reference - logprobs) * weights.generated).sum() / generated_tokens
     with torch.no_grad():
-        clipped = (is_clipped(ratio, weights.advantage, epsilon, cap) * weights.generated).sum() / generated_tokens
+        cut = is_clipped(ratio, weights.advantage, weights.clipped, epsilon, cap)
+        clipped = (cut * weights.generated).sum() / generated_tokens
         mismatch = (k3(logprobs - behaviour) * weights.generated).sum() / generated_tokens
         hint = -(logprobs * weights.supervised).sum() / supervised_tokens
     return LossTerms(

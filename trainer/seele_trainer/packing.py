@@ -17,9 +17,9 @@ from seele_trainer.strategies.base import FloatArray, Sample
 class MicroBatch:
     """Padded sequences of one forward and backward pass: arrays of shape (rows, width), padded on the right with zeros.
 
-    `shaping`, `most_uncertain`, `multiplicity` and `source` have shape (rows,). `most_uncertain` is -1 where all tokens
-    learn; `source` is the index of the sample in what was packed, -1 in a micro-batch without any sample, which exists only
-    so that all ranks do the same number of passes.
+    `clipped`, `shaping`, `most_uncertain`, `multiplicity` and `source` have shape (rows,). `most_uncertain` is -1 where all
+    tokens learn; `source` is the index of the sample in what was packed, -1 in a micro-batch without any sample, which
+    exists only so that all ranks do the same number of passes.
     """
 
     tokens: NDArray[np.int64]
@@ -28,6 +28,7 @@ class MicroBatch:
     supervised: FloatArray
     behaviour_logprobs: FloatArray
     off_policy: NDArray[np.bool_]
+    clipped: NDArray[np.bool_]
     shaping: FloatArray
     most_uncertain: NDArray[np.int64]
     multiplicity: FloatArray
@@ -51,7 +52,7 @@ def merge_identical(samples: Sequence[Sample], tolerance: float = 1e-3) -> list[
     by_content: dict[tuple[object, ...], list[int]] = {}
     for sample in samples:
         arrays = (sample.tokens, sample.policy_mask, sample.advantage, sample.supervised, sample.off_policy)
-        content = (sample.shaping, sample.most_uncertain, *(array.tobytes() for array in arrays))
+        content = (sample.clipped, sample.shaping, sample.most_uncertain, *(array.tobytes() for array in arrays))
         candidates = by_content.setdefault(content, [])
         twin = next((index for index in candidates if _close(merged[index], sample, tolerance)), None)
         if twin is None:
@@ -158,6 +159,7 @@ def _micro_batch(samples: Sequence[Sample], group: Sequence[int]) -> MicroBatch:
         supervised=padded([sample.supervised for sample in chosen]),
         behaviour_logprobs=padded([sample.behaviour_logprobs for sample in chosen]),
         off_policy=padded([sample.off_policy for sample in chosen]),
+        clipped=np.array([sample.clipped for sample in chosen], dtype=np.bool_),
         shaping=np.array([sample.shaping for sample in chosen], dtype=np.float32),
         most_uncertain=np.array(
             [-1 if sample.most_uncertain is None else sample.most_uncertain for sample in chosen], dtype=np.int64
@@ -175,6 +177,7 @@ def _empty() -> MicroBatch:
         supervised=np.zeros((1, 2), dtype=np.float32),
         behaviour_logprobs=np.zeros((1, 2), dtype=np.float32),
         off_policy=np.zeros((1, 2), dtype=np.bool_),
+        clipped=np.ones(1, dtype=np.bool_),
         shaping=np.zeros(1, dtype=np.float32),
         most_uncertain=np.full(1, -1, dtype=np.int64),
         multiplicity=np.zeros(1, dtype=np.float32),

@@ -47,7 +47,8 @@ class Sample:
 
     Three kinds of tokens train; the first two count in the denominator of the policy gradient:
 
-    - `policy_mask` marks generated tokens, which are also those of the KL term. `behaviour_logprobs` are the sampler's;
+    - `policy_mask` marks generated tokens, which are also those of the KL term. `behaviour_logprobs` are the sampler's, and
+      `clipped` says whether the ratio to them is clipped as in PPO;
     - `off_policy` marks tokens of the reference solution that get a policy gradient all the same. `shaping` is the c of
       their weight w / (w + c), w being their probability under the policy; with 0 their weight is 1;
     - `supervised` is the weight of a token's cross-entropy in the loss, coefficient included.
@@ -64,6 +65,7 @@ class Sample:
     supervised: FloatArray
     behaviour_logprobs: FloatArray
     off_policy: NDArray[np.bool_]
+    clipped: bool = True
     shaping: float = 0.0
     most_uncertain: int | None = None
     multiplicity: float = 1.0

@@ -18,7 +18,10 @@ REFERENCE = 0
 
 
 class Luffy(WithoutController):
-    """N - 1 plain rollouts and the solution share a baseline; the solution's tokens weigh w / (w + c), unclipped."""
+    """N - 1 plain rollouts and the solution share a baseline; the solution's tokens weigh w / (w + c).
+
+    Nothing is clipped, as in the released code: generated tokens have their plain ratio.
+    """
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
         """One round without a hint, of one rollout less: the solution takes its place in the group."""
@@ -32,9 +35,10 @@ class Luffy(WithoutController):
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
         """Dr.GRPO advantages over all N; generated tokens as in GRPO, the solution's tokens off-policy."""
         return [
-            self._off_policy(policy_sample(*pair)) if pair[0].round == REFERENCE else policy_sample(*pair)
+            self._off_policy(sample) if rollout.round == REFERENCE else sample
             for group in self.baseline_groups(rollouts)
-            for pair in zip(group, dr_grpo_advantages(group), strict=True)
+            for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
+            for sample in [replace(policy_sample(rollout, advantage), clipped=False)]
         ]
 
     def _off_policy(self, sample: Sample) -> Sample:
