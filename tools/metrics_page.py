@@ -101,6 +101,9 @@ sum by (namespace, run) (rate(seele_rollout_requests_total{{outcome="retried"}}[
 
 ## Of a trainer
 
+A trainer ends soon after its last step, perhaps between two scrapes. What its run came to is with the operator, in
+`seele_run_step` and `seele_run_accuracy`.
+
 {trainer}
 
 ## Of vLLM
