@@ -35,7 +35,7 @@ quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed,
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml
 
 test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run all tests, on two workers (tests/parallel.py)
-	$(PYTHON_ENV) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTHON_ENV) -m pytest -n 2 --no-loadscope-reorder
 
 e2e: .venv/.ready quickstart-model helm ## Run all tests on a real cluster of one node (root; about half an hour)
 	tools/kubernetes.sh kubelet kube-scheduler >/dev/null

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from xdist.scheduler import LoadScopeScheduling
+
 RUNS = "runs"
 """Whole runs: they share one that is watched, and the network of the node that pods run on."""
 
@@ -24,3 +26,11 @@ def rank_of(path: PurePath) -> int:
     """Files of a lower rank are begun first."""
     found = (rank for rank, folder in enumerate(_FIRST) if path.parts[: len(folder)] == folder)
     return next(found, len(_FIRST))
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Sends the tests of one group to one worker, groups in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePath(nodeid.split("::", 1)[0])
+        return group_of(path.relative_to("tests") if path.parts[0] == "tests" else path)
