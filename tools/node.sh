@@ -27,5 +27,6 @@ unshare --mount --pid --fork --mount-proc true 2>/dev/null \
 [ -n "$(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs -writable 2>/dev/null | head -n 1)" ] \
   || fail "control groups cannot be written to below /sys/fs/cgroup"
 # The bridge itself is made and removed again: some kernels lack the module.
-ip link add seele-probe type bridge 2>/dev/null || fail "this machine does not let root make network bridges"
-ip link delete seele-probe
+probe=probe$$ # another call may look at the same moment
+ip link add "$probe" type bridge 2>/dev/null || fail "this machine does not let root make network bridges"
+ip link delete "$probe"
