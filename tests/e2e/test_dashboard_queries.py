@@ -14,7 +14,7 @@ from grafana.reading import Asked
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 ASKED = [one for one in asked_by("run") if source_of(one) == "trainer"]
-"""Those about an operator and GPUs are asked in tests/integration/operator/test_dashboards.py."""
+"""Those about an operator and GPUs are asked in tests/integration/operator/test_fleet_queries.py."""
 
 
 @pytest.fixture(scope="module")

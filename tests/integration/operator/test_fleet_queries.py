@@ -58,7 +58,8 @@ def seen(
         wait_for(lambda: (runs.status("restarts").get("step") or 0) >= 1, "a step of the second attempt")
         namespaces = f"{runs.namespace}|{others.namespace}"
         there = f'count(seele_run_phase{{run_namespace=~"{namespaces}"}}) == 6'
-        again = f'seele_run_attempt{{run_namespace=~"{namespaces}", run="restarts"}} == 2'
+        # More than once, so that it falls on a step of the range that is asked for.
+        again = f'count_over_time(seele_attempt{{namespace=~"{namespaces}", attempt="2"}}[1m]) > 2'
         ready = f"({there}) and on() ({again}) and on() (count(DCGM_FI_DEV_GPU_UTIL) == 4)"
         wait_for(lambda: fleet.prometheus.query(ready), "Prometheus has seen all of it")
         yield Seen(fleet.prometheus.url, began, time.time(), {"namespace": namespaces})
