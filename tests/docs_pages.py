@@ -9,8 +9,8 @@ A block of commands is fenced as `console`, and the line before the fence is a c
     <!-- file: problems.jsonl -->               before any other block: what the commands after it find in that file
 
 The first two take `, exit code N` for commands that end with another code than 0. In a block with `$ ` before its commands,
-the lines below each are its output, with `…` for anything; a line of `> ` continues the command. In a block without, every
-line is a command.
+the lines below each are its output, with `…` for anything and a line of it for any lines; a line that begins with `> ` continues
+the command. In a block without, every line is a command.
 """
 
 from __future__ import annotations
@@ -159,11 +159,13 @@ def _scripts(lines: list[str]) -> Iterator[str]:
 
 
 def shows(shown: str, output: str) -> bool:
-    """Whether an output is what a page shows: `…` in it stands for anything, a line of `…` for any lines."""
-    pattern = ".*".join(re.escape(part) for part in shown.rstrip().split("…"))
-    return (
-        re.fullmatch(pattern, "\n".join(line.rstrip() for line in output.rstrip().splitlines()), re.DOTALL) is not None
-    )
+    """Whether an output is what a page shows: `…` in a line stands for anything, a line of `…` for any lines or none."""
+    pattern = ""
+    for line in shown.rstrip().splitlines():
+        words = "[^\\n]*".join(re.escape(part) for part in line.rstrip().split("…"))
+        pattern += "(?:[^\\n]*\\n)*" if line.strip() == "…" else f"{words}\\n"
+    said = "".join(f"{line.rstrip()}\n" for line in output.rstrip().splitlines())
+    return re.fullmatch(pattern, said) is not None
 
 
 def headings(page: str) -> set[str]:

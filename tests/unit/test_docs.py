@@ -80,6 +80,8 @@ def test_commands_are_told_from_their_output() -> None:
     [
         ("a…z", "a b z\n", True),
         ("a\n…\nz", "a\nb\nc\nz", True),
+        ("a\n…\nz", "a\nz", True),
+        ("a…z", "a\nz", False),
         ("a", "a\nb", False),
         ("a.z", "abz", False),
         ("", "x", False),
