@@ -9,8 +9,8 @@ A block of commands is fenced as `console`, and the line before the fence is a c
     <!-- file: problems.jsonl -->               before any other block: what the commands after it find in that file
 
 The first two take `, exit code N` for commands that end with another code than 0. In a block with `$ ` before its commands,
-the lines below each are its output, with `…` for anything and a line of it for any lines; a line that begins with `> ` continues
-the command. In a block without, every line is a command.
+the lines below each are its output, with `…` for anything, and a line of it for any lines; a line that begins with `> ` goes on
+with the command. In a block without, every line is a command.
 """
 
 from __future__ import annotations
