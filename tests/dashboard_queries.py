@@ -57,7 +57,7 @@ class Seen:
         """What a query returns in it, with at least one number. Raises QueryRefused for one that is not valid."""
         values = {
             "window": "1m",
-            "__rate_interval": "10s",
+            "__rate_interval": "30s",
             "__range": f"{math.ceil(self.until - self.since)}s",
             **self.variables,
         }

@@ -98,10 +98,12 @@ class Job:
     name: str
     targets: ScrapeTargets
     path: str = "/metrics"
+    every: int = 1
+    """Seconds between two scrapes, and time for one of them."""
 
 
 class PrometheusServer(AbstractContextManager["PrometheusServer"]):
-    """Prometheus with its configuration and data in `folder`; it scrapes and evaluates `rules` every second."""
+    """Prometheus with its configuration and data in `folder`; it evaluates `rules` every second."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job], rules: Sequence[Path] = ()) -> None:
         self.folder = folder
@@ -198,6 +200,8 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
                 {
                     "job_name": job.name,
                     "metrics_path": job.path,
+                    "scrape_interval": f"{job.every}s",
+                    "scrape_timeout": f"{job.every}s",
                     "file_sd_configs": [{"files": [str(job.targets.path)], "refresh_interval": "1s"}],
                 }
                 for job in self._jobs

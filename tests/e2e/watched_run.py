@@ -22,6 +22,8 @@ LABELS = {"namespace": "local", "run": "quickstart", "attempt": "1", "pod": "qui
 """What the scrape configurations for clusters take from the pod, here by hand."""
 PATHS = {"seele-trainer": "/metrics", "seele-rollout": "/rollout/metrics"}
 """Path on the trainer's port, by job."""
+EVERY = {"seele-trainer": 1, "seele-rollout": 4}
+"""Seconds between scrapes: on a busy machine a server that generates needs one or two to answer with its 200 kB."""
 SECONDS = 800.0
 
 
@@ -45,7 +47,7 @@ class QuickstartRun:
 def watched_quickstart(folder: Path, closing: ExitStack, spec: Mapping[str, Any] = SHORT) -> QuickstartRun:
     """Run the quickstart with changes to its spec, with Prometheus attached; `closing` ends Prometheus."""
     targets = {job: ScrapeTargets(folder / f"{job}.json") for job in PATHS}
-    jobs = [Job(job, targets[job], path) for job, path in PATHS.items()]
+    jobs = [Job(job, targets[job], path, EVERY[job]) for job, path in PATHS.items()]
     prometheus = closing.enter_context(PrometheusServer(folder / "prometheus", jobs, [RULES]))
     watched = QuickstartRun(folder / "run", prometheus, time.time())
     process = start(write_run(folder, spec), watched.out)
