@@ -2,6 +2,7 @@
 
     python benchmarks/dashboard_pictures.py run      (a whole quickstart on this machine: about five minutes)
     python benchmarks/dashboard_pictures.py fleet    (a real API server and operator: about five minutes)
+    python benchmarks/dashboard_pictures.py again    (both, from the data of the last time)
 
 A real Prometheus watches. The fleet's runs have no node to train on: their pods' phases and their trainers' numbers are
 played, as in the tests; what the operator does and says about them is real.
@@ -10,11 +11,12 @@ played, as in the tests; what the operator does and says about them is real.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -30,24 +32,41 @@ from grafana.prometheus import Prometheus  # noqa: E402
 from operator_process import OperatorProcess, grant  # noqa: E402
 from played_fleet import PlayedFleet, PlayedRun  # noqa: E402
 from pods_driver import PodsDriver  # noqa: E402
+from prometheus_server import PrometheusServer  # noqa: E402
 from seele_operator.crd import crd  # noqa: E402
 
+KEPT = REPOSITORY / ".cache" / "pictures"
 IMAGES = REPOSITORY / "docs" / "images"
 LOOKS = "Grafana's own rendering looks slightly different."
 
 
-def picture(name: str, url: str, since: float, until: float, variables: dict[str, str], caption: str) -> None:
-    """Draw a dashboard into docs/images. Exits with the titles of panels that are empty."""
-    body = json.loads((REPOSITORY / "manifests" / "grafana" / f"{name}.json").read_text())
-    usual = {"window": "30s", "__rate_interval": "15s", "__interval": "1s", "__range": f"{until - since:.0f}s"}
-    # Whole seconds: the end of the range is then one of its steps.
-    source = Source(Prometheus(url), float(int(since)), float(int(until)), 1.0, {**usual, **variables})
-    sheet, empty = draw(body, source, caption)
-    out = IMAGES / f"dashboard-{name}.png"
-    sheet.save(out)
-    print(f"{out.relative_to(REPOSITORY)}: {out.stat().st_size / 1000:.0f} kB; empty panels: {empty or 'none'}")
-    if empty:
-        sys.exit(1)
+@dataclass(frozen=True)
+class Seen:
+    """What a Prometheus has watched, and when."""
+
+    since: float
+    until: float
+    variables: dict[str, str]
+    caption: str
+
+    def draw(self, name: str, url: str) -> list[str]:
+        """Draw a dashboard into docs/images; the titles of panels that are empty."""
+        body = json.loads((REPOSITORY / "manifests" / "grafana" / f"{name}.json").read_text())
+        span = f"{self.until - self.since:.0f}s"
+        usual = {"window": "30s", "__rate_interval": "15s", "__interval": "1s", "__range": span}
+        # Whole seconds: the end of the range is then one of its steps.
+        since, until = float(int(self.since)), float(int(self.until))
+        source = Source(Prometheus(url), since, until, 1.0, {**usual, **self.variables})
+        sheet, empty = draw(body, source, self.caption)
+        out = IMAGES / f"dashboard-{name}.png"
+        sheet.save(out)
+        size = out.stat().st_size / 1000
+        print(f"{out.relative_to(REPOSITORY)}: {size:.0f} kB; empty panels: {empty or 'none'}")
+        return empty
+
+    def keep(self, name: str) -> None:
+        """Write it down beside the data."""
+        (KEPT / name / "seen.json").write_text(json.dumps(asdict(self)))
 
 
 def of_run(folder: Path) -> None:
@@ -56,11 +75,14 @@ def of_run(folder: Path) -> None:
         run = watched_quickstart(folder, closing, {})
         if run.exit_code != 0:
             sys.exit(f"the quickstart ended with code {run.exit_code}")
-        variables = {"namespace": "local", "run": "quickstart"}
-        caption = (
-            f"Drawn from the dashboard's JSON and a real Prometheus of the quickstart run on two CPU cores. {LOOKS}"
+        seen = Seen(
+            run.began,
+            run.ended,
+            {"namespace": "local", "run": "quickstart"},
+            f"Drawn from the dashboard's JSON and a real Prometheus of the quickstart run on two CPU cores. {LOOKS}",
         )
-        picture("run", run.prometheus.url, run.began, run.ended, variables, caption)
+        seen.keep("run")
+        seen.draw("run", run.prometheus.url)
 
 
 class Story:
@@ -121,29 +143,44 @@ def of_fleet(folder: Path) -> None:
         driver = closing.enter_context(PodsDriver(plane.admin))
         operator = closing.enter_context(OperatorProcess(grant(plane, "rbac.yaml"), folder / "operator.log"))
         math, code = (ClusterRuns(plane, driver, operator, plane.namespace(name)) for name in ("math", "code"))
-        fleet = closing.enter_context(PlayedFleet(operator, folder / "fleet", math, code))
+        fleet = closing.enter_context(PlayedFleet(operator, folder, math, code))
         time.sleep(2)
         began = time.time()
         Story(fleet, driver, math, code).play()
-        until = time.time() - 1
-        caption = (
+        seen = Seen(
+            began,
+            time.time() - 1,
+            {"namespace": "math|code"},
             "Drawn from the dashboard's JSON and a real Prometheus: API server and operator are real, pods and trainers "
-            f"are played. {LOOKS}"
+            f"are played. {LOOKS}",
         )
-        picture("fleet", fleet.prometheus.url, began, until, {"namespace": "math|code"}, caption)
+        seen.keep("fleet")
+        seen.draw("fleet", fleet.prometheus.url)
         for runs in (math, code):
             runs.history.close()
+
+
+def again() -> None:
+    """Draw what was seen the last time."""
+    for folder in sorted(KEPT.iterdir()):
+        seen = Seen(**json.loads((folder / "seen.json").read_text()))
+        with PrometheusServer(folder / "prometheus", []) as server:
+            seen.draw(folder.name, server.url)
 
 
 def main(arguments: list[str]) -> int:
     """Draw what is asked for."""
     drawn = {"run": of_run, "fleet": of_fleet}
+    if arguments == ["again"]:
+        again()
+        return 0
     if not arguments or not set(arguments) <= set(drawn):
         print(__doc__, file=sys.stderr)
         return 2
     for name in arguments:
-        with tempfile.TemporaryDirectory(prefix=f"seele-{name}-") as folder:
-            drawn[name](Path(folder))
+        shutil.rmtree(KEPT / name, ignore_errors=True)
+        (KEPT / name).mkdir(parents=True)
+        drawn[name](KEPT / name)
     return 0
 
 

@@ -170,7 +170,9 @@ def _scale(axes: Axes, panel: Json, lines: Sequence[Line], stacked: Array) -> No
     if "max" in said and said["unit"] == "percentunit":
         axes.set_yticks(np.linspace(0, 1, 6))
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=said.get("decimals") == 0))
+        size = {"bytes": 2.0**20, "mbytes": 2.0**10}.get(said["unit"], 1.0)
+        ticks = MaxNLocator(5, integer=said.get("decimals") == 0).tick_values(lowest / size, highest / size) * size
+        axes.set_yticks([tick for tick in ticks if lowest <= tick <= highest])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, said["unit"]).removesuffix(" nats")))
 
 

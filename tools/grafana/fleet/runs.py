@@ -70,7 +70,9 @@ RUNS = (
         queries=(
             Query(
                 "count by (phase) (max by (run_namespace, run, phase) "
-                f'(seele_run_phase{{run_namespace=~"$namespace"}} {LEADING}))',
+                f'(seele_run_phase{{run_namespace=~"$namespace"}} {LEADING}))'
+                # Phases that no run is in.
+                f" or 0 * max by (phase) ({of_operator('seele_operator_runs')})",
                 "{{phase}}",
             ),
         ),

@@ -19,8 +19,12 @@ def told(metric: str, *labels: str, phase: str = "", condition: str = "") -> str
 
 
 def measured(metric: str) -> str:
-    """The mean of what each run's trainer says, also after it has ended; what was not measured is NaN and left out."""
-    return f'avg by (namespace, run) (last_over_time({metric}{{namespace=~"$namespace"}}[$__range]) >= 0)'
+    """The mean of what each run's trainer said last, also after it has ended; what was not measured is NaN and left out."""
+    said = f'last_over_time({metric}{{namespace=~"$namespace"}}[$__range]) >= 0'
+    attempts = 'last_over_time(seele_attempt{namespace=~"$namespace"}[$__range])'
+    # Earlier attempts within the time range have said something last, too.
+    latest = f"({attempts} == on (namespace, run) group_left () max by (namespace, run) ({attempts}))"
+    return f"avg by (namespace, run) ({said} and on (namespace, run, attempt) {latest})"
 
 
 def live(metric: str) -> str:
