@@ -1,16 +1,22 @@
-"""tools/images.sh: what it does where registries answer and where they do not. buildah is played; tests/e2e really builds."""
+"""The operator's image, really built; and with a played buildah, what tools/images.sh does where registries answer and where
+they do not."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from built_image import SCRIPT, built_image
+
 pytestmark = pytest.mark.integration
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "images.sh"
+LARGEST = 250e6
+"""Bytes of the operator's image, unpacked and with its base."""
+VERSION: str = tomllib.loads(SCRIPT.parents[1].joinpath("pyproject.toml").read_text())["project"]["version"]
 PINNED = next(
     line.partition("=")[2]
     for line in SCRIPT.parents[1].joinpath("Dockerfile").read_text().splitlines()
@@ -76,6 +82,23 @@ def played(tmp_path: Path) -> Played:
     return Played(tmp_path)
 
 
+@pytest.mark.timeout(1200)  # the first time a base is made, too
+def test_the_operators_image_is_small_and_says_what_it_is() -> None:
+    image = built_image("operator")
+
+    print(f"the operator's image: {image.size / 1e6:.0f} MB unpacked, base included")
+    assert image.size <= LARGEST
+    assert (image.config["User"], image.config["Entrypoint"], image.config["Cmd"]) == (
+        "1000:1000",
+        ["seele"],
+        ["operator"],
+    )
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "seele-operator"
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert len(labels["org.opencontainers.image.revision"]) == 40
+
+
 def test_the_base_is_pulled_where_its_registry_answers(played: Played) -> None:
     played.state("registry")
     done = played.run("operator")
@@ -84,7 +107,7 @@ def test_the_base_is_pulled_where_its_registry_answers(played: Played) -> None:
     assert done.stdout.splitlines() == [str(played.cache / "images" / "seele-operator.tar")]
     (build,) = played.calls("build")
     assert f"--build-arg PYTHON_IMAGE={PINNED}" in build
-    assert "--target operator --tag ghcr.io/seele-dev/seele-operator:0.1.0" in build
+    assert f"--target operator --tag ghcr.io/seele-dev/seele-operator:{VERSION}" in build
 
 
 def test_where_no_registry_answers_a_base_is_made_once(played: Played) -> None:
@@ -125,7 +148,7 @@ def test_a_build_that_fails_says_why_and_is_no_fault_of_the_machine(played: Play
 
     assert done.returncode == 1
     assert "STEP 7 of it" in done.stderr
-    assert "docker.io/library/seele:0.1.0 could not be built" in done.stderr
+    assert f"docker.io/library/seele:{VERSION} could not be built" in done.stderr
 
 
 def test_refusals_say_what_to_do(played: Played) -> None:

@@ -9,30 +9,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
 import requests
 from applied_runs import processes_of
 from clusters import Cluster, bare_cluster
 from service_address import ServiceAddress
-from single_node import BRIDGE, CHECKOUT, PLAIN_RUNTIME
+from single_node import BRIDGE, PLAIN_RUNTIME
 
+from built_image import BuiltImage
 from helm_chart import CHART, NAMESPACE, RELEASE, helm_done
 from kubernetes_api import Body, KubernetesApi
 from waiting import wait_for
 
-CANNOT = 2
-"""How tools/images.sh ends where the machine is the reason, and not the Dockerfile."""
 PORT = 9401
 SECONDS = 120
-
-
-def built_image(target: str) -> Path:
-    """The archive of an image, built if it is not; skips where none can be built on this machine."""
-    done = subprocess.run([CHECKOUT / "tools" / "images.sh", target], capture_output=True, text=True)
-    if done.returncode == CANNOT:
-        pytest.skip(f"no image can be built here: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
 
 
 class InstalledOperator:
@@ -92,13 +81,13 @@ class InstalledOperator:
 
 
 @contextmanager
-def installed_cluster(folder: Path, image: Path) -> Iterator[tuple[Cluster, InstalledOperator]]:
+def installed_cluster(folder: Path, image: BuiltImage) -> Iterator[tuple[Cluster, InstalledOperator]]:
     """A cluster of one node on this machine, and what `helm install` makes of Seele in it: CRD, rights and operator."""
     with bare_cluster(folder) as (plane, node), ExitStack() as stack:
         address = ServiceAddress(BRIDGE, int(plane.url.rpartition(":")[2]))
         stack.callback(address.stop)
         address.start()
-        node.load_image(image)
+        node.load_image(image.archive)
         kubeconfig, kubectl = plane.admin_kubeconfig, plane.node_binaries / "kubectl"
         operator = InstalledOperator(plane.admin, kubectl, kubeconfig)
         cluster = Cluster(folder, plane.admin, kubeconfig, kubectl, operator, node)

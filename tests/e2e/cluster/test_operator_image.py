@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,28 +9,28 @@ from typing import Any
 import pytest
 from applied_runs import IN_PROCESS, ClusterRun
 from clusters import Cluster
-from installed_operator import InstalledOperator, built_image, installed_cluster
+from installed_operator import InstalledOperator, installed_cluster
 from runs import merged
 
+from built_image import BuiltImage, built_image
 from helm_chart import NAMESPACE, RELEASE
 from waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200)]
 
-LARGEST_IMAGE = 250e6
 LARGEST_PROCESS = 150e6
 """Bytes of memory; with a few runs."""
 SHORT = {"training": {"steps": 4}}
 
 
 @pytest.fixture(scope="module")
-def image() -> Path:
-    """The archive of the operator's image."""
+def image() -> BuiltImage:
+    """The operator's image."""
     return built_image("operator")
 
 
 @pytest.fixture(scope="module")
-def installed(machine: Path, image: Path) -> Iterator[tuple[Cluster, InstalledOperator]]:
+def installed(machine: Path, image: BuiltImage) -> Iterator[tuple[Cluster, InstalledOperator]]:
     """The cluster, and the operator in it."""
     with installed_cluster(machine, image) as found:
         yield found
@@ -50,37 +48,7 @@ def operator(installed: tuple[Cluster, InstalledOperator]) -> InstalledOperator:
     return installed[1]
 
 
-def _config(image: Path) -> tuple[dict[str, Any], int]:
-    """The image's configuration, and the bytes of all files in it."""
-    with tarfile.open(image) as archive:
-
-        def member(name: str) -> Any:
-            found = archive.extractfile(name)
-            assert found is not None
-            return found
-
-        (manifest,) = json.load(member("manifest.json"))
-        size = 0
-        for name in manifest["Layers"]:
-            with tarfile.open(fileobj=member(name)) as layer:
-                size += sum(entry.size for entry in layer)
-        return json.load(member(manifest["Config"])), size
-
-
-def test_the_image_is_small_and_says_what_it_is(image: Path) -> None:
-    config, size = _config(image)
-
-    print(f"the operator's image: {size / 1e6:.0f} MB unpacked, base included")
-    assert size <= LARGEST_IMAGE
-    assert config["config"]["User"] == "1000:1000"
-    assert config["config"]["Entrypoint"] == ["seele"]
-    labels = config["config"]["Labels"]
-    assert labels["org.opencontainers.image.title"] == "seele-operator"
-    assert len(labels["org.opencontainers.image.revision"]) == 40
-
-
-def test_the_pod_has_the_image_and_nothing_of_this_machine(image: Path, operator: InstalledOperator) -> None:
-    config, _ = _config(image)
+def test_the_pod_has_the_image_and_nothing_of_this_machine(image: BuiltImage, operator: InstalledOperator) -> None:
     assert operator.container["image"].startswith("ghcr.io/seele-dev/seele-operator:")
     assert (operator.container["ready"], operator.container["restartCount"]) == (True, 0)
     process = operator.process
@@ -94,7 +62,7 @@ def test_the_pod_has_the_image_and_nothing_of_this_machine(image: Path, operator
     cached = found.stdout.strip()
     assert cached.startswith("/opt/seele/venv/"), found.stderr
     assert operator.execute("ls", cached).returncode == 0
-    healthy = operator.execute(*config["config"]["Healthcheck"]["Test"][1:])
+    healthy = operator.execute(*image.config["Healthcheck"]["Test"][1:])
     assert healthy.returncode == 0, healthy.stderr
 
 
