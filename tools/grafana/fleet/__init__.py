@@ -23,7 +23,7 @@ DASHBOARD = Dashboard(
         Row("Operator", OPERATOR),
     ),
     choices=(Choice("namespace", "Namespace", "label_values(seele_run_phase, run_namespace)", many=True),),
-    marks=(Mark("Restarts", f"{restarts('1m')} > 0", "a run restarts ({{class}})", ORANGE),),
+    marks=(Mark("Restarts", f"{restarts('2m')} > 0", "a run restarts ({{class}})", ORANGE),),
     since="now-24h",
     refresh="1m",
     other=("One run", "/d/seele-run"),
