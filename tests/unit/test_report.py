@@ -233,6 +233,11 @@ def test_stages_show_right_wrong_and_unhinted_rollouts() -> None:
     assert stages([]) == ()
 
 
+def test_a_line_begins_where_something_was_measured_first() -> None:
+    mean, low, _ = smoothed([None, None, 0.5, None, 0.5, None])
+    assert [value == value for value in mean] == [value == value for value in low] == [False] * 2 + [True] * 3 + [False]
+
+
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=60))
 def test_a_running_mean_stays_within_the_values_and_has_gaps_only_where_nothing_was_measured(
     values: list[float | None],

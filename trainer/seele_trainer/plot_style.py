@@ -47,11 +47,15 @@ DARK = Theme(
 
 
 def smoothed(values: Sequence[float | None]) -> tuple[Series, Series, Series]:
-    """Running mean over a tenth of the steps, and one standard deviation below and above it; gaps are skipped."""
+    """Running mean over a tenth of the steps, and one standard deviation below and above it; gaps are skipped.
+
+    Nothing is drawn before the first and after the last value: a method may begin without rollouts.
+    """
     series = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     half = max(1, len(series) // 20)
     mean, low, high = (np.full(len(series), np.nan) for _ in range(3))
-    for index in range(len(series)):
+    measured = np.flatnonzero(np.isfinite(series))
+    for index in range(measured[0], measured[-1] + 1) if len(measured) else ():
         window = series[max(0, index - half) : index + half + 1]
         window = window[np.isfinite(window)]
         if len(window):
