@@ -127,11 +127,17 @@ RUN rm .cache/quickstart/pyproject.toml \
     && SEELE_CACHE=/tmp/seele venv/bin/python3 -m seele_trainer.quickstart --out .cache/quickstart \
     && chmod -R a+rX .cache
 
-FROM image AS trainer-cpu
-# vLLM without a GPU asks how the memory is laid out.
+# vLLM without a GPU asks how memory is laid out. The library is copied: a command run in an image leaves behind the empty folders
+# of what the build had mounted.
+FROM build AS numa
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/* \
+    && mkdir /opt/seele/lib && cp -L /usr/lib/*/libnuma.so.1 /opt/seele/lib/
+
+FROM image AS trainer-cpu
+ENV LD_LIBRARY_PATH=/opt/seele/lib
 COPY --from=trainer-cpu-packages /opt/seele /opt/seele
+COPY --from=numa /opt/seele/lib /opt/seele/lib
 COPY --from=quickstart-model /opt/seele/.cache /opt/seele/.cache
 COPY --from=code /code/opt/seele /opt/seele
 USER 1000:1000
