@@ -11,20 +11,30 @@
 # --build-arg PYTHON_IMAGE=registry.example.org/python@sha256:…; it must be Debian or Ubuntu, with Python 3.11 and its venv.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
 
+# ---- What pip is to install. Later stages copy these lists, so only another list makes them install again ----
+FROM ${PYTHON_IMAGE} AS requirements
+WORKDIR /requirements
+COPY pyproject.toml requirements.lock ./
+COPY tools/requirements.py tools/setup.sh ./tools/
+# triton is PyTorch's to choose on a GPU; the lock has the one of a machine without.
+RUN python3 tools/requirements.py wanted operator >operator.txt \
+    && python3 tools/requirements.py locked >locked.txt \
+    && echo "torch==$(python3 tools/requirements.py version torch)" >torch.txt \
+    && { cat torch.txt; python3 tools/requirements.py wanted trainer; } >trainer.txt \
+    && grep -v '^triton==' locked.txt >locked-for-gpus.txt
+
 # ---- What all builds start from: pip in an environment of its own, which no image has ----
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 # An index of one's own, if any, comes from a mounted /etc/pip.conf: see tools/images.sh.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /build/pip && python3 -m venv --without-pip /opt/seele/venv
-# What is to be installed comes before the sources: a change of ours leaves the layers of packages as they are.
-COPY pyproject.toml requirements.lock ./
-COPY tools/requirements.py tools/setup.sh ./tools/
 
 # ---- Our own code, in the folders where an image has it ----
 FROM build AS code
-RUN pip/bin/pip install --constraint requirements.lock setuptools
-COPY README.md ./
+COPY --from=requirements /requirements/locked.txt ./
+RUN pip/bin/pip install --constraint locked.txt setuptools
+COPY README.md pyproject.toml ./
 COPY operator ./operator
 COPY trainer ./trainer
 RUN pip/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
@@ -44,11 +54,11 @@ LABEL org.opencontainers.image.source="https://github.com/seele-dev/seele" \
 
 # ---- operator ----
 FROM build AS operator-build
-RUN python3 tools/requirements.py wanted operator >requirements.txt \
-    && pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile \
-       --constraint requirements.lock --requirement requirements.txt
+COPY --from=requirements /requirements/operator.txt /requirements/locked.txt ./
 # Seele talks to the API server in paths and plain objects: the client's classes for every API, 55 MB, are used by nobody.
-RUN rm -r /opt/seele/venv/lib/python3*/site-packages/kubernetes/client/api /opt/seele/venv/lib/python3*/site-packages/kubernetes/aio/client/api
+RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile --constraint locked.txt --requirement operator.txt \
+    && rm -r /opt/seele/venv/lib/python3*/site-packages/kubernetes/client/api \
+             /opt/seele/venv/lib/python3*/site-packages/kubernetes/aio/client/api
 COPY --from=code /code/opt/seele /opt/seele
 # The root file system is read-only where this runs, so bytecode is made here, and only of modules that are used.
 RUN env -u PYTHONDONTWRITEBYTECODE /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.operator_command' \
@@ -75,17 +85,14 @@ LABEL org.opencontainers.image.title="seele-operator" \
 
 # ---- trainer: PyTorch's packages bring CUDA's libraries, and the node its driver ----
 FROM build AS trainer-packages
-# triton is PyTorch's to choose; the lock has the one of a machine without a GPU.
-RUN torch="torch==$(python3 tools/requirements.py version torch)" \
-    && python3 tools/requirements.py wanted trainer >requirements.txt \
-    && grep -v '^triton==' requirements.lock >constraints.txt \
-    && pip/bin/pip --python /opt/seele/venv/bin/python3 install --constraint constraints.txt "$torch" --requirement requirements.txt
+COPY --from=requirements /requirements/trainer.txt /requirements/locked-for-gpus.txt ./
+RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --constraint locked-for-gpus.txt --requirement trainer.txt
 # PyTorch's own attention, which Seele uses, has the kernels of FlashAttention in it. For a model whose code asks for the package:
 # --build-arg FLASH_ATTENTION=flash-attn, or the address of a wheel. Where there is none that fits, the image goes without.
 ARG FLASH_ATTENTION=""
 # hadolint ignore=DL3013
 RUN if [ -z "$FLASH_ATTENTION" ]; then exit 0; fi; \
-    if pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-build-isolation --constraint constraints.txt "$FLASH_ATTENTION" \
+    if pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-build-isolation --constraint locked-for-gpus.txt "$FLASH_ATTENTION" \
       && /opt/seele/venv/bin/python3 -c 'import flash_attn'; then exit 0; fi; \
     echo "no $FLASH_ATTENTION fits this PyTorch: left out"; \
     pip/bin/pip --python /opt/seele/venv/bin/python3 uninstall --yes flash-attn
@@ -111,12 +118,12 @@ LABEL org.opencontainers.image.title="seele" \
 FROM build AS trainer-cpu-packages
 # Where this index cannot be reached, pip looks where it is configured to.
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
-RUN torch="torch==$(python3 tools/requirements.py version torch)" \
-    && install="pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps" \
-    && { $install --retries 1 --timeout 20 --index-url "$TORCH_CPU_INDEX" "$torch" || $install "$torch"; }
+COPY --from=requirements /requirements/torch.txt ./
+RUN install="pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement torch.txt" \
+    && { $install --retries 1 --timeout 20 --index-url "$TORCH_CPU_INDEX" || $install; }
 # The lock is complete, so nothing is resolved: see tools/setup.sh.
-RUN python3 tools/requirements.py locked >requirements.txt \
-    && pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement requirements.txt
+COPY --from=requirements /requirements/locked.txt ./
+RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement locked.txt
 
 # The quickstart's model: copied where `make quickstart-model` has made it, else made here in about five minutes.
 FROM trainer-cpu-packages AS quickstart-model

@@ -112,18 +112,16 @@ def test_only_the_operator_is_asked_for_its_health_and_by_the_port_of_its_chart(
     assert _last("operator", "EXPOSE") == str(service["port"])
 
 
-def test_requirements_are_installed_before_sources_so_that_a_change_of_code_installs_nothing() -> None:
+def test_packages_are_installed_from_lists_alone_so_that_a_change_of_code_installs_nothing() -> None:
     for stage in ("operator-build", "trainer-packages", "trainer-cpu-packages"):
-        own = STAGES[stage][1]
-        code = [
-            index
-            for index, (found, argument) in enumerate(own)
-            if found == "COPY" and argument.startswith("--from=code ")
+        parent, own = STAGES[stage]
+        copied = [(index, argument) for index, (found, argument) in enumerate(own) if found == "COPY"]
+        installs = [
+            index for index, (_, argument) in enumerate(own) if "pip install" in argument or "--requirement" in argument
         ]
-        installs = [index for index, (_, argument) in enumerate(own) if "--requirement requirements.txt" in argument]
-        assert installs
-        assert max(installs) < min(code, default=len(own))
-    assert not any("operator" in argument.split() for found, argument in STAGES["build"][1] if found == "COPY")
+        before = {argument.split()[0] for index, argument in copied if index < max(installs)}
+        assert (parent, before) == ("build", {"--from=requirements"})
+    assert not any(found == "COPY" for found, _ in STAGES["build"][1])
 
 
 def test_what_is_copied_reaches_the_builder_and_little_else() -> None:
