@@ -162,8 +162,8 @@ def of_fleet(folder: Path) -> None:
 
 def again() -> None:
     """Draw what was seen the last time."""
-    for folder in sorted(KEPT.iterdir()):
-        seen = Seen(**json.loads((folder / "seen.json").read_text()))
+    for kept in sorted(KEPT.glob("*/seen.json")):
+        folder, seen = kept.parent, Seen(**json.loads(kept.read_text()))
         with PrometheusServer(folder / "prometheus", []) as server:
             seen.draw(folder.name, server.url)
 

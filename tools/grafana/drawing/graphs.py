@@ -24,6 +24,9 @@ Marks = Sequence[tuple[str, Sequence[float]]]
 _TICKS = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 """Seconds that ticks of the time axis can be apart."""
 
+CONNECTED_SECONDS = 120.0
+"""Gaps up to here are no gaps: `spanNulls` of the panels."""
+
 AXIS = 52
 """Pixels left of a graph for its numbers."""
 
@@ -52,7 +55,7 @@ def graph(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
     for number, line in enumerate(lines):
         style = {"color": entries[number].colour, **_style(panel, line)}
         if _stacked(panel, line):
-            upper = lower + np.nan_to_num(line.values)
+            upper = lower + np.nan_to_num(_without_gaps(line.values, source.step))
             step: Literal["post"] | None = "post" if _steps(panel) else None
             axes.fill_between(dates, lower, upper, step=step, color=style["color"], alpha=0.65, linewidth=0)
             lower = upper
@@ -211,6 +214,17 @@ def _bound(names: Sequence[str], place: int, panel: Json) -> str:
         return "0"
     bound = float(names[place - 1])
     return "∞" if math.isinf(bound) else written(bound, defaults(panel)["unit"])
+
+
+def _without_gaps(values: Array, step: float) -> Array:
+    """With the last value in gaps that are as short as those that Grafana is told to connect."""
+    filled = values.copy()
+    for place in range(1, len(filled)):
+        recent = values[max(0, place - int(CONNECTED_SECONDS / step)) : place]
+        later = values[place : place + int(CONNECTED_SECONDS / step)]
+        if np.isnan(filled[place]) and np.isfinite(recent).any() and np.isfinite(later).any():
+            filled[place] = filled[place - 1]
+    return filled
 
 
 def _stretches(values: Array) -> list[tuple[int, int, float]]:

@@ -96,7 +96,7 @@ SPEED = (
     ),
     Graph(
         title="Prefix cache hits",
-        description="High: the completions of a problem share its prompt and hint. It falls after each weight sync.",
+        description="High: completions share their prompt and hint. Zero where those are shorter than a block of the cache.",
         unit="percentunit",
         queries=(
             Query(
