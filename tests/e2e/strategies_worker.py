@@ -1,0 +1,50 @@
+"""Trains runs one after the other in this one process, because starting one costs more than these runs do.
+
+Each config.yaml given is trained in its own folder from the beginning to the end; then a copy of that folder is put back to
+an early checkpoint, as if the run had been killed there, and trained again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from seele_trainer.main import train
+
+KILLED_AFTER = 2
+"""Steps that the copy keeps."""
+
+
+def train_in(folder: Path, attempt: int) -> None:
+    """One attempt at the run whose folder this is; ends the process where it fails."""
+    os.environ.update(SEELE_RUN_DIR=str(folder), SEELE_ATTEMPT=str(attempt), SEELE_HTTP_PORT="0")
+    began = time.monotonic()
+    code = train(folder / "config.yaml")
+    print(f"{folder.name}, attempt {attempt}: {time.monotonic() - began:.1f} s", flush=True)
+    if code != 0:
+        sys.exit(code)
+
+
+def kill_after(folder: Path, step: int) -> None:
+    """Leave of a finished run what a kill right after the checkpoint of `step` would have left."""
+    for checkpoint in (folder / "checkpoints").glob("step-*"):
+        if int(checkpoint.name.removeprefix("step-")) > step:
+            shutil.rmtree(checkpoint)
+    (folder / "checkpoints" / "LATEST").write_text(f"step-{step}")
+    shutil.rmtree(folder / "final")
+
+
+def main(folders: list[Path]) -> None:
+    for folder in folders:
+        train_in(folder, attempt=1)
+        resumed = folder.with_name(f"{folder.name}-resumed")
+        shutil.copytree(folder, resumed)
+        kill_after(resumed, KILLED_AFTER)
+        train_in(resumed, attempt=2)
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])

@@ -1,0 +1,129 @@
+"""Methods from a config.yaml to a trained model, and through a restart in the middle, without servers.
+
+Three that differ most from SEELE, which the other tests run: `SEELE_TEST_STRATEGIES=all` runs every method, at 6 s each.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import yaml
+from runs import QUICKSTART, REPOSITORY, merged, records
+from safetensors.torch import load_file
+
+from seele_operator.validation import parse_run
+from seele_trainer.method_options import WITH_HINTS, StrategyName
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+EVERY: tuple[StrategyName, ...] = get_args(StrategyName)
+# No rollouts at first and another schedule; tokens off-policy by their uncertainty; solutions in the place of a rollout.
+TELLING: tuple[StrategyName, ...] = ("sft_then_grpo", "prefix_rft", "luffy")
+NAMES = EVERY if os.environ.get("SEELE_TEST_STRATEGIES") == "all" else TELLING
+STEPS = 4
+TINY: dict[str, Any] = {
+    "training": {
+        "steps": STEPS,
+        "problemsPerStep": 2,
+        "problemsPerUpdate": 1,
+        "sftThenGrpo": {"sftShare": 0.75, "sftLearningRate": 1e-3},
+        "uft": {"hintShare": 1.0},
+    },
+    # Units of steps: UFT's slices and these hints are then of the same kind.
+    "hints": {"unit": "step", "rounds": 2, "rolloutsPerRound": 4, "unhintedProbes": 2, "supervision": "high-entropy"},
+    "rollout": {"engine": "transformers", "replicas": 1, "maxCompletionTokens": 24},
+    "evaluation": {"everySteps": 0, "benchmarks": []},
+    "checkpoints": {"everySteps": 1, "keep": 10},
+    "observability": {"tensorboard": False},
+}
+
+
+def config(strategy: StrategyName, quickstart: Path) -> dict[str, Any]:
+    """What the trainer of such a run reads."""
+    run = yaml.safe_load(QUICKSTART.read_text())
+    run["spec"] = merged(merged(run["spec"], TINY), {"training": {"strategy": strategy}})
+    run["spec"]["model"]["name"] = str(quickstart / "base")
+    run["spec"]["dataset"]["path"] = str(quickstart / "train.jsonl")
+    return parse_run(run).spec.trainer_config(strategy).model_dump(mode="json", by_alias=True)
+
+
+@pytest.fixture(scope="module")
+def runs(quickstart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of finished runs, one for each strategy, beside those that were resumed in the middle."""
+    folder = tmp_path_factory.mktemp("strategies")
+    for name in NAMES:
+        (folder / name).mkdir()
+        (folder / name / "config.yaml").write_text(yaml.safe_dump(config(name, quickstart_model)))
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("strategies_worker.py")),
+            *(str(folder / name) for name in NAMES),
+        ],
+        cwd=REPOSITORY,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    print(done.stdout[-4000:], done.stderr[-4000:])
+    assert done.returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_method_trains_from_its_config_to_a_model(runs: Path, name: StrategyName, quickstart_model: Path) -> None:
+    steps = records(runs / name, "metrics.jsonl")
+    assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
+    assert all(step["tokens"]["trained"] > 0 for step in steps)
+    assert all(step["unhintedAccuracy"] is not None for step in steps)
+    assert name in (runs / name / "report.html").read_text()
+    before, after = (
+        load_file(quickstart_model / "base" / "model.safetensors"),
+        load_file(runs / name / "final" / "model.safetensors"),
+    )
+    unchanged = all(torch.equal(after[key], tensor) for key, tensor in before.items())
+    # Methods whose every gradient comes from rewards learn nothing where there are none, as on these problems.
+    assert unchanged == all(step["gradientNorm"] == 0 for step in steps)
+    assert not unchanged or name in ("grpo", "prefix_rft")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_method_goes_on_bit_for_bit_where_it_was_killed(runs: Path, name: StrategyName) -> None:
+    whole, resumed = runs / name, runs / f"{name}-resumed"
+    first, second = (folder / "final" / "model.safetensors" for folder in (whole, resumed))
+    assert first.read_bytes() == second.read_bytes()
+    exact = ("step", "reward", "hintRate", "accuracyByRound", "losses", "gradientNorm", "learningRate", "tokens")
+    seen = [[[step[key] for key in exact] for step in records(folder, "metrics.jsonl")] for folder in (whole, resumed)]
+    assert seen[0] == seen[1]
+
+
+def test_a_step_without_rollouts_says_that_nothing_was_measured(runs: Path) -> None:
+    *supervised, last = records(runs / "sft_then_grpo", "metrics.jsonl")
+    assert len(supervised) == 3
+    for step in supervised:
+        about_rollouts = ("reward", "hintRate", "learningEfficiency", "zeroGradientGroups", "truncatedCompletions")
+        assert [step[key] for key in about_rollouts] == [None] * 5
+        assert step["rollouts"] == 0
+        assert step["losses"]["hint"] > 0
+        assert step["losses"]["policy"] == step["losses"]["kl"] == 0.0
+    assert (last["rollouts"], last["losses"]["hint"]) == (16, 0.0)
+    # Each phase ends with a tenth of its own peak.
+    assert [supervised[-1]["learningRate"], last["learningRate"]] == pytest.approx([1e-4, 3e-5])
+
+
+def test_the_methods_show_what_they_say(runs: Path) -> None:
+    steps = {name: records(runs / name, "metrics.jsonl") for name in NAMES}
+    for name in NAMES:
+        hints = [step["tokens"]["hint"] for step in steps[name]]
+        assert any(hints) == (name in WITH_HINTS), name
+        # LUFFY's last rollout of each problem is the solution, which nobody samples.
+        fewer = {"sft": 0, "sft_then_grpo": 0, "luffy": 14}
+        assert steps[name][0]["rollouts"] == fewer.get(name, 16), name
