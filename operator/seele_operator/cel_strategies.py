@@ -71,7 +71,9 @@ _UPDATES_PER_STEP = (
     "self.training.problemsPerStep / self.training.problemsPerUpdate)"
 )
 _SFT_THEN_GRPO = "self.training.strategy == 'sft_then_grpo'"
-_SFT_STEPS = "int(self.training.sftThenGrpo.sftShare * double(self.training.steps) + 0.000000001)"
+# Rounded down these are the supervised steps. Compared as they are: old and new servers round differently.
+_SFT_STEPS = "(self.training.sftThenGrpo.sftShare * double(self.training.steps) + 0.000000001)"
+_WARMUP_STEPS = f"(self.training.warmupUpdates / {_UPDATES_PER_STEP})"
 _SCHEDULE = (
     Rule(
         "spec",
@@ -81,16 +83,15 @@ _SCHEDULE = (
     ),
     Rule(
         "spec",
-        f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} < 1 || "
+        f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} < 1.0 || "
         f"self.training.warmupUpdates >= self.training.steps * {_UPDATES_PER_STEP} || "
-        f"(self.training.warmupUpdates < {_SFT_STEPS} * {_UPDATES_PER_STEP} && "
-        f"self.training.warmupUpdates < (self.training.steps - {_SFT_STEPS}) * {_UPDATES_PER_STEP})",
+        f"({_SFT_STEPS} >= double({_WARMUP_STEPS} + 1) && {_SFT_STEPS} < double(self.training.steps - {_WARMUP_STEPS}))",
         "spec.training.warmupUpdates: is not below the updates of the shorter phase of sft_then_grpo, each of which has its "
         "own warm-up; use fewer",
     ),
     Rule(
         "spec",
-        f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} >= 1",
+        f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} >= 1.0",
         "spec.training.sftThenGrpo.sftShare: is no whole step of supervised fine-tuning; use more, or strategy grpo",
     ),
 )
