@@ -30,3 +30,13 @@ def quiet_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
     with ControlPlane(tmp_path_factory.mktemp("quiet-control-plane")) as plane:
         plane.install(crd(cel=False))
         yield plane
+
+
+@pytest.fixture(scope="session")
+def helm_control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Another one that is there for the chart: what others install without Helm has the names of its objects."""
+    if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
+        pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
+    with ControlPlane(tmp_path_factory.mktemp("helm-control-plane")) as plane:
+        plane.install(crd(cel=False))
+        yield plane

@@ -65,18 +65,18 @@ def monitoring_kind(kind: str) -> Body:
 
 
 @pytest.fixture(scope="module")
-def plane(quiet_control_plane: ControlPlane) -> Iterator[ControlPlane]:
+def plane(helm_control_plane: ControlPlane) -> Iterator[ControlPlane]:
     """A cluster with the Prometheus operator's kinds, and with the namespaces that the values name."""
-    admin = quiet_control_plane.admin
+    admin = helm_control_plane.admin
     made = [name for name in (NAMESPACE, "research", "teaching", "monitoring") if admin.get("namespaces", name) is None]
     for name in made:
-        quiet_control_plane.namespace(name)
+        helm_control_plane.namespace(name)
     for kind in MONITORING:
         admin.apply(monitoring_kind(kind))
     for kind in MONITORING:
         served = f"apis/monitoring.coreos.com/v1/{kind.lower()}s"
-        wait_for(lambda path=served: quiet_control_plane._answers(path), f"{kind} is served")  # type: ignore[misc]
-    yield quiet_control_plane
+        wait_for(lambda path=served: helm_control_plane._answers(path), f"{kind} is served")  # type: ignore[misc]
+    yield helm_control_plane
     for kind in MONITORING:
         admin.delete("customresourcedefinitions", monitoring_kind(kind)["metadata"]["name"])
     for name in made:
@@ -154,5 +154,7 @@ def test_kubectl_installs_everything(plane: ControlPlane) -> None:
         assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == RELEASE
         assert plane.admin.get("serviceaccounts", RELEASE, NAMESPACE) is not None
     finally:
-        # The definition and the namespace are other tests' as well.
-        kubectl(plane, "delete", "-n", NAMESPACE, f"deployment/{RELEASE}", f"service/{RELEASE}")
+        # The definition and the namespace are other tests' as well; roles of these names would be in the way of Helm.
+        bodies = yaml.safe_load_all(kubectl(plane, "kustomize", folder))
+        ours = [body for body in bodies if body["kind"] not in ("Namespace", "CustomResourceDefinition")]
+        kubectl(plane, "delete", "-f", "-", text=yaml.safe_dump_all(ours))

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def driver(control_plane: ControlPlane) -> Iterator[PodsDriver]:
+def driver(helm_control_plane: ControlPlane) -> Iterator[PodsDriver]:
     """Plays the scheduler and the kubelets."""
-    with PodsDriver(control_plane.admin) as pods:
+    with PodsDriver(helm_control_plane.admin) as pods:
         yield pods
 
 
@@ -72,29 +72,31 @@ def restarts_and_ends(runs: ClusterRuns, driver: PodsDriver) -> None:
     runs.until("Succeeded")
 
 
-def test_it_looks_after_a_run_of_any_namespace(control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path) -> None:
-    installed = Installed(control_plane, tmp_path)
+def test_it_looks_after_a_run_of_any_namespace(
+    helm_control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path
+) -> None:
+    installed = Installed(helm_control_plane, tmp_path)
     with installed.operator as operator:
-        runs = ClusterRuns(control_plane, driver, operator)
+        runs = ClusterRuns(helm_control_plane, driver, operator)
         try:
             restarts_and_ends(runs, driver)
             assert installed.refused() == set()
-            assert control_plane.admin.get("leases", RELEASE, installed.namespace) is not None
+            assert helm_control_plane.admin.get("leases", RELEASE, installed.namespace) is not None
         finally:
             runs.close()
             installed.close()
 
 
 def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
-    control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path
+    helm_control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path
 ) -> None:
-    mine, elsewhere = control_plane.namespace(), control_plane.namespace()
-    other = control_plane.namespace()
+    mine, elsewhere = helm_control_plane.namespace(), helm_control_plane.namespace()
+    other = helm_control_plane.namespace()
     installed = Installed(
-        control_plane, tmp_path, f"--set=watchNamespaces={{{mine},{other}}}", "--set=rbac.userRoles=false"
+        helm_control_plane, tmp_path, f"--set=watchNamespaces={{{mine},{other}}}", "--set=rbac.userRoles=false"
     )
     with installed.operator as operator:
-        runs, theirs = (ClusterRuns(control_plane, driver, operator, name) for name in (mine, elsewhere))
+        runs, theirs = (ClusterRuns(helm_control_plane, driver, operator, name) for name in (mine, elsewhere))
         try:
             theirs.make()
             restarts_and_ends(runs, driver)
@@ -104,13 +106,13 @@ def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
             for opened in (runs, theirs):
                 opened.close()
             installed.close()
-            control_plane.admin.delete("namespaces", other)
+            helm_control_plane.admin.delete("namespaces", other)
 
 
-def test_whoever_may_edit_a_namespace_may_edit_its_runs(control_plane: ControlPlane, tmp_path: Path) -> None:
-    namespace = control_plane.namespace()
-    installed = Installed(control_plane, tmp_path)
-    admin = control_plane.admin
+def test_whoever_may_edit_a_namespace_may_edit_its_runs(helm_control_plane: ControlPlane, tmp_path: Path) -> None:
+    namespace = helm_control_plane.namespace()
+    installed = Installed(helm_control_plane, tmp_path)
+    admin = helm_control_plane.admin
 
     def allowed(role: str, verb: str) -> bool:
         asked = {

@@ -85,14 +85,14 @@ class Release:
 
 
 @pytest.fixture(scope="module")
-def _emptied(quiet_control_plane: ControlPlane) -> Iterator[Release]:
-    quiet_control_plane.namespace(NAMESPACE)
-    release = Release(quiet_control_plane)
+def _emptied(helm_control_plane: ControlPlane) -> Iterator[Release]:
+    helm_control_plane.namespace(NAMESPACE)
+    release = Release(helm_control_plane)
     yield release
     release.forget_definition()
     # Other tests go on with a definition of their own.
-    quiet_control_plane.install(crd(cel=False))
-    quiet_control_plane.admin.delete("namespaces", NAMESPACE)
+    helm_control_plane.install(crd(cel=False))
+    helm_control_plane.admin.delete("namespaces", NAMESPACE)
 
 
 @pytest.fixture
