@@ -10,12 +10,15 @@ import pytest
 
 from cluster_runs import ClusterRuns
 from control_plane import ControlPlane
-from helm_chart import CHART, RELEASE, helm, helm_done
+from helm_chart import CHART, helm, helm_done
 from operator_process import OperatorProcess
 from pods_driver import PodsDriver
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration
+
+# Other tests of this cluster have granted manifests/rbac.yaml, whose names Helm would not take over.
+RELEASE = "seele-operator-chart"
 
 
 @pytest.fixture(scope="module")
