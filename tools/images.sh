@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 base=${SEELE_PYTHON_IMAGE:-$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)}
 own_base=localhost/seele-base:bookworm
-mirror=${SEELE_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${SEELE_DEBIAN_MIRROR:-} # where empty, debootstrap has one of its own
 cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/images
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
@@ -56,8 +56,8 @@ make_base() { # What python:slim-bookworm is: Debian's smallest system, with Pyt
   root=$(mktemp -d "$cache/.base-XXXXXX")
   # debootstrap leaves mounts behind where it fails.
   trap 'umount -R "$root/proc" "$root/sys" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
-  debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1 \
-    || { tail -n 5 "$cache/debootstrap.log" >&2; cannot "debootstrap could not make a base from $mirror; set SEELE_DEBIAN_MIRROR or SEELE_PYTHON_IMAGE"; }
+  debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$root" ${mirror:+"$mirror"} >"$cache/debootstrap.log" 2>&1 \
+    || { tail -n 5 "$cache/debootstrap.log" >&2; cannot "debootstrap could not make a base from ${mirror:-its usual mirror}; set SEELE_DEBIAN_MIRROR or SEELE_PYTHON_IMAGE"; }
   rm -rf "$root"/var/cache/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/usr/share/{man,info,locale,i18n}/*
   find "$root/usr/share/doc" -type f ! -name copyright -delete
   mkdir -p "$root/var/cache/apt/archives/partial" "$root/var/lib/apt/lists/partial"

@@ -203,7 +203,7 @@ def test_what_is_switched_off_is_not_there(tmp_path: Path) -> None:
 
 def test_null_takes_a_default_away(tmp_path: Path) -> None:
     values = {
-        **{name: None for name in ("commonLabels", "commonAnnotations", "podLabels", "podAnnotations", "resources")},
+        **dict.fromkeys(("commonLabels", "commonAnnotations", "podLabels", "podAnnotations", "resources")),
         "probes": {"liveness": None},
         "podSecurityContext": {"runAsUser": None},
     }

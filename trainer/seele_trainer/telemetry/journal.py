@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,13 +13,6 @@ from seele_trainer.config import Section
 
 class JournalError(RuntimeError):
     """A file of records cannot be read. The message names the file, the line and what to do."""
-
-
-class SteppedRecord(Protocol):
-    """A record that belongs to a training step."""
-
-    @property
-    def step(self) -> int: ...  # noqa: D102
 
 
 Record = TypeVar("Record", bound=Section)
