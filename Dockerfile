@@ -147,6 +147,8 @@ COPY --from=trainer-cpu-packages /opt/seele /opt/seele
 COPY --from=numa /opt/seele/lib /opt/seele/lib
 COPY --from=quickstart-model /opt/seele/.cache /opt/seele/.cache
 COPY --from=code /code/opt/seele /opt/seele
+# vLLM's sampler asks PyTorch to compile it, for which there is no C++ compiler here: its first request would end the server.
+ENV TORCHDYNAMO_DISABLE=1
 USER 1000:1000
 EXPOSE 8000 9400 29500
 # No HEALTHCHECK, as above.

@@ -112,6 +112,16 @@ def test_only_the_operator_is_asked_for_its_health_and_by_the_port_of_its_chart(
     assert _last("operator", "EXPOSE") == str(service["port"])
 
 
+def test_an_image_without_a_compiler_compiles_nothing() -> None:
+    """vLLM's first request would end the server: torch looks for a g++."""
+    everything = " ".join(argument for _, argument in _inherited("trainer-cpu"))
+
+    assert "g++" not in everything
+    assert any(
+        found == "ENV" and "TORCHDYNAMO_DISABLE=1" in argument.split() for found, argument in _inherited("trainer-cpu")
+    )
+
+
 def test_packages_are_installed_from_lists_alone_so_that_a_change_of_code_installs_nothing() -> None:
     for stage in ("operator-build", "trainer-packages", "trainer-cpu-packages"):
         parent, own = STAGES[stage]
