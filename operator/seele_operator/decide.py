@@ -80,9 +80,12 @@ def decide(body: Mapping[str, Any], status: RunStatus, seen: Observed, now: date
 def _freedom(body: Mapping[str, Any], status: RunStatus, seen: Observed) -> Freedom:
     if status.terminal:
         return "live"
-    if status.running_time is None and status.step is None:
-        # Nothing was trained yet, unless a trainer is just about to.
-        at_work = any(pod.role == "trainer" and pod.phase == "Running" for pod in seen.pods)
+    if status.running_time is None and not status.step:
+        # Nothing was trained yet, unless a complete gang is just about to. One that lacks pods, refused perhaps, may have
+        # trainers that wait: what keeps the others away must be open to repair.
+        at_work = status.gang == "created" and any(
+            pod.role == "trainer" and pod.phase == "Running" for pod in seen.pods
+        )
         return "live" if at_work else "all"
     at_work = status.gang != "stopping" and any(
         pod.role == "trainer" and pod.attempt == status.attempt and pod.phase != "Pending" for pod in seen.pods

@@ -11,6 +11,7 @@ import pytest
 
 from run_world import FAILURES, STEPS, World, new_world
 from seele_operator.decide import AdoptPods, CreatePods, Decision, DeletePods, DeleteRun, ReleaseGang, UpdateChildren
+from seele_operator.decision import ProgressSeen
 from seele_operator.observe import PodFailure, Waiting
 
 
@@ -349,6 +350,25 @@ def test_an_image_that_cannot_be_pulled_is_told_and_can_be_repaired() -> None:
     world.kubelet()
     world.reconcile()
     assert len(world.pods) == 3
+
+
+def test_what_keeps_servers_from_being_made_can_be_repaired_while_trainers_wait_for_them() -> None:
+    world = new_world(1, {})
+    world.reconcile()
+    for name in ("r-rollout-0", "r-rollout-1"):
+        del world.pods[name]  # refused
+    world.quota = True
+    for _ in range(3):
+        world.kubelet()
+    world.progress = ProgressSeen(attempt=1, step=0, steps=STEPS, phase="starting")
+    assert world.reconcile().status.gang == "creating"
+    assert world.pods["r-trainer-0"].ready
+    world.quota = False
+    world.spec["rollout"]["image"] = "vllm:better"
+    world.generation += 1
+    decision = world.reconcile()
+    assert answer(world, "Valid")[0] == "True"
+    assert (decision.status.attempt, decision.status.failures.application) == (2, 0)
 
 
 def test_the_schedulers_words_are_told() -> None:
