@@ -15,6 +15,8 @@ from seele_operator.volumes import mounts, node_folders, volumes
 
 USER = 1000
 """User and group of all processes. Nothing that trains or serves runs as root."""
+HOST = "kubernetes.io/hostname"
+"""Label by which nodes differ."""
 MODEL_NAME = "seele"
 """Name under which a rollout server serves its model."""
 LAST_WORDS = "FallbackToLogsOnError"
@@ -221,12 +223,25 @@ def _scheduling(run: SeeleRun) -> Manifest:
     fields = {
         "nodeSelector": dict(scheduling.node_selector),
         "tolerations": [dict(toleration) for toleration in scheduling.tolerations],
-        "affinity": dict(scheduling.affinity),
+        "affinity": _affinity(run),
         "priorityClassName": scheduling.priority_class_name,
         "imagePullSecrets": [{"name": secret.name} for secret in scheduling.image_pull_secrets],
         "serviceAccountName": scheduling.service_account_name,
     }
     return {field: value for field, value in fields.items() if value}
+
+
+def _affinity(run: SeeleRun) -> Manifest:
+    """What the user asks for; pods that share a folder of their node go to one node besides, where it has room.
+
+    No more than a wish: the folder may be one that all nodes mount from elsewhere.
+    """
+    given = dict(run.spec.scheduling.affinity)
+    if run.spec.storage.run.host_path is None or "podAffinity" in given:
+        return given
+    others = {"labelSelector": {"matchLabels": {names.RUN_LABEL: run.metadata.name}}, "topologyKey": HOST}
+    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": others}]}
+    return {**given, "podAffinity": wish}
 
 
 def _common_environment(run: SeeleRun) -> dict[str, str]:

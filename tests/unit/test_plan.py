@@ -417,3 +417,21 @@ def test_planning_twice_gives_the_same_and_changes_nothing() -> None:
 
     assert plan(run, 1) == plan(run, 1)
     assert run.model_dump() == before
+
+
+def test_pods_that_share_a_folder_of_their_node_ask_for_one_node() -> None:
+    def affinities(**spec: Any) -> list[Any]:
+        return [pod["spec"].get("affinity") for pod in pods(run_with(**spec)).values()]
+
+    folder = {"run": {"hostPath": {"path": "/data"}}}
+    for affinity in affinities(storage=folder):
+        [wish] = affinity["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert wish["podAffinityTerm"]["labelSelector"]["matchLabels"] == {"seele.dev/run": "demo"}
+    node = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    assert {tuple(affinity) for affinity in affinities(storage=folder, scheduling={"affinity": node})} == {
+        ("nodeAffinity", "podAffinity")
+    }
+    # Whoever says where pods go is not overruled, and a claim goes where it can.
+    own = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
+    assert affinities(storage=folder, scheduling={"affinity": own}) == [own] * len(affinities(storage=folder))
+    assert affinities(storage={"run": {"persistentVolumeClaim": {"claimName": "shared"}}}) == [None, None]
