@@ -42,8 +42,8 @@ spec:
 ```
 
 `seele validate -f run.yaml` checks a file without a cluster, names each mistake with its field and says the remedy; so does
-`kubectl explain seelerun.spec.training` on a cluster. Unknown fields are refused. [Examples](../manifests/examples/README.md) show what
-goes together.
+`kubectl explain seelerun.spec.training` on a cluster. Unknown fields are refused. What goes together show the
+[examples](../manifests/examples/README.md).
 
 **Default** is what a field has that is not given; *required* fields have none, and `none` means that it is absent. Fields of a
 section stand behind a dot, those of each entry of a list behind `[]`. Lengths are in tokens, times in seconds, shares and
