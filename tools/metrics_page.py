@@ -36,7 +36,8 @@ What Prometheus can scrape, and what it means. The dashboards in `manifests/graf
 
 Prometheus cannot reach the rollout servers: the run's NetworkPolicy keeps everybody but its trainers away from their control
 routes. So the first trainer fetches the servers' metrics when it is scraped, keeps those of vLLM itself, and adds the label
-`server`, the place of the server in the list.
+`server`, the place of the server in the list. It asks them at most every three seconds, however many scrape it, and waits
+eight seconds for them: leave the job's scrape timeout at ten.
 
 On a cluster the Helm chart's `monitoring.podMonitor.enabled` and `monitoring.serviceMonitor.enabled` have the Prometheus
 operator scrape all of them; without Helm `manifests/prometheus/podmonitor.yaml`, `servicemonitor.yaml` and

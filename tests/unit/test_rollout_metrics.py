@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from run_folder import run_config
 from seele_trainer.metrics import Recorder
 from seele_trainer.rollout.protocol import RolloutServer, ServerState
 from seele_trainer.telemetry import rollout_metrics
+from seele_trainer.telemetry.rollout_metrics import SHARED_SECONDS, SharedAnswer
 from seele_trainer.telemetry.server import TelemetryServer
 
 pytestmark = pytest.mark.unit
@@ -146,23 +149,95 @@ async def test_without_servers_the_answer_is_empty() -> None:
     assert list(rollout_metrics.collect(()).collect()) == []
 
 
+class SlowFetch:
+    """A fetch that goes on until it is let go, and a clock that is set by hand and tells when it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.fetches = 0
+        self.looks = threading.Semaphore(0)
+        self.under_way = threading.Event()
+        self.let_go = threading.Event()
+
+    def clock(self) -> float:
+        now = self.now
+        self.looks.release()
+        return now
+
+    def fetch(self) -> bytes:
+        self.fetches += 1
+        self.under_way.set()
+        assert self.let_go.wait(10)
+        return f"answer {self.fetches}".encode()
+
+
+@pytest.mark.parametrize("seconds", [0, 2 * SHARED_SECONDS], ids=["quick", "slower than an answer is kept"])
+def test_who_asks_during_a_fetch_waits_for_it_and_gets_its_answer(seconds: float) -> None:
+    slow = SlowFetch()
+    shared = SharedAnswer(slow.fetch, clock=slow.clock)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(shared.get)
+        assert slow.under_way.wait(10)
+        while slow.looks.acquire(blocking=False):
+            pass
+        slow.now += seconds / 2
+        second = threads.submit(shared.get)
+        # It has looked at the clock, and so it has asked.
+        assert slow.looks.acquire(timeout=10)
+        slow.now += seconds / 2
+        assert not second.done()
+        slow.let_go.set()
+        assert (first.result(10), second.result(10)) == (b"answer 1", b"answer 1")
+    assert slow.fetches == 1
+
+
+def test_an_answer_serves_for_some_seconds_and_is_then_fetched_anew() -> None:
+    slow = SlowFetch()
+    slow.let_go.set()
+    shared = SharedAnswer(slow.fetch, seconds=3, clock=slow.clock)
+    answers = []
+    for slow.now in (100.0, 102.9, 103.0, 105.9, 106.0):
+        answers.append(shared.get())
+    assert answers == [b"answer 1", b"answer 1", b"answer 2", b"answer 2", b"answer 3"]
+
+
+def test_after_a_fetch_that_failed_the_next_one_tries_again() -> None:
+    tries = iter([OSError("no memory"), b"answer"])
+
+    def fetch() -> bytes:
+        if isinstance(one := next(tries), OSError):
+            raise one
+        return one
+
+    shared = SharedAnswer(fetch)
+    with pytest.raises(OSError, match="no memory"):
+        shared.get()
+    assert shared.get() == b"answer"
+
+
 async def test_the_trainer_serves_them_beside_its_own(tmp_path: Path) -> None:
     servers = Servers()
     listed: list[RolloutServer] = []
     config = run_config(observability={"tensorboard": False})
+    now = 0.0
 
     def get(accept: str) -> str:
         url = f"http://127.0.0.1:{server.port}/rollout/metrics"
         with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=10) as answer:
             return str(answer.read().decode())
 
-    with Recorder(tmp_path, config) as recorder, TelemetryServer(recorder, "127.0.0.1", 0) as server:
+    with (
+        Recorder(tmp_path, config) as recorder,
+        TelemetryServer(recorder, "127.0.0.1", 0, clock=lambda: now) as server,
+    ):
         try:
             assert await asyncio.to_thread(get, "text/plain") == ""
             recorder.watch_servers(lambda: listed)
+            now += SHARED_SECONDS
             assert await asyncio.to_thread(get, "text/plain") == ""
             # The list may change while the run goes on.
             listed.append(RolloutServer(await servers.start(running(5)), "ready"))
+            now += SHARED_SECONDS
             text = await asyncio.to_thread(get, "text/plain")
             assert {sample.name for family in parse_text(text) for sample in family.samples} == {
                 "vllm:num_requests_running",
@@ -170,9 +245,11 @@ async def test_the_trainer_serves_them_beside_its_own(tmp_path: Path) -> None:
                 *(f"vllm:time_to_first_token_seconds_{part}" for part in ("bucket", "count", "sum")),
             }
             assert 'server="0"' in text
-            # Prometheus asks for OpenMetrics first.
+            # Prometheus asks for OpenMetrics first. Another scrape at that moment costs the server nothing.
             assert await asyncio.to_thread(get, "application/openmetrics-text; version=1.0.0") == text
+            assert servers.asked == 1
             listed.clear()
+            now += SHARED_SECONDS
             assert await asyncio.to_thread(get, "text/plain") == ""
         finally:
             await servers.stop()

@@ -1,14 +1,16 @@
 """vLLM's own metrics, passed on by the trainer: Prometheus cannot reach the servers themselves.
 
 The run's NetworkPolicy lets only trainers reach the rollout servers, whose control routes can load weights. So the driver
-asks them on behalf of whoever scrapes it, and only then.
+asks them on behalf of whoever scrapes it, and only then; and not anew for each of many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import aiohttp
 from prometheus_client.metrics_core import Metric
@@ -20,11 +22,44 @@ from seele_trainer.rollout.protocol import RolloutServer
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 8.0
 """Time limit for all servers together: they are asked at once, and a scrape usually has ten seconds."""
+SHARED_SECONDS = 3.0
+"""How long an answer serves others. Less than any usual scrape interval, so that a Prometheus never sees its last one again."""
 LONGEST_ANSWER = 8 * 2**20
 """Bytes read of an answer; vLLM's has some 200 kB."""
 PREFIX = "vllm:"
+
+
+class SharedAnswer:
+    """An answer that is costly to fetch, for any number of threads that ask.
+
+    Only one fetches at a time. It serves all who ask while that takes, and all who ask within `seconds` of its start.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], bytes],
+        seconds: float = SHARED_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fetch = fetch
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._answer = b""
+        self._serves_until = float("-inf")
+
+    def get(self) -> bytes:
+        """The answer. Blocks while somebody fetches it."""
+        asked = self._clock()
+        with self._lock:
+            if asked >= self._serves_until:
+                began = self._clock()
+                self._answer = self._fetch()
+                # Who has waited for a slow one is served too.
+                self._serves_until = max(began + self._seconds, self._clock())
+            return self._answer
 
 
 class RolloutFamilies(Collector):

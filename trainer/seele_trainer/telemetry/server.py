@@ -9,6 +9,7 @@ import errno
 import logging
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from seele_trainer.records import Progress
 from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.telemetry import rollout_metrics
+from seele_trainer.telemetry.rollout_metrics import SharedAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +52,9 @@ class Telemetry(Protocol):
 class TelemetryServer:
     """Serves a run's telemetry until `close`; port 0 picks a free one, `port` says which."""
 
-    def __init__(self, telemetry: Telemetry, host: str, port: int) -> None:
+    def __init__(self, telemetry: Telemetry, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
         try:
-            self._server = _Server((host, port), _handler(telemetry))
+            self._server = _Server((host, port), _handler(telemetry, clock))
         except OverflowError as error:
             raise TelemetryServerError(f"there is no port {port}: set SEELE_HTTP_PORT to 1 … 65535") from error
         except OSError as error:
@@ -91,15 +93,20 @@ class _Server(ThreadingHTTPServer):
         logger.debug("request from %s failed", client_address, exc_info=True)
 
 
-def _handler(telemetry: Telemetry) -> type[BaseHTTPRequestHandler]:
+def _handler(telemetry: Telemetry, clock: Callable[[], float]) -> type[BaseHTTPRequestHandler]:
+    # Everybody in the cluster may ask; the servers have rollouts to make.
+    rollout_servers = SharedAnswer(
+        lambda: generate_latest(rollout_metrics.collect(telemetry.servers())),
+        clock=clock,
+    )
+
     def metrics(headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         encode, content_type = choose_encoder(headers.get("Accept", ""))
         return HTTPStatus.OK, content_type, encode(telemetry.registry)
 
     def of_rollout_servers(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         # In the format it came in, whatever is asked for: in OpenMetrics the library writes `vllm_` for `vllm:`.
-        families = rollout_metrics.collect(telemetry.servers())
-        return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(families)
+        return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, rollout_servers.get()
 
     def progress(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         return HTTPStatus.OK, "application/json", telemetry.progress().model_dump_json(by_alias=True).encode()
