@@ -1,9 +1,12 @@
 # Images of Seele. docker, buildah and podman build this file alike:
 #
-#   operator     the operator and the `seele` command, without PyTorch    docker build --target operator -t ghcr.io/seele-dev/seele-operator:0.1.0 .
-#   trainer      trainer pods on GPUs; rollout pods use the stock vLLM image  docker build --target trainer -t seele:0.1.0 .
+#   operator     the operator and the `seele` command, without PyTorch
+#   trainer      trainer pods on GPUs; rollout pods use the stock vLLM image
 #   trainer-cpu  trainers, rollout servers and the quickstart's model, for machines without a GPU
-#                                                                          docker build --target trainer-cpu -t seele:0.1.0-cpu .
+#
+#   docker build --target operator -t ghcr.io/seele-dev/seele-operator:0.1.0 .
+#   docker build --target trainer -t ghcr.io/seele-dev/seele:0.1.0 .
+#   docker build --target trainer-cpu -t ghcr.io/seele-dev/seele:0.1.0-cpu .
 #
 # `tools/images.sh` builds them where there is no docker and no registry.
 

@@ -20,8 +20,8 @@ cannot() { say "$*"; exit 2; } # this machine is the reason, and not the Dockerf
 name_of() { # TARGET: the name that the chart, or a SeeleRun, gives it
   case $1 in
     operator) echo "ghcr.io/seele-dev/seele-operator:$version" ;;
-    trainer) echo "docker.io/library/seele:$version" ;;
-    trainer-cpu) echo "docker.io/library/seele:$version-cpu" ;;
+    trainer) echo "ghcr.io/seele-dev/seele:$version" ;;
+    trainer-cpu) echo "ghcr.io/seele-dev/seele:$version-cpu" ;;
     *) fail "there is no image $1; say operator, trainer or trainer-cpu" ;;
   esac
 }

@@ -59,7 +59,7 @@ class Resources(Section):
 class TrainerSpec(config.Trainer):
     """The gang of trainer pods."""
 
-    image: Annotated[str, Field(min_length=1)] = "seele:0.1.0"
+    image: Annotated[str, Field(min_length=1)] = "ghcr.io/seele-dev/seele:0.1.0"
     """Container image with Seele, PyTorch and DeepSpeed; not used by `seele run`."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the image is pulled."""

@@ -148,7 +148,7 @@ def test_a_build_that_fails_says_why_and_is_no_fault_of_the_machine(played: Play
 
     assert done.returncode == 1
     assert "STEP 7 of it" in done.stderr
-    assert f"docker.io/library/seele:{VERSION} could not be built" in done.stderr
+    assert f"ghcr.io/seele-dev/seele:{VERSION} could not be built" in done.stderr
 
 
 def test_refusals_say_what_to_do(played: Played) -> None:

@@ -107,6 +107,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a volume of the chart's own": ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes"),
     "a share without a sign": ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
     "a port that cannot be": ({"service": {"port": 70000}}, "port"),
+    "a name with capitals": ({"nameOverride": "Seele"}, "nameOverride"),
+    "a name that no Service can have": ({"fullnameOverride": "1a.b"}, "fullnameOverride"),
+    "a name that would be cut": ({"fullnameOverride": "a" * 41}, "fullnameOverride"),
+    "memory with a unit of disks": ({"resources": {"limits": {"memory": "1GB"}}}, "memory"),
+    "no image at all": ({"image": None}, "image"),
+    "no probes at all": ({"probes": None}, "probes"),
+    "no monitoring at all": ({"monitoring": None}, "monitoring"),
+    "no rules at all": ({"monitoring": {"prometheusRule": None}}, "prometheusRule"),
 }
 
 

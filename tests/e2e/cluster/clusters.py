@@ -155,7 +155,7 @@ def own_cluster(folder: Path) -> Iterator[Cluster]:
 def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
     """The cluster of a kubeconfig file, through `kubectl proxy`.
 
-    Its node has the image seele:0.1.0-cpu, and its pods' addresses can be reached from this machine, where the operator
+    Its node has the image ghcr.io/seele-dev/seele:0.1.0-cpu, and its pods' addresses can be reached from this machine, where the operator
     runs: it asks trainers how far they are.
     """
     with ExitStack() as stack:

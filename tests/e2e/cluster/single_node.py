@@ -20,7 +20,7 @@ from node_image import plain_spec, runtime_spec, write_image
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 NAME = "seele-node"
-IMAGES = ["docker.io/library/seele:0.1.0-cpu"]
+IMAGES = ["ghcr.io/seele-dev/seele:0.1.0-cpu"]
 BRIDGE = "seele-e2e"
 SUBNET = "10.199.77.0/24"
 ADDRESS = "10.199.77.1"
