@@ -15,6 +15,7 @@ from control_plane import REPOSITORY
 from prometheus_server import RULES, promtool
 from seele_operator import plan
 from seele_operator.validation import parse_run
+from seele_trainer.telemetry.rollout_metrics import ANSWER_SECONDS
 from spec_data import small_run
 
 pytestmark = pytest.mark.unit
@@ -116,6 +117,10 @@ def test_the_configuration_for_this_machine_is_valid_and_gives_the_same_labels()
     for job in jobs.values():
         (group,) = job["static_configs"]
         assert set(group["labels"]) == {"namespace", "run", "attempt", "pod"}
+    # A scrape may take as long as there is between two: enough to wait for servers that are late.
+    assert int(jobs["seele-rollout"]["scrape_interval"].removesuffix("s")) > ANSWER_SECONDS
+    # Without an operator its critical alert would fire all the time.
+    assert "rule_files" not in load("local.yaml")
 
 
 def test_monitors_of_the_prometheus_operator_take_the_same_pods_and_give_the_same_jobs() -> None:
