@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from grafana.dashboard import Dashboard, Mark, Row
 from grafana.drawing.__main__ import draw
+from grafana.drawing.canvas import Entry, Sheet
 from grafana.drawing.data import Source
 from grafana.drawing.units import written
 from grafana.looks import Limit, Look
@@ -35,6 +37,7 @@ BEGAN = 1_790_000_000.0
         (61440.0, "mbytes", None, "60 GiB"),
         (89128960.0, "bytes", None, "85 MiB"),
         (0.00003, "suffix: nats", None, "3.0e-05 nats"),
+        (-2.4e-11, "suffix: nats", 6, "0.000000 nats"),
         (12.5, "reqps", None, "12.5 req/s"),
         (3e-4, "sci", None, "3.00e-04"),
         (7.0, "none", 0, "7"),
@@ -47,6 +50,7 @@ def test_a_value_is_written_as_grafana_does(value: float, unit: str, decimals: i
 
 TABLE: dict[str, list[tuple[dict[str, str], Callable[[int], float]]]] = {
     "line": [({}, lambda step: 0.2 + step / 100)],
+    "zero": [({}, lambda _: 0.0)],
     "buckets": [({"le": "1.0"}, lambda step: 1.0 + step), ({"le": "+Inf"}, lambda step: 5.0 + step)],
     "phases": [({"run": "a"}, lambda step: 1.0 if step < 30 else 2.0)],
     "row": [({"namespace": "n", "run": "a", "phase": "Running"}, lambda _: 1.0)],
@@ -142,6 +146,47 @@ def test_panels_without_data_are_named(tmp_path: Path) -> None:
     )
 
     assert drawn(tmp_path, *panels)[1] == ["graph", "heat map", "number"]
+
+
+def test_an_axis_without_anything_on_it_has_more_than_one_tick() -> None:
+    _, axes = axes_of(Graph(title="g", description="", unit="none", queries=query("zero")))
+
+    assert len(axes.get_yticks()) > 2
+
+
+def test_long_numbers_of_an_axis_stay_inside_of_their_panel() -> None:
+    sheet, axes = axes_of(
+        Graph(title="g", description="", unit="ops", queries=query("zero"), limits=(Limit(0.1, "#ff0000"),))
+    )
+    sheet.canvas.draw()
+    left, *_ = sheet.box({"x": 0, "y": 0, "w": 8, "h": 8})
+    labels = [text for text in axes.get_yticklabels() if text.get_text()]
+
+    assert "0.025 ops/s" in [text.get_text() for text in labels]
+    assert min(text.get_window_extent().x0 for text in labels) > left
+
+
+def test_a_legend_that_is_cut_says_how_much_is_missing() -> None:
+    sheet = Sheet(8, "caption")
+    sheet.legend(0, 200, 100, [Entry(f"series number {number}", "#ff00aa") for number in range(12)])
+    words = [text.get_text() for text in sheet.figure.texts]
+    shown = [word for word in words if word.startswith("series")]
+
+    assert f"+ {12 - len(shown)} more" in words
+    assert 0 < len(shown) < 12
+
+    everything = Sheet(8, "caption")
+    everything.legend(0, 200, 100, [Entry(f"series number {number}", "#ff00aa") for number in range(3)])
+    assert not [text for text in everything.figure.texts if "more" in text.get_text()]
+
+
+def axes_of(panel: Panel) -> tuple[Sheet, Axes]:
+    """The picture of one panel, and the graph in it."""
+    board = Dashboard(
+        uid="u", title="t", description="", rows=(Row("", (panel,)),), choices=(), since="", refresh="", other=("", "")
+    )
+    sheet, _ = draw(board.json(), Source(Answers(""), BEGAN, BEGAN + 60, 1.0, {}), "caption")
+    return sheet, sheet.figure.axes[0]
 
 
 def _near(colours: set[str], wanted: str, far: int = 40) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import grafana
 from grafana import fleet, run
@@ -18,6 +19,7 @@ from grafana.dashboard import Dashboard, Row
 from grafana.panels import Graph
 from grafana.queries import Query
 from grafana.reading import Asked, marks, named, panels, put_in, queries
+from prometheus_server import RULES
 from seele_operator.metrics import OperatorMetrics
 from seele_trainer.telemetry import definitions, histograms
 from seele_trainer.telemetry.metric import HistogramMetric, Metric
@@ -180,6 +182,36 @@ def test_the_limits_that_the_documentation_names_are_drawn() -> None:
     assert rounds["targets"][1]["expr"] == 'max(seele_target_accuracy{namespace="$namespace", run="$run"})'
     (target,) = [one for one in rounds["fieldConfig"]["overrides"] if one["matcher"]["options"] == "target"]
     assert {"id": "custom.lineStyle", "value": {"dash": [8, 6], "fill": "dash"}} in target["properties"]
+
+
+def test_a_run_counts_as_stalled_when_its_alert_fires() -> None:
+    (tile,) = [one for one in ASKED if one.where == "Stalled"]
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    (alert,) = [rule["expr"] for rule in rules if rule.get("alert") == "SeeleRunStalled"]
+
+    conditions = tile.expr.replace('{namespace=~"$namespace"}', "")
+    assert conditions == f"count(max by (namespace, run) ({' '.join(alert.split())})) or on() vector(0)"
+
+
+def test_restarts_are_compared_with_the_moment_before() -> None:
+    (mark,) = DASHBOARDS["fleet"]["annotations"]["list"]
+    counter = 'sum by (class) (seele_operator_restarts_total{job="seele-operator"}'
+
+    assert mark["expr"] == f"{counter}) > {counter} offset {mark['step']})"
+
+
+def test_rounds_and_their_target_have_colours_that_can_be_told_apart() -> None:
+    by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["run"])}
+    colours = [
+        bytes.fromhex(one["value"]["fixedColor"].removeprefix("#"))
+        for override in by_title["Accuracy by round, against the target"]["fieldConfig"]["overrides"]
+        for one in override["properties"]
+        if one["id"] == "color"
+    ]
+
+    assert len(colours) == 9
+    for one, other in itertools.combinations(colours, 2):
+        assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 80
 
 
 def test_the_dashboards_lead_to_each_other() -> None:

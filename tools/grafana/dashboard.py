@@ -13,6 +13,9 @@ COLUMNS = 24
 SCHEMA = 37
 """Of Grafana 9; every later one brings it up to date by itself."""
 
+MARK_STEP = "30s"
+"""How far apart the moments are at which annotations are looked at."""
+
 WINDOW = "$window"
 """What a step counts up moves once in a step, so it is looked at over a window that grows with the time range."""
 
@@ -76,7 +79,7 @@ class Mark:
             "hide": False,
             "expr": self.expr,
             "iconColor": self.colour,
-            "step": "30s",
+            "step": MARK_STEP,
             "tagKeys": "",
             "textFormat": "",
             "titleFormat": self.title,

@@ -20,13 +20,15 @@ PAPER, PANEL, EDGE, GRID = "#111217", "#181b1f", "#2a2d33", "#2b2e35"
 INK, FAINT = "#d3d4de", "#8e8f9b"
 SMALL, NORMAL = 8.0, 9.2
 DPI = 100
+LEGEND_LINES = 5
+"""As many as Grafana shows in a panel of the usual height."""
 SHADES = 160
 """Colours in the file; more are not seen and cost space."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line's entry in a legend."""
+    """A line's entry in a legend; without a colour only words."""
 
     name: str
     colour: str
@@ -91,13 +93,30 @@ class Sheet:
                 x = 0.0
             lines[-1].append((x, entry))
             x += needed
-        lines = lines[:3]
+        self._leave_out(lines, width)
         for number, line in enumerate(lines):
             y = bottom - 10 - 15 * (len(lines) - 1 - number)
             for offset, entry in line:
-                self.words(left + offset, y, "▬", entry.colour, SMALL)
-                self.words(left + offset + 17, y, _text(entry), INK, SMALL)
+                if entry.colour:
+                    self.words(left + offset, y, "▬", entry.colour, SMALL)
+                self.words(left + offset + (17 if entry.colour else 0), y, _text(entry), INK, SMALL)
         return 15.0 * len(lines) + 6
+
+    def _leave_out(self, lines: list[list[tuple[float, Entry]]], width: float) -> None:
+        """Leave lines out that have no room, and say so: Grafana's own legend can be scrolled."""
+        missing = sum(len(line) for line in lines[LEGEND_LINES:])
+        if not missing:
+            return
+        del lines[LEGEND_LINES:]
+        last = lines[-1]
+        while True:
+            sign = Entry(f"+ {missing} more", "")
+            x = last[-1][0] + 24 + self.length(_text(last[-1][1]), SMALL) + 12 if last else 0.0
+            if not last or x + self.length(sign.name, SMALL) <= width:
+                last.append((x, sign))
+                return
+            last.pop()
+            missing += 1
 
     def length(self, text: str, size: float) -> float:
         """Pixels that a text is wide."""

@@ -28,7 +28,7 @@ CONNECTED_SECONDS = 120.0
 """Gaps up to here are no gaps: `spanNulls` of the panels."""
 
 AXIS = 52
-"""Pixels left of a graph for its numbers."""
+"""Pixels left of a graph for its numbers; longer ones get more."""
 
 
 def graph(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
@@ -66,6 +66,7 @@ def graph(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
     _scale(axes, panel, [line for line in lines if line not in right], lower)
     if other is not None:
         _right_axis(other, look(panel, right[0].name)["unit"])
+    _make_room(sheet, axes)
     _time_axis(axes, source)
     return True
 
@@ -169,7 +170,8 @@ def _scale(axes: Axes, panel: Json, lines: Sequence[Line], stacked: Array) -> No
     lowest = said.get("min", values.min() - 0.06 * (np.ptp(values) or 1.0))
     limits = [step["value"] for step in said["thresholds"]["steps"][1:]]
     highest = said.get("max", max([float(values.max()), *limits]) * 1.08)
-    axes.set_ylim(lowest, highest if highest > lowest else lowest + 1)
+    highest = highest if highest > lowest else lowest + 1
+    axes.set_ylim(lowest, highest)
     if "max" in said and said["unit"] == "percentunit":
         axes.set_yticks(np.linspace(0, 1, 6))
     else:
@@ -177,6 +179,14 @@ def _scale(axes: Axes, panel: Json, lines: Sequence[Line], stacked: Array) -> No
         ticks = MaxNLocator(5, integer=said.get("decimals") == 0).tick_values(lowest / size, highest / size) * size
         axes.set_yticks([tick for tick in ticks if lowest <= tick <= highest])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, said["unit"]).removesuffix(" nats")))
+
+
+def _make_room(sheet: Sheet, axes: Axes) -> None:
+    """Move the left edge of a graph so far that its numbers stay inside of the panel."""
+    wanted = max((sheet.length(text.get_text(), SMALL) for text in axes.get_yticklabels()), default=0.0) + 12
+    place = axes.get_position()
+    more = max(0.0, wanted - AXIS) / sheet.width
+    axes.set_position((place.x0 + more, place.y0, place.width - more, place.height))
 
 
 def _right_axis(axes: Axes, unit: str) -> None:

@@ -35,7 +35,8 @@ def _scaled(value: float, table: tuple[tuple[float, str], ...], decimals: int | 
 
 def _digits(value: float, decimals: int | None) -> str:
     if decimals is not None:
-        return f"{value:.{decimals}f}"
+        # Without the sign of a zero, as Grafana writes it.
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     if abs(value) < 1e-3:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import Choice, Dashboard, Mark, Row
+from grafana.dashboard import MARK_STEP, Choice, Dashboard, Mark, Row
 from grafana.fleet.comparison import COMPARISON
 from grafana.fleet.operator import OPERATOR
 from grafana.fleet.overview import OVERVIEW
 from grafana.fleet.runs import RUNS
-from grafana.fleet.selectors import restarts
+from grafana.fleet.selectors import of_operator
 from grafana.looks import ORANGE
 
 UID = "seele-fleet"
+
+_RESTARTS = f"sum by (class) ({of_operator('seele_operator_restarts_total')}"
 
 DASHBOARD = Dashboard(
     uid=UID,
@@ -23,7 +25,9 @@ DASHBOARD = Dashboard(
         Row("Operator", OPERATOR),
     ),
     choices=(Choice("namespace", "Namespace", "label_values(seele_run_phase, run_namespace)", many=True),),
-    marks=(Mark("Restarts", f"{restarts('2m')} > 0", "a run restarts ({{class}})", ORANGE),),
+    # Compared with one step before, so that restarts which follow each other are a line each. With `increase` over a window
+    # they would be one.
+    marks=(Mark("Restarts", f"{_RESTARTS}) > {_RESTARTS} offset {MARK_STEP})", "a run restarts ({{class}})", ORANGE),),
     since="now-24h",
     refresh="1m",
     other=("One run", "/d/seele-run"),

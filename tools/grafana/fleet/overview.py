@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from grafana.fleet.selectors import in_phase, of_operator, told
+from grafana.fleet.selectors import in_phase, of_operator, of_trainers
 from grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED, Limit
 from grafana.panels import Number
 from grafana.queries import Query
 
+_SINCE_PROGRESS = f"time() - {of_trainers('seele_last_progress_timestamp_seconds')}"
+
+# The conditions of the alert SeeleRunStalled, so that the tile is red when the alert is: a test compares them.
 STALLED = (
-    'count((time() - max by (namespace, run) (seele_last_progress_timestamp_seconds{namespace=~"$namespace"}) > 900)'
-    f" and on (namespace, run) {told('seele_run_phase', phase='Running', condition=' == 1')})"
+    f"count(max by (namespace, run) ({_SINCE_PROGRESS} > 1800"
+    f" unless {_SINCE_PROGRESS} < 10 * {of_trainers('seele_step_seconds')}"
+    f" unless {_SINCE_PROGRESS} < 3 * {of_trainers('seele_eval_seconds')}"
+    f" unless {of_trainers('seele_training_step')} >= {of_trainers('seele_training_steps_total_planned')}))"
     " or on() vector(0)"
 )
 
@@ -44,7 +49,7 @@ OVERVIEW = (
     _runs("Failed", "Runs that gave up; `seele status` says why. None.", RED, "Failed", bad=True),
     Number(
         title="Stalled",
-        description="Running, and nothing finished for a quarter of an hour. None, unless a step takes that long.",
+        description="Nothing finished for half an hour, ten steps' or three evaluations' time, whichever is longest. None.",
         unit="none",
         queries=(Query(STALLED, "stalled"),),
         limits=(Limit(1, RED),),

@@ -32,6 +32,11 @@ def live(metric: str) -> str:
     return f'avg by (namespace, run) ({metric}{{namespace=~"$namespace"}} >= 0)'
 
 
+def of_trainers(metric: str) -> str:
+    """A series of the trainers of all chosen runs, as they export it."""
+    return f'{metric}{{namespace=~"$namespace"}}'
+
+
 def in_phase(*phases: str) -> str:
     """How many runs are in one of these phases; 0 where none is."""
     wanted = "|".join(phases)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from grafana.dashboard import WINDOW
-from grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
+from grafana.looks import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
 from grafana.panels import Graph, HeatMap
 from grafana.queries import Query, by, of_run, one, quantile
 
-# The later the round, the stronger the colour.
+# Far apart in hue, above all those of the first four, which is how many rounds a run has by default. None is the target's.
 _ROUNDS = looks(
     {
-        "round 1": "#C0D8FF",
-        "round 2": LIGHT_BLUE,
+        "round 1": YELLOW,
+        "round 2": GREEN,
         "round 3": BLUE,
-        "round 4": "#3274D9",
-        "round 5": PURPLE,
-        "round 6": "#8F3BB8",
-        "round 7": "#FF7BB6",
-        "round 8": "#C4478A",
+        "round 4": PURPLE,
+        "round 5": ORANGE,
+        "round 6": TURQUOISE,
+        "round 7": PINK,
+        "round 8": GREY,
     }
 )
 _QUANTILES = looks({"90 % below": PURPLE, "half below": BLUE, "10 % below": TURQUOISE})
@@ -141,6 +141,7 @@ LEARNING = (
         description="KL divergence between the policy that sampled and the one that learns: far below 0.015 nats a token.",
         unit="suffix: nats",
         queries=(Query(one("seele_policy_mismatch_kl"), "mismatch KL"),),
+        decimals=6,  # below is rounding
         limits=(Limit(0.015, RED),),
         looks=looks({"mismatch KL": BLUE}),
     ),
