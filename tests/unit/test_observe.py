@@ -60,7 +60,14 @@ def observed(body: Body) -> ObservedPod:
 
 
 def container(name: str = "trainer", **state: Body) -> Body:
-    return {"name": name, "image": "ghcr.io/seele-dev/seele:0.1.0", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    return {
+        "name": name,
+        "image": "ghcr.io/seele-dev/seele:0.1.0",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": state,
+    }
 
 
 def ended(name: str = "trainer", code: int = 1, reason: str = "Error", message: str = "", at: str = "20:05:00") -> Body:
