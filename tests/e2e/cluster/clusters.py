@@ -155,8 +155,8 @@ def own_cluster(folder: Path) -> Iterator[Cluster]:
 def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
     """The cluster of a kubeconfig file, through `kubectl proxy`.
 
-    Its node has the image ghcr.io/seele-dev/seele:0.1.0-cpu, and its pods' addresses can be reached from this machine, where the operator
-    runs: it asks trainers how far they are.
+    Its node has the image ghcr.io/seele-dev/seele:0.1.0-cpu, and its pods' addresses can be reached from this machine, where
+    the operator runs: it asks trainers how far they are.
     """
     with ExitStack() as stack:
         kubectl = kubernetes_binaries() / "kubectl"
