@@ -123,7 +123,7 @@ def test_a_release_is_installed_upgraded_and_uninstalled_and_runs_outlive_it(rel
     notes = release.helm("install")
 
     assert f"kubectl -n {NAMESPACE} rollout status deployment/{RELEASE}" in notes
-    assert "kubectl -n default apply -f manifests/examples/quickstart.yaml" in notes
+    assert re.search(r"kubectl -n default apply -f https://\S+/v0.1.0/manifests/examples/quickstart.yaml\n", notes)
     assert "seele status" in notes
     rules = "x-kubernetes-validations" in str(release.definition())
     assert rules == (release.plane.version >= (1, 25))
