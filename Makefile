@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup kubernetes helm prometheus generated image-operator images quickstart quickstart-model test e2e test-unit lint format bench clean
+.PHONY: help setup kubernetes helm prometheus generated image-operator images quickstart quickstart-model test e2e test-unit lint format bench bench-methods clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -64,5 +64,9 @@ bench: .venv/.ready quickstart-model ## Print the figures that the docs quote (a
 	$(PYTHON_ENV) benchmarks/verifier_accuracy.py
 	$(PYTHON_ENV) benchmarks/seele_vs_grpo.py
 
+bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; Ctrl-C and go on at any time; ARGS="--dry-run" lists the runs)
+	$(PYTHON_ENV) benchmarks/methods.py $(ARGS)
+
 clean: ## Remove the environment and caches, but no runs
-	rm -rf .venv .cache
+	rm -rf .venv
+	[ ! -d .cache ] || find .cache -mindepth 1 -maxdepth 1 ! -name bench-methods -exec rm -rf {} +

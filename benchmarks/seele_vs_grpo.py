@@ -10,18 +10,16 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
+from methods_study.training import QUICKSTART, Stopped, TrainingFailed, is_finished, quickstart, train
 
 
 @dataclass(frozen=True)
@@ -40,27 +38,19 @@ class Result:
     minutes: float
 
 
-def spec(problems: Path, strategy: str, seed: int, learning_rate: float, steps: int) -> dict[str, Any]:
-    """The quickstart with another strategy, seed or learning rate; everything else is the same for both."""
-    text = QUICKSTART.read_text().replace(".cache/quickstart", str(problems))
-    run: dict[str, Any] = yaml.safe_load(text)
-    run["metadata"]["name"] = f"{strategy}-seed{seed}"
-    run["spec"]["training"] |= {"strategy": strategy, "seed": seed, "learningRate": learning_rate, "steps": steps}
-    return run
-
-
 def run_once(problems: Path, out: Path, strategy: str, seed: int, learning_rate: float, steps: int) -> Result:
     """Train, unless the folder holds the finished run already; an interrupted one is resumed."""
     folder = out / f"{strategy}-seed{seed}-lr{learning_rate:g}-{steps}"
-    if not (folder / "final").is_dir():
-        out.mkdir(parents=True, exist_ok=True)
-        manifest = out / f"{folder.name}.yaml"
-        manifest.write_text(yaml.safe_dump(spec(problems, strategy, seed, learning_rate, steps)))
+    training = {"strategy": strategy, "seed": seed, "learningRate": learning_rate, "steps": steps}
+    if not is_finished(folder):
         print(f"running {folder.name}", flush=True)
-        command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(manifest), "--out", str(folder)]
-        finished = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=False)
-        if finished.returncode:
-            raise SystemExit(f"{folder.name} failed with exit code {finished.returncode}; see {folder / 'logs'}")
+    try:
+        train(quickstart(problems, f"{strategy}-seed{seed}", {"training": training}), folder)
+    except TrainingFailed as error:
+        raise SystemExit(f"error: {error}") from None
+    except Stopped:
+        print("Stopped; the same command goes on.", file=sys.stderr)
+        raise SystemExit(130) from None
     evaluations = [json.loads(line) for line in (folder / "eval.jsonl").read_text().splitlines()]
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     accuracies = [evaluation["scores"]["held-out"]["greedyAccuracy"] for evaluation in evaluations]

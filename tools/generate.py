@@ -13,6 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHART = "charts/seele-operator"
 DASHBOARDS = ("run", "fleet")
+METHODS_RESULTS = "benchmarks/results/methods.json"
 
 PROMETHEUS_RULE = """\
 # Written by `make generated` from rules.yaml, for the Prometheus operator. Give it the labels by which your Prometheus selects
@@ -46,6 +47,7 @@ def generated_files() -> dict[str, Text]:
         "manifests/prometheus/prometheusrule.yaml": prometheus_rule,
     }
     files[f"{CHART}/files/rules.yaml"] = copy_of("manifests/prometheus/rules.yaml")
+    files |= benchmarks_page()
     for name in DASHBOARDS:
         files[f"manifests/grafana/{name}.json"] = dashboard(name)
         files[f"{CHART}/files/dashboards/{name}.json"] = dashboard(name)
@@ -124,6 +126,22 @@ def strategies_page() -> str:
     from strategies_page import page
 
     return page()
+
+
+def benchmarks_page() -> dict[str, Text]:
+    """The page about the study of all methods, and its pictures; nothing before its hours of training were spent."""
+    if not (REPOSITORY / METHODS_RESULTS).exists():
+        return {}
+    benchmarks = str(Path(__file__).resolve().parents[1] / "benchmarks")
+    if benchmarks not in sys.path:
+        sys.path.append(benchmarks)
+    from methods_study.page import PICTURES, page
+    from methods_study.plots import pictures
+    from methods_study.results import load
+
+    study = load(REPOSITORY / METHODS_RESULTS)
+    drawn = {f"docs/{PICTURES}/{name}": draw for name, draw in pictures(study).items()}
+    return {"docs/benchmarks.md": lambda: page(study), **drawn}
 
 
 def copy_of(source: str) -> Text:

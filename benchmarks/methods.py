@@ -1,0 +1,115 @@
+"""All methods on the quickstart's problem, and what SEELE's settings do: `python benchmarks/methods.py`.
+
+Every training is a real `seele run` (vLLM server, DeepSpeed trainer) in a folder of its own. Finished ones are used again,
+stopped ones go on: Ctrl-C at any time, and the same command afterwards. After changes to the trainer itself, delete --out.
+What is compared with what, and how learning rates are chosen, is in methods_study/page.py, in the words of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from methods_study.carry_out import NoProblems, Place, carry_out, collected, duration, expected, seconds_of
+from methods_study.design import PARTS, TINY, Part, Scale
+from methods_study.results import save
+from methods_study.training import REPOSITORY, Stopped, TrainingFailed
+from seele_operator.bad_run import BadRunError
+from seele_operator.validation import check_run, parse_run
+from seele_trainer.telemetry.journal import JournalError
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "methods.json"
+FULL = Scale()
+
+
+class BadOption(RuntimeError):
+    """An option has a value that cannot be. The message names it and those that can."""
+
+
+def parts_of(text: str) -> list[Part]:
+    """The parts that are named, in the study's order. Raises BadOption."""
+    named = [name.strip() for name in text.split(",")]
+    unknown = [name for name in named if name not in PARTS]
+    if unknown:
+        raise BadOption(f"--only: there is no part {unknown[0]!r}; use some of {','.join(PARTS)}")
+    return [part for part in PARTS if part in named]
+
+
+def rates_of(text: str) -> tuple[float, ...]:
+    """Learning rates, without repeats. Raises BadOption."""
+    try:
+        rates = tuple(dict.fromkeys(float(rate) for rate in text.split(",")))
+    except ValueError as error:
+        raise BadOption(f"--learning-rates: {text!r} is no list of numbers; use such as 1e-4,3e-4") from error
+    if not all(0 < rate < 1 for rate in rates):
+        raise BadOption(f"--learning-rates: {text!r} has a rate that is not between 0 and 1")
+    return rates
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Parts of the study, with commas between.")] = ",".join(PARTS),
+    steps: Annotated[int | None, typer.Option(help="Training steps of each run.", min=2, show_default="40")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0, 1, …", min=1, show_default="3")] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(help="Tried by each method on seed 0; one alone is not tuned.", show_default="1e-4,3e-4,1e-3"),
+    ] = None,
+    problems: Annotated[Path, typer.Option(help="What `python -m seele_trainer.quickstart --out` wrote.")] = Path(
+        ".cache/quickstart"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path(".cache/bench-methods"),
+    results_file: Annotated[
+        Path | None,
+        typer.Option(help="JSON with the results; none for --tiny.", show_default="benchmarks/results/methods.json"),
+    ] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Two steps, no vLLM: to see that the script works.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and how long they take.")] = False,
+) -> None:
+    """Train every method on every seed, and write the results down for docs/benchmarks.md."""
+    command = "python " + shlex.join(["benchmarks/methods.py", *sys.argv[1:]])
+    base = TINY if tiny else FULL
+    try:
+        parts = parts_of(only)
+        rates = base.learning_rates if learning_rates is None else rates_of(learning_rates)
+        scale = replace(base, steps=steps or base.steps, seeds=seeds or base.seeds, learning_rates=rates)
+        place = Place(problems, out, scale)
+        jobs = expected(place, parts)
+        for job in jobs:
+            wrong = check_run(parse_run(job.manifest))
+            if wrong:
+                raise BadRunError([f"{job.title}: {line}" for line in wrong])
+        if dry_run:
+            left = [job for job in jobs if job.state != "finished"]
+            for job in jobs:
+                print(f"{job.folder.name}  {job.state:11}  {job.title}")
+            print(
+                f"{len(jobs)} runs, {len(left)} of them not finished: about {duration(seconds_of(scale, left))} on two cores. "
+                "Where the learning rate of a method is not chosen yet, the middle one of those that are tried stands for it."
+            )
+            return
+        carry_out(place, parts, say=lambda line: print(line, flush=True), clock=time.monotonic)
+        study = collected(place, command)
+    except (Stopped, KeyboardInterrupt):
+        print(f"Stopped; nothing is lost. To go on: {command}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (BadOption, BadRunError, JournalError, NoProblems, TrainingFailed) as error:
+        raise SystemExit(f"error: {error}") from None
+    file = results_file or (None if tiny else RESULTS)
+    if file is None:
+        print(f"All {len(jobs)} runs are finished. A tiny study has no results.")
+        return
+    save(study, file)
+    done = ", ".join(part for part in PARTS if study.part(part))
+    print(f"{file}: {done}")
+    if file.resolve() == RESULTS:
+        print("For docs/benchmarks.md and its pictures: make generated; then link a new page from docs/README.md")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,246 @@
+"""Carrying the study out: folders by digest, what is left to do and for how long, and the results of what is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from methods_study.design import (
+    PARTS,
+    Part,
+    Planned,
+    Scale,
+    Setting,
+    best_rate,
+    grid,
+    method,
+    repeated,
+    settings,
+    steps_of_pass,
+    strategies_of,
+)
+from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Study, measured
+from methods_study.training import is_begun, is_finished, machine, quickstart, train, versions
+from seele_trainer.method_options import StrategyName
+from seele_trainer.quickstart import chains
+
+STARTING_SECONDS = 45.0
+STEP_SECONDS = 4.5
+"""Start and one step of a run on two cores, about as results/seele_vs_grpo.json has them; corrected by runs as they end."""
+TINY_SECONDS = (15.0, 1.0)
+Say = Callable[[str], None]
+
+
+class NoProblems(RuntimeError):
+    """The problems are not there. The message says how to make them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training with the folder that is its own."""
+
+    planned: Planned
+    manifest: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """What it trains, for people."""
+        return f"{self.planned.setting.name}, seed {self.planned.seed}, learning rate {self.planned.learning_rate:g}"
+
+    @property
+    def state(self) -> str:
+        """How far it is."""
+        return "finished" if is_finished(self.folder) else "interrupted" if is_begun(self.folder) else "to do"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the study finds its problems and keeps its runs, and how much it trains."""
+
+    problems: Path
+    out: Path
+    scale: Scale
+
+    @property
+    def validation_file(self) -> Path:
+        """Problems that choose learning rates: neither trained on nor reported."""
+        return self.out / "validation.jsonl"
+
+    def recipe(self) -> dict[str, Any]:
+        """How the problems and the base model were made. Raises NoProblems."""
+        try:
+            recipe: dict[str, Any] = json.loads((self.problems / "recipe.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise NoProblems(
+                f"--problems: {self.problems} has no problems and base model: make them with `make quickstart-model`"
+            ) from error
+        return recipe
+
+    def make_validation(self) -> None:
+        """Draw the validation problems, unlike all training and test problems. Raises NoProblems."""
+        recipe = self.recipe()
+        known = [*_questions(self.problems / "train.jsonl"), *_questions(self.problems / "test.jsonl")]
+        drawn = chains.sample_problems(recipe["test_problems"], recipe["seed"] + 2, frozenset(known))
+        rows = [
+            {"id": one.id, "problem": one.question, "solution": one.solution, "answer": one.answer} for one in drawn
+        ]
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.validation_file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+
+    def job(self, planned: Planned) -> Job:
+        """The run that a plan becomes, in the folder that only runs with the same spec, problems and versions get."""
+        run = quickstart(self.problems, "study", planned.changes(self.scale))
+        held_out = run["spec"]["evaluation"]["benchmarks"][0] | {"title": HELD_OUT}
+        validation = held_out | {"title": VALIDATION, "path": str(self.validation_file)}
+        if self.scale.tiny:
+            held_out, validation = held_out | {"limit": 16}, validation | {"limit": 16}
+        run["spec"]["evaluation"]["benchmarks"] = [held_out, validation]
+        digest = digest_of({"run": run, "recipe": self.recipe(), "versions": versions()})
+        run["metadata"]["name"] = f"{planned.setting.strategy.replace('_', '-')}-{digest}"
+        return Job(planned, run, self.out / digest)
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that any change of the content changes."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def distinct(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without those that are an earlier one under another name."""
+    found: dict[Path, Job] = {}
+    for job in jobs:
+        found.setdefault(job.folder, job)
+    return list(found.values())
+
+
+def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyName, RateChoice]:
+    """The learning rate of each method whose rates have all been tried."""
+    found: dict[StrategyName, RateChoice] = {}
+    only = place.scale.learning_rates[0] if len(place.scale.learning_rates) == 1 else None
+    for strategy in strategies:
+        if only is not None:
+            found[strategy] = RateChoice(strategy=strategy, tried=(), chosen=only)
+            continue
+        jobs = [place.job(planned) for planned in grid([strategy], place.scale)]
+        if all(is_finished(job.folder) for job in jobs):
+            tried = {job.planned.learning_rate: measured(job.folder, 0).validation for job in jobs}
+            found[strategy] = RateChoice(strategy=strategy, tried=tuple(tried.items()), chosen=best_rate(tried))
+    return found
+
+
+def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
+    """All runs that some parts need. A rate that is not chosen yet is taken to be the middle one of the grid."""
+    strategies = strategies_of(parts)
+    middle = place.scale.learning_rates[len(place.scale.learning_rates) // 2]
+    chosen = choices(place, strategies)
+    rates = {strategy: chosen[strategy].chosen if strategy in chosen else middle for strategy in strategies}
+    plans = grid(strategies, place.scale)
+    plans += [planned for part in parts for planned in repeated(part, place.scale, rates)]
+    return distinct([place.job(planned) for planned in plans])
+
+
+def carry_out(place: Place, parts: Sequence[Part], say: Say, clock: Callable[[], float]) -> None:
+    """Train whatever is not finished, the grid of learning rates first. Raises TrainingFailed and Stopped."""
+    place.make_validation()
+    pace = 1.0
+    for trained, job in enumerate(_unfinished(place, parts), start=1):
+        jobs = expected(place, parts)
+        left = [one for one in jobs if not is_finished(one.folder)]
+        verb = "going on with" if is_begun(job.folder) else "training"
+        number = len(jobs) - len(left) + 1
+        say(f"[{number}/{len(jobs)}] {verb} {job.title}; about {duration(pace * seconds_of(place.scale, left))} left")
+        began = clock()
+        fresh = not is_begun(job.folder)
+        train(job.manifest, job.folder)
+        took = clock() - began
+        run = measured(job.folder, job.planned.seed)
+        say(f"    {run.before:.1%} → {run.after:.1%} of held-out problems, {duration(took)}, {job.folder}")
+        if fresh:
+            pace += (took / seconds_of(place.scale, [job]) - pace) / trained
+
+
+def _unfinished(place: Place, parts: Sequence[Part]) -> Iterator[Job]:
+    """Runs that are to be made, one after the other: the later ones depend on the rates that the first ones choose."""
+    strategies = strategies_of(parts)
+    for planned in grid(strategies, place.scale):
+        job = place.job(planned)
+        if not is_finished(job.folder):
+            yield job
+    rates = {strategy: choice.chosen for strategy, choice in choices(place, strategies).items()}
+    for part in parts:
+        for planned in repeated(part, place.scale, rates):
+            job = place.job(planned)
+            if not is_finished(job.folder):
+                yield job
+
+
+def collected(place: Place, command: str) -> Study:
+    """The results of every part whose runs are all finished, also of those that an earlier call made."""
+    chosen = choices(place, strategies_of(PARTS))
+    rates = {strategy: choice.chosen for strategy, choice in chosen.items()}
+    results = [
+        result for part in PARTS if set(strategies_of([part])) <= set(rates) for result in _part(place, part, rates)
+    ]
+    used = {result.strategy for result in results}
+    return Study(
+        command=command,
+        tiny=place.scale.tiny,
+        machine=machine(),
+        versions=versions(),
+        problems=place.recipe(),
+        steps=place.scale.steps,
+        seeds=place.scale.seeds,
+        problems_per_step=place.scale.problems_per_step,
+        rollouts_per_problem=place.scale.rollouts_per_problem,
+        rates=tuple(choice for strategy, choice in chosen.items() if strategy in used),
+        settings=tuple(results),
+    )
+
+
+def _part(place: Place, part: Part, rates: Mapping[StrategyName, float]) -> list[SettingResult]:
+    jobs = [place.job(planned) for planned in repeated(part, place.scale, rates)]
+    if not all(is_finished(job.folder) for job in jobs):
+        return []
+    seeds = place.scale.seeds
+    one_pass = steps_of_pass(place.scale) if part == "estimators" else None
+    return [
+        SettingResult(
+            part=part,
+            name=setting.name,
+            strategy=setting.strategy,
+            changes=_told(setting, place.scale),
+            learning_rate=rates[setting.strategy],
+            runs=tuple(
+                measured(job.folder, job.planned.seed, one_pass) for job in jobs[index * seeds : (index + 1) * seeds]
+            ),
+        )
+        for index, setting in enumerate(settings(part, place.scale))
+    ]
+
+
+def _told(setting: Setting, scale: Scale) -> dict[str, Any]:
+    """The changes of a setting without the budget that all of its method's settings share."""
+    return {} if setting.changes == method(setting.strategy, scale).changes else dict(setting.changes)
+
+
+def seconds_of(scale: Scale, jobs: Sequence[Job]) -> float:
+    """How long some runs take from their beginning, by experience with the quickstart on two cores."""
+    start, step = TINY_SECONDS if scale.tiny else (STARTING_SECONDS, STEP_SECONDS)
+    return len(jobs) * (start + step * scale.steps)
+
+
+def duration(seconds: float) -> str:
+    """A time in the words of people."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _questions(path: Path) -> list[str]:
+    return [json.loads(line)["problem"] for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,171 @@
+"""What the study trains: the settings of each part, the learning rates that are tried, and every run that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from seele_trainer.method_options import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
+
+Part: TypeAlias = Literal["methods", "targets", "rounds", "estimators", "options"]
+PARTS: tuple[Part, ...] = get_args(Part)
+STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
+
+TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
+ROUNDS = ((2, 16), (4, 8), (8, 4), (4, 6), (4, 4))
+"""Rounds m and rollouts a round n: three ways to spend 32 rollouts, then less to spend on four rounds."""
+OPTIONS: dict[str, Mapping[str, Any]] = {
+    "the defaults": {},
+    "hints end at steps": {"hints": {"unit": "step"}},
+    "a quarter unhinted": {"hints": {"unhintedShare": 0.25}},
+    "baseline by round": {"training": {"advantageGroup": "round"}},
+    "hints not learnt": {"hints": {"supervision": "none"}},
+    "hints: uncertain tokens": {"hints": {"supervision": "high-entropy"}},
+    "hints: not below baseline": {"hints": {"supervision": "not-below-baseline"}},
+}
+PASSES = 3
+"""How often the part about estimators goes through its problems: what an estimator remembers shows from the second pass."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method with its options, which is repeated on every seed. `changes` are to the spec of the quickstart."""
+
+    name: str
+    strategy: StrategyName
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is trained. The budget of a run is steps x problems x rollouts, the same for all methods."""
+
+    steps: int = 40
+    seeds: int = 3
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    problems_per_step: int = 16
+    rollouts_per_problem: int = 32
+    tiny: bool = False
+
+
+TINY = Scale(steps=2, seeds=1, learning_rates=(3e-4,), problems_per_step=4, rollouts_per_problem=8, tiny=True)
+"""Enough to see that the script works, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One training of the study; two with the same spec are the same run."""
+
+    setting: Setting
+    seed: int
+    learning_rate: float
+
+    def changes(self, scale: Scale) -> dict[str, Any]:
+        """All that differs from the spec of the quickstart, in sections that are merged one after the other."""
+        training = {
+            "strategy": self.setting.strategy,
+            "seed": self.seed,
+            "learningRate": self.learning_rate,
+            "steps": scale.steps,
+            "problemsPerStep": scale.problems_per_step,
+            "problemsPerUpdate": scale.problems_per_step,
+        }
+        return merged(merged({"training": training}, _tiny() if scale.tiny else {}), self.setting.changes)
+
+
+def settings(part: Part, scale: Scale) -> list[Setting]:
+    """The settings of one part, in the order of its table."""
+    if part == "methods":
+        return [method(strategy, scale) for strategy in STRATEGIES]
+    if part == "targets":
+        return [_seele(f"target {target:g}", {"hints": {"targetAccuracy": target}}, scale) for target in TARGETS]
+    if part == "rounds":
+        return [
+            _seele(f"{m} × {n}", {"hints": {"rounds": m, "rolloutsPerRound": n}}, scale) for m, n in rounds_of(scale)
+        ]
+    if part == "estimators":
+        limit = {"dataset": {"limit": scale.problems_per_step * steps_of_pass(scale)}}
+        names = ("shared-ability", "paper")
+        return [_seele(name, merged({"hints": {"estimator": name}}, limit), scale) for name in names]
+    return [_seele(name, changes, scale) for name, changes in OPTIONS.items()]
+
+
+def method(strategy: StrategyName, scale: Scale) -> Setting:
+    """A method as it stands in the table of methods.
+
+    One without rollouts gets as many solutions an update as the others get rollouts, so that all make the same number of
+    updates from the same number of sequences.
+    """
+    changes: dict[str, Any] = _budget(scale)
+    if strategy in WITHOUT_ROLLOUTS:
+        solutions = scale.problems_per_step * scale.rollouts_per_problem
+        changes = merged(changes, {"training": {"problemsPerStep": solutions, "problemsPerUpdate": solutions}})
+    elif strategy in SUPERVISED:
+        # Fewer than four steps have no whole step in the default quarter.
+        changes = merged(changes, {"training": {"sftThenGrpo": {"sftShare": max(0.25, 1 / scale.steps)}}})
+    return Setting(strategy, strategy, changes)
+
+
+def rounds_of(scale: Scale) -> list[tuple[int, int]]:
+    """Rounds and rollouts a round; a tiny study has a quarter of the rollouts."""
+    return [(m, n * scale.rollouts_per_problem // 32) for m, n in ROUNDS]
+
+
+def steps_of_pass(scale: Scale) -> int:
+    """Steps that the part about estimators takes for one pass over its problems."""
+    return max(1, scale.steps // PASSES)
+
+
+def strategies_of(parts: Iterable[Part]) -> list[StrategyName]:
+    """Methods that some parts train; all but the first part train SEELE alone."""
+    return list(STRATEGIES) if "methods" in parts else ["seele"]
+
+
+def grid(strategies: Sequence[StrategyName], scale: Scale) -> list[Planned]:
+    """The runs on the first seed that choose each method's learning rate; none where there is only one to choose from."""
+    if len(scale.learning_rates) < 2:
+        return []
+    return [Planned(method(strategy, scale), 0, rate) for strategy in strategies for rate in scale.learning_rates]
+
+
+def repeated(part: Part, scale: Scale, rates: Mapping[StrategyName, float]) -> list[Planned]:
+    """All runs of a part, every setting on every seed at its method's learning rate."""
+    return [
+        Planned(setting, seed, rates[setting.strategy])
+        for setting in settings(part, scale)
+        for seed in range(scale.seeds)
+    ]
+
+
+def best_rate(validation: Mapping[float, float]) -> float:
+    """The learning rate with the highest validation accuracy; the lowest of those that are level, which is the safest."""
+    return max(sorted(validation), key=lambda rate: validation[rate])
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping; whatever is no mapping is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        before = result.get(key)
+        result[key] = (
+            merged(before if isinstance(before, Mapping) else {}, value) if isinstance(value, Mapping) else value
+        )
+    return result
+
+
+def _seele(name: str, changes: Mapping[str, Any], scale: Scale) -> Setting:
+    return Setting(name, "seele", merged(_budget(scale), changes))
+
+
+def _budget(scale: Scale) -> dict[str, Any]:
+    return {"hints": {"rounds": 4, "rolloutsPerRound": scale.rollouts_per_problem // 4}}
+
+
+def _tiny() -> dict[str, Any]:
+    return {
+        "rollout": {"engine": "transformers"},
+        "hints": {"unhintedProbes": 2},
+        "checkpoints": {"everySteps": 1},
+        "observability": {"tensorboard": False},
+    }

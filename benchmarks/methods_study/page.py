@@ -1,0 +1,228 @@
+"""docs/benchmarks.md from a study's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from methods_study.design import PARTS
+from methods_study.intervals import Interval, interval
+from methods_study.results import SettingResult, Study
+from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, final, mean, verdicts
+
+PICTURES = "images/benchmarks"
+"""Folder of the plots, seen from the page."""
+
+BUDGET = """\
+**The same for all.** Base model, problems, prompt, verifier, optimizer, schedule and number of updates. A method gets
+{rollouts} rollouts for each of {problems} problems a step, however it uses them: {sequences} sequences to each update. The
+tokens that came of them are in the table; they differ, for a hint makes a completion shorter, and identical rollouts are
+merged before the gradient.
+
+**Methods without rollouts.** `sft` gets {sequences} solutions to each update instead, as many sequences as the others. The
+supervised quarter of `sft_then_grpo` gets {problems}, one a problem: less than its share of the budget, never more. `luffy`
+samples one rollout fewer, since the solution takes its place.
+"""
+GRID = """\
+**Learning rates.** One grid for all methods, {rates}, each tried on seed 0. The best by final accuracy on validation problems,
+which are neither trained on nor reported, is used on all seeds. Both phases of `sft_then_grpo` have the same. All settings of
+SEELE below have the rate that was chosen at target 0.5 with its defaults.
+"""
+FIXED = "**Learning rates.** {rate} for all methods, not tuned.\n"
+
+
+def page(study: Study) -> str:
+    """The whole page. Raises ValueError for a tiny study, which has nothing to say."""
+    if study.tiny:
+        raise ValueError(
+            "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
+        )
+    sections = [_head(study), _methods(study), _targets(study), _rounds(study), _estimators(study), _options(study)]
+    said = "\n".join(f"- {line}" for line in verdicts(study))
+    if said:
+        sections.append(f"## Beside the paper\n\n{said}\n")
+    return "\n".join(section for section in sections if section)
+
+
+def plus_minus(value: Interval) -> str:
+    """Percent with its interval."""
+    return f"{100 * value.mean:.1f}" if value.half is None else f"{100 * value.mean:.1f} ± {100 * value.half:.1f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def picture(name: str, about: str) -> str:
+    """A plot for light and for dark backgrounds."""
+    return (
+        f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="{PICTURES}/{name}-dark.svg">\n'
+        f'  <img alt="{about}" src="{PICTURES}/{name}-light.svg">\n</picture>\n'
+    )
+
+
+def _head(study: Study) -> str:
+    sequences = study.rollouts_per_problem * study.problems_per_step
+    tried = sorted({rate for choice in study.rates for rate, _ in choice.tried})
+    rates = (
+        GRID.format(rates=", ".join(f"{rate:g}" for rate in tried))
+        if tried
+        else FIXED.format(rate=f"{study.rates[0].chosen:g}")
+    )
+    missing = [part for part in PARTS if not study.part(part)]
+    budget = BUDGET.format(rollouts=study.rollouts_per_problem, problems=study.problems_per_step, sequences=sequences)
+    versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
+    machine = f"{study.machine['architecture']}, {study.machine['cores']} cores, {study.machine['memoryGiB']} GiB"
+    return (
+        "# The methods, side by side\n\n"
+        "Written by `make generated` from [methods.json](../benchmarks/results/methods.json); to measure anew, "
+        "`make bench-methods`.\n\n"
+        f"All methods of [strategies](strategies.md) on [the quickstart's problem](method.md#the-quickstarts-problem), "
+        f"{study.steps} steps, seeds 0 to {study.seeds - 1}. Accuracy is greedy and without hints, in percent of the "
+        "held-out problems, after the last step: mean over seeds ± half of the 95 % confidence interval (Student's t; "
+        "runs of one method differ by their seed alone).\n\n"
+        f"Command: `{study.command}`. Machine: {machine}. Versions: {versions}.\n\n"
+        f"{budget}\n{rates}"
+        + (f"\nNot run: the parts {', '.join(missing)}.\n" if missing else "")
+        + "\nOne small task, chosen to give plain rollouts next to no reward: the figures compare methods on it, and are "
+        "no estimate of their margins elsewhere.\n"
+    )
+
+
+def _methods(study: Study) -> str:
+    results = study.part("methods")
+    if not results:
+        return ""
+    ordered = sorted(results, key=lambda setting: -final(setting).mean)
+    rows = [
+        (
+            f"`{setting.name}`",
+            f"{setting.learning_rate:g}",
+            percent(mean([run.before for run in setting.runs])),
+            plus_minus(final(setting)),
+            f"{PAPER_METHODS[setting.strategy]:.1f}" if setting.strategy in PAPER_METHODS else "",
+            percent(mean([run.zero_gradient_groups for run in setting.runs])),
+            millions(setting, "generated"),
+            millions(setting, "trained"),
+            f"{mean([run.minutes for run in setting.runs]):.1f}",
+        )
+        for setting in ordered
+    ]
+    head = ("method", "learning rate", "before", "after", "paper", "no gradient", "M sampled", "M trained", "minutes")
+    return (
+        f"## The table of methods\n\n{table(head, rows)}\n"
+        "*paper*: mean over six benchmarks of mathematics, Qwen2.5-1.5B (arXiv 2509.06923). *no gradient*: percent of "
+        "baseline groups whose rewards are all equal. *M sampled*, *M trained*: millions of tokens of a run, sampled and in "
+        "forward passes for gradients.\n\n" + picture("methods", "Held-out accuracy of each method over the training")
+    )
+
+
+def _targets(study: Study) -> str:
+    results = study.part("targets")
+    if not results:
+        return ""
+    rows = [
+        (
+            setting.name.removeprefix("target "),
+            *rounds_late(setting),
+            decimals(mean([run.late_reward for run in setting.runs])),
+            percent(mean([run.late_hint_rate for run in setting.runs])),
+            plus_minus(final(setting)),
+        )
+        for setting in results
+    ]
+    head = ("target", "round 1", "round 2", "round 3", "round 4", "reward", "hint, %", "after")
+    return (
+        "## Targets\n\nAccuracy with hints by round, mean reward and hinting rate over the last half of the training, and "
+        f"final accuracy without hints.\n\n{table(head, rows)}\n"
+        + picture("rounds-by-target", "Accuracy by round over the training, for each target")
+        + "\n"
+        + picture("final-by-target", "Final accuracy by target")
+    )
+
+
+def _rounds(study: Study) -> str:
+    results = study.part("rounds")
+    rows = []
+    for setting in results:
+        rounds, rollouts = (int(number) for number in setting.name.split(" × "))
+        paper = PAPER_ROUNDS.get(setting.name)
+        rows.append(
+            (
+                str(rounds),
+                str(rollouts),
+                str(rounds * rollouts),
+                plus_minus(final(setting)),
+                f"{paper:.1f}" if paper else "",
+            )
+        )
+    head = ("rounds", "rollouts a round", "rollouts", "after", "paper")
+    return f"## Rounds at a fixed budget\n\n{table(head, rows)}" if results else ""
+
+
+def _estimators(study: Study) -> str:
+    results = study.part("estimators")
+    if not results:
+        return ""
+    rows = [
+        (
+            f"`{setting.name}`",
+            decimals(mean([run.efficiency for run in setting.runs])),
+            decimals(mean([run.second_pass_first_round for run in setting.runs])),
+            *rounds_late(setting),
+            plus_minus(final(setting)),
+        )
+        for setting in results
+    ]
+    head = ("estimator", "4a(1 − a)", "second pass, round 1", "round 1", "round 2", "round 3", "round 4", "after")
+    return (
+        "## The paper's controller and ours\n\nOn fewer problems, so that training goes through them three times. "
+        "*4a(1 − a)*: mean over the whole run, a being the accuracy of a problem's rollouts in a step, all of its rounds "
+        "together. *second pass, round 1*: accuracy of first rounds while problems are seen for the second time. The others "
+        f"are over the last half of the training.\n\n{table(head, rows)}\n"
+        + picture("estimators", "Accuracy of first rounds and of all rounds over the training, with either estimator")
+    )
+
+
+def _options(study: Study) -> str:
+    results = study.part("options")
+    rows = [
+        (
+            setting.name,
+            decimals(mean([run.late_reward for run in setting.runs])),
+            percent(mean([run.late_hint_rate for run in setting.runs])),
+            decimals(mean([run.efficiency for run in setting.runs])),
+            plus_minus(final(setting)),
+            ", ".join(f"{100 * run.after:.1f}" for run in setting.runs),
+        )
+        for setting in results
+    ]
+    head = ("option of SEELE", "reward", "hint, %", "4a(1 − a)", "after", "each seed")
+    about = (
+        "Tokens against steps as ends of hints, a share of rollouts without hints, the baseline of each round, and which "
+        "hint tokens are learnt. Reward and hinting rate are over the last half of the training. An option that changes "
+        "the baseline groups changes what 4a(1 − a) is a mean of."
+    )
+    return f"## Options of SEELE\n\n{about}\n\n{table(head, rows)}" if results else ""
+
+
+def rounds_late(setting: SettingResult) -> list[str]:
+    """Accuracy by round over the last half, mean over seeds."""
+    rounds = len(setting.runs[0].late_accuracy_by_round)
+    return [decimals(mean([run.late_accuracy_by_round[index] for run in setting.runs])) for index in range(rounds)]
+
+
+def percent(value: float | None) -> str:
+    """A share in percent; a dash for what was not measured."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def decimals(value: float | None) -> str:
+    """Three decimals; a dash for what was not measured."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def millions(setting: SettingResult, kind: str) -> str:
+    """Millions of tokens of a kind in a run, mean over seeds."""
+    return f"{interval([getattr(run.tokens, kind) / 1e6 for run in setting.runs]).mean:.2f}"

@@ -1,0 +1,183 @@
+"""What is measured of a run, and the committed JSON that holds the whole study."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from methods_study.design import Part
+from seele_trainer.method_options import StrategyName
+from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
+from seele_trainer.section import Section
+from seele_trainer.telemetry.journal import read_records
+
+HELD_OUT, VALIDATION = "held-out", "validation"
+PARTS_OF_TRAINING = 10
+"""Accuracy by round is kept as means over tenths of the training."""
+
+Means = tuple[float | None, ...]
+
+
+class BadResults(RuntimeError):
+    """The JSON of a study cannot be read. The message names the file and what to do."""
+
+
+class Run(Section):
+    """One training on one seed. Accuracies are greedy and without hints, on problems that nobody trained on."""
+
+    seed: int
+    folder: str
+    evaluated_at: tuple[int, ...]
+    """Steps after which the held-out problems were answered; the first is 0."""
+    held_out: tuple[float, ...]
+    """Accuracy at those steps."""
+    validation: float
+    """Final accuracy on the problems that only choose learning rates."""
+    rollouts: int
+    tokens: Tokens
+    """Of the whole run; `trained` are tokens in forward passes for gradients, after identical rollouts are merged."""
+    accuracy_by_round: tuple[Means, ...]
+    """With hints, for each tenth of the training; empty for methods without rollouts."""
+    late_accuracy_by_round: Means
+    """With hints, over the last half of the training."""
+    late_reward: float | None
+    late_hint_rate: float | None
+    efficiency: float | None
+    """Mean of 4a(1 - a) over all baseline groups of the run."""
+    zero_gradient_groups: float | None
+    second_pass_first_round: float | None = None
+    """Accuracy of first rounds while the problems are seen for the second time; where a part asks for it."""
+    minutes: float
+
+    @property
+    def before(self) -> float:
+        """Held-out accuracy of the base model."""
+        return self.held_out[0]
+
+    @property
+    def after(self) -> float:
+        """Held-out accuracy after the last step."""
+        return self.held_out[-1]
+
+
+class SettingResult(Section):
+    """A setting of one part, with its runs in the order of their seeds."""
+
+    part: Part
+    name: str
+    strategy: StrategyName
+    changes: dict[str, Any]
+    learning_rate: float
+    runs: tuple[Run, ...]
+
+
+class RateChoice(Section):
+    """How a method got its learning rate: validation accuracy of each that was tried, on the first seed."""
+
+    strategy: StrategyName
+    tried: tuple[tuple[float, float], ...]
+    chosen: float
+
+
+class Study(Section):
+    """Everything that docs/benchmarks.md shows."""
+
+    command: str
+    tiny: bool
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+    problems: dict[str, Any]
+    """Recipe of the problems and the base model."""
+    steps: int
+    seeds: int
+    problems_per_step: int
+    rollouts_per_problem: int
+    rates: tuple[RateChoice, ...]
+    settings: tuple[SettingResult, ...]
+
+    def part(self, part: Part) -> list[SettingResult]:
+        """The settings of one part; none where it was not run."""
+        return [setting for setting in self.settings if setting.part == part]
+
+
+def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:
+    """Measure a finished run; `steps_of_pass` asks for first rounds of the second pass. Raises JournalError."""
+    steps = read_records(folder / "metrics.jsonl", StepRecord)
+    return measured_from(steps, read_records(folder / "eval.jsonl", EvaluationRecord), folder.name, seed, steps_of_pass)
+
+
+def measured_from(
+    steps: Sequence[StepRecord],
+    evaluations: Sequence[EvaluationRecord],
+    folder: str,
+    seed: int,
+    steps_of_pass: int | None = None,
+) -> Run:
+    """What a run's records say."""
+    late = steps[len(steps) // 2 :]
+    second = [] if steps_of_pass is None else steps[steps_of_pass : 2 * steps_of_pass]
+    tokens = [record.tokens for record in steps]
+    seconds = sum(record.step_seconds for record in steps) + sum(evaluation.seconds for evaluation in evaluations)
+    return Run(
+        seed=seed,
+        folder=folder,
+        evaluated_at=tuple(evaluation.step for evaluation in evaluations),
+        held_out=tuple(_rounded(evaluation.scores[HELD_OUT].greedy_accuracy) for evaluation in evaluations),
+        validation=_rounded(evaluations[-1].scores[VALIDATION].greedy_accuracy),
+        rollouts=sum(record.rollouts for record in steps),
+        tokens=Tokens(**{kind: sum(getattr(one, kind) for one in tokens) for kind in Tokens.model_fields}),
+        accuracy_by_round=tuple(_by_round(part) for part in _tenths(steps)) if _by_round(steps) else (),
+        late_accuracy_by_round=_by_round(late),
+        late_reward=_mean(late, lambda record: record.reward),
+        late_hint_rate=_mean(late, lambda record: record.hint_rate),
+        efficiency=_mean(steps, lambda record: record.learning_efficiency),
+        zero_gradient_groups=_mean(steps, lambda record: record.zero_gradient_groups),
+        second_pass_first_round=_mean(second, lambda record: record.accuracy_by_round[0]) if second else None,
+        minutes=round(seconds / 60, 2),
+    )
+
+
+def load(path: Path) -> Study:
+    """Read a study's JSON. Raises BadResults."""
+    try:
+        return Study.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise BadResults(f"{path}: {first}; run `make bench-methods` to write it anew") from error
+
+
+def save(study: Study, path: Path) -> None:
+    """Write a study's JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(study.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _tenths(steps: Sequence[StepRecord]) -> list[Sequence[StepRecord]]:
+    parts = min(PARTS_OF_TRAINING, len(steps))
+    edges = [round(index * len(steps) / parts) for index in range(parts + 1)]
+    return [steps[start:end] for start, end in pairwise(edges)]
+
+
+def _by_round(steps: Sequence[StepRecord]) -> Means:
+    rounds = max((len(record.accuracy_by_round) for record in steps), default=0)
+    return tuple(_mean_of(record.accuracy_by_round[index] for record in steps) for index in range(rounds))
+
+
+def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:
+    return _mean_of(value(record) for record in steps)
+
+
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(statistics.fmean(known)) if known else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)

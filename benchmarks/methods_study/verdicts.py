@@ -1,0 +1,121 @@
+"""What the study says beside the paper (arXiv 2509.06923): in its words where they agree, and plainly where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from methods_study.intervals import Interval, interval
+from methods_study.results import SettingResult, Study
+
+PAPER_METHODS = {"seele": 34.2, "uft": 30.4, "prefix_rft": 28.7, "luffy": 25.8, "sft": 25.8, "grpo": 24.2}
+"""Mean over six benchmarks of mathematics, Qwen2.5-1.5B, in percent; its base model has 18.5."""
+PAPER_ROUNDS = {"2 × 16": None, "4 × 8": 34.2, "8 × 4": 33.6, "4 × 6": 33.9, "4 × 4": 32.3}
+"""The same mean by rounds and rollouts a round (Table 2)."""
+PAPER_TARGET = 0.5
+ON_TARGET, REWARD_ON_TARGET = 0.03, 0.02
+CONTROLLED = (0.375, 0.75)
+"""Targets that the paper's controller holds; at 0.25 easy problems need no hint at all."""
+
+
+def final(setting: SettingResult) -> Interval:
+    """Held-out accuracy after the last step."""
+    return interval([run.after for run in setting.runs])
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Mean of what was measured; None where nothing was."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def target_of(setting: SettingResult) -> float:
+    """The target accuracy of a setting of the part about targets."""
+    return float(setting.name.removeprefix("target "))
+
+
+def verdicts(study: Study) -> list[str]:
+    """A sentence for each claim of the paper that was put to the test."""
+    return [*_methods(study), *_control(study), *_targets(study), *_rounds(study), *_estimators(study)]
+
+
+def _methods(study: Study) -> list[str]:
+    results = {setting.strategy: final(setting) for setting in study.part("methods")}
+    ordered = sorted((name for name in PAPER_METHODS if name in results), key=lambda name: -PAPER_METHODS[name])
+    pairs = [pair for pair in combinations(ordered, 2) if PAPER_METHODS[pair[0]] > PAPER_METHODS[pair[1]]]
+    lines = []
+    if pairs:
+        same = [pair for pair in pairs if results[pair[0]].above(results[pair[1]])]
+        reverse = [pair for pair in pairs if results[pair[1]].above(results[pair[0]])]
+        lines.append(
+            f"**Order of the methods.** Of {len(pairs)} pairs that the paper puts in an order, {len(same)} are in the same "
+            f"order here, {len(reverse)} in the opposite one, and {len(pairs) - len(same) - len(reverse)} cannot be told "
+            "apart: their intervals overlap, or are unknown."
+        )
+        if {"seele", "grpo"} <= set(results):
+            apart = results["seele"].above(results["grpo"])
+            lines.append(
+                f"**SEELE and GRPO.** SEELE's interval {'lies' if apart else 'does **not** lie'} above GRPO's."
+            )
+        lines += [f"**Disagrees with the paper:** `{worse}` is above `{better}` here." for better, worse in reverse]
+    return lines
+
+
+def _control(study: Study) -> list[str]:
+    lines = []
+    low, high = CONTROLLED
+    for setting in study.part("targets"):
+        target = target_of(setting)
+        if not low <= target <= high:
+            continue
+        rounds = [mean([run.late_accuracy_by_round[index] for run in setting.runs]) for index in (2, 3)]
+        reward = mean([run.late_reward for run in setting.runs])
+        off = [abs(value - target) for value in rounds if value is not None]
+        if reward is None or not off:
+            continue
+        held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
+        lines.append(
+            f"**{'Control' if held else 'Disagrees with the paper:** control'} at target {target:g}{'.**' if held else ':'} "
+            f"over the last half of the training, rounds 3 and 4 are at most {max(off):.3f} off "
+            f"({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g})."
+        )
+    return lines
+
+
+def _targets(study: Study) -> list[str]:
+    results = {target_of(setting): final(setting) for setting in study.part("targets")}
+    if PAPER_TARGET not in results:
+        return []
+    best = max(results, key=lambda target: results[target].mean)
+    if best == PAPER_TARGET:
+        return [f"**Target.** {PAPER_TARGET:g} is best, as in the paper."]
+    apart = results[best].above(results[PAPER_TARGET])
+    beginning = "**Disagrees with the paper:** target" if apart else "**Target.** Target"
+    ending = "their intervals do not overlap." if apart else "but the intervals overlap, or are unknown."
+    return [f"{beginning} {best:g} has a higher mean than the paper's {PAPER_TARGET:g}; {ending}"]
+
+
+def _rounds(study: Study) -> list[str]:
+    results = {setting.name: final(setting) for setting in study.part("rounds")}
+    known = [name for name, value in PAPER_ROUNDS.items() if value is not None and name in results]
+    reverse = [
+        (better, worse)
+        for one, other in combinations(known, 2)
+        for better, worse in [sorted((one, other), key=lambda name: -(PAPER_ROUNDS[name] or 0.0))]
+        if results[worse].above(results[better])
+    ]
+    if reverse:
+        return [f"**Disagrees with the paper:** {worse} is above {better} here." for better, worse in reverse]
+    return ["**Rounds.** No order of the paper's Table 2 is reversed beyond doubt."] if len(known) > 1 else []
+
+
+def _estimators(study: Study) -> list[str]:
+    results = {setting.name: mean([run.efficiency for run in setting.runs]) for setting in study.part("estimators")}
+    ours, paper = results.get("shared-ability"), results.get("paper")
+    if ours is None or not paper:
+        return []
+    gain = ours / paper - 1
+    return [
+        f"**Estimators.** Learning efficiency, the mean of 4a(1 − a), is {ours:.3f} with ours and {paper:.3f} with the "
+        f"paper's: {gain:+.1%}; at least +10 % was wanted{'' if gain >= 0.1 else ', and is missed'}."
+    ]

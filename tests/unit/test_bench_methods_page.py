@@ -1,0 +1,187 @@
+"""What the study of all methods says: its JSON, its page, its pictures, and where the paper is contradicted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import generate
+from seele_trainer.records import Tokens
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from methods_study.page import page
+from methods_study.plots import pictures
+from methods_study.results import BadResults, RateChoice, Run, SettingResult, Study, load, save
+from methods_study.verdicts import verdicts
+
+pytestmark = pytest.mark.unit
+
+
+def a_run(seed: int, after: float, **changes: Any) -> Run:
+    fields: dict[str, Any] = {
+        "seed": seed,
+        "folder": f"run{seed}",
+        "evaluated_at": (0, 40),
+        "held_out": (0.0, after),
+        "validation": after,
+        "rollouts": 20480,
+        "tokens": Tokens(prompt=1, hint=2, generated=3_000_000, trained=1_500_000),
+        "accuracy_by_round": ((0.4, 0.5, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)),
+        "late_accuracy_by_round": (0.46, 0.48, 0.5, 0.51),
+        "late_reward": 0.49,
+        "late_hint_rate": 0.3,
+        "efficiency": 0.9,
+        "zero_gradient_groups": 0.05,
+        "minutes": 2.5,
+    }
+    return Run(**{**fields, **changes})
+
+
+def a_setting(part: Any, name: str, afters: list[float], strategy: Any = "seele", **changes: Any) -> SettingResult:
+    runs = tuple(a_run(seed, after, **changes) for seed, after in enumerate(afters))
+    return SettingResult(part=part, name=name, strategy=strategy, changes={}, learning_rate=3e-4, runs=runs)
+
+
+def a_study(*results: SettingResult, **changes: Any) -> Study:
+    fields: dict[str, Any] = {
+        "command": "python benchmarks/methods.py",
+        "tiny": False,
+        "machine": {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24},
+        "versions": {"seele": "0.1.0"},
+        "problems": {"seed": 0},
+        "steps": 40,
+        "seeds": 3,
+        "problems_per_step": 16,
+        "rollouts_per_problem": 32,
+        "rates": (RateChoice(strategy="seele", tried=((1e-4, 0.5), (3e-4, 0.8)), chosen=3e-4),),
+        "settings": results,
+    }
+    return Study(**{**fields, **changes})
+
+
+WHOLE = a_study(
+    a_setting("methods", "grpo", [0.0, 0.1, 0.2], strategy="grpo", accuracy_by_round=((0.1,),)),
+    a_setting("methods", "seele", [0.8, 0.9, 1.0]),
+    a_setting("targets", "target 0.25", [0.6, 0.6, 0.6], late_reward=0.4),
+    a_setting("targets", "target 0.5", [0.8, 0.9, 1.0]),
+    a_setting("rounds", "2 × 16", [0.7, 0.7, 0.7], accuracy_by_round=((0.4, 0.5),), late_accuracy_by_round=(0.4, 0.5)),
+    a_setting("estimators", "shared-ability", [0.8, 0.8, 0.8], efficiency=0.9, second_pass_first_round=0.52),
+    a_setting("estimators", "paper", [0.7, 0.7, 0.7], efficiency=0.8, second_pass_first_round=0.7),
+    a_setting("options", "hints end at steps", [0.5, 0.6, 0.7]),
+)
+
+
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    save(WHOLE, tmp_path / "results" / "methods.json")
+
+    assert load(tmp_path / "results" / "methods.json") == WHOLE
+    assert "lateAccuracyByRound" in (tmp_path / "results" / "methods.json").read_text()
+
+
+def test_results_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "methods.json").write_text("{}")
+
+    with pytest.raises(BadResults, match=r"^[^\n]*methods.json: [^\n]*run `make bench-methods` to write it anew$"):
+        load(tmp_path / "methods.json")
+
+
+def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
+    text = page(WHOLE)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+
+    for row in (
+        "| `seele` | 0.0003 | 0.0 | 90.0 ± 24.8 | 34.2 | 5.0 | 3.00 | 1.50 | 2.5 |",
+        "| `grpo` | 0.0003 | 0.0 | 10.0 ± 24.8 | 24.2 | 5.0 | 3.00 | 1.50 | 2.5 |",
+        "| 0.25 | 0.460 | 0.480 | 0.500 | 0.510 | 0.400 | 30.0 | 60.0 ± 0.0 |",
+        "| 2 | 16 | 32 | 70.0 ± 0.0 |  |",
+        "| `paper` | 0.800 | 0.700 | 0.460 | 0.480 | 0.500 | 0.510 | 70.0 ± 0.0 |",
+        "| hints end at steps | 0.490 | 30.0 | 0.900 | 60.0 ± 24.8 | 50.0, 60.0, 70.0 |",
+    ):
+        assert row in rows
+    assert text.index("| `seele` | 0.0003") < text.index("| `grpo` | 0.0003")
+    assert "One grid for all methods, 0.0001, 0.0003, each tried on seed 0" in text
+    assert "512 solutions to each update" in text
+    assert "Not run" not in text
+
+
+def test_the_page_says_what_was_not_run_and_not_tuned() -> None:
+    study = a_study(WHOLE.settings[0], rates=(RateChoice(strategy="grpo", tried=(), chosen=1e-4),))
+    text = page(study)
+
+    assert "Not run: the parts targets, rounds, estimators, options." in text
+    assert "0.0001 for all methods, not tuned" in text
+    assert "## Targets" not in text
+
+
+def test_a_tiny_study_has_no_page() -> None:
+    with pytest.raises(ValueError, match="only shows that the script works"):
+        page(a_study(*WHOLE.settings, tiny=True))
+
+
+def test_the_page_says_where_the_paper_is_contradicted() -> None:
+    study = a_study(
+        a_setting("methods", "uft", [0.9, 0.9, 0.9], strategy="uft"),
+        a_setting("methods", "seele", [0.5, 0.5, 0.5]),
+        a_setting("methods", "grpo", [0.4, 0.5, 0.6], strategy="grpo"),
+        a_setting("targets", "target 0.375", [0.1, 0.1, 0.1], late_reward=0.375),
+        a_setting("targets", "target 0.5", [0.5, 0.5, 0.5], late_reward=0.6),
+        a_setting(
+            "targets", "target 0.625", [0.8, 0.8, 0.8], late_accuracy_by_round=(0, 0, 0.62, 0.6), late_reward=0.62
+        ),
+        a_setting("rounds", "4 × 8", [0.5, 0.5, 0.5]),
+        a_setting("rounds", "8 × 4", [0.6, 0.6, 0.6]),
+        a_setting("estimators", "shared-ability", [0.5], efficiency=0.84),
+        a_setting("estimators", "paper", [0.5], efficiency=0.8),
+    )
+    said = "\n".join(verdicts(study))
+
+    assert (
+        "Of 3 pairs that the paper puts in an order, 1 are in the same order here, 1 in the opposite one, and 1 can"
+        in said
+    )
+    assert "SEELE's interval does **not** lie above GRPO's" in said
+    assert "**Disagrees with the paper:** `uft` is above `seele` here." in said
+    assert "**Disagrees with the paper:** control at target 0.375: " in said  # by its rounds
+    assert "**Disagrees with the paper:** control at target 0.5: " in said  # by its reward
+    assert "**Control at target 0.625.** " in said
+    assert "**Disagrees with the paper:** target 0.625 has a higher mean than the paper's 0.5" in said
+    assert "**Disagrees with the paper:** 8 × 4 is above 4 × 8 here." in said
+    assert "is 0.840 with ours and 0.800 with the paper's: +5.0%; at least +10 % was wanted, and is missed." in said
+
+
+def test_what_agrees_is_no_disagreement() -> None:
+    said = "\n".join(verdicts(WHOLE))
+
+    assert "SEELE's interval lies above GRPO's" in said
+    assert "0.5 is best, as in the paper" in said
+    assert "+12.5%; at least +10 % was wanted." in said
+    assert "Disagrees" not in said
+
+
+def test_the_page_and_its_pictures_are_generated_once_there_are_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "REPOSITORY", tmp_path)
+    assert generate.benchmarks_page() == {}
+
+    save(WHOLE, tmp_path / "benchmarks" / "results" / "methods.json")
+    files = generate.benchmarks_page()
+    text = files["docs/benchmarks.md"]()
+
+    assert text == page(WHOLE)
+    for name in ("methods", "rounds-by-target", "final-by-target", "estimators"):
+        assert f"docs/images/benchmarks/{name}-light.svg" in files
+        assert f"images/benchmarks/{name}-light.svg" in text
+
+
+def test_pictures_are_drawn_the_same_every_time() -> None:
+    drawn = pictures(WHOLE)
+
+    for name in ("methods-dark", "rounds-by-target-light", "estimators-light", "final-by-target-light"):
+        assert "<svg" in drawn[f"{name}.svg"]()
+    assert drawn["methods-dark.svg"]() == drawn["methods-dark.svg"]()
+    assert "target 0.25" in drawn["rounds-by-target-light.svg"]()
