@@ -29,7 +29,7 @@ print(json.dumps(seen))
 """
 
 
-def test_it_holds_its_port_from_the_moment_it_has_one_and_can_be_joined_again() -> None:
+def test_it_has_a_port_of_its_own_and_can_be_joined_again_when_it_was_left() -> None:
     # What is left in an environment without a rank is no gang.
     environment = {name: value for name, value in os.environ.items() if name != "RANK"} | {"MASTER_PORT": "1"}
     done = subprocess.run([sys.executable, "-c", JOINS_TWICE], capture_output=True, text=True, env=environment)
