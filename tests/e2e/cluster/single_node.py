@@ -92,6 +92,8 @@ class Node:
         loaded = subprocess.run(load, capture_output=True, text=True)
         if loaded.returncode != 0:
             raise NodeError(f"the image {archive} cannot be brought in: {loaded.stderr}{self.log('containerd')}")
+        # Else the kernel writes it all out half a minute later, and etcd, which waits for the disk, stands still meanwhile.
+        os.sync()
 
     def close(self) -> None:
         """End all containers and daemons, and remove what the node made on this machine."""
