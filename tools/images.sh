@@ -108,4 +108,9 @@ find_base
 scratch=$(mktemp -d "$cache/.settings-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 mapfile -t settings < <("${PYTHON:-python3}" tools/pip_settings.py "$scratch")
+own rm --all >/dev/null 2>&1 || true # of builds that were broken off
 for target in "$@"; do make_image "$target"; done
+# Layers of earlier builds make a later one quick, until they are too many.
+if [ "$(du --summarize --block-size=1G "$cache/storage" 2>/dev/null | cut -f1)" -gt 20 ] 2>/dev/null; then
+  own rmi --prune --force >/dev/null 2>&1 || true
+fi
