@@ -144,7 +144,6 @@ def of_fleet(folder: Path) -> None:
         operator = closing.enter_context(OperatorProcess(grant(plane, "rbac.yaml"), folder / "operator.log"))
         math, code = (ClusterRuns(plane, driver, operator, plane.namespace(name)) for name in ("math", "code"))
         fleet = closing.enter_context(PlayedFleet(operator, folder, math, code))
-        time.sleep(2)
         began = time.time()
         Story(fleet, driver, math, code).play()
         seen = Seen(
