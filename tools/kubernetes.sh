@@ -16,36 +16,9 @@ wanted=(etcd kube-apiserver kube-controller-manager kubectl)
 for name in "$@"; do
   case " ${wanted[*]} " in *" $name "*) ;; *) wanted+=("$name") ;; esac
 done
-cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/kubernetes
-
-say() { echo "kubernetes: $*" >&2; }
-fail() { say "$*"; exit 1; }
-
-complete() { # FOLDER: has everything that is wanted
-  local name
-  for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done
-}
-
-found() { echo "$1"; exit 0; }
-
-in_cache() {
-  local folder
-  for folder in "$cache/$version" "$cache"/debian-*; do
-    if complete "$folder"; then found "$folder"; fi
-  done
-}
-
-on_path() {
-  local name folder=$cache/path
-  for name in "${wanted[@]}"; do command -v "$name" >/dev/null || return 0; done
-  mkdir -p "$folder"
-  for name in "${wanted[@]}"; do ln -sfn "$(command -v "$name")" "$folder/$name"; done
-  found "$folder"
-}
-
-fetch() { # URL FILE
-  curl --fail --silent --show-error --location --connect-timeout 5 --retry 2 --output "$2" "$1"
-}
+tool=kubernetes
+# shellcheck source=tools/cached.sh
+source "$(dirname "$0")/cached.sh"
 
 checked() { # FILE SHA256
   echo "$2  $1" | sha256sum --check --status || { say "the checksum of $(basename "$1") is wrong"; return 1; }
@@ -178,35 +151,19 @@ for folder in "${SEELE_KUBERNETES:-}" "${KUBEBUILDER_ASSETS:-}"; do
 done
 [ -z "${SEELE_KUBERNETES:-}" ] || fail "SEELE_KUBERNETES=$SEELE_KUBERNETES lacks one of: ${wanted[*]}"
 on_path
-in_cache
+in_cache "$cache/$version" "$cache"/debian-*
 
-mkdir -p "$cache"
-exec 9>"$cache/.lock"
-flock 9
-in_cache # another call may have filled it meanwhile
-new=$(mktemp -d "$cache/.new-XXXXXX")
-trap 'rm -rf "$new"' EXIT
-chmod 755 "$new"
-
-# Called bare and not in a condition, where bash would ignore `set -e` inside of them.
-set +e
-download "$new"
-downloaded=$?
-set -e
-if [ $downloaded -eq 0 ] && complete "$new"; then
-  rm -rf "${cache:?}/$version"
-  mv "$new" "$cache/$version"
-  in_cache
+lock
+in_cache "$cache/$version" "$cache"/debian-* # another call may have filled it meanwhile
+attempt download
+if [ $worked -eq 0 ] && complete "$new"; then
+  keep "$cache/$version"
+  found "$cache/$version"
 fi
-rm -rf "${new:?}"/*
-set +e
-build "$new"
-built=$?
-set -e
-if [ $built -eq 0 ] && complete "$new"; then
+attempt build
+if [ $worked -eq 0 ] && complete "$new"; then
   folder=$cache/debian-$("$new/kube-apiserver" --version | sed 's/^Kubernetes v//; s/[^0-9A-Za-z.].*//')
-  rm -rf "$folder"
-  mv "$new" "$folder"
-  in_cache
+  keep "$folder"
+  found "$folder"
 fi
 fail "none here: neither a download from dl.k8s.io nor a build from Debian's source package worked; put ${wanted[*]} into a folder and set SEELE_KUBERNETES to it"

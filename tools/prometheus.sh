@@ -9,36 +9,9 @@ set -euo pipefail
 version=3.5.0 # what is downloaded: a release with long-term support
 downloads=${SEELE_PROMETHEUS_DOWNLOADS:-https://github.com/prometheus/prometheus/releases/download}
 wanted=(prometheus promtool)
-cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/prometheus
-
-say() { echo "prometheus: $*" >&2; }
-fail() { say "$*"; exit 1; }
-
-complete() { # FOLDER: has everything that is wanted
-  local name
-  for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done
-}
-
-found() { echo "$1"; exit 0; }
-
-in_cache() {
-  local folder
-  for folder in "$cache/$version" "$cache"/debian-*; do
-    if complete "$folder"; then found "$folder"; fi
-  done
-}
-
-on_path() {
-  local name folder=$cache/path
-  for name in "${wanted[@]}"; do command -v "$name" >/dev/null || return 0; done
-  mkdir -p "$folder"
-  for name in "${wanted[@]}"; do ln -sfn "$(command -v "$name")" "$folder/$name"; done
-  found "$folder"
-}
-
-fetch() { # URL FILE
-  curl --fail --silent --show-error --location --connect-timeout 5 --retry 2 --output "$2" "$1"
-}
+tool=prometheus
+# shellcheck source=tools/cached.sh
+source "$(dirname "$0")/cached.sh"
 
 download() ( # FOLDER
   set -e
@@ -80,34 +53,19 @@ if [ -n "${SEELE_PROMETHEUS:-}" ]; then
   found "$SEELE_PROMETHEUS"
 fi
 on_path
-in_cache
+in_cache "$cache/$version" "$cache"/debian-*
 
-mkdir -p "$cache"
-exec 9>"$cache/.lock"
-flock 9
-in_cache # another call may have filled it meanwhile
-new=$(mktemp -d "$cache/.new-XXXXXX")
-trap 'rm -rf "$new"' EXIT
-chmod 755 "$new"
-
-# Called bare and not in a condition, where bash would ignore `set -e` inside of them.
-set +e
-download "$new"
-downloaded=$?
-set -e
-if [ $downloaded -eq 0 ] && complete "$new"; then
-  mv "$new" "$cache/$version"
-  in_cache
+lock
+in_cache "$cache/$version" "$cache"/debian-* # another call may have filled it meanwhile
+attempt download
+if [ $worked -eq 0 ] && complete "$new"; then
+  keep "$cache/$version"
+  found "$cache/$version"
 fi
-rm -rf "${new:?}"/*
-set +e
-package "$new"
-unpacked=$?
-set -e
-if [ $unpacked -eq 0 ] && complete "$new"; then
+attempt package
+if [ $worked -eq 0 ] && complete "$new"; then
   folder=$cache/debian-$("$new/promtool" --version 2>&1 | sed -n '1s/^promtool, version \([0-9.]*\).*/\1/p')
-  rm -rf "$folder"
-  mv "$new" "$folder"
-  in_cache
+  keep "$folder"
+  found "$folder"
 fi
 fail "none here: neither a download from github.com nor Debian's package worked; put ${wanted[*]} into a folder and set SEELE_PROMETHEUS to it"
