@@ -23,7 +23,21 @@ def tools(tmp_path: Path) -> Path:
     """The only folder on PATH: what the script calls, without helm and npm."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("bash", "chmod", "curl", "flock", "mkdir", "mktemp", "mv", "rm", "sha256sum", "tar", "gzip", "uname"):
+    for name in (
+        "bash",
+        "chmod",
+        "curl",
+        "dirname",
+        "flock",
+        "mkdir",
+        "mktemp",
+        "mv",
+        "rm",
+        "sha256sum",
+        "tar",
+        "gzip",
+        "uname",
+    ):
         (folder / name).symlink_to(next(Path(at) / name for at in ("/usr/bin", "/bin") if (Path(at) / name).exists()))
     return folder
 
