@@ -158,3 +158,31 @@ def new_world(trainers: int, policy: dict[str, Any]) -> World:
             "runPolicy": dict(policy),
         }
     )
+
+
+def started(trainers: int = 1, **policy: Any) -> World:
+    """A run whose pods all run and train."""
+    world = new_world(trainers, policy)
+    world.reconcile()
+    for _ in range(3):
+        world.kubelet()
+        world.reconcile()
+    assert world.status.phase == "Running"
+    return world
+
+
+def kinds(decision: Decision) -> list[str]:
+    """The actions of a decision, by name."""
+    return [type(action).__name__ for action in decision.actions]
+
+
+def answer(world: World, kind: str) -> tuple[str, str]:
+    """Status and reason of a condition."""
+    condition = world.status.condition(kind)  # type: ignore[arg-type]
+    assert condition is not None
+    return condition.status, condition.reason
+
+
+def happen_to_trainer(world: World, kind: str, index: int = 0) -> None:
+    """Let a trainer fail in one of the ways of FAILURES."""
+    world.change(f"r-trainer-{index}", phase="Failed", ready=False, failure=FAILURES[kind])
