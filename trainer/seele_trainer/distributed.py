@@ -18,8 +18,6 @@ T = TypeVar("T")
 # Followers wait here while rank 0 samples rollouts, which may take hours; a peer that dies closes its connection and so
 # ends the wait at once, whatever the limit.
 _CONTROL_TIMEOUT = timedelta(days=7)
-# Where gangs of one process had their store, so that what an earlier one left in the environment is not taken for torchrun's.
-_own_ports: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -98,14 +96,6 @@ def join() -> Gang:
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    store = None
-    alone = "RANK" not in os.environ or os.environ.get("MASTER_PORT") in _own_ports
-    if alone and not dist.is_initialized():
-        # Bound here and now: a port that is looked for first and bound later may be taken by then.
-        store = dist.TCPStore("127.0.0.1", 0, world_size=1, is_master=True)  # type: ignore[attr-defined]
-        place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update(place, MASTER_PORT=str(store.port))
-        _own_ports.add(str(store.port))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
     # DeepSpeed's CPU accelerator takes the number of NUMA nodes for the number of devices where this is absent.
     os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -113,8 +103,9 @@ def join() -> Gang:
     if on_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        rank, size = (-1, -1) if store is None else (0, 1)  # -1: as the environment says
         backend = "nccl" if on_gpu else "gloo"
+        # A gang of one meets nobody: it needs no port, which another could have. -1 stands for what torchrun says.
+        store, rank, size = (None, -1, -1) if "RANK" in os.environ else (dist.HashStore(), 0, 1)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, device_id=device if on_gpu else None)
     control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
     return Gang(dist.get_rank(), dist.get_world_size(), device, control)

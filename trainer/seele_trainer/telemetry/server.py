@@ -1,4 +1,5 @@
-"""The trainer's HTTP server: /metrics and /rollout/metrics for Prometheus, /progress for people, /healthz for probes.
+"""The trainer's HTTP server: /metrics and /rollout/metrics for Prometheus, /progress for people and the operator, and
+/healthz for probes.
 
 It runs in threads of its own and answers while the main thread computes.
 """
