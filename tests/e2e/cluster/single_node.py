@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -87,8 +89,7 @@ class Node:
 
     def load_image(self, archive: Path) -> None:
         """Bring in an image, of which a pod must not pull another."""
-        # The native snapshotter copies directories: it needs nothing of the disk below.
-        load = [*self._ctr, "images", "import", "--snapshotter=native", str(archive)]
+        load = [*self._ctr, "images", "import", f"--snapshotter={_snapshotter(self._folder)}", str(archive)]
         loaded = subprocess.run(load, capture_output=True, text=True)
         if loaded.returncode != 0:
             raise NodeError(f"the image {archive} cannot be brought in: {loaded.stderr}{self.log('containerd')}")
@@ -232,7 +233,7 @@ state = "/run/containerd"
   # Without CAP_SYS_RESOURCE, which many virtual machines lack, no container starts otherwise.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
+    snapshotter = "{_snapshotter(folder)}"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       base_runtime_spec = "{spec}"
@@ -243,6 +244,19 @@ state = "/run/containerd"
     bin_dir = "{plugin_folder()}"
     conf_dir = "{cni}"
 """
+
+
+@functools.cache
+def _snapshotter(folder: Path) -> str:
+    """How containerd keeps layers: stacked where the disk below allows it, else as copies of everything for each layer."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        layers = [Path(temporary, name) for name in ("lower", "upper", "work", "merged")]
+        for layer in layers:
+            layer.mkdir()
+        lower, upper, work, merged = layers
+        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        mount = ["unshare", "--mount", "mount", "-t", "overlay", "overlay", "-o", options, str(merged)]
+        return "overlayfs" if subprocess.run(mount, capture_output=True).returncode == 0 else "native"
 
 
 def plugin_folder() -> Path | None:
