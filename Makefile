@@ -32,9 +32,9 @@ quickstart-model: .venv/.ready ## Make the quickstart's base model and problems 
 	$(PYTHON_ENV) -m seele_trainer.quickstart --out $(QUICKSTART)
 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
-	.venv/bin/seele run -f manifests/examples/quickstart.yaml
+	.venv/bin/seele run -f manifests/examples/quickstart.yaml $(if $(OUT),--out $(OUT))
 
-test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run all tests, on two workers (tests/parallel.py)
+test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run the tests, on two workers (tests/parallel.py)
 	$(PYTHON_ENV) -m pytest -n 2 --no-loadscope-reorder
 
 e2e: .venv/.ready quickstart-model helm ## Run all tests on a real cluster of one node (root; about half an hour)

@@ -72,7 +72,7 @@ class Seen:
 def of_run(folder: Path) -> None:
     """Train the whole quickstart, and draw it."""
     with ExitStack() as closing:
-        run = watched_quickstart(folder, closing, {})
+        run = watched_quickstart(folder, closing)
         if run.exit_code != 0:
             sys.exit(f"the quickstart ended with code {run.exit_code}")
         seen = Seen(

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,20 @@ def write_run(folder: Path, spec: Mapping[str, Any]) -> Path:
 
 
 def start(run: Path, out: Path) -> subprocess.Popen[str]:
-    """`seele run`, not waited for, its output in `out`'s neighbour."""
+    """`seele run`, not waited for; its output goes into `out`'s neighbour."""
+    command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(run), "--out", str(out), "--verbose"]
+    return _start(command, out)
+
+
+def start_quickstart(out: Path) -> subprocess.Popen[str]:
+    """The README's first command, not waited for."""
+    return _start(["make", "quickstart", f"OUT={out}"], out)
+
+
+def _start(command: Sequence[str], out: Path) -> subprocess.Popen[str]:
     console = out.with_suffix(".console").open("a")
     return subprocess.Popen(
-        [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(run), "--out", str(out), "--verbose"],
+        command,
         cwd=REPOSITORY,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         stdout=console,

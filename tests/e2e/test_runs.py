@@ -33,7 +33,7 @@ def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
     assert quickstart_run.exit_code == 0
     out = quickstart_run.out
     before, *_, after = held_out(out)
-    assert after - before >= 0.3
+    assert after - before >= 0.6
     steps = records(out, "metrics.jsonl")
     assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
     assert [step["policyVersion"] for step in steps] == list(range(1, STEPS + 1))
@@ -41,7 +41,7 @@ def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
     assert max(step["canaryDifference"] for step in steps) < 1e-3
     assert max(step["mismatchKl"] for step in steps) < 1e-3
     # Hints do what they are for: hardly a group in which all rollouts earn the same.
-    assert sum(step["zeroGradientGroups"] for step in steps[10:]) / 20 < 0.2
+    assert sum(step["zeroGradientGroups"] for step in steps[10:30]) / 20 < 0.2
     assert steps[-1]["hintRate"] < steps[0]["hintRate"]
     for name in ("config.yaml", "report.html", "rollouts.jsonl", "checkpoints/LATEST", "final/config.json"):
         assert (out / name).is_file(), name

@@ -1,4 +1,4 @@
-"""A run of the quickstart under the eyes of a real Prometheus, made once for all tests that look at it."""
+"""`make quickstart` under the eyes of a real Prometheus, once for all tests that look at it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import requests
-from runs import finish, records, start, write_run
+from runs import finish, records, start_quickstart
 
 from prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets
 
-STEPS = 30
-SHORT = {"training": {"steps": STEPS}, "evaluation": {"everySteps": 15}, "checkpoints": {"everySteps": 15}}
-"""Half of the quickstart, with an evaluation and a checkpoint on the way."""
+STEPS = 60
+CHECKPOINTS = 20
+"""Steps from one to the next."""
 LABELS = {"namespace": "local", "run": "quickstart", "attempt": "1", "pod": "quickstart-trainer-0"}
 """What the scrape configurations for clusters take from the pod, here by hand."""
 PATHS = {"seele-trainer": "/metrics", "seele-rollout": "/rollout/metrics"}
@@ -44,13 +43,13 @@ class QuickstartRun:
     """What the trainer answered to a scrape in the middle of the run, by job."""
 
 
-def watched_quickstart(folder: Path, closing: ExitStack, spec: Mapping[str, Any] = SHORT) -> QuickstartRun:
-    """Run the quickstart with changes to its spec, with Prometheus attached; `closing` ends Prometheus."""
+def watched_quickstart(folder: Path, closing: ExitStack) -> QuickstartRun:
+    """Run the quickstart as the README says, with Prometheus attached; `closing` ends Prometheus."""
     targets = {job: ScrapeTargets(folder / f"{job}.json") for job in PATHS}
     jobs = [Job(job, targets[job], path, EVERY[job]) for job, path in PATHS.items()]
     prometheus = closing.enter_context(PrometheusServer(folder / "prometheus", jobs, [RULES]))
     watched = QuickstartRun(folder / "run", prometheus, time.time())
-    process = start(write_run(folder, spec), watched.out)
+    process = start_quickstart(watched.out)
     address = ""
     deadline = time.monotonic() + SECONDS
     while process.poll() is None and time.monotonic() < deadline:

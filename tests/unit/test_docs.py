@@ -25,7 +25,6 @@ PAGES = pages()
 LANGUAGES = {"console", "yaml", "json", "python", "promql", "text", "mermaid"}
 HOW = """say how the block is known to work, in a comment on the line before it:
 <!-- run here -->, <!-- run on a cluster -->, <!-- run by tests/….py::test_… --> or <!-- not run: why -->"""
-FRAGMENTS = {"spec", "apiVersion"}
 
 
 def all_blocks(*languages: str) -> list[Block]:
@@ -61,6 +60,25 @@ def test_what_is_said_to_run_a_block_exists() -> None:
                 missing.append(f"{block.place}: {name}")
 
     assert missing == []
+
+
+def test_what_a_script_is_said_to_run_stands_in_it() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    wrong = []
+    for block in all_blocks("console"):
+        scripts = [REPOSITORY / name.partition("::")[0] for name in block.run_by if not name.startswith("tests/unit")]
+        said = "\n".join(script.read_text() for script in scripts if script.is_file())
+        for target in re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.M):
+            called = re.search(rf"make {target}\b|\"make\", \"{target}\"", said)
+            # What a target that is called needs is made with it.
+            needed = any(
+                re.search(rf"^{caller}:.*\b{target}\b", makefile, re.M)
+                for caller in re.findall(r"make ([a-z-]+)", said)
+            )
+            if block.run_by and not (called or needed):
+                wrong.append(f"{block.place}: make {target}")
+
+    assert wrong == []
 
 
 def test_commands_are_told_from_their_output() -> None:
