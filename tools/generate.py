@@ -109,8 +109,9 @@ def install_without_cel() -> str:
 
     manifests = REPOSITORY / "manifests"
     names = yaml.safe_load((manifests / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
-    replaced = {"crd.yaml": "crd-without-cel.yaml"}
-    return "---\n".join((manifests / replaced.get(name, name)).read_text(encoding="utf-8") for name in names)
+    # The definition as it is to be, and not the file: that one is generated too, and may still be stale.
+    made = {"crd.yaml": definition_without_cel}
+    return "---\n".join(made.get(name, copy_of(f"manifests/{name}"))() for name in names)
 
 
 def chart_readme() -> str:
@@ -132,7 +133,7 @@ def benchmarks_page() -> dict[str, Text]:
     """The page about the study of all methods, and its pictures; nothing before its hours of training were spent."""
     if not (REPOSITORY / METHODS_RESULTS).exists():
         return {}
-    benchmarks = str(Path(__file__).resolve().parents[1] / "benchmarks")
+    benchmarks = str(REPOSITORY / "benchmarks")
     if benchmarks not in sys.path:
         sys.path.append(benchmarks)
     from methods_study.page import PICTURES, page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,20 @@ def test_a_stale_file_is_named_and_then_written(
     assert capsys.readouterr().err == "docs/table.md is stale: run `make generated`\n"
     assert generate.main([]) == 0
     assert (tmp_path / "docs/table.md").read_text() == "new\n"
+    assert generate.main(["--check"]) == 0
+
+
+def test_what_is_made_of_a_generated_file_is_current_after_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = ("manifests/crd-without-cel.yaml", "manifests/before-1.23/install.yaml")
+    shutil.copytree(generate.REPOSITORY / "manifests", tmp_path / "manifests")
+    (tmp_path / paths[0]).write_text("of another spec\n")
+    monkeypatch.setattr(generate, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(generate, "generated_files", lambda: {path: FILES[path] for path in paths})
+
+    generate.main([])
+
     assert generate.main(["--check"]) == 0
 
 
