@@ -232,12 +232,15 @@ def _scheduling(run: SeeleRun) -> Manifest:
 
 
 def _affinity(run: SeeleRun) -> Manifest:
-    """What the user asks for; pods that share a folder of their node go to one node besides, where it has room.
+    """What the user asks for; pods whose folder is one node's go to one node besides, where it has room.
 
-    No more than a wish: the folder may be one that all nodes mount from elsewhere.
+    No more than a wish: a hostPath may be a folder that all nodes mount from elsewhere.
     """
     given = dict(run.spec.scheduling.affinity)
-    if run.spec.storage.run.host_path is None or "podAffinity" in given:
+    volume = run.spec.storage.run
+    template = volume.persistent_volume_claim_template
+    of_one_node = volume.host_path is not None or (template is not None and "ReadWriteMany" not in template.access_modes)
+    if not of_one_node or "podAffinity" in given:
         return given
     others = {"labelSelector": {"matchLabels": {names.RUN_LABEL: run.metadata.name}}, "topologyKey": HOST}
     wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": others}]}

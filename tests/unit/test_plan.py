@@ -434,4 +434,10 @@ def test_pods_that_share_a_folder_of_their_node_ask_for_one_node() -> None:
     # Whoever says where pods go is not overruled, and a claim goes where it can.
     own = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
     assert affinities(storage=folder, scheduling={"affinity": own}) == [own] * len(affinities(storage=folder))
+    once, many = (
+        {"run": {"persistentVolumeClaimTemplate": {"size": "1Gi", "accessModes": [mode]}}}
+        for mode in ("ReadWriteOnce", "ReadWriteMany")
+    )
+    assert affinities(storage=once) == affinities(storage=folder)
+    assert affinities(storage=many) == [None, None]
     assert affinities(storage={"run": {"persistentVolumeClaim": {"claimName": "shared"}}}) == [None, None]
