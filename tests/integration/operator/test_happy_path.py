@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster_runs import SECONDS, ClusterRuns
+from kubernetes_api import ApiError
 from operator_process import OperatorProcess
 from pods_driver import PodsDriver
 from seele_operator.status import CONDITION_TYPES
@@ -82,6 +83,22 @@ def test_children_belong_to_the_run_and_go_with_it(runs: ClusterRuns) -> None:
         wait_for(
             lambda kind=kind: not runs.api.list(kind, runs.namespace, "seele.dev/run=run"), f"{kind} are gone", SECONDS
         )
+
+
+def test_nobody_evicts_a_trainer_that_could_stay(runs: ClusterRuns) -> None:
+    runs.running()
+
+    def counted() -> bool:
+        budget = runs.api.get("poddisruptionbudgets", "run-trainer", runs.namespace) or {}
+        return bool(budget.get("status", {}).get("expectedPods"))
+
+    wait_for(counted, "the pods of the budget are counted", SECONDS)
+    eviction = {"kind": "Eviction", "metadata": {"name": "run-trainer-0"}}
+    eviction["apiVersion"] = "policy/v1" if runs.plane.version >= (1, 22) else "policy/v1beta1"
+    with pytest.raises(ApiError) as refused:
+        runs.api.request("POST", f"api/v1/namespaces/{runs.namespace}/pods/run-trainer-0/eviction", eviction)
+    assert refused.value.code == 429
+    assert runs.pods_of_attempt(1)
 
 
 def test_columns_of_kubectl_get_say_where_runs_stand(runs: ClusterRuns, driver: PodsDriver) -> None:
