@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from chart_values import described_values
-from helm_chart import CHART, NEW, OLD, REPOSITORY, Body, as_file, helm, objects, one, rendered
+from helm_chart import CHART, NEW, OLD, REPOSITORY, Body, as_file, helm, helm_done, objects, one, rendered
 from seele_operator import names
 from seele_operator.cel import VALIDATIONS
 from seele_operator.yaml_text import yaml_text
@@ -204,15 +204,42 @@ def test_what_is_switched_off_is_not_there(tmp_path: Path) -> None:
 def test_null_takes_a_default_away(tmp_path: Path) -> None:
     values = {
         **dict.fromkeys(("commonLabels", "commonAnnotations", "podLabels", "podAnnotations", "resources")),
+        "watchNamespaces": None,
         "probes": {"liveness": None},
         "podSecurityContext": {"runAsUser": None},
     }
-    pod = one(rendered(as_file(values, tmp_path)), "Deployment")["spec"]["template"]["spec"]
+    bodies = rendered(as_file(values, tmp_path))
+    pod = one(bodies, "Deployment")["spec"]["template"]["spec"]
 
+    assert one(bodies, "ClusterRoleBinding")["roleRef"]["name"] == "seele-operator"
     assert not {"livenessProbe", "resources"} & set(pod["containers"][0])
     assert "readinessProbe" in pod["containers"][0]
     assert "runAsUser" not in pod["securityContext"]
     assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    values = {
+        "nameOverride": "2024",
+        "watchNamespaces": ["2025"],
+        "serviceAccount": {"name": "1234"},
+        **{"priorityClassName": "1", "runtimeClassName": "2"},
+    }
+    made = helm_done("template", "2024", CHART, "--namespace=2026", "--values", as_file(values, tmp_path))
+    bodies = [body for body in objects(made) if body["kind"] != "CustomResourceDefinition"]
+
+    pod = one(bodies, "Deployment")["spec"]["template"]["spec"]
+    assert (pod["serviceAccountName"], pod["priorityClassName"], pod["runtimeClassName"]) == ("1234", "1", "2")
+    assert {body["metadata"].get("namespace") for body in bodies} == {"2025", "2026", None}
+    named = [body["metadata"] for body in bodies]
+    named += [place for body in bodies for place in [body.get("roleRef", {}), *body.get("subjects", [])]]
+    assert {type(place[key]) for place in named for key in ("name", "namespace") if key in place} == {str}
+    selectors = [
+        one(bodies, "Service")["spec"]["selector"],
+        one(bodies, "Deployment")["spec"]["selector"]["matchLabels"],
+    ]
+    labels = [*selectors, *(body["metadata"]["labels"] for body in bodies)]
+    assert {type(value) for found in labels for value in found.values()} == {str}
 
 
 def test_without_leader_election_no_two_operators_meet(tmp_path: Path) -> None:

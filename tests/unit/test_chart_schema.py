@@ -115,6 +115,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no probes at all": ({"probes": None}, "probes"),
     "no monitoring at all": ({"monitoring": None}, "monitoring"),
     "no rules at all": ({"monitoring": {"prometheusRule": None}}, "prometheusRule"),
+    "no number of workers": ({"workers": None}, "workers"),
+    "no log format": ({"logFormat": None}, "logFormat"),
+    "no number of operators": ({"replicas": None}, "replicas"),
+    "no repository": ({"image": {"repository": None}}, "repository"),
+    "no length of the lease": ({"leaderElection": {"leaseDurationSeconds": None}}, "leaseDurationSeconds"),
+    "no word on whether to keep runs": ({"crds": {"keep": None}}, "keep"),
+    "no limit of a budget": ({"podDisruptionBudget": {"maxUnavailable": None}}, "maxUnavailable"),
+    "no port": ({"service": {"port": None}}, "port"),
+    "no label of dashboards": ({"monitoring": {"dashboards": {"label": None}}}, "label"),
 }
 
 

@@ -13,8 +13,8 @@
 {{- end }}
 
 {{- define "seele-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "seele-operator.chartLabels" -}}
@@ -24,15 +24,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
+Names are quoted wherever they stand alone: 2024 is a namespace's name, and would be read as a number.
 Metadata of an object: (dict "root" $ "name" … "namespace" … "labels" … "annotations" …), all but root optional.
 No label of the user's can take the place of one that things are found by.
 */}}
 {{- define "seele-operator.metadata" -}}
 {{- $selector := include "seele-operator.selectorLabels" .root | fromYaml -}}
 {{- $chart := include "seele-operator.chartLabels" .root | fromYaml -}}
-name: {{ .name | default (include "seele-operator.fullname" .root) }}
+name: {{ .name | default (include "seele-operator.fullname" .root) | quote }}
 {{- if not .clusterScoped }}
-namespace: {{ .namespace | default .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 {{- end }}
 labels:
   {{- toYaml (merge $selector (.labels | default dict) (.root.Values.commonLabels | default dict) $chart) | nindent 2 }}
