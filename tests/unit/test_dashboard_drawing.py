@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.dates import date2num
 from PIL import Image
 
 from grafana.dashboard import Dashboard, Mark, Row
@@ -51,6 +53,8 @@ def test_a_value_is_written_as_grafana_does(value: float, unit: str, decimals: i
 TABLE: dict[str, list[tuple[dict[str, str], Callable[[int], float]]]] = {
     "line": [({}, lambda step: 0.2 + step / 100)],
     "zero": [({}, lambda _: 0.0)],
+    "long gap": [({}, lambda step: float("nan") if 100 <= step < 400 else 1.0)],
+    "short gap": [({}, lambda step: float("nan") if 100 <= step < 200 else 1.0)],
     "buckets": [({"le": "1.0"}, lambda step: 1.0 + step), ({"le": "+Inf"}, lambda step: 5.0 + step)],
     "phases": [({"run": "a"}, lambda step: 1.0 if step < 30 else 2.0)],
     "row": [({"namespace": "n", "run": "a", "phase": "Running"}, lambda _: 1.0)],
@@ -148,6 +152,23 @@ def test_panels_without_data_are_named(tmp_path: Path) -> None:
     assert drawn(tmp_path, *panels)[1] == ["graph", "heat map", "number"]
 
 
+@pytest.mark.parametrize(("expr", "lines"), [("long gap", 2), ("short gap", 1)])
+def test_lines_are_connected_over_scrapes_that_were_missed_and_not_over_restarts(expr: str, lines: int) -> None:
+    _, axes = axes_of(Graph(title="g", description="", unit="none", queries=query(expr)), seconds=500)
+
+    assert len(axes.get_lines()) == len(axes.collections) == lines
+
+
+@pytest.mark.parametrize(("expr", "height"), [("long gap", 0.0), ("short gap", 1.0)])
+def test_an_area_has_no_height_while_a_run_restarts(expr: str, height: float) -> None:
+    _, axes = axes_of(Graph(title="g", description="", unit="none", queries=query(expr), stacked=True), seconds=500)
+    moment = date2num(datetime.fromtimestamp(BEGAN + 150))
+    (area,) = axes.collections
+    corners = [y for path in area.get_paths() for x, y in path.vertices if abs(x - moment) < 1e-6]
+
+    assert max(corners) == height
+
+
 def test_an_axis_without_anything_on_it_has_more_than_one_tick() -> None:
     _, axes = axes_of(Graph(title="g", description="", unit="none", queries=query("zero")))
 
@@ -180,12 +201,12 @@ def test_a_legend_that_is_cut_says_how_much_is_missing() -> None:
     assert not [text for text in everything.figure.texts if "more" in text.get_text()]
 
 
-def axes_of(panel: Panel) -> tuple[Sheet, Axes]:
+def axes_of(panel: Panel, seconds: float = 60) -> tuple[Sheet, Axes]:
     """The picture of one panel, and the graph in it."""
     board = Dashboard(
         uid="u", title="t", description="", rows=(Row("", (panel,)),), choices=(), since="", refresh="", other=("", "")
     )
-    sheet, _ = draw(board.json(), Source(Answers(""), BEGAN, BEGAN + 60, 1.0, {}), "caption")
+    sheet, _ = draw(board.json(), Source(Answers(""), BEGAN, BEGAN + seconds, 1.0, {}), "caption")
     return sheet, sheet.figure.axes[0]
 
 

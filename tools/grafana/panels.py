@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from grafana.looks import GREEN, Limit, Look, thresholds
 from grafana.queries import DATASOURCE, Format, Query
 
 Json = dict[str, Any]
+
+CONNECTED_SECONDS = 120
+"""A run that restarts leaves a gap, and a gap should be seen; a scrape that was missed should not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,8 @@ class Panel:
     limits: tuple[Limit, ...] = ()
     looks: tuple[Look, ...] = ()
 
-    kind = ""
-    shape: Format = "time_series"
+    kind: ClassVar[str] = ""
+    shape: ClassVar[Format] = "time_series"
 
     def json(self, identifier: int, x: int, y: int) -> Json:
         """The panel at its place on the dashboard's grid."""
@@ -72,10 +75,9 @@ class Graph(Panel):
     stacked: bool = False
     steps: bool = False
     """Whether values hold until the next one, as phases and counts do."""
-    logarithmic: bool = False
     fill: int = 8
 
-    kind = "timeseries"
+    kind: ClassVar[str] = "timeseries"
 
     def defaults(self) -> Json:
         """How lines are drawn."""
@@ -85,10 +87,9 @@ class Graph(Panel):
             "lineWidth": 1 if self.stacked else 2,
             "fillOpacity": 65 if self.stacked else self.fill,
             "showPoints": "never",
-            # A run that restarts leaves a gap, and a gap should be seen; a scrape that was missed should not.
-            "spanNulls": 120000,
+            "spanNulls": CONNECTED_SECONDS * 1000,
             "stacking": {"group": "A", "mode": "normal" if self.stacked else "none"},
-            "scaleDistribution": {"type": "log", "log": 10} if self.logarithmic else {"type": "linear"},
+            "scaleDistribution": {"type": "linear"},
             "thresholdsStyle": {"mode": "dashed" if self.limits else "off"},
             "axisPlacement": "auto",
         }
@@ -113,7 +114,7 @@ class Number(Panel):
     width: int = 3
     height: int = 4
 
-    kind = "stat"
+    kind: ClassVar[str] = "stat"
 
     def defaults(self) -> Json:
         """Colour by limits, unless a look says otherwise."""
@@ -135,8 +136,8 @@ class Number(Panel):
 class HeatMap(Panel):
     """How often each bucket of a histogram was hit, over time."""
 
-    kind = "heatmap"
-    shape: Format = "heatmap"
+    kind: ClassVar[str] = "heatmap"
+    shape: ClassVar[Format] = "heatmap"
 
     def defaults(self) -> Json:
         """Buckets need no colours of their own."""
@@ -172,7 +173,7 @@ class Timeline(Panel):
     meanings: dict[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
     """Number → name and colour."""
 
-    kind = "state-timeline"
+    kind: ClassVar[str] = "state-timeline"
 
     def defaults(self) -> Json:
         """Names and colours of the numbers."""
@@ -183,7 +184,7 @@ class Timeline(Panel):
         return {
             **super().defaults(),
             "color": {"mode": "thresholds"},
-            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": 120000},
+            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": CONNECTED_SECONDS * 1000},
             "mappings": [{"type": "value", "options": mapped}],
         }
 
@@ -251,8 +252,8 @@ class Table(Panel):
     sort: str = ""
     """Title of the column to sort by, ascending."""
 
-    kind = "table"
-    shape: Format = "table"
+    kind: ClassVar[str] = "table"
+    shape: ClassVar[Format] = "table"
 
     def json(self, identifier: int, x: int, y: int) -> Json:
         """The panel, with the columns it keeps."""

@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, date2num
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from grafana.drawing.canvas import FAINT, INK, PANEL, SMALL, Entry, Sheet
 from grafana.drawing.data import Array, Line, Source
 from grafana.drawing.looking import colour_of, defaults, look
 from grafana.drawing.units import written
+from grafana.panels import CONNECTED_SECONDS
 
 Json = Mapping[str, Any]
 Marks = Sequence[tuple[str, Sequence[float]]]
@@ -23,9 +25,6 @@ Marks = Sequence[tuple[str, Sequence[float]]]
 
 _TICKS = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 """Seconds that ticks of the time axis can be apart."""
-
-CONNECTED_SECONDS = 120.0
-"""Gaps up to here are no gaps: `spanNulls` of the panels."""
 
 AXIS = 52
 """Pixels left of a graph for its numbers; longer ones get more."""
@@ -60,7 +59,7 @@ def graph(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
             axes.fill_between(dates, lower, upper, step=step, color=style["color"], alpha=0.65, linewidth=0)
             lower = upper
             continue
-        _line(other if other is not None and line in right else axes, panel, dates, line, style)
+        _line(other if other is not None and line in right else axes, panel, dates, line, style, source.step)
     _limits(axes, panel)
     _mark(axes, marks)
     _scale(axes, panel, [line for line in lines if line not in right], lower)
@@ -125,18 +124,15 @@ def timeline(sheet: Sheet, panel: Json, source: Source, marks: Marks) -> bool:
     return True
 
 
-def _line(axes: Axes, panel: Json, dates: Array, line: Line, style: dict[str, Any]) -> None:
-    values = line.values
-    where = np.isfinite(values)
-    drawn = "steps-post" if _steps(panel) else "default"
-    # A scrape that was missed is no gap: Grafana is told to connect two minutes.
-    axes.plot(dates[where], values[where], drawstyle=drawn, solid_capstyle="round", **style)
+def _line(axes: Axes, panel: Json, dates: Array, line: Line, style: dict[str, Any], apart: float) -> None:
     fill = look(panel, line.name).get("custom.fillOpacity", defaults(panel)["custom"]["fillOpacity"])
-    if fill:
-        step: Literal["post"] | None = "post" if _steps(panel) else None
-        axes.fill_between(
-            dates[where], values[where], 0, step=step, color=style["color"], alpha=fill / 100, linewidth=0
-        )
+    drawn = "steps-post" if _steps(panel) else "default"
+    step: Literal["post"] | None = "post" if _steps(panel) else None
+    for where in _pieces(line.values, apart):
+        x, y = dates[where], line.values[where]
+        axes.plot(x, y, drawstyle=drawn, solid_capstyle="round", **style)
+        if fill:
+            axes.fill_between(x, y, 0, step=step, color=style["color"], alpha=fill / 100, linewidth=0)
 
 
 def _style(panel: Json, line: Line) -> dict[str, Any]:
@@ -226,14 +222,17 @@ def _bound(names: Sequence[str], place: int, panel: Json) -> str:
     return "∞" if math.isinf(bound) else written(bound, defaults(panel)["unit"])
 
 
+def _pieces(values: Array, step: float) -> list[NDArray[np.intp]]:
+    """The places that have a value, apart where Grafana is told not to connect them."""
+    known = np.flatnonzero(np.isfinite(values))
+    return np.split(known, np.flatnonzero(np.diff(known) * step > CONNECTED_SECONDS) + 1)
+
+
 def _without_gaps(values: Array, step: float) -> Array:
-    """With the last value in gaps that are as short as those that Grafana is told to connect."""
+    """With the last value in gaps that are connected."""
     filled = values.copy()
-    for place in range(1, len(filled)):
-        recent = values[max(0, place - int(CONNECTED_SECONDS / step)) : place]
-        later = values[place : place + int(CONNECTED_SECONDS / step)]
-        if np.isnan(filled[place]) and np.isfinite(recent).any() and np.isfinite(later).any():
-            filled[place] = filled[place - 1]
+    for known in _pieces(values, step):
+        filled[known[0] : known[-1]] = np.repeat(values[known[:-1]], np.diff(known))
     return filled
 
 
