@@ -19,6 +19,9 @@ MARK_STEP = "30s"
 WINDOW = "$window"
 """What a step counts up moves once in a step, so it is looked at over a window that grows with the time range."""
 
+RATE = "$__rate_interval"
+"""What moves all the time is looked at over a few scrapes, which Grafana counts."""
+
 
 @dataclass(frozen=True)
 class Row:

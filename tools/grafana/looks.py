@@ -32,7 +32,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Look:
-    """What is special about the series whose name fits `name`, a regular expression if it begins with a slash."""
+    """What is special about the series of this name."""
 
     name: str
     colour: str | None = None
@@ -56,8 +56,7 @@ class Look:
                 {"id": "custom.axisPlacement", "value": "right"},
                 {"id": "unit", "value": self.right_axis_unit},
             ]
-        matcher = "byRegexp" if self.name.startswith("/") else "byName"
-        return {"matcher": {"id": matcher, "options": self.name}, "properties": properties}
+        return {"matcher": {"id": "byName", "options": self.name}, "properties": properties}
 
 
 def looks(colours: dict[str, str]) -> tuple[Look, ...]:

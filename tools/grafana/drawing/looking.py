@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,9 +23,7 @@ def look(panel: Json, name: str) -> dict[str, Any]:
     """What overrides say about a series, by property."""
     said: dict[str, Any] = {}
     for override in panel["fieldConfig"]["overrides"]:
-        kind, wanted = override["matcher"]["id"], override["matcher"]["options"]
-        fits = re.search(wanted.strip("/"), name) if kind == "byRegexp" else wanted == name
-        if fits:
+        if override["matcher"]["options"] == name:
             said |= {one["id"]: one["value"] for one in override["properties"]}
     return said
 

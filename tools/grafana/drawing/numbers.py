@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from grafana.drawing.canvas import FAINT, GRID, INK, NORMAL, PANEL, SMALL, Sheet
-from grafana.drawing.data import Source
+from grafana.drawing.data import Line, Source
 from grafana.drawing.looking import colour_at, defaults, look
 from grafana.drawing.units import written
 
@@ -29,7 +29,7 @@ def number(sheet: Sheet, panel: Json, source: Source) -> bool:
         sheet.words(left + width / 2, top + height / 2 - 4, said["noValue"], FAINT, 17, ha="center")
         return False
     if panel["options"]["graphMode"] == "area":
-        _faint_line(sheet, panel, source, (left, top + height * 0.5, width, height * 0.5))
+        _faint_line(sheet, panel, source, lines[0], (left, top + height * 0.5, width, height * 0.5))
     for place, line in enumerate(lines):
         fixed = look(panel, line.name).get("color")
         colour = str(fixed["fixedColor"]) if fixed else colour_at(said["thresholds"], line.last)
@@ -96,8 +96,7 @@ def _cell(sheet: Sheet, said: Json, value: Any, place: tuple[float, float, float
     sheet.words(x, y, text, INK if colour == "text" else colour, NORMAL)
 
 
-def _faint_line(sheet: Sheet, panel: Json, source: Source, box: tuple[float, float, float, float]) -> None:
-    line = source.lines(panel["targets"][0])[0]
+def _faint_line(sheet: Sheet, panel: Json, source: Source, line: Line, box: tuple[float, float, float, float]) -> None:
     known = np.isfinite(line.values)
     if known.sum() < 2:
         return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from grafana.dashboard import RATE
 from grafana.fleet.selectors import of_operator, operator_quantile
 from grafana.looks import BLUE, ORANGE, RED, Limit, looks
 from grafana.panels import Graph
 from grafana.queries import Query
 
-RATE = "$__rate_interval"
 PASS = "seele_operator_reconcile_seconds"
 REQUEST = "seele_operator_api_request_seconds"
 

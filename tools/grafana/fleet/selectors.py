@@ -10,18 +10,17 @@ LEADING = 'and on (instance) (seele_operator_leader{job="seele-operator"} == 1)'
 """Only what the operator says that leads: a standby may be behind."""
 
 
-def told(metric: str, *labels: str, phase: str = "", condition: str = "") -> str:
+def told(metric: str, *labels: str, condition: str = "") -> str:
     """What the operator says of each run, by namespace, run and these labels; the run's namespace is its own label there."""
     kept = ", ".join(("namespace", "run", *labels))
-    matchers = 'run_namespace=~"$namespace"' + (f', phase="{phase}"' if phase else "")
-    series = f"{metric}{{{matchers}}}{condition}"
+    series = f'{metric}{{run_namespace=~"$namespace"}}{condition}'
     return f'max by ({kept}) (label_replace({series} {LEADING}, "namespace", "$1", "run_namespace", "(.+)"))'
 
 
 def measured(metric: str) -> str:
     """The mean of what each run's trainer said last, also after it has ended; what was not measured is NaN and left out."""
-    said = f'last_over_time({metric}{{namespace=~"$namespace"}}[$__range]) >= 0'
-    attempts = 'last_over_time(seele_attempt{namespace=~"$namespace"}[$__range])'
+    said = f"last_over_time({of_trainers(metric)}[$__range]) >= 0"
+    attempts = f"last_over_time({of_trainers('seele_attempt')}[$__range])"
     # Earlier attempts within the time range have said something last, too.
     latest = f"({attempts} == on (namespace, run) group_left () max by (namespace, run) ({attempts}))"
     return f"avg by (namespace, run) ({said} and on (namespace, run, attempt) {latest})"
@@ -29,7 +28,7 @@ def measured(metric: str) -> str:
 
 def live(metric: str) -> str:
     """The mean of what the trainer of each run at work says; what was not measured is NaN and left out."""
-    return f'avg by (namespace, run) ({metric}{{namespace=~"$namespace"}} >= 0)'
+    return f"avg by (namespace, run) ({of_trainers(metric)} >= 0)"
 
 
 def of_trainers(metric: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import WINDOW
+from grafana.dashboard import RATE, WINDOW
 from grafana.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Limit, Look, looks
 from grafana.panels import Graph
-from grafana.queries import Query, by, of_run, one
+from grafana.queries import Query, by, of_run, one, quantile
 
-RATE = "$__rate_interval"
+_TOKEN = "vllm:request_time_per_output_token_seconds"
 
 
 def _of_servers(metric: str) -> str:
@@ -16,11 +16,6 @@ def _of_servers(metric: str) -> str:
 
 def _rate_of_servers(metric: str) -> str:
     return f"sum by (server) (rate({of_run(metric)}[{RATE}]))"
-
-
-def _seconds_per_token(share: float) -> str:
-    buckets = of_run("vllm:request_time_per_output_token_seconds_bucket")
-    return f"histogram_quantile({share:g}, sum by (le) (rate({buckets}[{RATE}])))"
 
 
 _PHASES = looks({"rollout": BLUE, "verify": PURPLE, "train": GREEN, "sync": ORANGE, "eval": YELLOW, "checkpoint": GREY})
@@ -90,7 +85,7 @@ SPEED = (
         title="KV cache in use",
         description="Below 90 %. A full cache makes requests wait, or stops them to begin again later.",
         unit="percentunit",
-        queries=(Query(f"max by (server) ({of_run('vllm:kv_cache_usage_perc')})", "server {{server}}"),),
+        queries=(Query(by("server", "vllm:kv_cache_usage_perc"), "server {{server}}"),),
         highest=1,
         limits=(Limit(0.9, RED),),
     ),
@@ -112,8 +107,8 @@ SPEED = (
         description="Low and steady; it grows with the number of requests that share a batch.",
         unit="s",
         queries=(
-            Query(_seconds_per_token(0.99), "99 % faster than"),
-            Query(_seconds_per_token(0.5), "half faster than"),
+            Query(quantile(0.99, _TOKEN, RATE), "99 % faster than"),
+            Query(quantile(0.5, _TOKEN, RATE), "half faster than"),
         ),
         looks=looks({"99 % faster than": RED, "half faster than": BLUE}),
     ),
