@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from marks import between
+
 BEGIN, END = "<!-- values: written by `make generated` -->", "<!-- end of values -->"
 
 
@@ -75,7 +77,5 @@ def table(values: list[Value]) -> str:
 
 
 def with_table(readme: str, values: str) -> str:
-    """The README with the table of `values`, a values.yaml, between its two marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table(described_values(values))}\n\n{END}{after}"
+    """The README with the table of `values`, a values.yaml, between its two marks. Raises ValueError where one is missing."""
+    return between(readme, BEGIN, END, f"\n{table(described_values(values))}\n\n")

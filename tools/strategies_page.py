@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic.alias_generators import to_camel
 
+from marks import between
 from seele_trainer.config import Training
 from seele_trainer.strategies import STRATEGIES
 
@@ -19,12 +20,7 @@ _PAPER = re.compile(r"arXiv (\d{4}\.\d{5})")
 
 def page() -> str:
     """The page with its table as it should be. Raises ValueError where the page has no place for it."""
-    text = PAGE.read_text(encoding="utf-8")
-    begin, end = text.find(BEGIN), text.find(END)
-    if not 0 <= begin < end:
-        raise ValueError(f"{PAGE.name} has no place for the methods: it needs the comments `{BEGIN} …` and `{END}`")
-    head = text.index("\n", begin) + 1
-    return f"{text[:head]}{table()}{text[end:]}"
+    return between(PAGE.read_text(encoding="utf-8"), BEGIN, END, table())
 
 
 def table() -> str:

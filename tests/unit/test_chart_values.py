@@ -64,6 +64,12 @@ def test_only_what_is_between_the_marks_is_written_anew() -> None:
     assert with_table(once, TEXT) == once
 
 
+@pytest.mark.parametrize("readme", ["# Title\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}{END}\n"])
+def test_a_readme_without_a_place_for_the_table_is_refused(readme: str) -> None:
+    with pytest.raises(ValueError, match="it needs the marks `<!-- values"):
+        with_table(readme, TEXT)
+
+
 def test_the_charts_readme_has_a_line_for_every_value() -> None:
     readme = (CHART / "README.md").read_text()
     values = described_values((CHART / "values.yaml").read_text())
