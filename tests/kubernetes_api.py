@@ -13,6 +13,7 @@ Body = dict[str, Any]
 
 GROUPS = {
     "seeleruns": "apis/seele.dev/v1alpha1",
+    "deployments": "apis/apps/v1",
     "leases": "apis/coordination.k8s.io/v1",
     "networkpolicies": "apis/networking.k8s.io/v1",
     "poddisruptionbudgets": "apis/policy/v1",
@@ -22,6 +23,7 @@ GROUPS = {
     "roles": "apis/rbac.authorization.k8s.io/v1",
     "rolebindings": "apis/rbac.authorization.k8s.io/v1",
     "priorityclasses": "apis/scheduling.k8s.io/v1",
+    "runtimeclasses": "apis/node.k8s.io/v1",
 }
 """API group of each resource that is not in the core group; what an old server has elsewhere, `groups` can say."""
 CLUSTER_SCOPED = {
@@ -31,6 +33,7 @@ CLUSTER_SCOPED = {
     "clusterroles",
     "clusterrolebindings",
     "priorityclasses",
+    "runtimeclasses",
 }
 SECONDS = 30.0
 

@@ -150,7 +150,8 @@ def test_kubectl_installs_everything(plane: ControlPlane, built: dict[str, list[
     try:
         assert len(said.splitlines()) == len(built[OLD if old else NEW])
         assert f"deployment.apps/{RELEASE} created" in said
-        deployment = plane.admin.request("GET", f"apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}")
+        deployment = plane.admin.get("deployments", RELEASE, NAMESPACE)
+        assert deployment is not None
         assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == RELEASE
         assert plane.admin.get("serviceaccounts", RELEASE, NAMESPACE) is not None
     finally:

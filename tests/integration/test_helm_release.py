@@ -53,13 +53,7 @@ class Release:
 
     def deployment(self) -> Body | None:
         """The operator's Deployment."""
-        path = f"apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}"
-        try:
-            return self.api.request("GET", path)
-        except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
+        return self.api.get("deployments", RELEASE, NAMESPACE)
 
     def make_run(self) -> Body:
         """A run in the release's namespace, as soon as the server takes runs."""

@@ -47,8 +47,7 @@ def machine() -> Iterator[Path]:
     """A folder for a cluster on this machine, on which there is one at a time; skips where there can be none."""
     if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
         pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
-    # Who is asked to stop clears up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _clear_up_when_stopped()
     prepared = subprocess.run([REPOSITORY / "tools" / "node.sh"], capture_output=True, text=True)
     if prepared.returncode != 0:
         pytest.skip(f"no containers can be run here: {prepared.stderr.strip()}")
@@ -67,6 +66,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     Taken down after its module: it would slow down all other tests.
     """
     if (existing := os.environ.get(EXISTING)) and not os.environ.get("SEELE_SKIP_KUBERNETES"):
+        _clear_up_when_stopped()
         with (
             tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary,
             existing_cluster(Path(existing), Path(temporary)) as there,
@@ -108,6 +108,11 @@ def own_node(cluster: Cluster) -> None:
     """For tests that disturb the node from outside of Kubernetes."""
     if cluster.node is None:
         pytest.skip(f"kills processes of the node, which is not this machine: {EXISTING} names another cluster")
+
+
+def _clear_up_when_stopped() -> None:
+    """Who is asked to stop clears up as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _tell(cluster: Cluster, runs: list[ClusterRun]) -> None:

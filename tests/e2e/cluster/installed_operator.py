@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -92,8 +91,7 @@ def installed_cluster(folder: Path, image: BuiltImage) -> Iterator[tuple[Cluster
         operator = InstalledOperator(plane.admin, kubectl, kubeconfig)
         cluster = Cluster(folder, plane.admin, kubeconfig, kubectl, operator, node)
         runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": PLAIN_RUNTIME}
-        (folder / "runtime.json").write_text(json.dumps({**runtime, "metadata": {"name": PLAIN_RUNTIME}}))
-        cluster.kubectl("apply", "-f", str(folder / "runtime.json"))
+        plane.admin.apply({**runtime, "metadata": {"name": PLAIN_RUNTIME}})
         where = (f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}")
         values = f"--set=image.pullPolicy=Never,runtimeClassName={PLAIN_RUNTIME}"
         helm_done("install", RELEASE, CHART, *where, "--create-namespace", values)
@@ -106,5 +104,5 @@ def installed_cluster(folder: Path, image: BuiltImage) -> Iterator[tuple[Cluster
 
 
 def _available(api: KubernetesApi) -> bool:
-    deployment = api.request("GET", f"apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}")
-    return bool(deployment["status"].get("availableReplicas"))
+    deployment = api.get("deployments", RELEASE, NAMESPACE)
+    return deployment is not None and bool(deployment["status"].get("availableReplicas"))
