@@ -42,6 +42,12 @@ def pods() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"metadata": metadata, "spec": deployment["spec"]["template"]["spec"]}, "Running"
 
 
+def first_trainer() -> dict[str, Any]:
+    """The metadata of the pod that tells of a run."""
+    found: dict[str, Any] = next(pod["metadata"] for pod, _ in pods() if pod["metadata"]["name"].endswith("-trainer-0"))
+    return found
+
+
 def discovered() -> list[dict[str, Any]]:
     """What Prometheus would find in a cluster with these pods: a target for each port, described as it describes pods."""
     return [
@@ -83,7 +89,7 @@ def test_pods_of_runs_and_of_the_operator_are_found_with_their_labels(tmp_path: 
             {name: value for name, value in labels.items() if not name.startswith("__") or name == "__address__"}
             for labels in targets
         ]
-    (trainer,) = [pod["metadata"] for pod, phase in pods() if pod["metadata"]["name"].endswith("-trainer-0")][:1]
+    trainer = first_trainer()
     of_run = {
         "__address__": "10.0.0.1:9400",
         "instance": "10.0.0.1:9400",
@@ -125,22 +131,21 @@ def test_the_configuration_for_this_machine_is_valid_and_gives_the_same_labels()
 
 def test_monitors_of_the_prometheus_operator_take_the_same_pods_and_give_the_same_jobs() -> None:
     pod_monitor, service_monitor = load("podmonitor.yaml"), load("servicemonitor.yaml")
-    trainer = next(pod for pod, _ in pods() if pod["metadata"]["name"].endswith("-trainer-0"))
     wanted = pod_monitor["spec"]["selector"]["matchLabels"].items()
     assert [pod["metadata"]["name"] for pod, phase in pods() if wanted <= pod["metadata"]["labels"].items()] == [
-        trainer["metadata"]["name"],
+        first_trainer()["name"],
         "over-trainer-0",
     ]
     given = {}
     for endpoint in (*pod_monitor["spec"]["podMetricsEndpoints"], *service_monitor["spec"]["endpoints"]):
         assert endpoint["port"] == "metrics"
         labels = {one["targetLabel"]: one for one in endpoint["relabelings"]}
-        given[labels.pop("job")["replacement"]] = endpoint["path"]
-        if labels:
-            assert {name: one["sourceLabels"] for name, one in labels.items()} == {
-                "run": ["__meta_kubernetes_pod_label_seele_dev_run"],
-                "attempt": ["__meta_kubernetes_pod_label_seele_dev_attempt"],
-            }
+        job = labels.pop("job")["replacement"]
+        given[job] = endpoint["path"]
+        kept = () if job == "seele-operator" else ("run", "attempt")
+        assert {name: one["sourceLabels"] for name, one in labels.items()} == {
+            name: [f"__meta_kubernetes_pod_label_seele_dev_{name}"] for name in kept
+        }, job
     assert given == JOBS
 
 
