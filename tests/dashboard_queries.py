@@ -12,6 +12,7 @@ from typing import Any
 from control_plane import REPOSITORY
 from grafana.prometheus import Prometheus, Series
 from grafana.reading import Asked, marks, panels, put_in, queries
+from metrics_page import operator_rows, trainer_rows, vllm_rows
 
 OPERATOR = ("seele_operator_", "seele_run_", "process_")
 """How the names of an operator's series begin."""
@@ -27,6 +28,13 @@ def asked_by(name: str) -> list[Asked]:
     """Every query of a dashboard, those of folded rows and annotations too."""
     body = dashboard(name)
     return [one for panel in panels(body) for one in queries(panel)] + marks(body)
+
+
+def series_names() -> set[str]:
+    """Names of all series that docs/metrics.md tells of."""
+    rows = [*trainer_rows(), *vllm_rows(), *operator_rows()]
+    parts = ("_bucket", "_count", "_sum")
+    return {row.name + part for row in rows for part in (parts if row.kind == "histogram" else ("",))}
 
 
 def source_of(asked: Asked) -> str:

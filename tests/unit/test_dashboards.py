@@ -2,81 +2,68 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import json
 import re
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 import grafana
+from dashboard_queries import asked_by, dashboard, series_names
 from grafana import fleet, run
 from grafana.dashboard import Dashboard, Row
+from grafana.looks import PHASE_COLOURS
 from grafana.panels import Graph
 from grafana.queries import Query
-from grafana.reading import Asked, marks, named, panels, put_in, queries
+from grafana.reading import Asked, named, panels, put_in, queries
 from prometheus_server import RULES
-from seele_operator.metrics import OperatorMetrics
-from seele_trainer.telemetry import definitions, histograms
-from seele_trainer.telemetry.metric import HistogramMetric, Metric
+from run_folder import step_record
+from seele_operator.status import FailureClass, Phase
+from seele_trainer.rollout.protocol import ServerState
+from seele_trainer.telemetry.definitions import STEP_METRICS, TIME_METRICS
 
 pytestmark = pytest.mark.unit
 
-GRAFANA = Path(__file__).resolve().parents[2] / "manifests" / "grafana"
-DASHBOARDS = {name: json.loads((GRAFANA / f"{name}.json").read_text()) for name in ("run", "fleet")}
+DASHBOARDS = {name: dashboard(name) for name in ("run", "fleet")}
 PANELS = [pytest.param(panel, id=panel["title"]) for board in DASHBOARDS.values() for panel in panels(board)]
-ASKED = [
-    one
-    for board in DASHBOARDS.values()
-    for one in [*itertools.chain.from_iterable(queries(panel) for panel in panels(board)), *marks(board)]
-]
+ASKED = [one for name in DASHBOARDS for one in asked_by(name)]
 
 DCGM = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_PROF_SM_ACTIVE", "DCGM_FI_DEV_POWER_USAGE"}
 """Fields of the exporter's own list; SM_ACTIVE is commented out there, and its panel says so."""
 FREE_BELOW = {"Ability µ of fitted curves", "Loss terms"}
 """Panels whose values may be negative."""
+NEITHER = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+"""Series of Prometheus' own and of its client library."""
+
+WORDS: Mapping[str, Collection[str]] = {
+    **{one.name: tuple(one.read(step_record(1))) for one in (*STEP_METRICS, *TIME_METRICS) if one.label},
+    "seele_rollout_servers": get_args(ServerState),
+    **dict.fromkeys(("seele_run_phase", "seele_operator_runs"), get_args(Phase)),
+    **dict.fromkeys(
+        ("seele_run_failures", "seele_run_failures_limit", "seele_operator_restarts_total"), get_args(FailureClass)
+    ),
+}
+"""The values that a metric's own label can have."""
+FREE = {"round": r"[1-9]\d*", "benchmark": ".+"}
+"""Labels whose values a run's spec decides."""
 
 
-def of_tables() -> set[str]:
-    """Names that the trainer's tables stand for."""
-    rows = [
-        row
-        for module in (definitions, histograms)
-        for table in vars(module).values()
-        if isinstance(table, tuple)
-        for row in table
-    ]
-    single = {row.name for row in rows if isinstance(row, Metric)}
-    return single | {
-        f"{row.name}_{part}" for row in rows if isinstance(row, HistogramMetric) for part in ("bucket", "sum", "count")
-    }
+def names_of(asked: Asked) -> str:
+    """What the series of a query can be called, as a regular expression."""
 
+    def values(label: str) -> str:
+        if label in FREE:
+            return FREE[label]
+        written = re.findall(rf'"{label}", "([^"$]+)", "", ""', asked.expr)
+        words = set(written).union(*(WORDS.get(metric, ()) for metric in asked.metrics))
+        assert words, f"{asked.where}: what are the values of {label}?"
+        return "|".join(map(re.escape, sorted(words)))
 
-def of_operator() -> set[str]:
-    """Names of the series that an operator with one run exports."""
-    metrics = OperatorMetrics()
-    body: dict[str, Any] = {
-        "metadata": {"name": "run", "namespace": "default"},
-        "status": {"attempt": 1, "step": 1, "steps": 2, "accuracy": 0.5, "lastCheckpoint": {"step": 1}},
-    }
-    metrics.watch_runs(lambda: [body], lambda: 0)
-    metrics.request_seen("GET", 200, 0.1)
-    return {sample.name for family in metrics.registry.collect() for sample in family.samples}
-
-
-def of_vllm() -> set[str]:
-    """Names in vLLM's own source, as they are exported; it is read and not imported, which takes seconds."""
-    spec = importlib.util.find_spec("vllm")
-    assert spec is not None
-    assert spec.origin is not None
-    source = (Path(spec.origin).parent / "v1" / "metrics" / "loggers.py").read_text()
-    given = re.findall(r"self\._(gauge|counter|histogram)_cls\(\s*name=\"(vllm:\w+)\"", source)
-    parts = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
-    return {name + part for kind, name in given for part in parts[kind]}
+    parts = re.split(r"\{\{(\w+)\}\}", asked.legend)
+    return "".join(f"({values(part)})" if place % 2 else re.escape(part) for place, part in enumerate(parts))
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -117,7 +104,7 @@ def test_a_dashboard_can_be_provisioned_as_it_is(name: str) -> None:
     asked += [target["datasource"] for panel in panels(board) for target in panel["targets"]]
     asked += [one["datasource"] for one in [*board["annotations"]["list"], *board["templating"]["list"][1:-1]]]
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in asked)
-    used = {match for one in ASKED if one in _of(board) for match in re.findall(r"\$(\w+)", _without_groups(one.expr))}
+    used = {match for one in asked_by(name) for match in re.findall(r"\$(\w+)", _without_groups(one.expr))}
     assert used - {"__rate_interval", "__range"} <= declared
     assert declared - used <= {"datasource", "run"}
 
@@ -146,13 +133,17 @@ def test_looks_are_about_series_that_a_panel_can_have(panel: dict[str, Any]) -> 
         renamed = panel["transformations"][1]["options"]["renameByName"]
         assert set(names) == set(renamed.values())
         return
-    legends = [re.sub(r"\\{\\{\w+\\}\\}", ".+", re.escape(target["legendFormat"])) for target in panel["targets"]]
     for name in names:
+        legends = [names_of(asked) for asked in queries(panel)]
         assert any(re.fullmatch(legend, name) for legend in legends), f"{name} fits none of {legends}"
 
 
+def test_every_phase_of_a_run_has_a_colour() -> None:
+    assert tuple(PHASE_COLOURS) == get_args(Phase)
+
+
 def test_all_metrics_of_all_queries_exist() -> None:
-    known = of_tables() | of_operator() | of_vllm() | DCGM | {"up"}
+    known = series_names() | DCGM | NEITHER
     wanted = {name for one in ASKED for name in one.metrics}
 
     assert len(wanted) > 50
@@ -169,7 +160,7 @@ def test_a_metric_that_is_made_up_would_be_found() -> None:
     made_up = Asked("panel", 'sum(rate(seele_nonsense_total{run="$run"}[5m])) / seele_training_step', "")
 
     assert made_up.metrics == {"seele_nonsense_total", "seele_training_step"}
-    assert made_up.metrics - of_tables() == {"seele_nonsense_total"}
+    assert made_up.metrics - series_names() == {"seele_nonsense_total"}
 
 
 def test_the_limits_that_the_documentation_names_are_drawn() -> None:
@@ -288,10 +279,6 @@ def test_a_file_ends_with_a_line_break_and_keeps_its_letters() -> None:
     text = grafana.text("run")
     assert text.endswith("}\n")
     assert "µ" in text
-
-
-def _of(board: dict[str, Any]) -> list[Asked]:
-    return [one for panel in panels(board) for one in queries(panel)] + marks(board)
 
 
 def _without_groups(expr: str) -> str:
