@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -96,26 +95,31 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
         names = ("seele-operator", "seele-trainer", *GPU_PAGES)
         self._targets = {name: ScrapeTargets(folder / f"{name}.json") for name in names}
         jobs = [Job(name, self._targets[name], GPU_PAGES.get(name, "/metrics")) for name in names]
-        self.prometheus = PrometheusServer(folder / "prometheus", jobs, [RULES] if RULES.exists() else [])
+        self.prometheus = PrometheusServer(folder / "prometheus", jobs, [RULES])
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._play, name="played fleet", daemon=True)
 
     def __enter__(self) -> PlayedFleet:
-        self.prometheus.__enter__()
-        self._targets["seele-operator"].write(
-            self._operator.url.removeprefix("http://"), namespace=NAMESPACE, pod="seele-operator-0"
-        )
-        self._thread.start()
-        # What is counted before the first scrape is no increase.
-        wait_for(lambda: self.prometheus.query("seele_operator_leader"), "the operator is scraped")
+        with ExitStack() as opened:
+            opened.enter_context(self.prometheus)
+            self._targets["seele-operator"].write(
+                self._operator.url.removeprefix("http://"), namespace=NAMESPACE, pod="seele-operator-0"
+            )
+            self._thread.start()
+            opened.callback(self._stop)
+            # What is counted before the first scrape is no increase.
+            wait_for(lambda: self.prometheus.query("seele_operator_leader"), "the operator is scraped")
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._opened.close()
+
+    def _stop(self) -> None:
         self._done.set()
         self._thread.join()
-        self.prometheus.__exit__(kind, error, trace)
 
     def _play(self) -> None:
         while not self._done.wait(0.5):
@@ -126,11 +130,10 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
                 except (OSError, requests.RequestException, ApiError):
                     continue
                 found += [told for pod in pods if (told := self._tell(runs, pod)) is not None]
-            _write(self._targets["seele-trainer"], found)
+            self._targets["seele-trainer"].write_all(found)
             for address in (address for address, labels in found if labels["run"] == self.gpus_of):
-                exporter = {"namespace": "gpu-operator", "pod": "dcgm-exporter-0"}
-                _write(self._targets["dcgm"], [(address, exporter)])
-                _write(self._targets["dcgm-honoured"], [(address, {})])
+                self._targets["dcgm"].write(address, namespace="gpu-operator", pod="dcgm-exporter-0")
+                self._targets["dcgm-honoured"].write(address)
 
     def _tell(self, runs: ClusterRuns, pod: Body) -> tuple[str, dict[str, str]] | None:
         """Have a trainer say where it is; its address and labels, None while it does not run."""
@@ -172,11 +175,3 @@ def gpu_page(namespace: str, pod: str) -> str:
 def _page(collector: RunCollector) -> Callable[[], str]:
     registry = collector.register()
     return lambda: generate_latest(registry).decode()
-
-
-def _write(targets: ScrapeTargets, found: list[tuple[str, dict[str, str]]]) -> None:
-    text = json.dumps([{"targets": [address], "labels": labels} for address, labels in found])
-    if targets.path.read_text() != text:
-        fresh = targets.path.with_suffix(".new")
-        fresh.write_text(text)
-        fresh.replace(targets.path)

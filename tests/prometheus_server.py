@@ -4,7 +4,6 @@
     with PrometheusServer(folder, [Job("seele-trainer", targets)], rules=[RULES]) as prometheus:
         targets.write("127.0.0.1:9400", namespace="local", run="quickstart", attempt="1", pod="quickstart-trainer-0")
         ...
-        prometheus.wait_until_scraped()
         prometheus.query('seele_reward_mean{run="quickstart"}')
         prometheus.url  # for whatever else asks it
 
@@ -19,8 +18,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +29,7 @@ import requests
 import yaml
 
 from control_plane import REPOSITORY, die_with_parent, free_port
+from grafana.prometheus import Prometheus
 from waiting import wait_for
 
 RULES = REPOSITORY / "manifests" / "prometheus" / "rules.yaml"
@@ -50,10 +50,10 @@ def prometheus_binaries() -> Path:
     return Path(found.stdout.strip())
 
 
-def promtool(*arguments: str | Path, given: str = "", folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def promtool(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
     """What promtool says of `arguments`, with `given` as its input."""
     command = [str(prometheus_binaries() / "promtool"), *map(str, arguments)]
-    return subprocess.run(command, input=given, capture_output=True, text=True, cwd=folder, timeout=120)
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120)
 
 
 def complaints_about_metrics(exposition: str) -> str:
@@ -79,16 +79,19 @@ class ScrapeTargets:
 
     def write(self, address: str, **labels: str) -> None:
         """Make `address` (host:port) with these labels the only target."""
-        self._replace([{"targets": [address], "labels": labels}])
+        self.write_all([(address, labels)])
 
     def clear(self) -> None:
         """Take the target away, as a cluster does with a pod that has ended."""
-        self._replace([])
+        self.write_all([])
 
-    def _replace(self, groups: list[dict[str, Any]]) -> None:
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps(groups))
-        fresh.replace(self.path)
+    def write_all(self, targets: Iterable[tuple[str, Mapping[str, str]]]) -> None:
+        """Make these the targets: addresses and their labels. The file is left alone where it says so already."""
+        text = json.dumps([{"targets": [address], "labels": labels} for address, labels in targets])
+        if self.path.read_text() != text:
+            fresh = self.path.with_suffix(".new")
+            fresh.write_text(text)
+            fresh.replace(self.path)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
         binaries = prometheus_binaries()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(yaml.safe_dump(self._configuration()))
-        with (self.folder / "prometheus.log").open("ab") as log:
+        with ExitStack() as undo, (self.folder / "prometheus.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     str(binaries / "prometheus"),
@@ -138,12 +141,17 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        wait_for(self._ready, lambda: f"Prometheus is ready\n{self.log()}", START_SECONDS)
+            undo.callback(self._stop)
+            wait_for(self._ready, lambda: f"Prometheus is ready\n{self.log()}", START_SECONDS)
+            undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -153,25 +161,13 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
                 self._process.wait(STOP_SECONDS)
 
     def query(self, expression: str, at: float | None = None) -> list[Sample]:
-        """The series that `expression` has now, or at a moment. Raises AssertionError for one that is not valid."""
-        data = self.api("query", query=expression, **({} if at is None else {"time": str(at)}))
-        if data["resultType"] == "scalar":
-            return [Sample({}, float(data["result"][1]))]
-        return [Sample(one["metric"], float(one["value"][1])) for one in data["result"]]
+        """The series that `expression` has now, or at a moment. Raises QueryRefused for one that is not valid."""
+        found = Prometheus(self.url).at(expression, time.time() if at is None else at)
+        return [Sample(one.labels, one.values[0]) for one in found]
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules, with `health` and `lastError`."""
         return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]
-
-    def wait_until_scraped(self, seconds: float = 30.0) -> None:
-        """Wait until each job's target has been scraped anew. Raises AssertionError, with what is wrong with them."""
-        now = time.time()
-        fresh = f"timestamp(up == 1) > {now}"
-        wait_for(
-            lambda: len(self.query(fresh)) == len(self._jobs),
-            lambda: f"every target is scraped; active are {self.api('targets', state='active')['activeTargets']}",
-            seconds,
-        )
 
     def api(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its HTTP API. Raises AssertionError where it is an error."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -40,8 +41,15 @@ def seen(
     """Runs that train, restart, fail, succeed, are suspended, and wait for a node; the run `steady` has GPUs."""
     if not _operator.running:
         _operator.start()
-    runs, others = (ClusterRuns(control_plane, driver, _operator) for _ in range(2))
-    with PlayedFleet(_operator, tmp_path_factory.mktemp("fleet"), runs, others) as fleet:
+    with ExitStack() as closing:
+
+        def namespace() -> ClusterRuns:
+            made = ClusterRuns(control_plane, driver, _operator)
+            closing.callback(made.close)
+            return made
+
+        runs, others = namespace(), namespace()
+        fleet = closing.enter_context(PlayedFleet(_operator, tmp_path_factory.mktemp("fleet"), runs, others))
         began = time.time()
         fleet.runs["restarts"] = PlayedRun(seed=1)
         fleet.gpus_of = "steady"
@@ -69,8 +77,6 @@ def seen(
         ready = f"({there}) and on() ({again}) and on() (count(DCGM_FI_DEV_GPU_UTIL) == 4)"
         wait_for(lambda: fleet.prometheus.query(ready), "Prometheus has seen all of it")
         yield Seen(fleet.prometheus.url, began, time.time(), {"namespace": namespaces})
-    for one in (runs, others):
-        one.close()
 
 
 def one_run(seen: Seen, run: str) -> Seen:

@@ -59,7 +59,7 @@ def test_what_becomes_of_a_run_is_seen_in_prometheus(
     # Every metric of the operator's is there, with the labels that the documentation gives.
     outer = {"job", "instance", "namespace", "pod", "__name__", "le"}
     for row in operator_rows():
-        (name,) = [f"{row.name}_count" if row.kind == "histogram" else row.name]
+        name = f"{row.name}_count" if row.kind == "histogram" else row.name
         samples = prometheus.query(name)
         assert samples, name
         assert {label for one in samples for label in one.labels} - outer == set(row.labels), name
