@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,41 +30,49 @@ def driver(helm_control_plane: ControlPlane) -> Iterator[PodsDriver]:
         yield pods
 
 
+@dataclass(frozen=True)
 class Installed:
     """The chart in a namespace of its own, and the operator of its Deployment as a process."""
 
-    def __init__(self, plane: ControlPlane, folder: Path, *flags: str) -> None:
-        self.plane = plane
-        self.namespace = f"seele-{secrets.token_hex(4)}"
-        self.user = f"system:serviceaccount:{self.namespace}:{RELEASE}"
-        self._where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={self.namespace}")
+    plane: ControlPlane
+    namespace: str
+    operator: OperatorProcess
+
+    def refused(self) -> set[str]:
+        """What the account asked for without the right to."""
+        user = f"system:serviceaccount:{self.namespace}:{RELEASE}"
+        return {
+            f"{event['verb']} {event['requestURI']}"
+            for event in self.plane.audit()
+            if event["user"]["username"] == user
+            and event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
+        }
+
+
+@contextmanager
+def installation(plane: ControlPlane, folder: Path, *flags: str) -> Iterator[Installed]:
+    """Install the chart, and uninstall it whatever happens: the names of its ClusterRoles are there once."""
+    namespace = f"seele-{secrets.token_hex(4)}"
+    where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={namespace}")
+    try:
         # The definition is the fixture's, and not Helm's.
-        helm_done("install", RELEASE, CHART, *self._where, "--create-namespace", "--set=crds.install=false", *flags)
-        deployment = plane.admin.request("GET", f"apis/apps/v1/namespaces/{self.namespace}/deployments/{RELEASE}")
+        helm_done("install", RELEASE, CHART, *where, "--create-namespace", "--set=crds.install=false", *flags)
+        deployment = plane.admin.get("deployments", RELEASE, namespace)
+        assert deployment is not None
         pod = deployment["spec"]["template"]["spec"]
         command, *arguments = pod["containers"][0]["args"]
         assert command == "operator"
         # The port is free in a pod, but not on this machine; and only a pod knows its namespace.
         arguments = [argument for argument in arguments if not argument.startswith("--http-port")]
-        token = plane.service_account_token(pod["serviceAccountName"], self.namespace)
-        kubeconfig = plane.kubeconfig(self.namespace, token, self.namespace)
+        token = plane.service_account_token(pod["serviceAccountName"], namespace)
+        kubeconfig = plane.kubeconfig(namespace, token, namespace)
         log = folder / "operator.log"
-        self.operator = OperatorProcess(kubeconfig, log, *arguments, f"--lease-namespace={self.namespace}")
-
-    def refused(self) -> set[str]:
-        """What the account asked for without the right to."""
-        return {
-            f"{event['verb']} {event['requestURI']}"
-            for event in self.plane.audit()
-            if event["user"]["username"] == self.user
-            and event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid"
-        }
-
-    def close(self) -> None:
-        """Uninstall it."""
-        self.operator.kill()
-        helm("uninstall", RELEASE, *self._where)
-        self.plane.admin.delete("namespaces", self.namespace)
+        yield Installed(
+            plane, namespace, OperatorProcess(kubeconfig, log, *arguments, f"--lease-namespace={namespace}")
+        )
+    finally:
+        helm("uninstall", RELEASE, *where)
+        plane.admin.delete("namespaces", namespace)
 
 
 def restarts_and_ends(runs: ClusterRuns, driver: PodsDriver) -> None:
@@ -78,8 +88,7 @@ def restarts_and_ends(runs: ClusterRuns, driver: PodsDriver) -> None:
 def test_it_looks_after_a_run_of_any_namespace(
     helm_control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path
 ) -> None:
-    installed = Installed(helm_control_plane, tmp_path)
-    with installed.operator as operator:
+    with installation(helm_control_plane, tmp_path) as installed, installed.operator as operator:
         runs = ClusterRuns(helm_control_plane, driver, operator)
         try:
             restarts_and_ends(runs, driver)
@@ -87,7 +96,6 @@ def test_it_looks_after_a_run_of_any_namespace(
             assert helm_control_plane.admin.get("leases", RELEASE, installed.namespace) is not None
         finally:
             runs.close()
-            installed.close()
 
 
 def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
@@ -95,10 +103,8 @@ def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
 ) -> None:
     mine, elsewhere = helm_control_plane.namespace(), helm_control_plane.namespace()
     other = helm_control_plane.namespace()
-    installed = Installed(
-        helm_control_plane, tmp_path, f"--set=watchNamespaces={{{mine},{other}}}", "--set=rbac.userRoles=false"
-    )
-    with installed.operator as operator:
+    flags = (f"--set=watchNamespaces={{{mine},{other}}}", "--set=rbac.userRoles=false")
+    with installation(helm_control_plane, tmp_path, *flags) as installed, installed.operator as operator:
         runs, theirs = (ClusterRuns(helm_control_plane, driver, operator, name) for name in (mine, elsewhere))
         try:
             theirs.make()
@@ -108,13 +114,11 @@ def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
         finally:
             for opened in (runs, theirs):
                 opened.close()
-            installed.close()
             helm_control_plane.admin.delete("namespaces", other)
 
 
 def test_whoever_may_edit_a_namespace_may_edit_its_runs(helm_control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = helm_control_plane.namespace()
-    installed = Installed(helm_control_plane, tmp_path)
     admin = helm_control_plane.admin
 
     def allowed(role: str, verb: str) -> bool:
@@ -135,7 +139,8 @@ def test_whoever_may_edit_a_namespace_may_edit_its_runs(helm_control_plane: Cont
             admin.request("POST", "apis/authorization.k8s.io/v1/subjectaccessreviews", asked)["status"]["allowed"]
         )
 
-    try:
+    with installation(helm_control_plane, tmp_path), ExitStack() as stack:
+        stack.callback(admin.delete, "namespaces", namespace)
         for role in ("view", "edit", "admin"):
             binding = {
                 "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -149,6 +154,3 @@ def test_whoever_may_edit_a_namespace_may_edit_its_runs(helm_control_plane: Cont
         assert not allowed("view", "create")
         for role in ("edit", "admin"):
             assert all(allowed(role, verb) for verb in ("get", "watch", "create", "update", "patch", "delete"))
-    finally:
-        installed.close()
-        admin.delete("namespaces", namespace)
