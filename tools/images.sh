@@ -10,11 +10,11 @@ cd "$(dirname "$0")/.."
 base=${SEELE_PYTHON_IMAGE:-$(sed -n 's/^ARG PYTHON_IMAGE=//p' Dockerfile)}
 own_base=localhost/seele-base:bookworm
 mirror=${SEELE_DEBIAN_MIRROR:-} # where empty, debootstrap has one of its own
-cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/images
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-say() { echo "images: $*" >&2; }
-fail() { say "$*"; exit 1; }
+tool=images
+# shellcheck source=tools/cached.sh
+source tools/cached.sh
 cannot() { say "$*"; exit 2; } # this machine is the reason, and not the Dockerfile
 
 name_of() { # TARGET: the name that the chart, or a SeeleRun, gives it
@@ -26,15 +26,8 @@ name_of() { # TARGET: the name that the chart, or a SeeleRun, gives it
   esac
 }
 
-install_tools() {
-  local missing=() tool
-  for tool in buildah debootstrap; do command -v "$tool" >/dev/null || missing+=("$tool"); done
-  [ ${#missing[@]} -eq 0 ] && return
-  command -v apt-get >/dev/null || cannot "install ${missing[*]}"
-  say "installing ${missing[*]}"
-  apt-get update -qq >/dev/null 2>&1 || true
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 \
-    || cannot "apt-get cannot install ${missing[*]}"
+need() { # PROGRAM, which its package is named after
+  command -v "$1" >/dev/null || apt_install "$1" || cannot "$1 is missing, and apt-get cannot install it"
 }
 
 # A store of our own: images of the machine's user are not ours to touch. Without control groups of version 2 and user
@@ -52,6 +45,7 @@ choose_driver() { # overlay where the disk allows it: vfs copies every layer who
 
 make_base() { # What python:slim-bookworm is: Debian's smallest system, with Python 3.11, certificates, and little else
   say "no registry answers for $base: making a base by debootstrap (once, about two minutes)"
+  need debootstrap
   local root container
   root=$(mktemp -d "$cache/.base-XXXXXX")
   # debootstrap leaves mounts behind where it fails.
@@ -99,7 +93,7 @@ make_image() { # TARGET
 [ $# -gt 0 ] || fail "which image? say operator, trainer or trainer-cpu"
 for target in "$@"; do name_of "$target" >/dev/null; done
 [ "$(id -u)" -eq 0 ] || cannot "buildah without a daemon is run by root here; elsewhere: docker build --target $1 ."
-install_tools
+need buildah
 mkdir -p "$cache"
 exec 9>"$cache/.lock"
 flock 9
@@ -107,7 +101,11 @@ choose_driver
 find_base
 scratch=$(mktemp -d "$cache/.settings-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
-mapfile -t settings < <("${PYTHON:-python3}" tools/pip_settings.py "$scratch")
+python=${PYTHON:-python3}
+[ -n "${PYTHON:-}" ] || [ ! -x .venv/bin/python ] || python=.venv/bin/python # which has a pip for sure
+# Not from a pipe, whose failure nobody would see: the build would look for packages where there are none.
+"$python" tools/pip_settings.py "$scratch" >"$scratch/settings" || cannot "tools/pip_settings.py cannot tell where pip looks for packages"
+mapfile -t settings <"$scratch/settings"
 own rm --all >/dev/null 2>&1 || true # of builds that were broken off
 for target in "$@"; do make_image "$target"; done
 # Layers of earlier builds make a later one quick, until they are too many.

@@ -3,8 +3,8 @@
 # those too (kubelet, kube-scheduler, kube-proxy, pause).
 #
 # In this order: SEELE_KUBERNETES or KUBEBUILDER_ASSETS (folders), PATH, the cache, a download of the official binaries, and
-# a build from Debian's source package (as root, ten to fifteen minutes on two cores). Only the last two write anything, and
-# only into the cache: SEELE_CACHE, else ~/.cache/seele.
+# a build from Debian's source package (as root, ten to fifteen minutes on two cores, with compilers by apt). Nothing else is
+# written but into the cache: SEELE_CACHE, else ~/.cache/seele.
 set -euo pipefail
 
 version=v1.34.1 # what is downloaded
@@ -68,8 +68,7 @@ install_tools() {
     say "building it needs packages: run 'apt-get install ${missing[*]}'"
     return 1
   fi
-  apt-get update -qq >/dev/null 2>&1 || true
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  apt_install "${missing[@]}" || { say "apt-get cannot install ${missing[*]}"; return 1; }
 }
 
 # The vendored reflect2 1.0.1 iterates over maps as before Go 1.18. With a later Go it overwrites memory that is not its own:

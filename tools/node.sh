@@ -3,7 +3,9 @@
 # apt where they are missing, and processes can be given namespaces of their own. Ends with 1, saying why, where not.
 set -euo pipefail
 
-fail() { echo "node: $*" >&2; exit 1; }
+tool=node
+# shellcheck source=tools/cached.sh
+source "$(dirname "$0")/cached.sh"
 
 [ "$(uname -s)" = Linux ] || fail "containers need Linux"
 [ "$(id -u)" -eq 0 ] || fail "containers are started by root; run this as root"
@@ -14,13 +16,7 @@ command -v runc >/dev/null || missing+=(runc)
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing+=(containernetworking-plugins)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v mount >/dev/null || missing+=(mount)
-if [ ${#missing[@]} -gt 0 ]; then
-  command -v apt-get >/dev/null || fail "install ${missing[*]}"
-  echo "node: installing ${missing[*]}" >&2
-  apt-get update -qq >/dev/null 2>&1 || true
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 \
-    || fail "apt-get cannot install ${missing[*]}"
-fi
+[ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}" || fail "missing here, and apt-get cannot install them: ${missing[*]}"
 
 unshare --mount --pid --fork --mount-proc true 2>/dev/null \
   || fail "this machine does not let root make namespaces and mounts, which containers are made of"

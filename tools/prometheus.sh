@@ -2,8 +2,8 @@
 # Prints a folder with prometheus and promtool.
 #
 # In this order: SEELE_PROMETHEUS (a folder), PATH, the cache, a download of the official release, and Debian's package, which
-# is unpacked and not installed: no root is needed, and no service starts. Only the last two write anything, and only into the
-# cache: SEELE_CACHE, else ~/.cache/seele.
+# is unpacked and not installed: no root is needed, and no service starts. Nothing is written but into the cache: SEELE_CACHE, else
+# ~/.cache/seele.
 set -euo pipefail
 
 version=3.5.0 # what is downloaded: a release with long-term support

@@ -39,6 +39,14 @@ DEBOOTSTRAP = """#!/bin/bash
 echo "debootstrap $*" >>"$PLAYED/calls"
 for word in "$@"; do case $word in */.base-*) mkdir -p "$word/usr/share/doc" ;; esac; done
 """
+APT_GET = """#!/bin/bash
+[ "$1" = install ] || exit 0
+mkdir "$PLAYED/installing" || touch "$PLAYED/collided"
+echo "apt-get $*" >>"$PLAYED/calls"
+sleep 0.3
+for word in "$@"; do if [ -e "$PLAYED/packages/$word" ]; then cp "$PLAYED/packages/$word" "$PLAYED/bin/"; fi; done
+rmdir "$PLAYED/installing"
+"""
 
 
 class Played:
@@ -51,6 +59,22 @@ class Played:
         self.tool("buildah", BUILDAH)
         self.tool("debootstrap", DEBOOTSTRAP)
         self.tool("id", "#!/bin/bash\necho 0\n")
+        self.path = f"{folder / 'bin'}:{os.environ['PATH']}"
+
+    def to_be_installed(self, *names: str) -> None:
+        """Let the machine lack some of the tools, and have an apt-get that installs them."""
+        system, packages = self.folder / "system", self.folder / "packages"
+        system.mkdir()
+        packages.mkdir()
+        for folder in reversed(os.environ["PATH"].split(":")):
+            for program in Path(folder).glob("*"):
+                (system / program.name).unlink(missing_ok=True)
+                (system / program.name).symlink_to(program)
+        for name in names:
+            (system / name).unlink(missing_ok=True)
+            (self.folder / "bin" / name).rename(packages / name)
+        self.tool("apt-get", APT_GET)
+        self.path = f"{self.folder / 'bin'}:{system}"
 
     def tool(self, name: str, script: str) -> None:
         """Put a program in front of the machine's own."""
@@ -62,11 +86,22 @@ class Played:
         """Something that the played tools look for."""
         (self.folder / name).write_text(text)
 
+    def start(self, *targets: str, **environment: str) -> subprocess.Popen[str]:
+        """Start the script."""
+        own = {"PATH": self.path, "PLAYED": str(self.folder), "SEELE_CACHE": str(self.cache), **environment}
+        return subprocess.Popen(
+            [SCRIPT, *targets],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **own},
+        )
+
     def run(self, *targets: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the script."""
-        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        own = {"PATH": path, "PLAYED": str(self.folder), "SEELE_CACHE": str(self.cache), **environment}
-        return subprocess.run([SCRIPT, *targets], capture_output=True, text=True, env={**os.environ, **own})
+        started = self.start(*targets, **environment)
+        output, errors = started.communicate()
+        return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
     def calls(self, word: str) -> list[str]:
         """Command lines with `word` in them, and forget all of them."""
@@ -128,6 +163,49 @@ def test_a_base_that_was_asked_for_is_never_replaced_by_another(played: Played) 
 
     assert done.returncode == 2
     assert done.stderr.strip() == "images: SEELE_PYTHON_IMAGE=registry.example.org/python:3.11 cannot be pulled"
+    assert not played.calls("build")
+
+
+def test_what_makes_bases_is_installed_only_where_no_registry_answers(played: Played) -> None:
+    played.to_be_installed("debootstrap")
+    played.state("registry")
+    assert played.run("operator").returncode == 0
+    assert not played.calls("apt-get")
+
+    (played.folder / "registry").unlink()
+    (played.folder / "pulled").unlink()
+    done = played.run("operator")
+    assert done.returncode == 0, done.stderr
+    (installed,) = [line for line in (played.folder / "calls").read_text().splitlines() if line.startswith("apt-get")]
+    assert installed.split()[-1] == "debootstrap"
+
+
+def test_two_calls_at_once_do_not_meet_in_apt(played: Played) -> None:
+    played.to_be_installed("buildah")
+    played.state("registry")
+    both = [played.start("operator") for _ in range(2)]
+    errors = [started.communicate()[1] for started in both]
+
+    assert [started.returncode for started in both] == [0, 0], errors
+    assert not (played.folder / "collided").exists()
+
+
+def test_a_tool_that_cannot_be_had_is_the_machines_fault(played: Played) -> None:
+    played.to_be_installed("buildah")
+    played.tool("apt-get", "#!/bin/bash\nexit 100\n")
+    done = played.run("operator")
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "images: buildah is missing, and apt-get cannot install it"
+
+
+def test_it_builds_nothing_without_knowing_where_packages_are(played: Played) -> None:
+    played.state("registry")
+    played.tool("python-without-pip", "#!/bin/bash\nexit 1\n")
+    done = played.run("operator", PYTHON=str(played.folder / "bin" / "python-without-pip"))
+
+    assert done.returncode == 2
+    assert done.stderr.strip() == "images: tools/pip_settings.py cannot tell where pip looks for packages"
     assert not played.calls("build")
 
 
