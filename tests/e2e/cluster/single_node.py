@@ -22,7 +22,9 @@ from node_image import plain_spec, runtime_spec, write_image
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 NAME = "seele-node"
-IMAGES = ["ghcr.io/seele-dev/seele:0.1.0-cpu"]
+PAUSE = "localhost/seele-pause:e2e"
+"""The sandbox of every pod: a name of its own, for a test may bring in another image under the first."""
+IMAGES = ["ghcr.io/seele-dev/seele:0.1.0-cpu", PAUSE]
 BRIDGE = "seele-e2e"
 SUBNET = "10.199.77.0/24"
 ADDRESS = "10.199.77.1"
@@ -229,7 +231,7 @@ state = "/run/containerd"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{IMAGES[0]}"
+  sandbox_image = "{PAUSE}"
   # Without CAP_SYS_RESOURCE, which many virtual machines lack, no container starts otherwise.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
