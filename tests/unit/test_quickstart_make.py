@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seele_trainer.quickstart.__main__ import Recipe, make
+from seele_trainer.quickstart import base_model
+from seele_trainer.quickstart.__main__ import Recipe, _copy, _put, make
+from seele_trainer.quickstart.base_model import train_base_model
 
 pytestmark = pytest.mark.unit
 
@@ -47,7 +51,8 @@ def test_another_checkout_takes_what_was_made_before(tmp_path: Path) -> None:
     for name in files:
         first, second = tmp_path / "first" / name, tmp_path / "second" / name
         assert first.read_bytes() == second.read_bytes()
-        # A container of another user can read it.
+        # A container of another user can read it, and get there.
+        assert tmp_path.joinpath("first").stat().st_mode & 0o055 == 0o055
         assert second.stat().st_mode & 0o044 == 0o044
     # Taken, not made again: the copy in between decides what is in it.
     [kept] = (tmp_path / "cache").iterdir()
@@ -55,6 +60,59 @@ def test_another_checkout_takes_what_was_made_before(tmp_path: Path) -> None:
     make(tmp_path / "third", TINY, tmp_path / "cache")
     assert (tmp_path / "third" / "train.jsonl").read_text() == "marked\n"
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_checkouts_that_make_it_at_once_keep_what_the_first_one_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    inodes = []
+
+    def beaten(folder: Path, held_out: frozenset[str], **options: Any) -> float:
+        # The other one begins later, and is done before this one is.
+        monkeypatch.setattr(base_model, "train_base_model", train_base_model)
+        make(tmp_path / "other", TINY, cache)
+        inodes.extend(path.stat().st_ino for path in cache.iterdir())
+        return train_base_model(folder, held_out, **options)
+
+    monkeypatch.setattr(base_model, "train_base_model", beaten)
+    make(tmp_path / "quickstart", TINY, cache)
+    assert [path.stat().st_ino for path in cache.iterdir()] == inodes
+    assert (tmp_path / "quickstart" / "recipe.json").is_file()
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_folder_that_is_put_in_place_while_another_is_filled_stays(tmp_path: Path) -> None:
+    make(tmp_path / "quickstart", TINY)
+    kept = tmp_path / "cache" / "kept"
+
+    def beaten(folder: Path) -> None:
+        for copy in (folder, kept):
+            shutil.copytree(tmp_path / "quickstart", copy, dirs_exist_ok=True)
+        (kept / "first").touch()
+
+    _put(kept, TINY, beaten)
+    assert (kept / "first").exists()
+    assert [path.name for path in kept.parent.iterdir()] == ["kept"]
+
+
+def test_a_copy_that_goes_away_while_it_is_taken_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    make(tmp_path / "first", TINY, cache)
+
+    def emptied(source: Path, folder: Path) -> None:
+        if source.parent == cache:
+            (folder / "train.jsonl").touch()
+            shutil.rmtree(source)
+            raise shutil.Error([(str(source / "base"), str(folder / "base"), "No such file or directory")])
+        _copy(source, folder)
+
+    monkeypatch.setattr("seele_trainer.quickstart.__main__._copy", emptied)
+    make(tmp_path / "second", TINY, cache)
+    for name in ("train.jsonl", "base/model.safetensors"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    # And it is kept again.
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_the_copy(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +42,8 @@ class Recipe:
 def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
     """Write train.jsonl, test.jsonl and base/ (a Hugging Face model folder), unless the same recipe made them before.
 
-    What is made is kept in `cache` as well, from where another checkout takes it. The three sets of questions are disjoint:
+    What is made is kept in `cache` as well, from where another checkout takes it. Checkouts that make it at once keep what the
+    first one made. A copy that cannot be taken or kept costs time and no more. The three sets of questions are disjoint:
     the base model never sees a problem of reinforcement learning, and neither ever sees a test problem.
     """
     if _made(out, recipe):
@@ -49,17 +52,16 @@ def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
     kept = None if cache is None else cache / _name(recipe)
     if kept is not None and _made(kept, recipe):
         logger.info("taking the quickstart's base model and problems from %s", kept)
-        _copy(kept, out)
-        return
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _train(partial, recipe)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-    if kept is not None:
         try:
-            _copy(out, kept)
+            _put(out, recipe, partial(_copy, kept))
+            return
+        except OSError as error:
+            # Somebody may empty the cache just now.
+            logger.warning("what is in %s cannot be copied and is made anew: %s", kept, error)
+    _put(out, recipe, partial(_train, recipe=recipe))
+    if kept is not None and not _made(kept, recipe):
+        try:
+            _put(kept, recipe, partial(_copy, out))
         except OSError as error:
             logger.warning("no copy is kept in %s: %s", kept, error)
 
@@ -84,7 +86,7 @@ def _train(folder: Path, recipe: Recipe) -> None:
     logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
     (folder / STAMP).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     # Weights are written for their owner alone; containers read them as another user.
-    for path in folder.rglob("*"):
+    for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
 
 
@@ -97,14 +99,26 @@ def _name(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a folder, whole or not at all, also when another process does the same."""
+def _copy(source: Path, folder: Path) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+
+
+def _put(target: Path, recipe: Recipe, fill: Callable[[Path], None]) -> None:
+    """Have a folder filled and put it in the place of `target`, whole or not at all.
+
+    Where another process was quicker its folder stays, for a third one may be copying it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        shutil.copytree(source, staged, dirs_exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        staged.rename(target)
+        fill(staged)
+        try:
+            staged.rename(target)
+        except OSError:
+            # Something is there already.
+            if not _made(target, recipe):
+                shutil.rmtree(target, ignore_errors=True)
+                staged.rename(target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
