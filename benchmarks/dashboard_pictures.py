@@ -69,8 +69,8 @@ class Seen:
         (KEPT / name / "seen.json").write_text(json.dumps(asdict(self)))
 
 
-def of_run(folder: Path) -> None:
-    """Train the whole quickstart, and draw it."""
+def of_run(folder: Path) -> list[str]:
+    """Train the whole quickstart, and draw it; the titles of empty panels."""
     with ExitStack() as closing:
         run = watched_quickstart(folder, closing)
         if run.exit_code != 0:
@@ -82,7 +82,7 @@ def of_run(folder: Path) -> None:
             f"Drawn from the dashboard's JSON and a real Prometheus of the quickstart run on two CPU cores. {LOOKS}",
         )
         seen.keep("run")
-        seen.draw("run", run.prometheus.url)
+        return seen.draw("run", run.prometheus.url)
 
 
 class Story:
@@ -135,14 +135,16 @@ class Story:
         self.at(270)
 
 
-def of_fleet(folder: Path) -> None:
-    """Play the story on a real API server with a real operator, and draw it."""
+def of_fleet(folder: Path) -> list[str]:
+    """Play the story on a real API server with a real operator, and draw it; the titles of empty panels."""
     with ExitStack() as closing:
         plane = closing.enter_context(ControlPlane(folder / "control-plane"))
         plane.install(crd(cel=False))
         driver = closing.enter_context(PodsDriver(plane.admin))
         operator = closing.enter_context(OperatorProcess(grant(plane, "rbac.yaml"), folder / "operator.log"))
         math, code = (ClusterRuns(plane, driver, operator, plane.namespace(name)) for name in ("math", "code"))
+        for runs in (math, code):
+            closing.callback(runs.history.close)
         fleet = closing.enter_context(PlayedFleet(operator, folder, math, code))
         began = time.time()
         Story(fleet, driver, math, code).play()
@@ -154,33 +156,33 @@ def of_fleet(folder: Path) -> None:
             f"are played. {LOOKS}",
         )
         seen.keep("fleet")
-        seen.draw("fleet", fleet.prometheus.url)
-        for runs in (math, code):
-            runs.history.close()
+        return seen.draw("fleet", fleet.prometheus.url)
 
 
-def again() -> None:
-    """Draw what was seen the last time."""
+def again() -> list[str]:
+    """Draw what was seen the last time; the titles of empty panels."""
+    empty = []
     for kept in sorted(KEPT.glob("*/seen.json")):
         folder, seen = kept.parent, Seen(**json.loads(kept.read_text()))
         with PrometheusServer(folder / "prometheus", []) as server:
-            seen.draw(folder.name, server.url)
+            empty += seen.draw(folder.name, server.url)
+    return empty
 
 
 def main(arguments: list[str]) -> int:
-    """Draw what is asked for."""
+    """Draw what is asked for; 1 where a panel is empty."""
     drawn = {"run": of_run, "fleet": of_fleet}
     if arguments == ["again"]:
-        again()
-        return 0
+        return 1 if again() else 0
     if not arguments or not set(arguments) <= set(drawn):
         print(__doc__, file=sys.stderr)
         return 2
+    empty = []
     for name in arguments:
         shutil.rmtree(KEPT / name, ignore_errors=True)
         (KEPT / name).mkdir(parents=True)
-        drawn[name](KEPT / name)
-    return 0
+        empty += drawn[name](KEPT / name)
+    return 1 if empty else 0
 
 
 if __name__ == "__main__":

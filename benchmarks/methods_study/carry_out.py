@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,36 +147,26 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
 def carry_out(place: Place, parts: Sequence[Part], say: Say, clock: Callable[[], float]) -> None:
     """Train whatever is not finished, the grid of learning rates first. Raises TrainingFailed and Stopped."""
     place.make_validation()
-    pace = 1.0
-    for trained, job in enumerate(_unfinished(place, parts), start=1):
+    pace, counted = 1.0, 0
+    while True:
         jobs = expected(place, parts)
         left = [one for one in jobs if not is_finished(one.folder)]
-        verb = "going on with" if is_begun(job.folder) else "training"
+        if not left:
+            return
+        # The later ones depend on the rates that the first ones choose, so the list is made anew each time.
+        job = left[0]
+        fresh = not is_begun(job.folder)
+        verb = "training" if fresh else "going on with"
         number = len(jobs) - len(left) + 1
         say(f"[{number}/{len(jobs)}] {verb} {job.title}; about {duration(pace * seconds_of(place.scale, left))} left")
         began = clock()
-        fresh = not is_begun(job.folder)
         train(job.manifest, job.folder)
         took = clock() - began
         run = measured(job.folder, job.planned.seed)
         say(f"    {run.before:.1%} → {run.after:.1%} of held-out problems, {duration(took)}, {job.folder}")
         if fresh:
-            pace += (took / seconds_of(place.scale, [job]) - pace) / trained
-
-
-def _unfinished(place: Place, parts: Sequence[Part]) -> Iterator[Job]:
-    """Runs that are to be made, one after the other: the later ones depend on the rates that the first ones choose."""
-    strategies = strategies_of(parts)
-    for planned in grid(strategies, place.scale):
-        job = place.job(planned)
-        if not is_finished(job.folder):
-            yield job
-    rates = {strategy: choice.chosen for strategy, choice in choices(place, strategies).items()}
-    for part in parts:
-        for planned in repeated(part, place.scale, rates):
-            job = place.job(planned)
-            if not is_finished(job.folder):
-                yield job
+            counted += 1
+            pace += (took / seconds_of(place.scale, [job]) - pace) / counted
 
 
 def collected(place: Place, command: str) -> Study:

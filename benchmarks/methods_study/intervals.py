@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import t
@@ -32,12 +32,18 @@ class Interval:
         return self.half is not None and other.half is not None and self.low > other.high
 
 
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of what was measured; None where nothing was."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean of independent values and Student's t interval. Raises ValueError where there are none."""
     if not values:
         raise ValueError("no values, no mean")
-    mean = statistics.fmean(values)
+    middle = statistics.fmean(values)
     if len(values) < 2:
-        return Interval(mean, None)
+        return Interval(middle, None)
     quantile = float(t.ppf(0.5 + level / 2, len(values) - 1))
-    return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)))
+    return Interval(middle, quantile * statistics.stdev(values) / math.sqrt(len(values)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from methods_study.design import PARTS
-from methods_study.intervals import Interval, interval
+from methods_study.intervals import Interval, mean
 from methods_study.results import SettingResult, Study
-from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, final, mean, verdicts
+from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, final, verdicts
 
 PICTURES = "images/benchmarks"
 """Folder of the plots, seen from the page."""
@@ -225,4 +225,4 @@ def decimals(value: float | None) -> str:
 
 def millions(setting: SettingResult, kind: str) -> str:
     """Millions of tokens of a kind in a run, mean over seeds."""
-    return f"{interval([getattr(run.tokens, kind) / 1e6 for run in setting.runs]).mean:.2f}"
+    return f"{mean([getattr(run.tokens, kind) / 1e6 for run in setting.runs]):.2f}"

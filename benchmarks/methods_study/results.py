@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from methods_study.design import Part
+from methods_study.intervals import mean
 from seele_trainer.method_options import StrategyName
 from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
 from seele_trainer.section import Section
@@ -167,17 +167,17 @@ def _tenths(steps: Sequence[StepRecord]) -> list[Sequence[StepRecord]]:
 
 def _by_round(steps: Sequence[StepRecord]) -> Means:
     rounds = max((len(record.accuracy_by_round) for record in steps), default=0)
-    return tuple(_mean_of(record.accuracy_by_round[index] for record in steps) for index in range(rounds))
+    return tuple(_rounded_mean([record.accuracy_by_round[index] for record in steps]) for index in range(rounds))
 
 
 def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:
-    return _mean_of(value(record) for record in steps)
-
-
-def _mean_of(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return _rounded(statistics.fmean(known)) if known else None
+    return _rounded_mean([value(record) for record in steps])
 
 
 def _rounded(value: float) -> float:
     return round(value, 6)
+
+
+def _rounded_mean(values: Sequence[float | None]) -> float | None:
+    found = mean(values)
+    return None if found is None else _rounded(found)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
-from methods_study.intervals import Interval, interval
+from methods_study.intervals import Interval, interval, mean
 from methods_study.results import SettingResult, Study
 
 PAPER_METHODS = {"seele": 34.2, "uft": 30.4, "prefix_rft": 28.7, "luffy": 25.8, "sft": 25.8, "grpo": 24.2}
@@ -21,12 +20,6 @@ CONTROLLED = (0.375, 0.75)
 def final(setting: SettingResult) -> Interval:
     """Held-out accuracy after the last step."""
     return interval([run.after for run in setting.runs])
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of what was measured; None where nothing was."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def target_of(setting: SettingResult) -> float:

@@ -1,4 +1,4 @@
-"""The study of all methods: which runs it makes, how it goes on with them, and what it measures."""
+"""The study of all methods: which runs it makes and how it goes on with them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ from typing import Any
 
 import pytest
 
+from control_plane import REPOSITORY
+from methods_study import carry_out
+from methods_study import training as training_module
+from methods_study.design import PARTS, STRATEGIES, TINY, Planned, Scale, best_rate, grid, method, settings
 from run_folder import step_record
 from seele_operator.validation import check_run, parse_run
-from seele_trainer.records import BenchmarkScore, EvaluationRecord, Tokens
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-from methods_study import carry_out  # noqa: E402 - the benchmarks' folder is needed first
-from methods_study import training as training_module  # noqa: E402
-from methods_study.design import PARTS, STRATEGIES, TINY, Planned, Scale, best_rate, grid, method, settings  # noqa: E402
-from methods_study.intervals import Interval, interval  # noqa: E402
-from methods_study.results import measured_from  # noqa: E402
+from seele_trainer.records import BenchmarkScore, EvaluationRecord
 
 pytestmark = pytest.mark.unit
 
@@ -166,7 +161,12 @@ def test_ctrl_c_lets_a_run_save_itself() -> None:
         f"print(training._passing_signals_on([sys.executable, '-c', {child!r}], 1))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", parent], cwd=BENCHMARKS, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", parent],
+        cwd=REPOSITORY / "benchmarks",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
 
     assert done.stdout.split() == ["saved", "130"]
@@ -231,68 +231,22 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     assert len(trainings.made) == made
 
 
-# Statistics
+def test_the_time_left_goes_by_the_runs_that_were_made_whole(
+    place: carry_out.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = replace(place, scale=replace(SCALE, seeds=1, learning_rates=(1e-4, 3e-4)))
+    one, *rest = jobs = carry_out.expected(place, ["options"])
+    one.folder.mkdir(parents=True)
+    (one.folder / "config.yaml").write_text("{}")
+    usual = carry_out.seconds_of(place.scale, [one])
+    # The first is gone on with and is over at once; each of the others takes thrice as long as expected.
+    times = iter([0.0, 0.0, *(moment for number in range(len(jobs)) for moment in (0.0, 3 * usual))])
+    said = list[str]()
+    monkeypatch.setattr(carry_out, "train", Trainings())
+    carry_out.carry_out(place, ["options"], said.append, clock=lambda: next(times))
 
-
-def test_an_interval_is_students() -> None:
-    # Mean 0.9, deviation 0.1; t(0.975, 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3).
-    value = interval([0.8, 0.9, 1.0])
-
-    assert (value.mean, value.half) == (pytest.approx(0.9), pytest.approx(0.2484139, abs=1e-6))
-    assert interval([0.1, 0.3]).half == pytest.approx(12.706205 * 0.1, abs=1e-6)
-    assert interval([0.4]) == Interval(0.4, None)
-
-
-def test_intervals_are_apart_only_where_both_are_known() -> None:
-    assert Interval(0.9, 0.1).above(Interval(0.7, 0.05))
-    assert not Interval(0.9, 0.1).above(Interval(0.7, 0.15))
-    assert not Interval(0.9, None).above(Interval(0.1, 0.1))
-    assert not Interval(0.9, 0.1).above(Interval(0.1, None))
-
-
-def test_a_run_is_measured() -> None:
-    def record(step: int, rounds: tuple[float | None, ...], reward: float | None, efficiency: float | None) -> Any:
-        return step_record(
-            step,
-            accuracy_by_round=rounds,
-            reward=reward,
-            hint_rate=reward,
-            learning_efficiency=efficiency,
-            zero_gradient_groups=efficiency,
-            rollouts=10,
-            step_seconds=30.0,
-            tokens=Tokens(prompt=1, hint=2, generated=3, trained=4),
-        )
-
-    steps = [
-        record(1, (0.0, 0.2), 0.1, 0.4),
-        record(2, (0.4, None), 0.4, 0.6),
-        record(3, (0.6, 0.4), 0.5, 1.0),
-        record(4, (0.8, 0.6), 0.7, 0.4),
+    left = [line.rsplit("; ", 1)[1] for line in said if line.startswith("[")]
+    assert left[:4] == [
+        f"about {carry_out.duration(pace * count * usual)} left"
+        for pace, count in [(1, len(jobs)), (1, len(rest)), (3, len(rest) - 1), (3, len(rest) - 2)]
     ]
-    evaluations = [
-        EvaluationRecord(
-            step=step,
-            time=0.0,
-            policy_version=step,
-            seconds=15.0,
-            scores={
-                "held-out": BenchmarkScore(problems=4, greedy_accuracy=accuracy),
-                "validation": BenchmarkScore(problems=4, greedy_accuracy=1 - accuracy),
-            },
-        )
-        for step, accuracy in ((0, 0.0), (4, 0.75))
-    ]
-    run = measured_from(steps, evaluations, "abc", seed=2, steps_of_pass=1)
-
-    assert (run.seed, run.evaluated_at, run.held_out, run.validation) == (2, (0, 4), (0.0, 0.75), 0.25)
-    assert (run.before, run.after, run.rollouts, run.minutes) == (0.0, 0.75, 40, 2.5)
-    assert run.tokens == Tokens(prompt=4, hint=8, generated=12, trained=16)
-    assert run.accuracy_by_round == ((0.0, 0.2), (0.4, None), (0.6, 0.4), (0.8, 0.6))
-    assert run.late_accuracy_by_round == (0.7, 0.5)
-    assert (run.late_reward, run.late_hint_rate) == (0.6, 0.6)
-    assert (run.efficiency, run.zero_gradient_groups) == (0.6, 0.6)
-    assert run.second_pass_first_round == 0.4
-
-    without = measured_from([record(1, (), None, None)], evaluations, "abc", seed=0)
-    assert (without.accuracy_by_round, without.late_reward, without.efficiency) == ((), None, None)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import generate
-from seele_trainer.records import Tokens
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
 from methods_study.page import page
 from methods_study.plots import pictures
 from methods_study.results import BadResults, RateChoice, Run, SettingResult, Study, load, save
 from methods_study.verdicts import verdicts
+from seele_trainer.records import Tokens
 
 pytestmark = pytest.mark.unit
 

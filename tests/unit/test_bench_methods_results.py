@@ -1,0 +1,78 @@
+"""The study of all methods: what it measures of a run, and how far a mean over seeds can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from methods_study.intervals import Interval, interval
+from methods_study.results import measured_from
+from run_folder import step_record
+from seele_trainer.records import BenchmarkScore, EvaluationRecord, Tokens
+
+pytestmark = pytest.mark.unit
+
+
+def test_an_interval_is_students() -> None:
+    # Mean 0.9, deviation 0.1; t(0.975, 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3).
+    value = interval([0.8, 0.9, 1.0])
+
+    assert (value.mean, value.half) == (pytest.approx(0.9), pytest.approx(0.2484139, abs=1e-6))
+    assert interval([0.1, 0.3]).half == pytest.approx(12.706205 * 0.1, abs=1e-6)
+    assert interval([0.4]) == Interval(0.4, None)
+
+
+def test_intervals_are_apart_only_where_both_are_known() -> None:
+    assert Interval(0.9, 0.1).above(Interval(0.7, 0.05))
+    assert not Interval(0.9, 0.1).above(Interval(0.7, 0.15))
+    assert not Interval(0.9, None).above(Interval(0.1, 0.1))
+    assert not Interval(0.9, 0.1).above(Interval(0.1, None))
+
+
+def test_a_run_is_measured() -> None:
+    def record(step: int, rounds: tuple[float | None, ...], reward: float | None, efficiency: float | None) -> Any:
+        return step_record(
+            step,
+            accuracy_by_round=rounds,
+            reward=reward,
+            hint_rate=reward,
+            learning_efficiency=efficiency,
+            zero_gradient_groups=efficiency,
+            rollouts=10,
+            step_seconds=30.0,
+            tokens=Tokens(prompt=1, hint=2, generated=3, trained=4),
+        )
+
+    steps = [
+        record(1, (0.0, 0.2), 0.1, 0.4),
+        record(2, (0.4, None), 0.4, 0.6),
+        record(3, (0.6, 0.4), 0.5, 1.0),
+        record(4, (0.8, 0.6), 0.7, 0.4),
+    ]
+    evaluations = [
+        EvaluationRecord(
+            step=step,
+            time=0.0,
+            policy_version=step,
+            seconds=15.0,
+            scores={
+                "held-out": BenchmarkScore(problems=4, greedy_accuracy=accuracy),
+                "validation": BenchmarkScore(problems=4, greedy_accuracy=1 - accuracy),
+            },
+        )
+        for step, accuracy in ((0, 0.0), (4, 0.75))
+    ]
+    run = measured_from(steps, evaluations, "abc", seed=2, steps_of_pass=1)
+
+    assert (run.seed, run.evaluated_at, run.held_out, run.validation) == (2, (0, 4), (0.0, 0.75), 0.25)
+    assert (run.before, run.after, run.rollouts, run.minutes) == (0.0, 0.75, 40, 2.5)
+    assert run.tokens == Tokens(prompt=4, hint=8, generated=12, trained=16)
+    assert run.accuracy_by_round == ((0.0, 0.2), (0.4, None), (0.6, 0.4), (0.8, 0.6))
+    assert run.late_accuracy_by_round == (0.7, 0.5)
+    assert (run.late_reward, run.late_hint_rate) == (0.6, 0.6)
+    assert (run.efficiency, run.zero_gradient_groups) == (0.6, 0.6)
+    assert run.second_pass_first_round == 0.4
+
+    without = measured_from([record(1, (), None, None)], evaluations, "abc", seed=0)
+    assert (without.accuracy_by_round, without.late_reward, without.efficiency) == ((), None, None)
