@@ -1,7 +1,7 @@
 """Prints what pip installs into an image, one requirement a line, from pyproject.toml or requirements.lock beside it.
 
     python3 requirements.py wanted operator     # what the package and its extra `operator` ask for; versions are left open
-    python3 requirements.py locked              # all of requirements.lock but what only developers use
+    python3 requirements.py locked              # all of requirements.lock but the tools of developers
     python3 requirements.py version torch       # the one version that tools/setup.sh installs
 
 It runs before anything is installed, so it uses Python's own library alone.
@@ -32,7 +32,10 @@ def wanted(project: str, extras: Iterable[str]) -> list[str]:
 
 
 def locked(lock: str, project: str) -> list[str]:
-    """Pins of the lock without those of developers' tools, and without their plugins."""
+    """Pins of the lock without the extra of developers, plugins of pytest, and stubs.
+
+    What those tools need themselves stays: a lock does not say who asked for what, and it is little.
+    """
     tools = {
         _name(requirement) for requirement in tomllib.loads(project)["project"]["optional-dependencies"][DEVELOPERS]
     }
