@@ -59,8 +59,7 @@ class PlayedRun:
         while self.step < due:
             self.step += 1
             record = step_record(self.step, steps=self.steps, seed=self.seed, problems=4)
-            self.collector.count(record)
-            self.collector.show(record)
+            self.collector.record(record)
             self.stepped = time.time()
         saved = self.step - self.step % CHECKPOINT_EVERY
         if saved > self.checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seele_operator.cel_rule import Rule
+from seele_trainer.method_options import WITHOUT_ROLLOUTS
 
 
 def is_one_of(strategies: Iterable[str]) -> str:
@@ -13,13 +14,13 @@ def is_one_of(strategies: Iterable[str]) -> str:
 
 
 PROBLEM_ROLLOUTS = "self.hints.rounds * self.hints.rolloutsPerRound"
-_SEELE, _SFT = "self.training.strategy == 'seele'", "self.training.strategy == 'sft'"
+_SEELE = "self.training.strategy == 'seele'"
 _BY_ROUND = "self.training.advantageGroup == 'round'"
 
 _ROUNDS = (
     Rule(
         "spec",
-        f"{_SFT} || {PROBLEM_ROLLOUTS} >= 2",
+        f"{is_one_of(WITHOUT_ROLLOUTS)} || {PROBLEM_ROLLOUTS} >= 2",
         "spec.hints.rolloutsPerRound: leaves nothing to compare a rollout with, so every advantage is zero; "
         "use at least 2 rollouts a problem",
     ),

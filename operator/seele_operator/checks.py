@@ -42,12 +42,11 @@ def _batches(spec: SeeleRunSpec) -> Iterator[str]:
             f"use a divisor of it, such as {divisor}"
         )
     ranks = spec.trainer.world_size
-    sequences, which = (
-        update * spec.hints.rounds * spec.hints.rollouts_per_round,
-        ("rollouts (problemsPerUpdate times rounds times rolloutsPerRound)"),
-    )
     if spec.training.strategy in SUPERVISED:
         sequences, which = update, "solutions (problemsPerUpdate)"
+    else:
+        sequences = update * spec.hints.rounds * spec.hints.rollouts_per_round
+        which = "rollouts (problemsPerUpdate times rounds times rolloutsPerRound)"
     if sequences < ranks:
         yield (
             f"spec.trainer.replicas: {spec.trainer.replicas} times processesPerReplica "

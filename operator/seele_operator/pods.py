@@ -239,7 +239,9 @@ def _affinity(run: SeeleRun) -> Manifest:
     given = dict(run.spec.scheduling.affinity)
     volume = run.spec.storage.run
     template = volume.persistent_volume_claim_template
-    of_one_node = volume.host_path is not None or (template is not None and "ReadWriteMany" not in template.access_modes)
+    of_one_node = volume.host_path is not None or (
+        template is not None and "ReadWriteMany" not in template.access_modes
+    )
     if not of_one_node or "podAffinity" in given:
         return given
     others = {"labelSelector": {"matchLabels": {names.RUN_LABEL: run.metadata.name}}, "topologyKey": HOST}

@@ -15,8 +15,11 @@ from seele_operator.status import FailureClass, Phase
 Body = Mapping[str, Any]
 
 _PHASES: tuple[str, ...] = get_args(Phase)
-_LIMITS = {"application": ("backoffLimit", "backoff_limit"), "disruption": ("disruptionLimit", "disruption_limit")}
-"""Field of runPolicy, and its name in the model, by class of failures."""
+_LIMITS = {
+    "application": RunPolicy.model_fields["backoff_limit"],
+    "disruption": RunPolicy.model_fields["disruption_limit"],
+}
+"""Fields of runPolicy, by class of failures."""
 _RUN = ("run_namespace", "run")
 """Labels of a run. `namespace` would be taken for that of the operator, which Prometheus puts on every series."""
 
@@ -66,9 +69,9 @@ class _Families:
         self.phase.add_metric([*run, phase], 1)
         counted, policy = _part(status, "failures"), _part(_part(body, "spec"), "runPolicy")
         for kind in get_args(FailureClass):
-            field, default = _LIMITS[kind]
+            limit = _LIMITS[kind]
             _put(self.failures, [*run, kind], counted.get(kind, 0))
-            _put(self.limit, [*run, kind], policy.get(field, RunPolicy.model_fields[default].default))
+            _put(self.limit, [*run, kind], policy.get(str(limit.alias), limit.default))
         _put(self.attempt, run, status.get("attempt", 0))
         _put(self.checkpoint, run, _part(status, "lastCheckpoint").get("step"))
         _put(self.step, run, status.get("step"))

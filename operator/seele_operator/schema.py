@@ -14,7 +14,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from seele_operator.spec import SeeleRun
-from seele_trainer.config import Section
+from seele_trainer.section import Section
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"

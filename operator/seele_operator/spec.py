@@ -14,7 +14,7 @@ from seele_operator.engine_args import EngineFlag, EngineValue
 from seele_operator.name_rules import AbsolutePath, DnsLabel, EnvironmentName, ObjectName, RunName
 from seele_operator.quantity import Quantity
 from seele_trainer import config
-from seele_trainer.config import PositiveInt, Section
+from seele_trainer.section import PositiveInt, Section
 
 API_VERSION = "seele.dev/v1alpha1"
 KIND = "SeeleRun"

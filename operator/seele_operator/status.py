@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from seele_trainer.config import Section
+from seele_trainer.section import Section
 
 Phase = Literal["Pending", "Starting", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
 TERMINAL: tuple[Phase, ...] = ("Succeeded", "Failed")

@@ -62,8 +62,7 @@ def _unhinted(spec: SeeleRunSpec) -> Iterator[str]:
 
 def _schedule(spec: SeeleRunSpec) -> Iterator[str]:
     training = spec.training
-    per_step = max(1, training.problems_per_step // training.problems_per_update)
-    updates, supervised = training.steps * per_step, training.sft_steps * per_step
+    updates, supervised = training.steps * training.updates_per_step, training.sft_steps * training.updates_per_step
     if training.warmup_updates >= updates:
         yield (
             f"spec.training.warmupUpdates: {training.warmup_updates} is not below the run's {updates} updates (steps "

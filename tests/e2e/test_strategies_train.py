@@ -1,6 +1,6 @@
 """Methods from a config.yaml to a trained model, and through a restart in the middle, without servers.
 
-Three that differ most from SEELE, which the other tests run: `SEELE_TEST_STRATEGIES=all` runs every method, at 6 s each.
+Four that differ most from SEELE, which the other tests run: `SEELE_TEST_STRATEGIES=all` runs every method, at 6 s each.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from seele_trainer.method_options import WITH_HINTS, StrategyName
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 EVERY: tuple[StrategyName, ...] = get_args(StrategyName)
-# No rollouts at first and another schedule; tokens off-policy by their uncertainty; solutions in the place of a rollout.
-TELLING: tuple[StrategyName, ...] = ("sft_then_grpo", "prefix_rft", "luffy")
+# No rollouts at first and another schedule; hints learnt by cross-entropy, which trains also where no reward does; tokens
+# off-policy by their uncertainty; solutions in the place of a rollout.
+TELLING: tuple[StrategyName, ...] = ("sft_then_grpo", "uft", "prefix_rft", "luffy")
 NAMES = EVERY if os.environ.get("SEELE_TEST_STRATEGIES") == "all" else TELLING
 STEPS = 4
 TINY: dict[str, Any] = {

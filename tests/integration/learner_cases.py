@@ -43,10 +43,12 @@ class Outcome:
     stats: list[Any]
     logprobs: list[Any]
     error: str | None = None
+    models: int = 0
+    """Models that the rank loaded: the policy, and the initial one where it is compared with it."""
 
 
 def config_of(case: Case, shared: Path) -> TrainerConfig:
-    """The trainer's configuration of a case; clipping, decay, both coefficients and the schedule all matter in it."""
+    """The trainer's configuration of a case; clipping, decay, the KL term and the schedule all matter in it."""
     training = {
         "learning_rate": 1e-3,
         "learning_rate_schedule": "linear",

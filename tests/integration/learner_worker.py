@@ -5,15 +5,18 @@ from __future__ import annotations
 import pickle
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from learner_cases import SEQUENCES, TOTAL_UPDATES, Case, Outcome, config_of, samples_of
 
 from seele_trainer.checkpoint import CheckpointError
 from seele_trainer.learner import Learner
+from seele_trainer.policy_model import load_scorer
 
 
 def run(case: Case, shared: Path, folder: Path) -> None:
-    learner = Learner(config_of(case, shared), TOTAL_UPDATES, seed=7)
+    with patch("seele_trainer.learner.load_scorer", wraps=load_scorer) as loaded:
+        learner = Learner(config_of(case, shared), TOTAL_UPDATES, seed=7)
     driver = learner.rank == 0
     if case.follow and not driver:
         learner.follow()
@@ -36,7 +39,7 @@ def run(case: Case, shared: Path, folder: Path) -> None:
         learner.save(shared / case.save if driver else None)
     if case.follow:
         learner.close()
-    finish(Outcome(stats, logprobs))
+    finish(Outcome(stats, logprobs, models=loaded.call_count))
 
 
 def main(shared: Path, folder: Path) -> None:

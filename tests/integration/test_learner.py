@@ -55,6 +55,7 @@ GRADIENT_CASES = (
     *(Case(f"solutions-zero{stage}", samples="solutions", zero_stage=stage, temperature=0.7) for stage in (0, 2)),
     Case("solutions-spread", samples="solutions", zero_stage=3, temperature=0.7, deepspeed=LOW_THRESHOLD),
     Case("solutions-alone", samples="solutions-alone", zero_stage=3, deepspeed=LOW_THRESHOLD),
+    Case("sft", samples="solutions-alone", zero_stage=1, training={"strategy": "sft"}),
     Case("no-reference", zero_stage=3, training={"kl_coefficient": 0.0}),
     Case("cool", temperature=0.7, zero_stage=2),
     Case("untied", tied=False, zero_stage=1),
@@ -429,6 +430,12 @@ def test_a_checkpoint_that_cannot_be_resumed_is_refused_by_every_rank(
     errors = [gangs.outcome(ranks, case, rank=rank, restarted=True).error for rank in range(ranks)]
     assert message in str(errors[0])
     assert errors == [errors[0]] * ranks
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_the_initial_model_is_loaded_only_where_something_is_compared_with_it(gangs: Gangs, ranks: int) -> None:
+    models = {case: gangs.outcome(ranks, case).models for case in ("zero1", "no-reference", "sft")}
+    assert models == {"zero1": 2, "no-reference": 1, "sft": 1}
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -30,15 +30,20 @@ def words(count: int) -> str:
     return " ".join(f"w{3 + index % 50}" for index in range(count))
 
 
-def write_rows(path: Path, question: int, after_answer: int) -> None:
-    """Two problems with so many words in the question, and after the answer, which no hint shows, in the solution."""
-    row = {"problem": words(question), "solution": f"{words(3)} #### w60 {words(after_answer)}", "answer": "w60"}
+def write_rows(path: Path, question: int, after_answer: int, worked: int = 3) -> None:
+    """Two problems with so many words in the question, and in the solution before and after the answer.
+
+    Hints show what is before it only.
+    """
+    row = {"problem": words(question), "solution": f"{words(worked)} #### w60 {words(after_answer)}", "answer": "w60"}
     path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
 
 
 def assembled(
     tmp_path: Path,
     benchmark_words: int = 4,
+    question: int = 4,
+    worked: int = 3,
     after_answer: int = 0,
     engine: str = "transformers",
     strategy: str = "seele",
@@ -49,7 +54,7 @@ def assembled(
     tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{EOS}").save_pretrained(tmp_path / "model")
-    write_rows(tmp_path / "train.jsonl", 4, after_answer)
+    write_rows(tmp_path / "train.jsonl", question, after_answer, worked)
     write_rows(tmp_path / "test.jsonl", benchmark_words, 0)
     fields = {"answer": "answer"}
     config = TrainerConfig.model_validate(
@@ -82,6 +87,21 @@ def test_the_canary_leaves_a_server_room_for_the_token_that_it_must_generate(tmp
 def test_a_solution_that_a_method_trains_on_whole_has_to_fit_into_the_context(tmp_path: Path, strategy: str) -> None:
     with pytest.raises(BadDataError, match=r"tokens of prompt and solution, which this strategy trains on"):
         assembled(tmp_path, strategy=strategy, after_answer=40)
+
+
+@pytest.mark.parametrize("strategy", ["seele", "uft", "prefix_rft", "fixed_hint"])
+def test_a_hint_has_to_leave_room_for_a_completion(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(BadDataError, match=r"tokens of prompt and hint, and the model's context is 20"):
+        assembled(tmp_path, strategy=strategy, worked=30)
+
+
+def test_a_long_solution_is_no_hindrance_to_a_method_that_shows_nothing_of_it(tmp_path: Path) -> None:
+    problem = assembled(tmp_path, strategy="grpo", worked=30).problems[0]
+    assert len(problem.prompt) + problem.revealable > CONTEXT
+    with pytest.raises(
+        BadDataError, match=r"tokens of prompt, and the model's context is 20: lower dataset\.maxPrompt"
+    ):
+        assembled(tmp_path, strategy="grpo", question=30)
 
 
 def test_answers_of_an_evaluation_fit_into_the_context_beside_its_longest_prompt(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,37 @@ def test_gauges_show_the_last_step_and_counters_all_of_them(tmp_path: Path) -> N
     assert seen["seele_phase_seconds", "train"] == pytest.approx(records[-1].phase_seconds["train"])
     assert seen["seele_tokens_total", "generated"] == sum(record.tokens.generated for record in records)
     assert seen["seele_rollout_requests_total", "ok"] == 3 * 64
+
+
+class ScrapedWheneverFree:
+    """A lock under which somebody scrapes each time that it was let go."""
+
+    def __init__(self, scrape: Callable[[], None]) -> None:
+        self._scrape = scrape
+        self._scraping = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        if not self._scraping:
+            self._scraping = True
+            self._scrape()
+            self._scraping = False
+
+
+def test_no_scrape_sees_a_step_that_is_counted_and_not_yet_shown(tmp_path: Path) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def look() -> None:
+        values = scrape(recorder)
+        seen.append((values["seele_training_step", ""], values["seele_irt_guessing_count", ""] / 16))
+
+    with Recorder(tmp_path, quiet_config()) as recorder:
+        recorder._collector._lock = ScrapedWheneverFree(look)  # type: ignore[assignment]
+        for step in (1, 2):
+            recorder.record_step(step_record(step))
+    assert seen == [(1, 1), (2, 2)]
 
 
 def test_histograms_count_every_rollout_and_every_fitted_problem(tmp_path: Path) -> None:

@@ -154,8 +154,12 @@ def test_a_method_without_hints_has_a_report_too(tmp_path: Path) -> None:
             )
     (tmp_path / "config.yaml").write_text("{ not yaml")
     seen = text_of(write_report(tmp_path))
-    assert "mean reward in training" in seen
+    assert "mean reward in training, without hints; nothing was evaluated on held-out problems" in seen
+    assert "with hints" not in seen
     assert not (tmp_path / "irt.png").exists()
+    with Journal(tmp_path / "metrics.jsonl") as journal:
+        journal.append(step_record(4, irt=None, unhinted_accuracy=None, hint_rate=0.25))
+    assert "mean reward in training, with hints; nothing was measured without them" in text_of(write_report(tmp_path))
 
 
 def test_a_method_without_rollouts_has_a_report_of_what_it_measured(tmp_path: Path) -> None:

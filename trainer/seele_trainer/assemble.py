@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from seele_trainer.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner import Learner
 from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.loop import Parts
-from seele_trainer.method_options import ON_SOLUTIONS
+from seele_trainer.method_options import ON_SOLUTIONS, WITH_HINTS, StrategyName
 from seele_trainer.metrics import Recorder
 from seele_trainer.model_files import context_length, load_tokenizer
 from seele_trainer.rollout.pool import VllmPool
@@ -74,8 +74,7 @@ class Surroundings:
 
 def build_learner(config: TrainerConfig) -> Learner:
     """The learner of this rank."""
-    updates = config.training.steps * (config.training.problems_per_step // config.training.problems_per_update)
-    return Learner(config, updates, config.training.seed)
+    return Learner(config, config.training.steps * config.training.updates_per_step, config.training.seed)
 
 
 def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder) -> Parts:
@@ -85,7 +84,7 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     raw = load_problems(config.dataset, need_solution=True)
     problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
     logger.info("%d problems to train on; left out: %s", len(problems), dropped)
-    _check_fits(problems, longest, whole_solutions=config.training.strategy in ON_SOLUTIONS)
+    _check_fits(problems, longest, config.training.strategy)
     benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, surroundings)
     verifier = VerifierPool(config.verifier)
@@ -122,27 +121,31 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     )
 
 
-def _check_fits(problems: list[TokenizedProblem], context_length: int, *, whole_solutions: bool) -> None:
+def _check_fits(problems: list[TokenizedProblem], context_length: int, strategy: StrategyName) -> None:
     """Refuse data that leaves a completion no room, at the start rather than in the step that meets the problem.
 
-    `whole_solutions` says that a method trains on them, so that they too have to fit.
+    A hint takes room only where the method shows one; a whole solution has to fit where the method trains on it.
     """
     if not problems:
         raise BadDataError("no problem is left to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens")
-    longest = max(problems, key=lambda problem: len(problem.prompt) + problem.revealable)
-    used = len(longest.prompt) + longest.revealable
+    hinted = strategy in WITH_HINTS
+    used, problem = _longest((len(each.prompt) + (each.revealable if hinted else 0), each) for each in problems)
     if used >= context_length:
+        what, remedy = ("prompt and hint", " or dataset.maxSolutionTokens") if hinted else ("prompt", "")
         raise BadDataError(
-            f"problem {longest.problem.id} has {used} tokens of prompt and hint, and the model's context is "
-            f"{context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
+            f"problem {problem.problem.id} has {used} tokens of {what}, and the model's context is "
+            f"{context_length}: lower dataset.maxPromptTokens{remedy}"
         )
-    longest = max(problems, key=lambda problem: len(problem.prompt) + len(problem.solution))
-    used = len(longest.prompt) + len(longest.solution)
-    if whole_solutions and used > context_length:
+    used, problem = _longest((len(each.prompt) + len(each.solution), each) for each in problems)
+    if strategy in ON_SOLUTIONS and used > context_length:
         raise BadDataError(
-            f"problem {longest.problem.id} has {used} tokens of prompt and solution, which this strategy trains on, and the "
+            f"problem {problem.problem.id} has {used} tokens of prompt and solution, which this strategy trains on, and the "
             f"model's context is {context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
         )
+
+
+def _longest(sized: Iterable[tuple[int, TokenizedProblem]]) -> tuple[int, TokenizedProblem]:
+    return max(sized, key=lambda pair: pair[0])
 
 
 def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark], context_length: int) -> int:

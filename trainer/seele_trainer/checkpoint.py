@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from seele_trainer.attempt import Attempt
-from seele_trainer.config import Section
+from seele_trainer.section import Section
 
 logger = logging.getLogger(__name__)
 

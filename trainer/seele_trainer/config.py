@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from seele_trainer.method_options import FixedHint, Luffy, PrefixRft, SftThenGrpo, StrategyName, Uft
-from seele_trainer.section import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction
-from seele_trainer.section import PositiveInt as PositiveInt
-from seele_trainer.section import Section as Section
+from seele_trainer.section import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt, Section
 
 Replicas = Annotated[int, Field(ge=1, le=1000)]
 """Pods of one kind. Bounded, because the operator goes through them by name: a typing error must not hold all runs up."""
@@ -170,6 +168,11 @@ class Training(Section):
     """Options of strategy luffy."""
     fixed_hint: FixedHint = FixedHint()
     """Options of strategy fixed_hint."""
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates in one step; at least one, so that what divides by them needs no valid configuration."""
+        return max(1, self.problems_per_step // self.problems_per_update)
 
     @property
     def sft_steps(self) -> int:

@@ -13,8 +13,8 @@ import torch
 from pydantic import ValidationError
 
 from seele_trainer.checkpoint import CheckpointError
-from seele_trainer.config import Section
 from seele_trainer.distributed import Gang
+from seele_trainer.section import Section
 
 _TAG = "engine"
 _MANIFEST = "learner.json"

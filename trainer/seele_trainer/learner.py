@@ -21,6 +21,7 @@ from seele_trainer.device_batch import to_device
 from seele_trainer.distributed import join
 from seele_trainer.engine_checkpoint import Manifest, load_engine, save_engine
 from seele_trainer.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
+from seele_trainer.method_options import WITHOUT_ROLLOUTS
 from seele_trainer.packing import (
     MicroBatch,
     decode,
@@ -69,7 +70,7 @@ class UpdateStats:
 
 
 class Learner:
-    """The policy, its optimizer and the frozen initial model.
+    """The policy, its optimizer and, where there is a KL term, the frozen initial model.
 
     Every public method is collective: all ranks call it in the same order. Rank 0 passes the data, the others pass
     None, or sit in `follow`, which does whatever rank 0 does until `close`.
@@ -97,7 +98,9 @@ class Learner:
         self._engine, *_ = deepspeed.initialize(
             model=scorer, model_parameters=list(scorer.parameters()), config=engine_config(config, **sizes)
         )
-        self._reference = self._load_reference(sizes) if training.kl_coefficient > 0 else None
+        # The KL term is one of generated tokens.
+        compared = training.kl_coefficient > 0 and training.strategy not in WITHOUT_ROLLOUTS
+        self._reference = self._load_reference(sizes) if compared else None
 
     @property
     def rank(self) -> int:

@@ -13,13 +13,10 @@ from seele_trainer.records import EvaluationRecord, Progress, SampleRollout, Ste
 from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.telemetry.collector import RunCollector
 from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, Moment
-from seele_trainer.telemetry.histograms import hint_rate_histogram
 from seele_trainer.telemetry.journal import Journal, read_records
 from seele_trainer.telemetry.metric import scalars
 from seele_trainer.telemetry.progress import WINDOW, held_out_accuracy, remaining_seconds, tokens_per_second
 from seele_trainer.telemetry.trackers import BackgroundTracker, open_trackers, require_packages
-
-__all__ = ["Recorder", "hint_rate_histogram"]
 
 HEALTH_GRACE_SECONDS = 300.0
 """Time without a sign of life, beyond the longest wait that the configuration allows, before a run counts as stuck."""
@@ -105,8 +102,7 @@ class Recorder:
     def record_step(self, record: StepRecord) -> None:
         """Write down a finished training step."""
         self._steps.append(record)
-        self._collector.count(record)
-        self._collector.show(record)
+        self._collector.record(record)
         self._progress_time = self._calendar()
         self._recent.append(record)
         self._show_step(record)

@@ -32,12 +32,16 @@ PHASES: tuple[Phase, ...] = ("rollout", "verify", "train", "sync", "eval", "chec
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture: file name without ending, title and explanation for readers, and the function that draws it."""
+    """One picture: file name without ending, title and explanation for readers, and the function that draws it.
+
+    `shown` says whether records hold anything to draw: not all methods have hints, a controller, or rollouts at all.
+    """
 
     name: str
     title: str
     caption: str
     draw: Callable[[Figure, Theme, Sequence[StepRecord], Sequence[EvaluationRecord]], None]
+    shown: Callable[[Sequence[StepRecord]], bool]
     height: float = 3.1
 
     def png(self, theme: Theme, steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> bytes:
@@ -219,42 +223,68 @@ def draw_irt(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Seque
             axes.set_xlabel("")
 
 
+def _always(_: Sequence[StepRecord]) -> bool:
+    return True
+
+
+def _by_round(steps: Sequence[StepRecord]) -> bool:
+    return any(value is not None for record in steps for value in record.accuracy_by_round)
+
+
+def _rolled_out(steps: Sequence[StepRecord]) -> bool:
+    return any(record.hint_rate is not None for record in steps)
+
+
+def _grouped(steps: Sequence[StepRecord]) -> bool:
+    return any(record.learning_efficiency is not None for record in steps)
+
+
+def _fitted(steps: Sequence[StepRecord]) -> bool:
+    return any(record.irt is not None and record.irt.ability for record in steps)
+
+
 PLOTS: tuple[Plot, ...] = (
     Plot(
         "learning",
         "Learning",
-        "Held-out problems are answered without any hint, greedily. The reward is that of training, with hints.",
+        "Held-out problems are answered without any hint, greedily. The reward is that of training, with the method's hints.",
         draw_learning,
+        _always,
     ),
     Plot(
         "rounds",
         "Accuracy by round",
         "Running mean, with one standard deviation for the last two, which know the problem and should sit on the target.",
         draw_rounds,
+        _by_round,
     ),
     Plot(
         "hints",
         "How much of the solution is shown",
         "Each column is a step; the stronger the colour, the more rollouts had a hint of that length.",
         draw_hints,
+        _rolled_out,
     ),
     Plot(
         "efficiency",
         "What the rollouts can teach",
         "A group at accuracy a teaches in proportion to 4a(1−a). One whose rewards are all equal has no gradient.",
         draw_efficiency,
+        _grouped,
     ),
     Plot(
         "time",
         "Where a step's time goes",
         "Wall-clock seconds by phase; verification that overlaps sampling is part of rollout.",
         draw_time,
+        _always,
     ),
     Plot(
         "optimisation",
         "Optimisation",
         "Faint: every step. Strong: running mean. Losses are before their coefficients.",
         draw_optimisation,
+        _always,
         height=5.3,
     ),
     Plot(
@@ -262,21 +292,7 @@ PLOTS: tuple[Plot, ...] = (
         "Fitted item response curves",
         "Median over the step's problems, with the middle half and the middle 80%.",
         draw_irt,
+        _fitted,
         height=5.3,
     ),
 )
-
-
-def drawable(plot: Plot, steps: Sequence[StepRecord]) -> bool:
-    """Whether the records hold what a plot shows: not all methods have hints, a controller, or rollouts at all."""
-    match plot.name:
-        case "irt":
-            return any(record.irt is not None and record.irt.ability for record in steps)
-        case "rounds":
-            return any(value is not None for record in steps for value in record.accuracy_by_round)
-        case "hints":
-            return any(record.hint_rate is not None for record in steps)
-        case "efficiency":
-            return any(record.learning_efficiency is not None for record in steps)
-        case _:
-            return True

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from seele_trainer.config import Section
+from seele_trainer.section import Section
 
 Phase = Literal["rollout", "verify", "train", "sync", "eval", "checkpoint"]
 

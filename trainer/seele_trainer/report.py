@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from seele_trainer.plot_style import DARK, LIGHT
-from seele_trainer.plots import PLOTS, Plot, drawable
+from seele_trainer.plots import PLOTS, Plot
 from seele_trainer.records import EvaluationRecord, SampleRollout, StepRecord
 from seele_trainer.report_summary import stages, summarise_run
 from seele_trainer.telemetry.journal import JournalError, read_records
@@ -72,7 +72,7 @@ def _write_report(run_dir: Path) -> Path:
     page = _page(
         run=_read_config(run_dir),
         summary=summarise_run(steps, evaluations),
-        pictures=[_picture(run_dir, plot, steps, evaluations) for plot in PLOTS if drawable(plot, steps)],
+        pictures=[_picture(run_dir, plot, steps, evaluations) for plot in PLOTS if plot.shown(steps)],
         stages=stages(samples),
     )
     path = run_dir / "report.html"

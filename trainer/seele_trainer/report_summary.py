@@ -67,13 +67,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Summary:
-    """Headline and tables of a report. `accuracy` is held-out, without hints; what was not measured is None."""
+    """Headline and tables of a report. `accuracy` is held-out, without hints; what was not measured is None.
+
+    `hinted` says whether any rollout was shown a part of a solution.
+    """
 
     steps: int
     accuracy: Change | None
     evaluated_steps: tuple[int, int] | None
     probes: Change | None
     hint_rate: Change | None
+    hinted: bool
     reward: Change | None
     target: float
     tokens_generated: int
@@ -101,6 +105,7 @@ def summarise_run(steps: Sequence[StepRecord], evaluations: Sequence[EvaluationR
         evaluated_steps=(scored[0][0], scored[-1][0]) if scored else None,
         probes=_change([record.unhinted_accuracy for record in steps]),
         hint_rate=_change([record.hint_rate for record in steps]),
+        hinted=any(record.hint_rate for record in steps),
         reward=_change([record.reward for record in steps]),
         target=steps[-1].target_accuracy,
         tokens_generated=sum(record.tokens.generated for record in steps),

@@ -14,7 +14,7 @@ def learning_rate(training: Training, update: int, total_updates: int) -> float:
     """
     if training.strategy != "sft_then_grpo":
         return _scheduled(training, training.learning_rate, update, total_updates)
-    supervised = training.sft_steps * (training.problems_per_step // training.problems_per_update)
+    supervised = training.sft_steps * training.updates_per_step
     if update < supervised:
         peak = training.sft_then_grpo.sft_learning_rate or training.learning_rate
         return _scheduled(training, peak, update, supervised)

@@ -12,7 +12,6 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
 from seele_trainer.records import (
-    Histogram,
     IrtParameters,
     Losses,
     Phase,
@@ -23,8 +22,7 @@ from seele_trainer.records import (
 from seele_trainer.rollout.protocol import WeightSync
 from seele_trainer.strategies.advantages import rewards
 from seele_trainer.strategies.base import Rollout, Strategy
-
-RATE_EDGES = tuple(round(edge / 20, 2) for edge in range(21))
+from seele_trainer.telemetry.histograms import hint_rate_histogram
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         accuracy_by_round=_by_round(strategy.rounds, verified, lambda rollout: float(rollout.reward or 0.0)),
         hint_rate=_mean(rates),
         hint_rate_by_round=_by_round(strategy.rounds, flat, lambda rollout: rollout.rate),
-        hint_rate_histogram=Histogram(
-            edges=RATE_EDGES, counts=tuple(int(count) for count in np.histogram(rates, bins=RATE_EDGES)[0])
-        ),
+        hint_rate_histogram=hint_rate_histogram(rates),
         target_accuracy=config.hints.target_accuracy,
         unhinted_accuracy=_mean(rewards([probe for probe in collected.probes if probe.reward is not None])),
         learning_efficiency=_mean(4 * accuracies * (1 - accuracies)),

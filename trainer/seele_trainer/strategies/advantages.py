@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +33,12 @@ def dr_grpo_advantages(group: Sequence[Rollout]) -> NDArray[np.float64]:
     """Reward minus the group's mean, not divided by its deviation (Dr.GRPO, arXiv 2503.20783); shape (rollouts,)."""
     earned = rewards(group)
     return earned - np.float64(earned.mean())
+
+
+def with_advantages(groups: Iterable[Sequence[Rollout]]) -> Iterator[tuple[Rollout, float]]:
+    """Every rollout of the groups with its advantage in its group."""
+    for group in groups:
+        yield from zip(group, dr_grpo_advantages(group).tolist(), strict=True)
 
 
 def policy_sample(rollout: Rollout, advantage: float) -> Sample:
@@ -69,8 +75,7 @@ def hinted_samples(groups: Iterable[Sequence[Rollout]], config: TrainerConfig) -
     """
     return [
         _supervise_hint(policy_sample(rollout, advantage), rollout, advantage, config)
-        for group in groups
-        for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
+        for rollout, advantage in with_advantages(groups)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.strategies.advantages import dr_grpo_advantages, policy_sample
+from seele_trainer.strategies.advantages import policy_sample, with_advantages
 from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
 from seele_trainer.strategies.without_controller import WithoutController
 
@@ -19,8 +19,4 @@ class Grpo(WithoutController):
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
         """Advantage on every generated token, nothing on the prompt."""
-        return [
-            policy_sample(rollout, advantage)
-            for group in self.baseline_groups(rollouts)
-            for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
-        ]
+        return [policy_sample(*pair) for pair in with_advantages(self.baseline_groups(rollouts))]

@@ -9,7 +9,7 @@ import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.rollout.protocol import Completion
-from seele_trainer.strategies.advantages import dr_grpo_advantages, group_by, policy_sample
+from seele_trainer.strategies.advantages import group_by, policy_sample, with_advantages
 from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
 from seele_trainer.strategies.without_controller import WithoutController
 
@@ -36,8 +36,7 @@ class Luffy(WithoutController):
         """Dr.GRPO advantages over all N; generated tokens as in GRPO, the solution's tokens off-policy."""
         return [
             self._off_policy(sample) if rollout.round == REFERENCE else sample
-            for group in self.baseline_groups(rollouts)
-            for rollout, advantage in zip(group, dr_grpo_advantages(group), strict=True)
+            for rollout, advantage in with_advantages(self.baseline_groups(rollouts))
             for sample in [replace(policy_sample(rollout, advantage), clipped=False)]
         ]
 

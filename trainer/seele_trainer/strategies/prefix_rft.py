@@ -11,12 +11,12 @@ import numpy as np
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies.advantages import (
-    dr_grpo_advantages,
     group_by,
     hint_span,
     policy_sample,
     rewards,
     share_of,
+    with_advantages,
 )
 from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
 from seele_trainer.strategies.without_controller import WithoutController
@@ -55,7 +55,7 @@ class PrefixRft(WithoutController):
         """Dr.GRPO on the plain rollouts; the hybrid one's advantage on its completion and on its prefix's uncertain tokens."""
         samples = []
         for plain in self.baseline_groups(rollouts):
-            samples += [policy_sample(*pair) for pair in zip(plain, dr_grpo_advantages(plain), strict=True)]
+            samples += [policy_sample(*pair) for pair in with_advantages([plain])]
             hybrids = [r for r in rollouts if r.round == HYBRID and r.reward is not None]
             against = rewards(hybrids) - rewards(plain).mean()
             samples += [self._hybrid(*pair) for pair in zip(hybrids, against, strict=True)]

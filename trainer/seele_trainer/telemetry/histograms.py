@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from seele_trainer.records import Histogram, IrtParameters, StepRecord
 from seele_trainer.telemetry.metric import SHARE, HistogramMetric, Observations
@@ -21,7 +22,7 @@ ABILITY_BUCKETS = (
 GUESSING_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 
 
-def hint_rate_histogram(rates: Sequence[float]) -> Histogram:
+def hint_rate_histogram(rates: ArrayLike) -> Histogram:
     """Count the hinting rates of a step's rollouts, each in [0, 1], in bins of 5 %."""
     counts, _ = np.histogram(np.asarray(rates, dtype=np.float64), bins=np.asarray(HINT_RATE_EDGES))
     return Histogram(edges=HINT_RATE_EDGES, counts=tuple(int(count) for count in counts))

@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from seele_trainer.config import Section
+from seele_trainer.section import Section
 
 
 class JournalError(RuntimeError):

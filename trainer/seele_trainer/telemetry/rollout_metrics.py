@@ -120,7 +120,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> str | None:
                 body += chunk
                 if len(body) > LONGEST_ANSWER:
                     raise aiohttp.ClientPayloadError(f"it has more than {LONGEST_ANSWER} bytes")
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+    except (aiohttp.ClientError, OSError) as error:
         logger.debug("%s/metrics is of no use: %s", url, error or type(error).__name__)
         return None
     return body.decode(errors="replace")
