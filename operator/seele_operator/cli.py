@@ -241,19 +241,29 @@ def evaluate(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR", show_default=False)],
+    problem: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Draw what the hint controller knows of this problem; can be given again. Otherwise of six, from the "
+            "hardest to the easiest.",
+            metavar="ID",
+        ),
+    ] = None,
 ) -> None:
     """Write report.html and its figures into a run's folder.
 
-    Example:
+    Examples:
 
         seele report runs/quickstart-20261122-101500
+
+        seele report runs/first --problem 17 --problem 4
     """
     if not (folder / "config.yaml").is_file():
         _refuse([f"{folder} is no run's folder: it has no config.yaml; give the folder that `seele run` has made"])
     from seele_trainer.report import ReportError, write_report
 
     try:
-        print(write_report(folder))
+        print(write_report(folder, problem or ()))
     except ReportError as error:
         _refuse([str(error)])
 

@@ -107,7 +107,7 @@ class Checkpoints:
         starting from nothing would silently throw the run away.
         """
         damaged = []
-        for folder in self._newest_first():
+        for folder in _newest_first(self._root):
             try:
                 return folder, _open(folder)
             except CheckpointError as error:
@@ -123,32 +123,48 @@ class Checkpoints:
     def _partial(self, step: int) -> Path:
         return self._root / f"step-{step}.attempt-{self._attempt.number}.partial"
 
-    def _newest_first(self) -> list[Path]:
-        if not self._root.is_dir():
-            return []
-        folders = [
-            path for path in self._root.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir()
-        ]
-        folders.sort(key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
-        pointer = self._root / LATEST_FILE
-        if pointer.is_file():
-            # LATEST decides what was finished: a renamed folder that it does not name yet is whole too, and newer.
-            named = self._root / pointer.read_text(errors="replace").strip()
-            if named not in folders:
-                logger.warning("%s names %s, which is not there", pointer, named.name)
-        return folders
-
     def _prune(self, newest: int) -> None:
-        steps = sorted((int(path.name.removeprefix("step-")) for path in self._newest_first()), reverse=True)
+        steps = sorted((int(path.name.removeprefix("step-")) for path in _newest_first(self._root)), reverse=True)
         for step in [step for step in steps if step <= newest][self._keep :]:
             shutil.rmtree(self._root / f"step-{step}", ignore_errors=True)
 
 
-def _open(folder: Path) -> RunState:
+def latest_state(root: Path) -> RunState | None:
+    """The state of the newest checkpoint in a folder whose state can be read, for people to look at; None without one.
+
+    The other files are not checked. The folder may be written to meanwhile.
+    """
+    for folder in _newest_first(root):
+        try:
+            return _read_state(folder)
+        except CheckpointError as error:
+            logger.debug("%s; looking at the one before", error)
+    return None
+
+
+def _newest_first(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    folders = [path for path in root.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir()]
+    folders.sort(key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    pointer = root / LATEST_FILE
+    if pointer.is_file():
+        # LATEST decides what was finished: a renamed folder that it does not name yet is whole too, and newer.
+        named = root / pointer.read_text(errors="replace").strip()
+        if named not in folders:
+            logger.warning("%s names %s, which is not there", pointer, named.name)
+    return folders
+
+
+def _read_state(folder: Path) -> RunState:
     try:
-        state = RunState.model_validate_json((folder / STATE_FILE).read_text())
+        return RunState.model_validate_json((folder / STATE_FILE).read_text())
     except (OSError, ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"checkpoint {folder} has no readable {STATE_FILE}") from error
+
+
+def _open(folder: Path) -> RunState:
+    state = _read_state(folder)
     for name, seal in state.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != seal.size:

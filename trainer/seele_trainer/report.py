@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from seele_trainer.plot_style import DARK, LIGHT
 from seele_trainer.plots import PLOTS, Plot
 from seele_trainer.records import EvaluationRecord, SampleRollout, StepRecord
+from seele_trainer.report_problems import UnknownProblemError, problems_plot
 from seele_trainer.report_summary import stages, summarise_run
 from seele_trainer.telemetry.journal import JournalError, read_records
 
@@ -44,21 +46,22 @@ class RunConfig:
     model: str | None
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, problems: Sequence[str] = ()) -> Path:
     """Write report.html and its pictures into a run's folder, also while it runs; returns the page's path.
 
-    Reads metrics.jsonl and, where they are there, eval.jsonl, rollouts.jsonl and config.yaml. Raises ReportError where
-    there is no step to report on or a file cannot be read or written.
+    Reads metrics.jsonl and, where they are there, eval.jsonl, rollouts.jsonl, config.yaml and the last checkpoint's
+    state, of which it draws the named problems, or a few telling ones. Raises ReportError where there is no step to
+    report on, a named problem is not known, or a file cannot be read or written.
     """
     try:
-        return _write_report(run_dir)
+        return _write_report(run_dir, problems)
     except OSError as error:
         raise ReportError(
             f"{error.filename or run_dir}: {error.strerror or error}; a report needs to read and write the run's folder"
         ) from error
 
 
-def _write_report(run_dir: Path) -> Path:
+def _write_report(run_dir: Path, problems: Sequence[str]) -> Path:
     try:
         steps = read_records(run_dir / "metrics.jsonl", StepRecord)
         evaluations = read_records(run_dir / "eval.jsonl", EvaluationRecord)
@@ -69,10 +72,15 @@ def _write_report(run_dir: Path) -> Path:
         raise ReportError(f"{run_dir} has no metrics.jsonl: give the folder of a run, such as runs/quickstart-…")
     if not steps:
         raise ReportError(f"{run_dir / 'metrics.jsonl'} has no steps yet: wait for the first one")
+    try:
+        of_problems = problems_plot(run_dir, steps[-1].target_accuracy, problems)
+    except UnknownProblemError as error:
+        raise ReportError(str(error)) from error
+    plots = [*PLOTS, *([of_problems] if of_problems else [])]
     page = _page(
         run=_read_config(run_dir),
         summary=summarise_run(steps, evaluations),
-        pictures=[_picture(run_dir, plot, steps, evaluations) for plot in PLOTS if plot.shown(steps)],
+        pictures=[_picture(run_dir, plot, steps, evaluations) for plot in plots if plot.shown(steps)],
         stages=stages(samples),
     )
     path = run_dir / "report.html"

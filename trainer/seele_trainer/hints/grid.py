@@ -27,12 +27,17 @@ RATES: Floats = np.linspace(0.0, 1.0, 101)
 _SLOPES: Floats = sigmoid(DISCRIMINATION[:, None] * (RATES[:, None, None] - THRESHOLD)).reshape(len(RATES), -1)
 
 
+def accuracy(rate: float) -> Floats:
+    """Accuracy after a hint of this rate, of every curve of the grid."""
+    slope = sigmoid(DISCRIMINATION[:, None] * (rate - THRESHOLD))[..., None]
+    return np.asarray(0.5 * LAPSE + (1.0 - LAPSE) * (GUESSING + (1.0 - GUESSING) * slope))
+
+
 def log_likelihood(rate: float, successes: float, trials: float) -> Floats:
     """Binomial log-likelihood of every curve of the grid, up to a constant."""
-    slope = sigmoid(DISCRIMINATION[:, None] * (rate - THRESHOLD))[..., None]
-    accuracy = 0.5 * LAPSE + (1.0 - LAPSE) * (GUESSING + (1.0 - GUESSING) * slope)
+    solved = accuracy(rate)
     scale = min(1.0, MAX_TRIALS / trials)
-    return np.asarray(scale * (successes * np.log(accuracy) + (trials - successes) * np.log(1.0 - accuracy)))
+    return np.asarray(scale * (successes * np.log(solved) + (trials - successes) * np.log(1.0 - solved)))
 
 
 def rate_for(target: float, slope_mass: Floats, guess_mass: float) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from seele_trainer.hints import grid
 from seele_trainer.hints.ability import NO_MESSAGE, Ability, Message
+from seele_trainer.hints.explanation import Explanation, Round, band
 from seele_trainer.hints.irt import Curve, Floats
 from seele_trainer.hints.population import CENTRE_SD, CENTRES, Population
 
@@ -32,7 +33,10 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a problem after a step: difficulty, shape and the last rounds (rate, successes, trials)."""
+    """What is kept of a problem after a step: difficulty, shape and the last rounds (rate, successes, trials).
+
+    `latest` says how many of the rounds are of that step; 0 in states of versions that did not tell.
+    """
 
     difficulty: float
     variance: float
@@ -41,6 +45,7 @@ class Record:
     ability: float
     step: int
     rounds: tuple[tuple[float, float, float], ...]
+    latest: int = 0
 
 
 @dataclass
@@ -149,7 +154,9 @@ class SharedAbilityEstimator:
 
     def propose(self, problem_id: str) -> float:
         """The rate whose posterior predictive accuracy is the target."""
-        visit = self._visit(problem_id)
+        return self._propose(self._visit(problem_id))
+
+    def _propose(self, visit: Visit) -> float:
         thresholds = prior_density(visit, *self._ability.without(visit.message)).sum(axis=0)
         total = float(thresholds @ visit.evidence)
         rate = grid.rate_for(
@@ -195,6 +202,7 @@ class SharedAbilityEstimator:
                 ability=position,
                 step=self._step,
                 rounds=(*before, *visit.rounds)[-KEPT_ROUNDS:],
+                latest=min(len(visit.rounds), KEPT_ROUNDS),
             )
         self._visits.clear()
         self._ability.end_step()
@@ -212,6 +220,22 @@ class SharedAbilityEstimator:
                     (np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(0, 1)) @ grid.GUESSING)
                 )
         return Curve(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+
+    def difficulties(self) -> dict[str, float]:
+        """Difficulty of every problem that a finished step has kept."""
+        return {problem_id: record.difficulty for problem_id, record in self._records.items()}
+
+    def explain(self, problem_id: str) -> Explanation:
+        """What is known of a problem that was observed before. Raises KeyError for any other."""
+        record = self._records[problem_id]
+        visit = self._visits.get(problem_id) or self._begin(record)
+        thresholds = prior_density(visit, *self._ability.without(visit.message)).sum(axis=0) * visit.evidence
+        mean, low, high = band(visit.curves(thresholds / thresholds.sum()))
+        rounds = [Round(*seen) for seen in (*record.rounds, *visit.rounds)]
+        latest = len(rounds) - (len(visit.rounds) or record.latest)
+        return Explanation(
+            problem_id, mean, low, high, self._propose(visit), tuple(rounds[:latest]), tuple(rounds[latest:])
+        )
 
     def _visit(self, problem_id: str) -> Visit:
         if problem_id not in self._visits:
