@@ -10,6 +10,7 @@ import yaml
 from seele_trainer.config import TrainerConfig
 from seele_trainer.records import (
     BenchmarkScore,
+    Descent,
     EvaluationRecord,
     IrtParameters,
     Losses,
@@ -105,6 +106,14 @@ def step_record(step: int, *, steps: int = 120, seed: int = 0, problems: int = 1
     return record.model_copy(update=changes)
 
 
+def descents(step: int, seed: int = 0, problems: int = 16) -> tuple[Descent, ...]:
+    """What a step gained on problems of 32 rollouts: about a(1-a), in nats."""
+    random = np.random.default_rng((seed, step, 1))
+    accuracies = np.clip(random.binomial(32, 0.5, size=problems), 1, 31) / 32
+    gained = accuracies * (1 - accuracies) * random.normal(1, 0.3, size=problems)
+    return tuple(Descent(accuracy=a, descent=d) for a, d in zip(accuracies.tolist(), gained.tolist(), strict=True))
+
+
 def evaluation_record(step: int, accuracy: float, *, sampled: float | None = None) -> EvaluationRecord:
     """An evaluation on `held-out`."""
     score = BenchmarkScore(
@@ -165,7 +174,9 @@ def make_run_folder(
     config = run_config(planned, every=every)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False))
     with Journal(folder / "metrics.jsonl") as metrics:
-        metrics.append(*(step_record(step, steps=planned, seed=seed) for step in range(1, steps + 1)))
+        for step in range(1, steps + 1):
+            measured = {"descents": descents(step, seed)} if step % every == 0 else {}
+            metrics.append(step_record(step, steps=planned, seed=seed, **measured))
     with Journal(folder / "eval.jsonl") as evaluations:
         for step in sorted({*range(0, steps + 1, every), *([steps] if steps == planned else [])}):
             accuracy = 0.02 + 0.65 * (step / planned) ** 0.5

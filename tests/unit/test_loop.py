@@ -22,7 +22,7 @@ from seele_trainer.failures import EXPECTED_FAILURES
 from seele_trainer.learner import UpdateStats
 from seele_trainer.loop import Interrupted, Loop, Parts
 from seele_trainer.metrics import Recorder
-from seele_trainer.records import EvaluationRecord, StepRecord
+from seele_trainer.records import Descent, EvaluationRecord, StepRecord
 from seele_trainer.rollout.protocol import (
     Canary,
     Completion,
@@ -52,7 +52,8 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class CountingLearner:
-    """A learner whose whole state is the number of its updates."""
+    """A learner whose whole state is the number of its updates. Each makes the right answer's first token a quarter of a
+    nat likelier."""
 
     def __init__(self, exported: Callable[[Path], None]) -> None:
         self.updates = 0
@@ -67,7 +68,10 @@ class CountingLearner:
         return UpdateStats(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, len(samples), 0.0, applied=True)
 
     async def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Any]:
-        return [np.zeros(len(sequence) - 1, dtype=np.float32) for sequence in sequences]
+        return [
+            np.array([0.25 * self.updates * (token == RIGHT[0]) for token in sequence[1:]], dtype=np.float32)
+            for sequence in sequences
+        ]
 
     async def export(self, directory: Path, *, untie: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -154,12 +158,13 @@ async def run(
     overtaken_at_evaluation: int | None = None,
     overtaken_at_export: str | None = None,
     look: Callable[[Recorder], None] = lambda _: None,
+    evaluate_every: int = 1,
     **hints: str,
 ) -> list[str | None]:
     """One attempt at a run of two steps in `folder`; what /healthz said after each round was sampled.
 
-    It is evaluated after every step; its servers are lost for good at the round of that number, or the next attempt
-    takes its folder then. `look` is called in every round.
+    It is evaluated after every step, unless told otherwise. Its servers are lost for good at the round of that number,
+    or the next attempt takes its folder then. `look` is called in every round.
     """
     config = TrainerConfig.model_validate(
         {
@@ -168,7 +173,7 @@ async def run(
             "dataset": {"path": "d.jsonl"},
             "training": {"steps": 2, "problems_per_step": 2, "problems_per_update": 2},
             "hints": {"rounds": 2, "rollouts_per_round": 2, "unhinted_probes": 1, **hints},
-            "evaluation": {"every_steps": 1},
+            "evaluation": {"every_steps": evaluate_every},
             "checkpoints": {"every_steps": save_every},
             "rollout": {"max_concurrent_problems": 1},
             "observability": {"tensorboard": False},
@@ -233,6 +238,16 @@ def evaluated(folder: Path) -> list[int]:
 async def test_a_run_is_evaluated_before_it_and_after_every_step(tmp_path: Path) -> None:
     await run(tmp_path)
     assert evaluated(tmp_path) == [0, 1, 2]
+
+
+async def test_what_a_step_gained_is_measured_where_an_evaluation_follows(tmp_path: Path) -> None:
+    await run(tmp_path / "every", evaluate_every=1)
+    await run(tmp_path / "last", evaluate_every=0)
+    every, last = (read_records(tmp_path / name / "metrics.jsonl", StepRecord) for name in ("every", "last"))
+    # Two problems, half of whose rollouts are right: half of them weigh 1/2 and have gained 1/4.
+    gained = (Descent(accuracy=0.5, descent=0.0625),) * 2
+    assert [record.descents for record in every] == [gained, gained]
+    assert [record.descents for record in last] == [(), gained]
 
 
 async def test_the_last_evaluation_is_made_up_for_when_a_stop_cut_it_off(tmp_path: Path) -> None:

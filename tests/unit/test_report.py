@@ -5,14 +5,16 @@ import struct
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from run_folder import evaluation_record, make_run_folder, sample_rollouts, step_record
-from seele_trainer.plot_style import smoothed
+from seele_trainer.plot_style import LIGHT, smoothed
 from seele_trainer.plots import PLOTS
-from seele_trainer.records import StepRecord
+from seele_trainer.records import Descent, StepRecord
 from seele_trainer.report import ReportError, amount, duration, percent, write_report
 from seele_trainer.report_summary import stages, summarise_run
 from seele_trainer.telemetry.histograms import hint_rate_histogram
@@ -223,6 +225,24 @@ def test_a_folder_that_cannot_be_read_or_written_is_refused_in_one_line(tmp_path
     (folder / name).mkdir()
     with pytest.raises(ReportError, match=rf"{name}: Is a directory; a report needs to read and write"):
         write_report(folder)
+
+
+def test_the_identity_is_fitted_to_what_was_measured(tmp_path: Path) -> None:
+    exact = tuple(
+        Descent(accuracy=n / 16, descent=0.125 * n / 16 * (1 - n / 16)) for n in range(1, 16) for _ in range(3)
+    )
+    figure = Figure()
+    (plot,) = [plot for plot in PLOTS if plot.name == "identity"]
+    assert not plot.shown([step_record(1), step_record(2)])
+    plot.draw(figure, LIGHT, [step_record(1), step_record(2, descents=exact)], [])
+    (axes,) = figure.axes
+    labels = axes.get_legend_handles_labels()[1]
+    assert "0.12 · a(1−a)" in labels
+    curve = next(drawn for drawn in axes.lines if drawn.get_label() == "0.12 · a(1−a)")
+    np.testing.assert_allclose(curve.get_ydata(), [0.125 * a * (1 - a) for a in np.linspace(0, 1, 101)], atol=1e-12)
+    assert len(axes.collections[0].get_offsets()) == 45
+    # One is enough to be drawn.
+    plot.draw(Figure(), LIGHT, [step_record(1, descents=exact[:1])], [])
 
 
 def test_stages_show_right_wrong_and_unhinted_rollouts() -> None:

@@ -19,12 +19,13 @@ from seele_trainer.collect import Collected, Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
+from seele_trainer.descent import descents, probe, sequences
 from seele_trainer.evaluate import LoadedBenchmark, evaluate
 from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
 from seele_trainer.learner_thread import LearnerThread
 from seele_trainer.metrics import Recorder
-from seele_trainer.records import EvaluationRecord, Phase
+from seele_trainer.records import Descent, EvaluationRecord, Phase
 from seele_trainer.report import write_report
 from seele_trainer.rollout.protocol import Canary, RolloutEngine, RolloutUnavailable, WeightSync
 from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
@@ -111,19 +112,33 @@ class Loop:
             collected = await self._until_stopped(work)
         self._ahead = True
         with self._phase("train"):
-            updates = await self._learn(problems, collected)
+            updates, gained = await self._learn_and_measure(step, problems, collected)
         summary = parts.strategy.hint_summary()
         parts.strategy.end_step()
         sync = await self._push_weights(version=step)
         self._seconds["rollout"] -= collected.waiting_seconds
         self._seconds["verify"] = collected.waiting_seconds
         self._boundary, self._ahead = self._state_at(step), False
-        self._record(collected, updates, sync, StepTimes(step, began, requests), summary)
+        self._record(collected, updates, gained, sync, StepTimes(step, began, requests), summary)
         # What an evaluation or a checkpoint takes from here on is counted in the next step's line.
         self._seconds.clear()
         await self._evaluate_if_due(sync)
         if step == parts.config.training.steps or step % parts.config.checkpoints.every_steps == 0:
             await self._save()
+
+    async def _learn_and_measure(
+        self, step: int, problems: Sequence[TokenizedProblem], collected: Collected
+    ) -> tuple[list[UpdateStats], tuple[Descent, ...]]:
+        """The step's updates and, where an evaluation follows anyway, what they gained on its problems."""
+        learner, strategy = self._parts.learner, self._parts.strategy
+        groups = [group for rollouts in collected.rollouts for group in strategy.baseline_groups(rollouts)]
+        probed = probe(groups) if self._is_evaluated(step) else []
+        if not probed:
+            return await self._learn(problems, collected), ()
+        # The sampler's own log-probabilities will not do: they differ from the learner's by as much as an update changes.
+        before = await learner.logprobs(sequences(probed))
+        updates = await self._learn(problems, collected)
+        return updates, descents(probed, before, await learner.logprobs(sequences(probed)))
 
     async def _learn(self, problems: Sequence[TokenizedProblem], collected: Collected) -> list[UpdateStats]:
         """One optimizer update for every `problemsPerUpdate` problems of the step (64 of 256 in the paper)."""
@@ -154,12 +169,15 @@ class Loop:
 
     async def _evaluate_if_due(self, sync: WeightSync) -> None:
         """Evaluate before the first step, after the last one and every so often, once: also where an attempt ended."""
-        step, config, last = self._boundary.step, self._parts.config, self._parts.recorder.last_evaluation
-        every = config.evaluation.every_steps
-        due = step == 0 or step >= config.training.steps or (every > 0 and step % every == 0)
+        step, last = self._boundary.step, self._parts.recorder.last_evaluation
         # An earlier attempt may have evaluated this policy already, or have been stopped while it did.
-        if due and (last is None or last.step != step):
+        if self._is_evaluated(step) and (last is None or last.step != step):
             await self._until_stopped(self._evaluate(sync))
+
+    def _is_evaluated(self, step: int) -> bool:
+        config = self._parts.config
+        every = config.evaluation.every_steps
+        return step == 0 or step >= config.training.steps or (every > 0 and step % every == 0)
 
     async def _evaluate(self, sync: WeightSync) -> None:
         parts, began = self._parts, time.monotonic()
@@ -191,6 +209,7 @@ class Loop:
         self,
         collected: Collected,
         updates: list[UpdateStats],
+        gained: tuple[Descent, ...],
         sync: WeightSync,
         times: StepTimes,
         summary: ControllerSummary | None,
@@ -205,6 +224,7 @@ class Loop:
             requests={name: count - times.requests[name] for name, count in _outcomes(parts.engine).items()},
             phase_seconds=dict(self._seconds),
             step_seconds=time.monotonic() - times.began,
+            descents=gained,
         )
         parts.attempt.check()
         parts.recorder.record_step(summarise(parts.config, parts.strategy, collected, facts))

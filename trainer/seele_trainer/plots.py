@@ -169,6 +169,40 @@ def draw_efficiency(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _
     legend(axes, 2)
 
 
+def draw_identity(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
+    """Descent of single groups against their accuracy, its mean by tenths of the accuracy, and c·a(1−a) fitted to it."""
+    axes = figure.add_subplot()
+    accuracy, descent = np.array([(one.accuracy, one.descent) for record in steps for one in record.descents]).T
+    shape = accuracy * (1 - accuracy)
+    scale = float(shape @ descent / (shape @ shape))
+    at = np.linspace(0, 1, 101)
+    axes.scatter(accuracy, descent, s=9, color=theme.faint, alpha=0.35, linewidths=0, label="a problem in a step")
+    axes.plot(at, scale * at * (1 - at), color=theme.ink, linestyle=(0, (4, 3)), label=f"{scale:.2g} · a(1−a)")
+    tenths = np.minimum((accuracy * 10).astype(int), 9)
+    filled = [tenth for tenth in range(10) if (tenths == tenth).sum() >= 3]
+    parts = [descent[tenths == tenth] for tenth in filled]
+    axes.errorbar(
+        [accuracy[tenths == tenth].mean() for tenth in filled],
+        [part.mean() for part in parts],
+        yerr=[part.std(ddof=1) / np.sqrt(len(part)) for part in parts],
+        color=theme.hues[1],
+        fmt="o",
+        markersize=5,
+        linewidth=1.6,
+        zorder=4,
+        label="mean of a tenth",
+    )
+    # A few groups that moved far must not flatten all others.
+    low, high = np.quantile(descent, (0.02, 0.98))
+    room = 0.1 * max(high - low, 1e-12)
+    axes.set_ylim(min(low, 0.0) - room, max(high, scale / 4) + room)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("accuracy a of the problem's rollouts")
+    axes.set_ylabel("descent, nats a rollout")
+    legend(axes, 3)
+
+
 def draw_optimisation(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
     """Loss terms, gradient norm, divergences: six small panels."""
     x = numbers(steps)
@@ -239,6 +273,10 @@ def _grouped(steps: Sequence[StepRecord]) -> bool:
     return any(record.learning_efficiency is not None for record in steps)
 
 
+def _measured(steps: Sequence[StepRecord]) -> bool:
+    return any(record.descents for record in steps)
+
+
 def _fitted(steps: Sequence[StepRecord]) -> bool:
     return any(record.irt is not None and record.irt.ability for record in steps)
 
@@ -271,6 +309,14 @@ PLOTS: tuple[Plot, ...] = (
         "A group at accuracy a teaches in proportion to 4a(1−a). One whose rewards are all equal has no gradient.",
         draw_efficiency,
         _grouped,
+    ),
+    Plot(
+        "identity",
+        "What a step gained on its problems",
+        "How much more likely its updates made what was right and less likely what was wrong, measured in steps that are "
+        "evaluated. The theory bounds it by a multiple of a(1−a); one that fits is drawn.",
+        draw_identity,
+        _measured,
     ),
     Plot(
         "time",

@@ -47,6 +47,14 @@ class IrtParameters(Section):
     guessing: tuple[float, ...]
 
 
+class Descent(Section):
+    """What a step's updates gained on one baseline group: the mean over its rollouts, in nats, of the advantage times how
+    much more likely the rollout has become."""
+
+    accuracy: float
+    descent: float
+
+
 class StepRecord(Section):
     """One line of metrics.jsonl. Means are over this step's rollouts; `None` and NaN-free: what was not measured is null."""
 
@@ -78,6 +86,8 @@ class StepRecord(Section):
     tokens: Tokens
     rollouts: int
     verifier_timeouts: int
+    descents: tuple[Descent, ...] = ()
+    """Of groups with unequal rewards, in steps after which the policy is evaluated; empty in all others."""
     irt: IrtParameters | None
     irt_fit_seconds: float
     irt_fit_fallbacks: int

@@ -12,6 +12,7 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
 from seele_trainer.records import (
+    Descent,
     IrtParameters,
     Losses,
     Phase,
@@ -37,6 +38,7 @@ class StepFacts:
     requests: dict[str, int]
     phase_seconds: dict[Phase, float]
     step_seconds: float
+    descents: tuple[Descent, ...] = ()
 
 
 def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, facts: StepFacts) -> StepRecord:
@@ -80,6 +82,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         ),
         rollouts=len(flat),
         verifier_timeouts=len(flat) - len(verified),
+        descents=facts.descents,
         irt=_irt(summary),
         irt_fit_seconds=summary.fit_seconds if summary else 0.0,
         irt_fit_fallbacks=summary.fallbacks if summary else 0,
