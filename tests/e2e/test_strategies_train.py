@@ -101,7 +101,17 @@ def test_each_method_goes_on_bit_for_bit_where_it_was_killed(runs: Path, name: S
     whole, resumed = runs / name, runs / f"{name}-resumed"
     first, second = (folder / "final" / "model.safetensors" for folder in (whole, resumed))
     assert first.read_bytes() == second.read_bytes()
-    exact = ("step", "reward", "hintRate", "accuracyByRound", "losses", "gradientNorm", "learningRate", "tokens")
+    exact = (
+        "step",
+        "reward",
+        "hintRate",
+        "accuracyByRound",
+        "losses",
+        "gradientNorm",
+        "learningRate",
+        "tokens",
+        "descents",
+    )
     seen = [[[step[key] for key in exact] for step in records(folder, "metrics.jsonl")] for folder in (whole, resumed)]
     assert seen[0] == seen[1]
 

@@ -50,6 +50,9 @@ class History:
     together: list[dict[str, str]] = field(default_factory=list)
     """Names and attempts of the pods that existed at the same time, after each change."""
 
+    container_restarts: dict[str, int] = field(default_factory=dict)
+    """How often the kubelet began a pod's containers again, by the pod's name."""
+
     def attempts_together(self) -> set[int]:
         """How many attempts had pods at the same time; {1}, or {0, 1}, where no two ever did."""
         return {len(set(pods.values())) for pods in self.together}
@@ -173,6 +176,8 @@ class ClusterRun:
         labels = body["metadata"].get("labels") or {}
         if labels.get("seele.dev/run") != self.name:
             return
+        containers = (body.get("status") or {}).get("containerStatuses") or ()
+        self.history.container_restarts[body["metadata"]["name"]] = sum(one["restartCount"] for one in containers)
         pods = dict(self.history.together[-1]) if self.history.together else {}
         if event == "DELETED":
             pods.pop(body["metadata"]["name"], None)

@@ -47,6 +47,8 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
     assert done["hintRate"] < started["hintRate"] <= 1
     assert done["restarts"] == 0
     assert "lastFailure" not in done
+    # No probe took a server that loads weights, or a trainer that computes, for one that hangs.
+    assert run.history.container_restarts == {"quickstart-trainer-0": 0, "quickstart-rollout-0": 0}
     conditions = run.conditions()
     assert (conditions["Valid"], conditions["Complete"], conditions["Failed"]) == ("True", "True", "False")
     wait_for(lambda: run.history.phases[-1:] == ["Succeeded"], "the watch tells of it too")
@@ -63,6 +65,9 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
     steps = run.steps()
     assert [step["step"] for step in steps] == list(range(1, 61))
     assert max(step["canaryDifference"] for step in steps) < 1e-3
+    gained = [one["descent"] for step in steps for one in step["descents"]]
+    assert gained
+    assert sum(gained) > 0
     assert load_file(run.folder / "final" / "model.safetensors")
 
 
