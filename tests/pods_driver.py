@@ -136,18 +136,21 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             self._busy.add(uid)
 
         def work() -> None:
+            done = False
             try:
                 # Gone, changed or no server: the next look at it decides again.
                 with contextlib.suppress(OSError, requests.RequestException, ApiError):
                     step(pod)
+                    done = True
             finally:
                 with self._lock:
                     self._busy.discard(uid)
             # What came while it was busy was not looked at.
             with contextlib.suppress(OSError, requests.RequestException, ApiError):
                 fresh = self._api.get("pods", pod["metadata"]["name"], pod["metadata"]["namespace"])
-                if fresh is not None and fresh["metadata"]["uid"] == uid and self._next_step(fresh) not in (None, step):
-                    self._look_at(fresh)
+                if fresh is None or fresh["metadata"]["uid"] != uid or (done and self._next_step(fresh) == step):
+                    return
+                self._look_at(fresh)
 
         with contextlib.suppress(RuntimeError):  # the pool is shut down
             self._pool.submit(work)
@@ -167,7 +170,9 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         return None
 
     def _start_as_told(self, pod: Pod) -> None:
-        self.start(pod, ready=self._behaviours.get(pod["metadata"]["namespace"], Behaviour()).ready)
+        ready = self._behaviours.get(pod["metadata"]["namespace"], Behaviour()).ready
+        # What the watch told may be old: a pod that runs since must not be started again, which would change it.
+        self.start(pod, ready=ready, version=pod["metadata"]["resourceVersion"])
 
     def _forget(self, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
@@ -196,8 +201,11 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
 
     # What a kubelet does
 
-    def start(self, pod: Pod, *, ready: bool = True) -> None:
-        """Run all containers of a pod; on the address of trainer 0 a fake trainer answers."""
+    def start(self, pod: Pod, *, ready: bool = True, version: str | None = None) -> None:
+        """Run all containers of a pod; on the address of trainer 0 a fake trainer answers.
+
+        With a `version` the pod is left as it is, and ApiError raised, where it is not at that version any more.
+        """
         metadata, uid = pod["metadata"], pod["metadata"]["uid"]
         address = self._addresses.get(uid) or self._address()
         self._addresses[uid] = address
@@ -217,12 +225,17 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             ],
             "containerStatuses": [_container(spec, began, ready=ready) for spec in pod["spec"]["containers"]],
         }
-        self._set_status(pod, status)
+        self._set_status(pod, status, version)
 
     def image_error(self, pod: Pod, reason: str = "ImagePullBackOff") -> None:
         """Schedule a pod whose image cannot be pulled."""
         if not pod["spec"].get("nodeName"):
-            self.schedule(pod)
+            try:
+                self.schedule(pod)
+            except ApiError as error:
+                # Its namespace's behaviour may have scheduled it meanwhile.
+                if error.code != 409:
+                    raise
         image = pod["spec"]["containers"][0]["image"]
         waiting = {"waiting": {"reason": reason, "message": f'Back-off pulling image "{image}"'}}
         statuses = [_container(spec, waiting, ready=False) for spec in pod["spec"]["containers"]]
@@ -333,10 +346,11 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         self._fakes.pop(pod["metadata"]["uid"], None)
         self._trainers.close(self._addresses.get(pod["metadata"]["uid"], ""))
 
-    def _set_status(self, pod: Pod, status: Body) -> None:
+    def _set_status(self, pod: Pod, status: Body, version: str | None = None) -> None:
         metadata = pod["metadata"]
         # With its uid: what was meant for this pod must not hit the next one of its name.
-        change = {"metadata": {"uid": metadata["uid"]}, "status": status}
+        only = {"uid": metadata["uid"], **({"resourceVersion": version} if version else {})}
+        change = {"metadata": only, "status": status}
         self._api.patch("pods", metadata["name"], metadata["namespace"], change, "status")
 
 
