@@ -181,6 +181,14 @@ def test_a_run_without_posteriors_has_a_report_without_them(folder: Path, strate
     assert not (folder / "problems.png").exists()
 
 
+@pytest.mark.parametrize("state", [{}, {"step": 1, "ability": "none"}, []])
+def test_a_damaged_hint_state_costs_its_picture_and_not_the_report(folder: Path, state: Any) -> None:
+    save(folder, 4, {**trained().state_dict(), "state": state})
+    assert captions(write_report(folder)) == []
+    with pytest.raises(ReportError, match="no checkpoint with the posterior of problem easy"):
+        write_report(folder, ["easy"])
+
+
 def test_a_problem_that_cannot_be_drawn_is_refused_with_those_that_can(folder: Path) -> None:
     with pytest.raises(
         ReportError, match=r"no checkpoint with the posterior of problem easy: only strategy seele with"

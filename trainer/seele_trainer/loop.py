@@ -137,6 +137,7 @@ class Loop:
             return await self._learn(problems, collected), ()
         # The sampler's own log-probabilities will not do: they differ from the learner's by as much as an update changes.
         before = await learner.logprobs(sequences(probed))
+        self._parts.recorder.beat()
         updates = await self._learn(problems, collected)
         return updates, descents(probed, before, await learner.logprobs(sequences(probed)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from seele_trainer.hints.shared_ability import SharedAbilityEstimator
 from seele_trainer.plot_style import Theme
 from seele_trainer.plots import Plot
 
+logger = logging.getLogger(__name__)
+
 SHOWN = 6
 COLUMNS = 2
 LONGEST_TITLE = 28
@@ -31,22 +34,20 @@ def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> P
 
     None where the run has no checkpoint that knows its problems. Raises UnknownProblemError where a wanted one cannot be drawn.
     """
-    state = latest_state(run_dir / "checkpoints")
-    saved = {} if state is None else state.strategy
-    if state is None or saved.get("format") != FORMAT or saved.get("estimator") != "shared-ability":
+    found = _last_estimator(run_dir, target)
+    if found is None:
         if wanted:
             raise UnknownProblemError(
                 f"{run_dir} has no checkpoint with the posterior of problem {wanted[0]}: only strategy seele with "
                 "hints.estimator shared-ability keeps one, from its first checkpoint on"
             )
         return None
-    estimator = SharedAbilityEstimator(target)
-    estimator.load_state_dict(saved["state"])
+    step, estimator = found
     difficulties = estimator.difficulties()
     for problem_id in wanted:
         if problem_id not in difficulties:
             raise UnknownProblemError(
-                f"the run knew no problem {problem_id} at its checkpoint of step {state.step}: it knew "
+                f"the run knew no problem {problem_id} at its checkpoint of step {step}: it knew "
                 f"{len(difficulties)}, such as {', '.join(telling(difficulties, 3)) or 'none'}"
             )
     explained = [estimator.explain(problem_id) for problem_id in wanted or telling(difficulties, SHOWN)]
@@ -56,13 +57,27 @@ def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> P
     return Plot(
         "problems",
         "What the controller knows of single problems",
-        f"{'Problems' if wanted else 'From the hardest to the easiest'}, as of the checkpoint of step {state.step}: expected "
+        f"{'Problems' if wanted else 'From the hardest to the easiest'}, as of the checkpoint of step {step}: expected "
         "accuracy by hint rate, with the middle 80% of its posterior. Filled: rounds of the problem's last step; hollow: "
         "earlier ones, of another model. Dotted: the next hint.",
         lambda figure, theme, _, __: draw_problems(figure, theme, explained, target),
         lambda _: True,
         height=0.6 + 1.5 * rows,
     )
+
+
+def _last_estimator(run_dir: Path, target: float) -> tuple[int, SharedAbilityEstimator] | None:
+    """The estimator as the last checkpoint has it, and the checkpoint's step."""
+    state = latest_state(run_dir / "checkpoints")
+    if state is None or state.strategy.get("format") != FORMAT or state.strategy.get("estimator") != "shared-ability":
+        return None
+    estimator = SharedAbilityEstimator(target)
+    try:
+        estimator.load_state_dict(state.strategy["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        logger.warning("the hint state of step %d is damaged, and no problem of it is drawn: %r", state.step, error)
+        return None
+    return state.step, estimator
 
 
 def telling(difficulties: Mapping[str, float], count: int) -> list[str]:

@@ -51,7 +51,7 @@ class History:
     """Names and attempts of the pods that existed at the same time, after each change."""
 
     container_restarts: dict[str, int] = field(default_factory=dict)
-    """How often the kubelet began a pod's containers again, by the pod's name."""
+    """How often, at most, the kubelet began one container of a pod again, by the pod's name."""
 
     def attempts_together(self) -> set[int]:
         """How many attempts had pods at the same time; {1}, or {0, 1}, where no two ever did."""
@@ -176,8 +176,9 @@ class ClusterRun:
         labels = body["metadata"].get("labels") or {}
         if labels.get("seele.dev/run") != self.name:
             return
+        name, restarts = body["metadata"]["name"], self.history.container_restarts
         containers = (body.get("status") or {}).get("containerStatuses") or ()
-        self.history.container_restarts[body["metadata"]["name"]] = sum(one["restartCount"] for one in containers)
+        restarts[name] = max(restarts.get(name, 0), *(one["restartCount"] for one in containers), 0)
         pods = dict(self.history.together[-1]) if self.history.together else {}
         if event == "DELETED":
             pods.pop(body["metadata"]["name"], None)
