@@ -94,6 +94,9 @@ def test_rounds_of_the_last_step_are_told_from_earlier_ones() -> None:
     problem = explained(controller, "hard")
     assert [(seen.rate, seen.successes, seen.trials) for seen in problem.latest] == [(0.25, 2, 8)]
     assert len(problem.earlier) == 8
+    # What this step has shown so far counts in the curve, as it does in the next hint.
+    assert problem.proposed == controller.propose("hard")
+    assert np.interp(problem.proposed, grid.RATES, problem.accuracy) == pytest.approx(0.5, abs=1e-3)
     # As many as are kept, and no more.
     problem = explained(trained(steps=9), "hard")
     assert (len(problem.earlier), len(problem.latest)) == (12, 4)
