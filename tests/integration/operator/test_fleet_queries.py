@@ -60,6 +60,15 @@ def seen(
         for name in ("steady", "restarts", "fails", "succeeds", "pauses"):
             runs.until("Running", name)
         wait_for(lambda: (runs.status("restarts").get("step") or 0) >= 2, "two steps")
+        namespaces = f"{runs.namespace}|{others.namespace}"
+
+        def scraped(attempt: int) -> str:
+            # More than once, so that it falls on a step of the range that is asked for.
+            chosen = f'namespace=~"{namespaces}", run="restarts", attempt="{attempt}"'
+            return f"count_over_time(seele_attempt{{{chosen}}}[1m]) > 2"
+
+        # A quick machine has made two steps before the first scrape.
+        wait_for(lambda: fleet.prometheus.query(scraped(1)), "Prometheus has seen the first attempt")
         driver.finish(runs.pod("trainer", 1, "restarts"), 1)
         driver.finish(runs.pod("trainer", 0, "fails"), 2)
         for index in (1, 0):
@@ -70,11 +79,8 @@ def seen(
         runs.until("Suspended", "pauses")
         runs.restarted(name="restarts")
         wait_for(lambda: (runs.status("restarts").get("step") or 0) >= 1, "a step of the second attempt")
-        namespaces = f"{runs.namespace}|{others.namespace}"
         there = f'count(seele_run_phase{{run_namespace=~"{namespaces}"}}) == 6'
-        # More than once, so that it falls on a step of the range that is asked for.
-        again = f'count_over_time(seele_attempt{{namespace=~"{namespaces}", attempt="2"}}[1m]) > 2'
-        ready = f"({there}) and on() ({again}) and on() (count(DCGM_FI_DEV_GPU_UTIL) == 4)"
+        ready = f"({there}) and on() ({scraped(2)}) and on() (count(DCGM_FI_DEV_GPU_UTIL) == 4)"
         wait_for(lambda: fleet.prometheus.query(ready), "Prometheus has seen all of it")
         yield Seen(fleet.prometheus.url, began, time.time(), {"namespace": namespaces})
 
