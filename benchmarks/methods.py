@@ -68,6 +68,7 @@ def main(
         Path | None,
         typer.Option(help="JSON with the results; none for --tiny.", show_default="benchmarks/results/methods.json"),
     ] = None,
+    at_once: Annotated[int, typer.Option(help="Runs trained side by side; one keeps a core busy.", min=1)] = 1,
     tiny: Annotated[bool, typer.Option("--tiny", help="Two steps, no vLLM: to see that the script works.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and how long they take.")] = False,
 ) -> None:
@@ -89,12 +90,13 @@ def main(
             for job in jobs:
                 print(f"{job.folder.name}  {job.state:11}  {job.title}")
             print(
-                f"{len(jobs)} runs, {len(left)} of them not finished: about {duration(seconds_of(scale, left))} on two cores. "
+                f"{len(jobs)} runs, {len(left)} of them not finished: about {duration(seconds_of(scale, left))} on two cores, "
+                "one at a time. "
                 "Where the learning rate of a method is not chosen yet, the middle one of those that are tried stands for it."
             )
             return
-        carry_out(place, parts, say=lambda line: print(line, flush=True), clock=time.monotonic)
-        study = collected(place, command)
+        carry_out(place, parts, say=lambda line: print(line, flush=True), clock=time.monotonic, at_once=at_once)
+        study = collected(place, command, at_once)
     except (Stopped, KeyboardInterrupt):
         print(f"Stopped; nothing is lost. To go on: {command}", file=sys.stderr)
         raise SystemExit(130) from None

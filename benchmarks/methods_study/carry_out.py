@@ -24,7 +24,7 @@ from methods_study.design import (
     strategies_of,
 )
 from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Study, measured
-from methods_study.training import is_begun, is_finished, machine, quickstart, train, versions
+from methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, versions
 from seele_trainer.method_options import StrategyName
 from seele_trainer.quickstart import chains
 
@@ -144,32 +144,56 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
     return distinct([place.job(planned) for planned in plans])
 
 
-def carry_out(place: Place, parts: Sequence[Part], say: Say, clock: Callable[[], float]) -> None:
-    """Train whatever is not finished, the grid of learning rates first. Raises TrainingFailed and Stopped."""
+def carry_out(place: Place, parts: Sequence[Part], say: Say, clock: Callable[[], float], at_once: int = 1) -> None:
+    """Train whatever is not finished, `at_once` runs side by side, the grid of learning rates first.
+
+    Raises TrainingFailed and Stopped; runs under way have then saved themselves.
+    """
     place.make_validation()
     pace, counted = 1.0, 0
-    while True:
-        jobs = expected(place, parts)
-        left = [one for one in jobs if not is_finished(one.folder)]
-        if not left:
-            return
-        # The later ones depend on the rates that the first ones choose, so the list is made anew each time.
-        job = left[0]
-        fresh = not is_begun(job.folder)
-        verb = "training" if fresh else "going on with"
-        number = len(jobs) - len(left) + 1
-        say(f"[{number}/{len(jobs)}] {verb} {job.title}; about {duration(pace * seconds_of(place.scale, left))} left")
-        began = clock()
-        train(job.manifest, job.folder)
-        took = clock() - began
-        run = measured(job.folder, job.planned.seed)
-        say(f"    {run.before:.1%} → {run.after:.1%} of held-out problems, {duration(took)}, {job.folder}")
-        if fresh:
-            counted += 1
-            pace += (took / seconds_of(place.scale, [job]) - pace) / counted
+    under_way: dict[Path, tuple[Job, bool, float]] = {}
+    with Trainings() as trainings:
+        while True:
+            # The later ones depend on the rates that the first ones choose, so the list is made anew each time.
+            jobs = expected(place, parts)
+            left = [job for job in jobs if not is_finished(job.folder)]
+            if not left:
+                return
+            for job in _settled(place, parts, left):
+                if len(under_way) == at_once:
+                    break
+                if job.folder in under_way:
+                    continue
+                fresh = not is_begun(job.folder)
+                verb = "training" if fresh else "going on with"
+                seconds = pace * seconds_of(place.scale, left) / at_once
+                say(f"[{_number(jobs, job)}/{len(jobs)}] {verb} {job.title}; about {duration(seconds)} left")
+                under_way[job.folder] = job, fresh, clock()
+                trainings.begin(job.manifest, job.folder)
+            job, fresh, began = under_way.pop(trainings.ended())
+            took = clock() - began
+            run = measured(job.folder, job.planned.seed)
+            say(
+                f"    {job.title}: {run.before:.1%} → {run.after:.1%} of held-out problems, {duration(took)}, {job.folder}"
+            )
+            if fresh:
+                # One that was gone on with says nothing about how long a whole one takes.
+                counted += 1
+                pace += (took / seconds_of(place.scale, [job]) - pace) / counted
 
 
-def collected(place: Place, command: str) -> Study:
+def _settled(place: Place, parts: Sequence[Part], jobs: Sequence[Job]) -> list[Job]:
+    """Those of the jobs whose learning rate is not a guess."""
+    chosen = choices(place, strategies_of(parts))
+    tried = {place.job(planned).folder for planned in grid(strategies_of(parts), place.scale)}
+    return [job for job in jobs if job.folder in tried or job.planned.setting.strategy in chosen]
+
+
+def _number(jobs: Sequence[Job], job: Job) -> int:
+    return 1 + [one.folder for one in jobs].index(job.folder)
+
+
+def collected(place: Place, command: str, at_once: int = 1) -> Study:
     """The results of every part whose runs are all finished, also of those that an earlier call made."""
     chosen = choices(place, strategies_of(PARTS))
     rates = {strategy: choice.chosen for strategy, choice in chosen.items()}
@@ -181,6 +205,7 @@ def collected(place: Place, command: str) -> Study:
         command=command,
         tiny=place.scale.tiny,
         machine=machine(),
+        at_once=at_once,
         versions=versions(),
         problems=place.recipe(),
         steps=place.scale.steps,

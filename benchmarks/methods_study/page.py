@@ -74,6 +74,7 @@ def _head(study: Study) -> str:
     budget = BUDGET.format(rollouts=study.rollouts_per_problem, problems=study.problems_per_step, sequences=sequences)
     versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
     machine = f"{study.machine['architecture']}, {study.machine['cores']} cores, {study.machine['memoryGiB']} GiB"
+    machine += f", {study.at_once} runs at a time" if study.at_once > 1 else ""
     return (
         "# The methods, side by side\n\n"
         "Written by `make generated` from [methods.json](../benchmarks/results/methods.json); to measure anew, "

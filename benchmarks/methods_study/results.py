@@ -90,6 +90,8 @@ class Study(Section):
     command: str
     tiny: bool
     machine: dict[str, str | int]
+    at_once: int = 1
+    """Runs that were trained side by side: they take longer each, and less time in all."""
     versions: dict[str, str]
     problems: dict[str, Any]
     """Recipe of the problems and the base model."""

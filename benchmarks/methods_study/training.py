@@ -7,13 +7,14 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import yaml
@@ -25,6 +26,7 @@ QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 PACKAGES = ("seele", "torch", "deepspeed", "transformers", "vllm")
 INTERRUPTED = 130
 """Exit code of `seele run` after Ctrl-C."""
+POLL_SECONDS = 0.2
 
 
 class TrainingFailed(RuntimeError):
@@ -59,55 +61,98 @@ def is_begun(folder: Path) -> bool:
     return (folder / "config.yaml").is_file()
 
 
-def train(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Train in `folder`, or go on there, or do nothing where the run is finished. Raises TrainingFailed and Stopped.
+class Trainings:
+    """Runs under way. Ctrl-C and SIGTERM reach each of them as SIGINT, on which it saves itself; so does leaving the `with`.
 
-    What the run says is in `<folder>.log`.
+    To be used in the main thread, the only one that may handle signals.
     """
+
+    def __init__(self) -> None:
+        self._under_way: dict[Path, subprocess.Popen[bytes]] = {}
+        self._interrupted: set[Path] = set()
+        self._stopped = False
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._interrupt()
+        for child in self._under_way.values():
+            child.wait()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def begin(self, manifest: Mapping[str, Any], folder: Path) -> None:
+        """Train in `folder`, or go on there. What the run says is in `<folder>.log`."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = folder.with_name(f"{folder.name}.yaml")
+        file.write_text(yaml.safe_dump(dict(manifest)), encoding="utf-8")
+        self._start(folder, [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(file), "--out", str(folder)])
+
+    def ended(self) -> Path:
+        """Wait until a run is finished: its folder. Raises TrainingFailed where it failed, and Stopped."""
+        while not self._stopped:
+            for folder, child in self._under_way.items():
+                code = child.poll()
+                if code is not None:
+                    del self._under_way[folder]
+                    return self._checked(folder, code)
+            time.sleep(POLL_SECONDS)
+        raise Stopped
+
+    def _checked(self, folder: Path, code: int) -> Path:
+        if self._stopped or code == INTERRUPTED:
+            raise Stopped
+        if code or not is_finished(folder):
+            log = _log(folder)
+            raise TrainingFailed(
+                f"{folder.name} ended with exit code {code}: {_last_line(log)} (all of it is in {log})"
+            )
+        return folder
+
+    def _start(self, folder: Path, command: list[str]) -> None:
+        with _log(folder).open("ab") as output:
+            # A process group of its own: the terminal's Ctrl-C would reach it a second time, which means to stop at once.
+            self._under_way[folder] = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            )
+        if self._stopped:  # while it was being started
+            self._interrupt()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stopped:
+            # The second time it is meant for those that are still saving themselves.
+            self._interrupted.clear()
+        self._stopped = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Once each: a second SIGINT ends a run without saving it."""
+        for folder, child in self._under_way.items():
+            if folder not in self._interrupted:
+                self._interrupted.add(folder)
+                child.send_signal(signal.SIGINT)
+
+
+def train(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Train in `folder`, or go on there, or do nothing where the run is finished. Raises TrainingFailed and Stopped."""
     if is_finished(folder):
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    file, log = folder.with_name(f"{folder.name}.yaml"), folder.with_name(f"{folder.name}.log")
-    file.write_text(yaml.safe_dump(dict(manifest)), encoding="utf-8")
-    command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(file), "--out", str(folder)]
-    with log.open("ab") as output:
-        code = _passing_signals_on(command, output.fileno())
-    if code == INTERRUPTED:
-        raise Stopped
-    if code or not is_finished(folder):
-        raise TrainingFailed(f"{folder.name} ended with exit code {code}: {_last_line(log)} (all of it is in {log})")
+    with Trainings() as one:
+        one.begin(manifest, folder)
+        one.ended()
 
 
-def _passing_signals_on(command: list[str], output: int) -> int:
-    """Run a command to its end; Ctrl-C and SIGTERM reach it as SIGINT, on which it saves itself."""
-    stopped = False
-    child: subprocess.Popen[bytes] | None = None
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped
-        stopped = True
-        if child is not None:
-            child.send_signal(signal.SIGINT)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        # A process group of its own: the terminal's Ctrl-C would reach it a second time, which means to stop at once.
-        child = subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            process_group=0,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        )
-        if stopped:  # while it was being started
-            child.send_signal(signal.SIGINT)
-        code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return INTERRUPTED if stopped else code
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
 
 
 def _last_line(log: Path) -> str:

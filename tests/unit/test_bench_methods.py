@@ -150,16 +150,32 @@ def test_times_are_told_in_words(seconds: float, words: str) -> None:
     assert carry_out.duration(seconds) == words
 
 
-def test_ctrl_c_lets_a_run_save_itself() -> None:
-    # The child interrupts its parent once it is ready, and ends only when the interrupt is passed on to it.
+def test_ctrl_c_lets_every_run_save_itself(tmp_path: Path) -> None:
+    # Each child says that it is ready, and ends only when the interrupt is passed on to it; a second one would kill it.
     child = (
-        "import os, signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}); "
-        "os.kill(os.getppid(), signal.SIGINT); signal.sigwait({signal.SIGINT}); print('saved', flush=True)"
+        "import os, signal, sys, time; signal.signal(signal.SIGINT, lambda *_: (print('saved', flush=True), "
+        "signal.signal(signal.SIGINT, signal.SIG_DFL), time.sleep(0.5), sys.exit(130))); print('ready', flush=True); "
+        "time.sleep(60)"
     )
-    parent = (
-        "import sys; from methods_study import training; "
-        f"print(training._passing_signals_on([sys.executable, '-c', {child!r}], 1))"
-    )
+    parent = f"""
+import os, signal, sys, threading, time
+from pathlib import Path
+from methods_study.training import Stopped, Trainings
+logs = [Path({str(tmp_path)!r}, f"{{name}}.log") for name in "ab"]
+def interrupt():
+    while not all(log.is_file() and log.read_text() for log in logs):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+with Trainings() as trainings:
+    for log in logs:
+        trainings._start(log.with_suffix(""), [sys.executable, "-c", {child!r}])
+    threading.Thread(target=interrupt).start()
+    try:
+        trainings.ended()
+    except Stopped:
+        print("stopped")
+print([child.returncode for child in trainings._under_way.values()])
+"""
     done = subprocess.run(
         [sys.executable, "-c", parent],
         cwd=REPOSITORY / "benchmarks",
@@ -169,26 +185,55 @@ def test_ctrl_c_lets_a_run_save_itself() -> None:
         check=True,
     )
 
-    assert done.stdout.split() == ["saved", "130"]
+    assert done.stdout.splitlines() == ["stopped", "[130, 130]"]
+    assert [(tmp_path / f"{name}.log").read_text().split() for name in "ab"] == [["ready", "saved"]] * 2
+
+
+def test_a_run_that_fails_stops_the_others_and_says_why(tmp_path: Path) -> None:
+    with training_module.Trainings() as trainings:
+        trainings._start(tmp_path / "b", [sys.executable, "-c", "import time; time.sleep(60)"])
+        trainings._start(tmp_path / "a", [sys.executable, "-c", "print('no disk'); raise SystemExit(3)"])
+        with pytest.raises(
+            training_module.TrainingFailed, match=r"^a ended with exit code 3: no disk \(all of it is in .*a\.log"
+        ):
+            trainings.ended()
+
+    assert [child.returncode is not None for child in trainings._under_way.values()] == [True]
 
 
 # Carrying it out
 
 
 class Trainings:
-    """Stands in for `train`: writes down what a run of two steps would, or stops at one of them."""
+    """Stands in for the real ones: writes down what a run of two steps would, or stops at one of them."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, int, float]] = []
         self.stop_at: int | None = None
+        self.under_way: list[Path] = []
+        self.most_at_once = 0
+        self.manifests: dict[Path, Mapping[str, Any]] = {}
 
-    def __call__(self, manifest: Mapping[str, Any], folder: Path) -> None:
+    def __enter__(self) -> Trainings:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.under_way.clear()
+
+    def begin(self, manifest: Mapping[str, Any], folder: Path) -> None:
         training = manifest["spec"]["training"]
         self.made.append((training["strategy"], training["seed"], training["learningRate"]))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text("{}")
+        self.under_way.append(folder)
+        self.most_at_once = max(self.most_at_once, len(self.under_way))
+        self.manifests[folder] = manifest
+
+    def ended(self) -> Path:
         if len(self.made) == self.stop_at:
             raise training_module.Stopped
+        folder = self.under_way.pop(0)
+        training = self.manifests[folder]["spec"]["training"]
         # The lower the rate, the better on validation problems; on those that are reported the other way round.
         good = 1 - 100 * training["learningRate"]
         scores = {
@@ -199,6 +244,7 @@ class Trainings:
         evaluation = EvaluationRecord(step=1, time=0.0, policy_version=1, seconds=1.0, scores=scores)
         (folder / "eval.jsonl").write_text(evaluation.model_dump_json(by_alias=True) + "\n")
         (folder / "final").mkdir()
+        return folder
 
 
 def test_a_stopped_study_goes_on_and_makes_no_run_twice(
@@ -206,7 +252,7 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
 ) -> None:
     place = replace(place, scale=replace(SCALE, seeds=2))
     trainings, said = Trainings(), list[str]()
-    monkeypatch.setattr(carry_out, "train", trainings)
+    monkeypatch.setattr(carry_out, "Trainings", lambda: trainings)
 
     trainings.stop_at = 2
     with pytest.raises(training_module.Stopped):
@@ -242,7 +288,7 @@ def test_the_time_left_goes_by_the_runs_that_were_made_whole(
     # The first is gone on with and is over at once; each of the others takes thrice as long as expected.
     times = iter([0.0, 0.0, *(moment for number in range(len(jobs)) for moment in (0.0, 3 * usual))])
     said = list[str]()
-    monkeypatch.setattr(carry_out, "train", Trainings())
+    monkeypatch.setattr(carry_out, "Trainings", Trainings)
     carry_out.carry_out(place, ["options"], said.append, clock=lambda: next(times))
 
     left = [line.rsplit("; ", 1)[1] for line in said if line.startswith("[")]
@@ -250,3 +296,18 @@ def test_the_time_left_goes_by_the_runs_that_were_made_whole(
         f"about {carry_out.duration(pace * count * usual)} left"
         for pace, count in [(1, len(jobs)), (1, len(rest)), (3, len(rest) - 1), (3, len(rest) - 2)]
     ]
+
+
+def test_runs_side_by_side_wait_for_the_learning_rate_that_they_need(
+    place: carry_out.Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings, said = Trainings(), list[str]()
+    monkeypatch.setattr(carry_out, "Trainings", lambda: trainings)
+    place = replace(place, scale=replace(SCALE, seeds=2))
+
+    carry_out.carry_out(place, ["targets"], said.append, clock=lambda: 0.0, at_once=4)
+
+    # Three rates are tried, and not before all are done does a fourth run begin, at the rate that was best.
+    assert [rate for _, _, rate in trainings.made] == [1e-4, 3e-4, 1e-3, *[1e-4] * (2 * 5 - 1)]
+    assert trainings.most_at_once == 4
+    assert len(said) == 2 * len(trainings.made)
