@@ -126,17 +126,21 @@ def _targets(study: Study) -> str:
     rows = [
         (
             setting.name.removeprefix("target "),
-            *rounds_late(setting),
+            *rounds_hinted(setting),
+            decimals(mean([run.late_hinted_reward for run in setting.runs])),
+            percent(mean([run.late_hinted for run in setting.runs])),
             decimals(mean([run.late_reward for run in setting.runs])),
             percent(mean([run.late_hint_rate for run in setting.runs])),
             plus_minus(final(setting)),
         )
         for setting in results
     ]
-    head = ("target", "round 1", "round 2", "round 3", "round 4", "reward", "hint, %", "after")
+    head = ("target", "round 1", "round 2", "round 3", "round 4", "all", "hinted, %", "reward", "hint, %", "after")
     return (
-        "## Targets\n\nAccuracy with hints by round, mean reward and hinting rate over the last half of the training, and "
-        f"final accuracy without hints.\n\n{table(head, rows)}\n"
+        "## Targets\n\nOver the last half of the training. *round 1* to *all*: accuracy of rollouts that were shown a hint, "
+        "for which alone a controller can answer, since nothing makes a problem harder than no hint; *hinted* is their share. "
+        "*reward* and *hint* are of all rollouts. *after*: final accuracy without hints.\n\n"
+        f"{table(head, rows)}\n"
         + picture("rounds-by-target", "Accuracy by round over the training, for each target")
         + "\n"
         + picture("final-by-target", "Final accuracy by target")
@@ -212,6 +216,14 @@ def rounds_late(setting: SettingResult) -> list[str]:
     """Accuracy by round over the last half, mean over seeds."""
     rounds = len(setting.runs[0].late_accuracy_by_round)
     return [decimals(mean([run.late_accuracy_by_round[index] for run in setting.runs])) for index in range(rounds)]
+
+
+def rounds_hinted(setting: SettingResult) -> list[str]:
+    """The same of the rollouts that were shown a hint."""
+    rounds = len(setting.runs[0].late_hinted_accuracy_by_round)
+    return [
+        decimals(mean([run.late_hinted_accuracy_by_round[index] for run in setting.runs])) for index in range(rounds)
+    ]
 
 
 def percent(value: float | None) -> str:

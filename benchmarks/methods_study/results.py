@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from methods_study.design import Part
 from methods_study.intervals import mean
 from seele_trainer.method_options import StrategyName
-from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
+from seele_trainer.records import EvaluationRecord, Hinted, StepRecord, Tokens
 from seele_trainer.section import Section
 from seele_trainer.telemetry.journal import read_records
 
@@ -45,6 +45,12 @@ class Run(Section):
     """With hints, for each tenth of the training; empty for methods without rollouts."""
     late_accuracy_by_round: Means
     """With hints, over the last half of the training."""
+    late_hinted_accuracy_by_round: Means
+    """The same of those rollouts that were shown a hint, of all of them together."""
+    late_hinted_reward: float | None
+    """The same over all rounds."""
+    late_hinted: float | None
+    """Share of the rollouts of the last half that were shown a hint."""
     late_reward: float | None
     late_hint_rate: float | None
     efficiency: float | None
@@ -135,6 +141,9 @@ def measured_from(
         tokens=Tokens(**{kind: sum(getattr(one, kind) for one in tokens) for kind in Tokens.model_fields}),
         accuracy_by_round=tuple(_by_round(part) for part in _tenths(steps)) if _by_round(steps) else (),
         late_accuracy_by_round=_by_round(late),
+        late_hinted_accuracy_by_round=tuple(_pooled(one) for one in _hinted_rounds(late)),
+        late_hinted_reward=_pooled([one for of_round in _hinted_rounds(late) for one in of_round]),
+        late_hinted=_share_hinted(late),
         late_reward=_mean(late, lambda record: record.reward),
         late_hint_rate=_mean(late, lambda record: record.hint_rate),
         efficiency=_mean(steps, lambda record: record.learning_efficiency),
@@ -170,6 +179,23 @@ def _tenths(steps: Sequence[StepRecord]) -> list[Sequence[StepRecord]]:
 def _by_round(steps: Sequence[StepRecord]) -> Means:
     rounds = max((len(record.accuracy_by_round) for record in steps), default=0)
     return tuple(_rounded_mean([record.accuracy_by_round[index] for record in steps]) for index in range(rounds))
+
+
+def _hinted_rounds(steps: Sequence[StepRecord]) -> list[list[Hinted]]:
+    rounds = max((len(record.hinted_by_round) for record in steps), default=0)
+    return [[record.hinted_by_round[index] for record in steps if record.hinted_by_round] for index in range(rounds)]
+
+
+def _pooled(hinted: Sequence[Hinted]) -> float | None:
+    right = sum(one.rollouts * one.accuracy for one in hinted if one.accuracy is not None)
+    shown = sum(one.rollouts for one in hinted)
+    return _rounded(right / shown) if shown else None
+
+
+def _share_hinted(steps: Sequence[StepRecord]) -> float | None:
+    verified = sum(record.rollouts - record.verifier_timeouts for record in steps)
+    shown = sum(one.rollouts for record in steps for one in record.hinted_by_round)
+    return _rounded(shown / verified) if verified else None
 
 
 def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:
