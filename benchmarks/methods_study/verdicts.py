@@ -69,8 +69,9 @@ def _control(study: Study) -> list[str]:
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
         lines.append(
             f"**{'Control' if held else 'Disagrees with the paper:** control'} at target {target:g}{'.**' if held else ':'} "
-            f"over the last half of the training, where rollouts are shown a hint, rounds 3 and 4 are at most "
-            f"{max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g})."
+            "over the last half of the training, where rollouts are shown a hint, rounds 3 and 4 are at most "
+            f"{max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "
+            f"({REWARD_ON_TARGET:g})."
         )
     return lines
 
