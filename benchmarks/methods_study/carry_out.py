@@ -86,11 +86,8 @@ class Place:
         recipe = self.recipe()
         known = [*_questions(self.problems / "train.jsonl"), *_questions(self.problems / "test.jsonl")]
         drawn = chains.sample_problems(recipe["test_problems"], recipe["seed"] + 2, frozenset(known))
-        rows = [
-            {"id": one.id, "problem": one.question, "solution": one.solution, "answer": one.answer} for one in drawn
-        ]
         self.out.mkdir(parents=True, exist_ok=True)
-        self.validation_file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        chains.write_problems(self.validation_file, drawn)
 
     def job(self, planned: Planned) -> Job:
         """The run that a plan becomes, in the folder that only runs with the same spec, problems and versions get."""

@@ -16,7 +16,6 @@ from typing import Annotated
 
 import typer
 
-from seele_trainer.data.problem import Problem
 from seele_trainer.quickstart import chains
 
 logger = logging.getLogger(__name__)
@@ -72,8 +71,8 @@ def _train(folder: Path, recipe: Recipe) -> None:
     test = chains.sample_problems(recipe.test_problems, recipe.seed + 1)
     train = chains.sample_problems(recipe.training_problems, recipe.seed, frozenset(p.question for p in test))
     held_out = frozenset(problem.question for problem in (*train, *test))
-    _write(folder / "test.jsonl", test)
-    _write(folder / "train.jsonl", train)
+    chains.write_problems(folder / "test.jsonl", test)
+    chains.write_problems(folder / "train.jsonl", train)
     excess = train_base_model(
         folder / "base",
         held_out,
@@ -121,18 +120,6 @@ def _put(target: Path, recipe: Recipe, fill: Callable[[Path], None]) -> None:
                 staged.rename(target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-
-
-def _write(path: Path, problems: list[Problem]) -> None:
-    with path.open("w") as stream:
-        for problem in problems:
-            row = {
-                "id": problem.id,
-                "problem": problem.question,
-                "solution": problem.solution,
-                "answer": problem.answer,
-            }
-            stream.write(json.dumps(row) + "\n")
 
 
 def main(

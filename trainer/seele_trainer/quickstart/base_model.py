@@ -1,4 +1,4 @@
-"""The base model of the quickstart: a Llama of a third of a million parameters, trained from scratch on habit text."""
+"""The base model of the quickstart, or a larger one of its kind: a Llama trained from scratch on habit text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import logging
 import math
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,15 @@ logger = logging.getLogger(__name__)
 
 PAD, END = "<pad>", "<end>"
 CONTEXT = 128
+
+
+@dataclass(frozen=True)
+class Size:
+    """Shape of the model; the feed-forward layers are twice as wide as the others."""
+
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -48,16 +59,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, size: Size | None = None) -> LlamaForCausalLM:
     """The untrained model, with embeddings of its own for input and output (untied)."""
+    size = size or Size()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=size.hidden,
+        intermediate_size=2 * size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
@@ -68,16 +80,28 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
 
 
 def train_base_model(
-    out: Path, exclude: frozenset[str], *, updates: int, batch: int, learning_rate: float, seed: int, right_step: float
+    out: Path,
+    exclude: frozenset[str],
+    *,
+    updates: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    right_step: float,
+    size: Size | None = None,
+    device: str = "cpu",
 ) -> float:
     """Train on freshly drawn habit text, write a Hugging Face folder to `out`, return excess loss in nats a step of text.
+
+    On a GPU it computes in bfloat16 where that is safe; the weights are float32 everywhere.
 
     The excess is over `chains.habit_entropy()`, and a mean of the last 100 updates: 0 means that the model has learnt rule
     and habit perfectly.
     """
     rng = np.random.default_rng(seed)
     tokenizer = build_tokenizer()
-    model = build_model(tokenizer, seed)
+    model: Any = build_model(tokenizer, seed, size)
+    model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     warmup = max(1, updates // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -89,9 +113,13 @@ def train_base_model(
     excess: deque[float] = deque(maxlen=100)
     began = time.monotonic()
     for update in range(updates):
-        tokens, weights, steps = draw_batch(rng, tokenizer, batch, exclude, right_step)
-        logits = model(input_ids=tokens[:, :-1]).logits
-        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        drawn = draw_batch(rng, tokenizer, batch, exclude, right_step)
+        tokens, weights, steps = drawn[0].to(device), drawn[1].to(device), drawn[2]
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            logits = model(input_ids=tokens[:, :-1]).logits
+        losses = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        )
         total = (losses * weights[:, 1:].flatten()).sum()
         optimizer.zero_grad()
         (total / weights.sum()).backward()

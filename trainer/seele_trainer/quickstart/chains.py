@@ -9,8 +9,11 @@ situation of a pretrained model whose skill is latent, on problems that it fails
 
 from __future__ import annotations
 
+import json
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -82,6 +85,12 @@ def sample_problems(count: int, seed: int, exclude: frozenset[str] = frozenset()
         )
         for index, (question, chain) in enumerate(chains.items())
     ]
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Write a data set in JSON lines, with the fields `id`, `problem`, `solution` and `answer`."""
+    rows = [{"id": one.id, "problem": one.question, "solution": one.solution, "answer": one.answer} for one in problems]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
 def habit_text(rng: np.random.Generator, exclude: frozenset[str], right_step: float = RIGHT_STEP) -> tuple[str, str]:
