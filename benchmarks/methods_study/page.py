@@ -126,20 +126,21 @@ def _targets(study: Study) -> str:
     rows = [
         (
             setting.name.removeprefix("target "),
-            *rounds_hinted(setting),
-            decimals(mean([run.late_hinted_reward for run in setting.runs])),
-            percent(mean([run.late_hinted for run in setting.runs])),
+            f"{mean([run.steered_steps for run in setting.runs]):.0f}",
+            *rounds_steered(setting),
+            decimals(mean([run.steered_reward for run in setting.runs])),
             decimals(mean([run.late_reward for run in setting.runs])),
             percent(mean([run.late_hint_rate for run in setting.runs])),
             plus_minus(final(setting)),
         )
         for setting in results
     ]
-    head = ("target", "round 1", "round 2", "round 3", "round 4", "all", "hinted, %", "reward", "hint, %", "after")
+    head = ("target", "steps", *(f"round {number}" for number in range(1, 5)), "mean", "reward", "hint, %", "after")
     return (
-        "## Targets\n\nOver the last half of the training. *round 1* to *all*: accuracy of rollouts that were shown a hint, "
-        "for which alone a controller can answer, since nothing makes a problem harder than no hint; *hinted* is their share. "
-        "*reward* and *hint* are of all rollouts. *after*: final accuracy without hints.\n\n"
+        "## Targets\n\n*steps* to *mean*: the steps in which at least 80 % of the rollouts got a hint of 5 to 95 % of what "
+        "may be shown, and accuracy in these, by round and of all rollouts. Only there can a controller be judged: nothing is "
+        "harder than no hint, nothing easier than the whole. *reward* and *hint*: over the last half of the training, when "
+        "many problems need no hint any more. *after*: final accuracy without hints.\n\n"
         f"{table(head, rows)}\n"
         + picture("rounds-by-target", "Accuracy by round over the training, for each target")
         + "\n"
@@ -218,12 +219,11 @@ def rounds_late(setting: SettingResult) -> list[str]:
     return [decimals(mean([run.late_accuracy_by_round[index] for run in setting.runs])) for index in range(rounds)]
 
 
-def rounds_hinted(setting: SettingResult) -> list[str]:
-    """The same of the rollouts that were shown a hint."""
-    rounds = len(setting.runs[0].late_hinted_accuracy_by_round)
-    return [
-        decimals(mean([run.late_hinted_accuracy_by_round[index] for run in setting.runs])) for index in range(rounds)
-    ]
+def rounds_steered(setting: SettingResult) -> list[str]:
+    """The same over the steps in which a controller can be judged."""
+    runs = [run for run in setting.runs if run.steered_steps]
+    rounds = len(runs[0].steered_accuracy_by_round) if runs else 4
+    return [decimals(mean([run.steered_accuracy_by_round[index] for run in runs])) for index in range(rounds)]
 
 
 def percent(value: float | None) -> str:

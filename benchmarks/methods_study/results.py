@@ -12,13 +12,16 @@ from pydantic import ValidationError
 from methods_study.design import Part
 from methods_study.intervals import mean
 from seele_trainer.method_options import StrategyName
-from seele_trainer.records import EvaluationRecord, Hinted, StepRecord, Tokens
+from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
 from seele_trainer.section import Section
 from seele_trainer.telemetry.journal import read_records
 
 HELD_OUT, VALIDATION = "held-out", "validation"
 PARTS_OF_TRAINING = 10
 """Accuracy by round is kept as means over tenths of the training."""
+BETWEEN, STEERED = (0.05, 0.95), 0.8
+"""A controller is judged in steps in which at least 80 % of the rollouts have rates in between: no problem can be made harder
+than with no hint, or easier than with the whole of what may be shown."""
 
 Means = tuple[float | None, ...]
 
@@ -45,12 +48,11 @@ class Run(Section):
     """With hints, for each tenth of the training; empty for methods without rollouts."""
     late_accuracy_by_round: Means
     """With hints, over the last half of the training."""
-    late_hinted_accuracy_by_round: Means
-    """The same of those rollouts that were shown a hint, of all of them together."""
-    late_hinted_reward: float | None
-    """The same over all rounds."""
-    late_hinted: float | None
-    """Share of the rollouts of the last half that were shown a hint."""
+    steered_steps: int
+    """Steps in which most hints were neither none nor whole, see `STEERED`."""
+    steered_accuracy_by_round: Means
+    """With hints, over those steps."""
+    steered_reward: float | None
     late_reward: float | None
     late_hint_rate: float | None
     efficiency: float | None
@@ -128,6 +130,7 @@ def measured_from(
 ) -> Run:
     """What a run's records say."""
     late = steps[len(steps) // 2 :]
+    steered = [record for record in steps if _share_between(record) >= STEERED]
     second = [] if steps_of_pass is None else steps[steps_of_pass : 2 * steps_of_pass]
     tokens = [record.tokens for record in steps]
     seconds = sum(record.step_seconds for record in steps) + sum(evaluation.seconds for evaluation in evaluations)
@@ -141,9 +144,9 @@ def measured_from(
         tokens=Tokens(**{kind: sum(getattr(one, kind) for one in tokens) for kind in Tokens.model_fields}),
         accuracy_by_round=tuple(_by_round(part) for part in _tenths(steps)) if _by_round(steps) else (),
         late_accuracy_by_round=_by_round(late),
-        late_hinted_accuracy_by_round=tuple(_pooled(one) for one in _hinted_rounds(late)),
-        late_hinted_reward=_pooled([one for of_round in _hinted_rounds(late) for one in of_round]),
-        late_hinted=_share_hinted(late),
+        steered_steps=len(steered),
+        steered_accuracy_by_round=_by_round(steered),
+        steered_reward=_mean(steered, lambda record: record.reward),
         late_reward=_mean(late, lambda record: record.reward),
         late_hint_rate=_mean(late, lambda record: record.hint_rate),
         efficiency=_mean(steps, lambda record: record.learning_efficiency),
@@ -181,21 +184,15 @@ def _by_round(steps: Sequence[StepRecord]) -> Means:
     return tuple(_rounded_mean([record.accuracy_by_round[index] for record in steps]) for index in range(rounds))
 
 
-def _hinted_rounds(steps: Sequence[StepRecord]) -> list[list[Hinted]]:
-    rounds = max((len(record.hinted_by_round) for record in steps), default=0)
-    return [[record.hinted_by_round[index] for record in steps if record.hinted_by_round] for index in range(rounds)]
-
-
-def _pooled(hinted: Sequence[Hinted]) -> float | None:
-    right = sum(one.rollouts * one.accuracy for one in hinted if one.accuracy is not None)
-    shown = sum(one.rollouts for one in hinted)
-    return _rounded(right / shown) if shown else None
-
-
-def _share_hinted(steps: Sequence[StepRecord]) -> float | None:
-    verified = sum(record.rollouts - record.verifier_timeouts for record in steps)
-    shown = sum(one.rollouts for record in steps for one in record.hinted_by_round)
-    return _rounded(shown / verified) if verified else None
+def _share_between(record: StepRecord) -> float:
+    """Share of the rollouts whose hinting rate is between 5 % and 95 %."""
+    edges, counts = record.hint_rate_histogram.edges, record.hint_rate_histogram.counts
+    between = sum(
+        count
+        for (low, high), count in zip(pairwise(edges), counts, strict=True)
+        if low >= BETWEEN[0] and high <= BETWEEN[1]
+    )
+    return between / sum(counts) if sum(counts) else 0.0
 
 
 def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:

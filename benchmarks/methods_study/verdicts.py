@@ -61,15 +61,16 @@ def _control(study: Study) -> list[str]:
         target = target_of(setting)
         if not low <= target <= high:
             continue
-        rounds = [mean([run.late_hinted_accuracy_by_round[index] for run in setting.runs]) for index in (2, 3)]
-        reward = mean([run.late_hinted_reward for run in setting.runs])
+        judged = [run for run in setting.runs if run.steered_steps]
+        rounds = [mean([run.steered_accuracy_by_round[index] for run in judged]) for index in (2, 3)]
+        reward = mean([run.steered_reward for run in judged])
         off = [abs(value - target) for value in rounds if value is not None]
         if reward is None or not off:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
         lines.append(
             f"**{'Control' if held else 'Disagrees with the paper:** control'} at target {target:g}{'.**' if held else ':'} "
-            "over the last half of the training, where rollouts are shown a hint, rounds 3 and 4 are at most "
+            "while most hints are neither none nor whole, rounds 3 and 4 are at most "
             f"{max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "
             f"({REWARD_ON_TARGET:g})."
         )

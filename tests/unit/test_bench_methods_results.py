@@ -9,7 +9,8 @@ import pytest
 from methods_study.intervals import Interval, interval
 from methods_study.results import measured_from
 from run_folder import step_record
-from seele_trainer.records import BenchmarkScore, EvaluationRecord, Hinted, Tokens
+from seele_trainer.records import BenchmarkScore, EvaluationRecord, Tokens
+from seele_trainer.telemetry.histograms import hint_rate_histogram
 
 pytestmark = pytest.mark.unit
 
@@ -42,8 +43,7 @@ def test_a_run_is_measured() -> None:
             rollouts=10,
             step_seconds=30.0,
             tokens=Tokens(prompt=1, hint=2, generated=3, trained=4),
-            verifier_timeouts=2,
-            hinted_by_round=(Hinted(rollouts=step, accuracy=0.1 * step), Hinted(rollouts=0, accuracy=None)),
+            hint_rate_histogram=hint_rate_histogram([0.0, 0.5, 0.5, 0.5, 0.96 if step == 2 else 0.9]),
         )
 
     steps = [
@@ -72,10 +72,9 @@ def test_a_run_is_measured() -> None:
     assert run.tokens == Tokens(prompt=4, hint=8, generated=12, trained=16)
     assert run.accuracy_by_round == ((0.0, 0.2), (0.4, None), (0.6, 0.4), (0.8, 0.6))
     assert run.late_accuracy_by_round == (0.7, 0.5)
-    # Steps 3 and 4: 3 rollouts of accuracy 0.3 and 4 of 0.4, of 2 x (10 - 2) that were verified.
-    assert run.late_hinted_accuracy_by_round == (pytest.approx(2.5 / 7, abs=1e-6), None)
-    assert run.late_hinted_reward == pytest.approx(2.5 / 7, abs=1e-6)
-    assert run.late_hinted == pytest.approx(7 / 16)
+    # Step 2 has two of five rollouts at the ends, the others one.
+    assert (run.steered_steps, run.steered_reward) == (3, pytest.approx(1.3 / 3, abs=1e-6))
+    assert run.steered_accuracy_by_round == (pytest.approx(1.4 / 3, abs=1e-6), pytest.approx(0.4))
     assert (run.late_reward, run.late_hint_rate) == (0.6, 0.6)
     assert (run.efficiency, run.zero_gradient_groups) == (0.6, 0.6)
     assert run.second_pass_first_round == 0.4

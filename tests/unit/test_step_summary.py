@@ -99,15 +99,6 @@ def test_hint_rates_are_of_all_rollouts_and_fill_the_histogram() -> None:
     assert record.hint_rate_histogram.counts[-1] == 4
 
 
-def test_rollouts_with_a_hint_are_told_from_those_that_need_none() -> None:
-    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
-    plain = Collected([[rollout(1, 1.0), rollout(1, 0.0, 3), rollout(2, 1.0)]], [], 1.0, 0.0)
-
-    assert [(one.rollouts, one.accuracy) for one in record.hinted_by_round] == [(3, pytest.approx(2 / 3)), (4, 0.25)]
-    hinted = summarise(config(), build_strategy(config()), plain, FACTS).hinted_by_round
-    assert [(one.rollouts, one.accuracy) for one in hinted] == [(1, 0.0), (0, None)]
-
-
 def test_groups_tell_what_the_step_can_teach() -> None:
     record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
     # Accuracy 3/4 in the first problem; nothing right, so nothing to learn, in the second.

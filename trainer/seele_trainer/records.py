@@ -47,14 +47,6 @@ class IrtParameters(Section):
     guessing: tuple[float, ...]
 
 
-class Hinted(Section):
-    """The verified rollouts of a round that were shown a hint. A controller answers for these alone: a problem that is too
-    easy without a hint cannot be made harder."""
-
-    rollouts: int
-    accuracy: float | None
-
-
 class Descent(Section):
     """What a step's updates gained on one baseline group: the mean over its rollouts, in nats, of the advantage times how
     much more likely the rollout has become."""
@@ -76,7 +68,6 @@ class StepRecord(Section):
     hint_rate: float | None
     hint_rate_by_round: tuple[float | None, ...]
     hint_rate_histogram: Histogram
-    hinted_by_round: tuple[Hinted, ...] = ()
     target_accuracy: float
     unhinted_accuracy: float | None
     """Accuracy of this step's unhinted probes."""

@@ -13,7 +13,6 @@ from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
 from seele_trainer.records import (
     Descent,
-    Hinted,
     IrtParameters,
     Losses,
     Phase,
@@ -59,7 +58,6 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         hint_rate=_mean(rates),
         hint_rate_by_round=_by_round(strategy.rounds, flat, lambda rollout: rollout.rate),
         hint_rate_histogram=hint_rate_histogram(rates),
-        hinted_by_round=_hinted(strategy.rounds, verified),
         target_accuracy=config.hints.target_accuracy,
         unhinted_accuracy=_mean(rewards([probe for probe in collected.probes if probe.reward is not None])),
         learning_efficiency=_mean(4 * accuracies * (1 - accuracies)),
@@ -128,13 +126,6 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _over_updates(updates: Sequence[UpdateStats], value: Callable[[UpdateStats], float]) -> float:
     return float(np.mean([value(update) for update in updates]))
-
-
-def _hinted(rounds: int, verified: Sequence[Rollout]) -> tuple[Hinted, ...]:
-    found = [
-        rewards([one for one in verified if one.round == index and one.hint_length]) for index in range(1, rounds + 1)
-    ]
-    return tuple(Hinted(rollouts=len(earned), accuracy=_mean(earned)) for earned in found)
 
 
 def _by_round(rounds: int, rollouts: Sequence[Rollout], value: Callable[[Rollout], float]) -> tuple[float | None, ...]:
