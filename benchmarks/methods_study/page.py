@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from methods_study.design import PARTS
+from methods_study.identity import FEWEST_GROUPS, step_gains
 from methods_study.intervals import Interval, mean
-from methods_study.results import SettingResult, Study
+from methods_study.results import TENTHS, SettingResult, Study
 from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, final, verdicts
 
 PICTURES = "images/benchmarks"
@@ -36,7 +39,8 @@ def page(study: Study) -> str:
         raise ValueError(
             "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
         )
-    sections = [_head(study), _methods(study), _targets(study), _rounds(study), _estimators(study), _options(study)]
+    parts = (_head, _methods, _targets, _identity, _rounds, _estimators, _options)
+    sections = [part(study) for part in parts]
     said = "\n".join(f"- {line}" for line in verdicts(study))
     if said:
         sections.append(f"## Beside the paper\n\n{said}\n")
@@ -145,6 +149,36 @@ def _targets(study: Study) -> str:
         + picture("rounds-by-target", "Accuracy by round over the training, for each target")
         + "\n"
         + picture("final-by-target", "Final accuracy by target")
+    )
+
+
+def _identity(study: Study) -> str:
+    found = step_gains(study)
+    rows = [
+        (
+            str(one.step),
+            f"{one.learning_rate:.2g}",
+            str(one.groups.sum()),
+            *(decimals(None if np.isnan(value) else float(value)) for value in one.means),
+            f"{one.scale:.3f}",
+            f"{one.explained:.2f}",
+        )
+        for one in found
+    ]
+    tenths = [f"{10 * index}–{10 * index + 10} %" for index in range(TENTHS)]
+    about = (
+        "By how much a step's update raised the log-probabilities of a problem's rollouts, weighed by their advantages, in "
+        "nats a rollout: means over the problems of each tenth of accuracy, from all runs of the table above, which have the "
+        f"same learning rate in the same step. A tenth with fewer than {FEWEST_GROUPS} problems is left out. The paper bounds "
+        "the descent by a multiple of a(1 − a) (Eq. 5): *c* is the multiple that fits best, *explained* the share of the "
+        "variance of the means that it explains."
+    )
+    head = ("step", "rate", "problems", *tenths, "c", "explained")
+    return (
+        f"## What a step gains, beside a(1 − a)\n\n{about}\n\n{table(head, rows)}\n"
+        + picture("identity", "Mean descent by accuracy in single steps, each over its own c/4, beside 4a(1 − a)")
+        if found
+        else ""
     )
 
 

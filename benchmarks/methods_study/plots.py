@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from methods_study.identity import MIDDLES, bound, step_gains
 from methods_study.results import SettingResult, Study
 from methods_study.verdicts import final, target_of
 from seele_trainer.plot_style import DARK, LIGHT, Theme, legend, percent_axis, style
@@ -30,6 +32,8 @@ def pictures(study: Study) -> dict[str, Callable[[], str]]:
         "final-by-target": ("targets", draw_targets, (5.1, 3.1)),
         "estimators": ("estimators", draw_estimators, (7.2, 3.1)),
     }
+    if step_gains(study):
+        drawn["identity"] = ("targets", draw_identity, (5.1, 3.4))
     return {
         f"{name}-{scheme}.svg": _svg(study, draw, size, theme)
         for name, (part, draw, size) in drawn.items()
@@ -98,6 +102,22 @@ def draw_targets(figure: Figure, theme: Theme, study: Study) -> None:
     percent_axis(axes)
     axes.set_xticks(targets)
     axes.set_xlabel("target accuracy")
+
+
+def draw_identity(figure: Figure, theme: Theme, study: Study) -> None:
+    """Mean descent by accuracy of single steps, in multiples of the top of the c·a(1 - a) that fits each."""
+    axes = figure.add_subplot()
+    at = np.linspace(0, 1, 101)
+    axes.plot(at, 4 * bound(at), color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)), label="4a(1 − a)")
+    for index, one in enumerate(step_gains(study)):
+        colour = theme.hues[index % len(theme.hues)]
+        axes.plot(
+            MIDDLES[one.known], 4 * one.means[one.known] / one.scale, "o-", color=colour, label=f"step {one.step}"
+        )
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("accuracy a of the problem's rollouts")
+    legend(axes, 3)
 
 
 def draw_estimators(figure: Figure, theme: Theme, study: Study) -> None:

@@ -17,7 +17,7 @@ from seele_trainer.section import Section
 from seele_trainer.telemetry.journal import read_records
 
 HELD_OUT, VALIDATION = "held-out", "validation"
-PARTS_OF_TRAINING = 10
+PARTS_OF_TRAINING = TENTHS = 10
 """Accuracy by round is kept as means over tenths of the training."""
 BETWEEN, STEERED = (0.05, 0.95), 0.8
 """A controller is judged in steps in which at least 80 % of the rollouts have rates in between: no problem can be made harder
@@ -28,6 +28,15 @@ Means = tuple[float | None, ...]
 
 class BadResults(RuntimeError):
     """The JSON of a study cannot be read. The message names the file and what to do."""
+
+
+class Gains(Section):
+    """What one step gained on its baseline groups, by tenths of their accuracy: groups, and their descents in nats together."""
+
+    step: int
+    learning_rate: float
+    groups: tuple[int, ...]
+    descent: tuple[float, ...]
 
 
 class Run(Section):
@@ -60,6 +69,8 @@ class Run(Section):
     zero_gradient_groups: float | None
     second_pass_first_round: float | None = None
     """Accuracy of first rounds while the problems are seen for the second time; where a part asks for it."""
+    gains: tuple[Gains, ...] = ()
+    """Of the steps that are evaluated, for methods with advantages (seele_trainer/descent.py)."""
     minutes: float
 
     @property
@@ -152,6 +163,7 @@ def measured_from(
         efficiency=_mean(steps, lambda record: record.learning_efficiency),
         zero_gradient_groups=_mean(steps, lambda record: record.zero_gradient_groups),
         second_pass_first_round=_mean(second, lambda record: record.accuracy_by_round[0]) if second else None,
+        gains=tuple(_gains(record) for record in steps if record.descents),
         minutes=round(seconds / 60, 2),
     )
 
@@ -182,6 +194,20 @@ def _tenths(steps: Sequence[StepRecord]) -> list[Sequence[StepRecord]]:
 def _by_round(steps: Sequence[StepRecord]) -> Means:
     rounds = max((len(record.accuracy_by_round) for record in steps), default=0)
     return tuple(_rounded_mean([record.accuracy_by_round[index] for record in steps]) for index in range(rounds))
+
+
+def _gains(record: StepRecord) -> Gains:
+    groups, descent = [0] * TENTHS, [0.0] * TENTHS
+    for one in record.descents:
+        tenth = min(int(one.accuracy * TENTHS), TENTHS - 1)
+        groups[tenth] += 1
+        descent[tenth] += one.descent
+    return Gains(
+        step=record.step,
+        learning_rate=record.learning_rate,
+        groups=tuple(groups),
+        descent=tuple(_rounded(value) for value in descent),
+    )
 
 
 def _share_between(record: StepRecord) -> float:

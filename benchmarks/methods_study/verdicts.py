@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from methods_study.identity import step_gains
 from methods_study.intervals import Interval, interval, mean
 from methods_study.results import SettingResult, Study
 
@@ -29,7 +30,8 @@ def target_of(setting: SettingResult) -> float:
 
 def verdicts(study: Study) -> list[str]:
     """A sentence for each claim of the paper that was put to the test."""
-    return [*_methods(study), *_control(study), *_targets(study), *_rounds(study), *_estimators(study)]
+    parts = (_methods, _control, _targets, _identity, _rounds, _estimators)
+    return [line for part in parts for line in part(study)]
 
 
 def _methods(study: Study) -> list[str]:
@@ -88,6 +90,20 @@ def _targets(study: Study) -> list[str]:
     beginning = "**Disagrees with the paper:** target" if apart else "**Target.** Target"
     ending = "their intervals do not overlap." if apart else "but the intervals overlap, or are unknown."
     return [f"{beginning} {best:g} has a higher mean than the paper's {PAPER_TARGET:g}; {ending}"]
+
+
+def _identity(study: Study) -> list[str]:
+    found = step_gains(study)
+    tops = sorted({one.top for one in found})
+    return (
+        [
+            f"**a(1 − a).** The largest gain of a step is with problems of {', '.join(f'{100 * top:.0f} %' for top in tops)} "
+            f"accuracy; a(1 − a) has its top at 50 %, and explains {min(one.explained for one in found):.0%} to "
+            f"{max(one.explained for one in found):.0%} of the variance between tenths of accuracy."
+        ]
+        if found
+        else []
+    )
 
 
 def _rounds(study: Study) -> list[str]:

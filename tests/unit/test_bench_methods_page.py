@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import generate
+from methods_study.identity import step_gains
 from methods_study.page import page
 from methods_study.plots import pictures
-from methods_study.results import BadResults, RateChoice, Run, SettingResult, Study, load, save
+from methods_study.results import BadResults, Gains, RateChoice, Run, SettingResult, Study, load, save
 from methods_study.verdicts import verdicts
 from seele_trainer.records import Tokens
 
@@ -72,6 +73,38 @@ WHOLE = a_study(
     a_setting("estimators", "paper", [0.7, 0.7, 0.7], efficiency=0.8, second_pass_first_round=0.7),
     a_setting("options", "hints end at steps", [0.5, 0.6, 0.7]),
 )
+
+
+def with_gains(scale: float, top: int) -> Study:
+    """Ten problems in each tenth but the last, which has four; c·a(1 - a), and 0.1 more in one tenth."""
+    means = [scale * (tenth + 0.5) / 10 * (9.5 - tenth) / 10 + (0.1 if tenth == top else 0.0) for tenth in range(10)]
+    gains = Gains(
+        step=20,
+        learning_rate=1e-4,
+        groups=(5,) * 9 + (2,),
+        descent=(*(5 * mean for mean in means[:9]), 7.0),
+    )
+    return a_study(
+        a_setting("targets", "target 0.5", [0.5], gains=(gains,)),
+        a_setting("targets", "target 0.25", [0.4], gains=(gains,)),
+        a_setting("methods", "uft", [0.4], strategy="uft", gains=(gains,) * 9),
+    )
+
+
+def test_gains_are_pooled_over_targets_and_held_against_the_bound() -> None:
+    (exact,) = step_gains(with_gains(0.8, top=-1))
+    assert (exact.step, exact.groups.tolist()) == (20, [10] * 9 + [4])
+    assert (exact.scale, exact.explained) == (pytest.approx(0.8), pytest.approx(1.0))
+    assert not exact.known[9], "four problems are too few for a mean"
+
+    (leaning,) = step_gains(with_gains(0.8, top=2))
+    assert leaning.top == pytest.approx(0.25)
+    assert leaning.explained < 0.9
+    text = page(with_gains(0.8, top=2))
+    assert "| 20 | 0.0001 | 94 | 0.038 | 0.102 | 0.250 | 0.182 | 0.198 | 0.198 | 0.182 | 0.150 | 0.102 | – |" in text
+    assert "**a(1 − a).** The largest gain of a step is with problems of 25 % accuracy" in text
+    assert "<svg" in pictures(with_gains(0.8, top=2))["identity-dark.svg"]()
+    assert "What a step gains" not in page(WHOLE)
 
 
 def test_results_survive_their_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from methods_study.intervals import Interval, interval
 from methods_study.results import measured_from
 from run_folder import step_record
-from seele_trainer.records import BenchmarkScore, EvaluationRecord, Tokens
+from seele_trainer.records import BenchmarkScore, Descent, EvaluationRecord, Tokens
 from seele_trainer.telemetry.histograms import hint_rate_histogram
 
 pytestmark = pytest.mark.unit
@@ -81,3 +81,17 @@ def test_a_run_is_measured() -> None:
 
     without = measured_from([record(1, (), None, None)], evaluations, "abc", seed=0)
     assert (without.accuracy_by_round, without.late_reward, without.efficiency) == ((), None, None)
+
+
+def test_what_a_step_gained_is_kept_by_tenths_of_accuracy() -> None:
+    found = [Descent(accuracy=a, descent=d) for a, d in ((0.5, 0.2), (0.5625, 0.4), (0.03125, 0.1), (0.96875, -0.1))]
+    scores = {title: BenchmarkScore(problems=4, greedy_accuracy=0.5) for title in ("held-out", "validation")}
+    evaluations = [EvaluationRecord(step=2, time=0.0, policy_version=2, seconds=1.0, scores=scores)]
+    run = measured_from(
+        [step_record(1), step_record(2, descents=tuple(found), learning_rate=3e-4)], evaluations, "abc", seed=0
+    )
+
+    (gains,) = run.gains
+    assert (gains.step, gains.learning_rate) == (2, 3e-4)
+    assert gains.groups == (1, 0, 0, 0, 0, 2, 0, 0, 0, 1)
+    assert gains.descent == pytest.approx((0.1, 0, 0, 0, 0, 0.6, 0, 0, 0, -0.1))
