@@ -18,7 +18,7 @@ import typer
 
 from methods_study.carry_out import NoProblems, Place, carry_out, collected, duration, expected, seconds_of
 from methods_study.design import PARTS, TINY, Part, Scale
-from methods_study.results import save
+from methods_study.results import BadResults, Study, load, save
 from methods_study.training import REPOSITORY, Stopped, TrainingFailed
 from seele_operator.bad_run import BadRunError
 from seele_operator.validation import check_run, parse_run
@@ -52,6 +52,16 @@ def rates_of(text: str) -> tuple[float, ...]:
     return rates
 
 
+def earlier_results(file: Path, place: Place) -> Study | None:
+    """What the file has of the same study, from another day or machine. Raises BadOption where it has another study."""
+    if not file.is_file():
+        return None
+    study = load(file)
+    if not study.trained(place.scale, place.recipe()):
+        raise BadOption(f"--results-file: {file} is of other problems or another scale; name another one, or delete it")
+    return study
+
+
 def main(
     only: Annotated[str, typer.Option(help="Parts of the study, with commas between.")] = ",".join(PARTS),
     steps: Annotated[int | None, typer.Option(help="Training steps of each run.", min=2, show_default="40")] = None,
@@ -66,7 +76,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path(".cache/bench-methods"),
     results_file: Annotated[
         Path | None,
-        typer.Option(help="JSON with the results; none for --tiny.", show_default="benchmarks/results/methods.json"),
+        typer.Option(
+            help="JSON for the results; its other parts stay.",
+            show_default="benchmarks/results/methods.json",
+        ),
     ] = None,
     at_once: Annotated[int, typer.Option(help="Runs trained side by side; one keeps a core busy.", min=1)] = 1,
     tiny: Annotated[bool, typer.Option("--tiny", help="Two steps, no vLLM: to see that the script works.")] = False,
@@ -79,7 +92,10 @@ def main(
         parts = parts_of(only)
         rates = base.learning_rates if learning_rates is None else rates_of(learning_rates)
         scale = replace(base, steps=steps or base.steps, seeds=seeds or base.seeds, learning_rates=rates)
+        file = results_file or (None if tiny else RESULTS)
         place = Place(problems, out, scale)
+        earlier = None if file is None else earlier_results(file, place)
+        place = replace(place, chosen=() if earlier is None else earlier.rates)
         jobs = expected(place, parts)
         for job in jobs:
             wrong = check_run(parse_run(job.manifest))
@@ -100,12 +116,13 @@ def main(
     except (Stopped, KeyboardInterrupt):
         print(f"Stopped; nothing is lost. To go on: {command}", file=sys.stderr)
         raise SystemExit(130) from None
-    except (BadOption, BadRunError, JournalError, NoProblems, TrainingFailed) as error:
+    except (BadOption, BadResults, BadRunError, JournalError, NoProblems, TrainingFailed) as error:
         raise SystemExit(f"error: {error}") from None
-    file = results_file or (None if tiny else RESULTS)
     if file is None:
         print(f"All {len(jobs)} runs are finished. A tiny study has no results.")
         return
+    if earlier is not None:
+        study = study.beside(earlier)
     save(study, file)
     done = ", ".join(part for part in PARTS if study.part(part))
     print(f"{file}: {done}")

@@ -23,7 +23,7 @@ from methods_study.design import (
     steps_of_pass,
     strategies_of,
 )
-from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Study, measured
+from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Source, Study, measured
 from methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, versions
 from seele_trainer.method_options import StrategyName
 from seele_trainer.quickstart import chains
@@ -65,6 +65,8 @@ class Place:
     problems: Path
     out: Path
     scale: Scale
+    chosen: tuple[RateChoice, ...] = ()
+    """Learning rates that earlier results have chosen from the same grid: they are not tried again."""
 
     @property
     def validation_file(self) -> Path:
@@ -116,15 +118,18 @@ def distinct(jobs: Sequence[Job]) -> list[Job]:
 
 
 def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyName, RateChoice]:
-    """The learning rate of each method whose rates have all been tried."""
-    found: dict[StrategyName, RateChoice] = {}
-    only = place.scale.learning_rates[0] if len(place.scale.learning_rates) == 1 else None
+    """The learning rate of each method whose rates have all been tried, here or by earlier results."""
+    rates = place.scale.learning_rates
+    if len(rates) == 1:
+        return {strategy: RateChoice(strategy=strategy, tried=(), chosen=rates[0]) for strategy in strategies}
+    found = {
+        choice.strategy: choice
+        for choice in place.chosen
+        if choice.strategy in strategies and [rate for rate, _ in choice.tried] == list(rates)
+    }
     for strategy in strategies:
-        if only is not None:
-            found[strategy] = RateChoice(strategy=strategy, tried=(), chosen=only)
-            continue
         jobs = [place.job(planned) for planned in grid([strategy], place.scale)]
-        if all(is_finished(job.folder) for job in jobs):
+        if strategy not in found and all(is_finished(job.folder) for job in jobs):
             tried = {job.planned.learning_rate: measured(job.folder, 0).validation for job in jobs}
             found[strategy] = RateChoice(strategy=strategy, tried=tuple(tried.items()), chosen=best_rate(tried))
     return found
@@ -136,7 +141,7 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
     middle = place.scale.learning_rates[len(place.scale.learning_rates) // 2]
     chosen = choices(place, strategies)
     rates = {strategy: chosen[strategy].chosen if strategy in chosen else middle for strategy in strategies}
-    plans = grid(strategies, place.scale)
+    plans = grid([strategy for strategy in strategies if strategy not in chosen], place.scale)
     plans += [planned for part in parts for planned in repeated(part, place.scale, rates)]
     return distinct([place.job(planned) for planned in plans])
 
@@ -198,18 +203,20 @@ def collected(place: Place, command: str, at_once: int = 1) -> Study:
         result for part in PARTS if set(strategies_of([part])) <= set(rates) for result in _part(place, part, rates)
     ]
     used = {result.strategy for result in results}
+    parts = tuple(part for part in PARTS if any(result.part == part for result in results))
     return Study(
-        command=command,
         tiny=place.scale.tiny,
-        machine=machine(),
-        at_once=at_once,
-        versions=versions(),
         problems=place.recipe(),
         steps=place.scale.steps,
         seeds=place.scale.seeds,
         problems_per_step=place.scale.problems_per_step,
         rollouts_per_problem=place.scale.rollouts_per_problem,
         rates=tuple(choice for strategy, choice in chosen.items() if strategy in used),
+        sources=(
+            (Source(parts=parts, command=command, machine=machine(), at_once=at_once, versions=versions()),)
+            if parts
+            else ()
+        ),
         settings=tuple(results),
     )
 

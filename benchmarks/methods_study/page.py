@@ -9,7 +9,7 @@ import numpy as np
 from methods_study.design import PARTS
 from methods_study.identity import FEWEST_GROUPS, step_gains
 from methods_study.intervals import Interval, mean
-from methods_study.results import TENTHS, SettingResult, Study
+from methods_study.results import TENTHS, SettingResult, Source, Study
 from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, final, verdicts
 
 PICTURES = "images/benchmarks"
@@ -76,9 +76,6 @@ def _head(study: Study) -> str:
     )
     missing = [part for part in PARTS if not study.part(part)]
     budget = BUDGET.format(rollouts=study.rollouts_per_problem, problems=study.problems_per_step, sequences=sequences)
-    versions = ", ".join(f"{name} {version}" for name, version in study.versions.items())
-    machine = f"{study.machine['architecture']}, {study.machine['cores']} cores, {study.machine['memoryGiB']} GiB"
-    machine += f", {study.at_once} runs at a time" if study.at_once > 1 else ""
     return (
         "# The methods, side by side\n\n"
         "Written by `make generated` from [methods.json](../benchmarks/results/methods.json); to measure anew, "
@@ -87,12 +84,19 @@ def _head(study: Study) -> str:
         f"{study.steps} steps, seeds 0 to {study.seeds - 1}. Accuracy is greedy and without hints, in percent of the "
         "held-out problems, after the last step: mean over seeds ± half of the 95 % confidence interval (Student's t; "
         "runs of one method differ by their seed alone).\n\n"
-        f"Command: `{study.command}`. Machine: {machine}. Versions: {versions}.\n\n"
-        f"{budget}\n{rates}"
+        + "".join(f"{_source(source)}\n\n" for source in study.sources)
+        + f"{budget}\n{rates}"
         + (f"\nNot run: the parts {', '.join(missing)}.\n" if missing else "")
         + "\nOne small task, chosen to give plain rollouts next to no reward: the figures compare methods on it, and are "
         "no estimate of their margins elsewhere.\n"
     )
+
+
+def _source(source: Source) -> str:
+    machine = f"{source.machine['architecture']}, {source.machine['cores']} cores, {source.machine['memoryGiB']} GiB"
+    machine += f", {source.at_once} runs at a time" if source.at_once > 1 else ""
+    versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
+    return f"Parts {', '.join(source.parts)}: `{source.command}` on {machine}, with {versions}."
 
 
 def _methods(study: Study) -> str:

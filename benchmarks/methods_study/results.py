@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from methods_study.design import Part
+from methods_study.design import PARTS, Part, Scale
 from methods_study.intervals import mean
 from seele_trainer.method_options import StrategyName
 from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
@@ -103,15 +103,21 @@ class RateChoice(Section):
     chosen: float
 
 
+class Source(Section):
+    """Where some parts come from."""
+
+    parts: tuple[Part, ...]
+    command: str
+    machine: dict[str, str | int]
+    at_once: int
+    """Runs that were trained side by side: they take longer each, and less time in all."""
+    versions: dict[str, str]
+
+
 class Study(Section):
     """Everything that docs/benchmarks.md shows."""
 
-    command: str
     tiny: bool
-    machine: dict[str, str | int]
-    at_once: int = 1
-    """Runs that were trained side by side: they take longer each, and less time in all."""
-    versions: dict[str, str]
     problems: dict[str, Any]
     """Recipe of the problems and the base model."""
     steps: int
@@ -119,11 +125,47 @@ class Study(Section):
     problems_per_step: int
     rollouts_per_problem: int
     rates: tuple[RateChoice, ...]
+    sources: tuple[Source, ...]
     settings: tuple[SettingResult, ...]
 
     def part(self, part: Part) -> list[SettingResult]:
         """The settings of one part; none where it was not run."""
         return [setting for setting in self.settings if setting.part == part]
+
+    def trained(self, scale: Scale, recipe: Mapping[str, Any]) -> bool:
+        """Whether its runs are of this scale and on these problems, so that parts of another session may stand beside them."""
+        return (
+            self.tiny,
+            self.problems,
+            self.steps,
+            self.seeds,
+            self.problems_per_step,
+            self.rollouts_per_problem,
+        ) == (
+            scale.tiny,
+            dict(recipe),
+            scale.steps,
+            scale.seeds,
+            scale.problems_per_step,
+            scale.rollouts_per_problem,
+        )
+
+    def beside(self, earlier: Study) -> Study:
+        """This study with the parts of an earlier one that it has not, and the learning rates that those were run with."""
+        kept = [part for part in PARTS if earlier.part(part) and not self.part(part)]
+        ours = {choice.strategy for choice in self.rates}
+        sources = [
+            source.model_copy(update={"parts": tuple(part for part in source.parts if part in kept)})
+            for source in earlier.sources
+        ]
+        settings = [setting for part in PARTS for setting in (self.part(part) or earlier.part(part))]
+        return self.model_copy(
+            update={
+                "rates": (*self.rates, *(choice for choice in earlier.rates if choice.strategy not in ours)),
+                "sources": (*(source for source in sources if source.parts), *self.sources),
+                "settings": tuple(settings),
+            }
+        )
 
 
 def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:

@@ -16,6 +16,7 @@ from control_plane import REPOSITORY
 from methods_study import carry_out
 from methods_study import training as training_module
 from methods_study.design import PARTS, STRATEGIES, TINY, Planned, Scale, best_rate, grid, method, settings
+from methods_study.results import RateChoice
 from run_folder import step_record
 from seele_operator.validation import check_run, parse_run
 from seele_trainer.records import BenchmarkScore, EvaluationRecord
@@ -311,3 +312,12 @@ def test_runs_side_by_side_wait_for_the_learning_rate_that_they_need(
     assert [rate for _, _, rate in trainings.made] == [1e-4, 3e-4, 1e-3, *[1e-4] * (2 * 5 - 1)]
     assert trainings.most_at_once == 4
     assert len(said) == 2 * len(trainings.made)
+
+
+def test_a_rate_that_earlier_results_chose_is_not_tried_again(place: carry_out.Place) -> None:
+    tried = ((1e-4, 0.1), (3e-4, 0.2), (1e-3, 0.3))
+    known = replace(place, chosen=(RateChoice(strategy="seele", tried=tried, chosen=1e-3),))
+    assert {job.planned.learning_rate for job in carry_out.expected(known, ["targets"])} == {1e-3}
+
+    another_grid = replace(known, scale=replace(SCALE, learning_rates=(1e-4, 3e-4)))
+    assert {job.planned.learning_rate for job in carry_out.expected(another_grid, ["targets"])} == {1e-4, 3e-4}

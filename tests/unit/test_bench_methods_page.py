@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import generate
+from methods_study.design import Scale
 from methods_study.identity import step_gains
 from methods_study.page import page
 from methods_study.plots import pictures
-from methods_study.results import BadResults, Gains, RateChoice, Run, SettingResult, Study, load, save
+from methods_study.results import BadResults, Gains, RateChoice, Run, SettingResult, Source, Study, load, save
 from methods_study.verdicts import verdicts
 from seele_trainer.records import Tokens
 
@@ -46,12 +47,15 @@ def a_setting(part: Any, name: str, afters: list[float], strategy: Any = "seele"
     return SettingResult(part=part, name=name, strategy=strategy, changes={}, learning_rate=3e-4, runs=runs)
 
 
+def a_source(*parts: Any, command: str = "python benchmarks/methods.py") -> Source:
+    computer: dict[str, str | int] = {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24}
+    return Source(parts=parts, command=command, machine=computer, at_once=2, versions={"seele": "0.1.0"})
+
+
 def a_study(*results: SettingResult, **changes: Any) -> Study:
     fields: dict[str, Any] = {
-        "command": "python benchmarks/methods.py",
         "tiny": False,
-        "machine": {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24},
-        "versions": {"seele": "0.1.0"},
+        "sources": (a_source(*dict.fromkeys(result.part for result in results)),),
         "problems": {"seed": 0},
         "steps": 40,
         "seeds": 3,
@@ -221,3 +225,40 @@ def test_pictures_are_drawn_the_same_every_time() -> None:
         assert "<svg" in drawn[f"{name}.svg"]()
     assert drawn["methods-dark.svg"]() == drawn["methods-dark.svg"]()
     assert "target 0.25" in drawn["rounds-by-target-light.svg"]()
+
+
+def test_parts_of_another_day_stand_beside_those_of_today() -> None:
+    yesterday = a_study(
+        a_setting("methods", "seele", [0.5]),
+        a_setting("rounds", "4 × 8", [0.5]),
+        rates=(
+            RateChoice(strategy="seele", tried=((1e-4, 0.5),), chosen=1e-4),
+            RateChoice(strategy="uft", tried=((1e-4, 0.5),), chosen=1e-4),
+        ),
+        sources=(a_source("methods", "rounds", command="yesterday"),),
+    )
+    today = a_study(
+        a_setting("rounds", "4 × 8", [0.7]),
+        a_setting("targets", "target 0.5", [0.7]),
+        sources=(a_source("targets", "rounds"),),
+    )
+    both = today.beside(yesterday)
+
+    assert [(setting.part, setting.runs[0].after) for setting in both.settings] == [
+        ("methods", 0.5),
+        ("targets", 0.7),
+        ("rounds", 0.7),
+    ]
+    assert [(choice.strategy, choice.chosen) for choice in both.rates] == [("seele", 3e-4), ("uft", 1e-4)]
+    text = page(both)
+    assert "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, with seele 0.1.0." in text
+    assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
+    assert "Not run: the parts estimators, options." in text
+
+
+def test_results_of_another_scale_are_not_mixed_in() -> None:
+    study = a_study()
+
+    assert study.trained(Scale(), {"seed": 0})
+    assert not study.trained(Scale(steps=41), {"seed": 0})
+    assert not study.trained(Scale(), {"seed": 1})
