@@ -66,7 +66,12 @@ class Place:
     out: Path
     scale: Scale
     chosen: tuple[RateChoice, ...] = ()
-    """Learning rates that earlier results have chosen from the same grid: they are not tried again."""
+    """Learning rates of earlier results. Those from the same grid are not tried again."""
+
+    @property
+    def chosen_before(self) -> list[RateChoice]:
+        """Those of `chosen` that come from the same grid."""
+        return [one for one in self.chosen if [rate for rate, _ in one.tried] == list(self.scale.learning_rates)]
 
     @property
     def validation_file(self) -> Path:
@@ -122,11 +127,7 @@ def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyNa
     rates = place.scale.learning_rates
     if len(rates) == 1:
         return {strategy: RateChoice(strategy=strategy, tried=(), chosen=rates[0]) for strategy in strategies}
-    found = {
-        choice.strategy: choice
-        for choice in place.chosen
-        if choice.strategy in strategies and [rate for rate, _ in choice.tried] == list(rates)
-    }
+    found = {choice.strategy: choice for choice in place.chosen_before if choice.strategy in strategies}
     for strategy in strategies:
         jobs = [place.job(planned) for planned in grid([strategy], place.scale)]
         if strategy not in found and all(is_finished(job.folder) for job in jobs):
@@ -141,7 +142,8 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
     middle = place.scale.learning_rates[len(place.scale.learning_rates) // 2]
     chosen = choices(place, strategies)
     rates = {strategy: chosen[strategy].chosen if strategy in chosen else middle for strategy in strategies}
-    plans = grid([strategy for strategy in strategies if strategy not in chosen], place.scale)
+    before = [choice.strategy for choice in place.chosen_before]
+    plans = grid([strategy for strategy in strategies if strategy not in before], place.scale)
     plans += [planned for part in parts for planned in repeated(part, place.scale, rates)]
     return distinct([place.job(planned) for planned in plans])
 
