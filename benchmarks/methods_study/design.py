@@ -8,10 +8,12 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from seele_trainer.method_options import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
 
-Part: TypeAlias = Literal["methods", "targets", "rounds", "estimators", "options"]
+Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "rounds", "options"]
 PARTS: tuple[Part, ...] = get_args(Part)
 STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 
+HINTED: tuple[StrategyName, ...] = ("seele", "uft", "fixed_hint")
+"""Methods that learn hints by cross-entropy, which the part `unsupervised` takes from them."""
 TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
 ROUNDS = ((2, 16), (4, 8), (8, 4), (4, 6), (4, 4))
 """Rounds m and rollouts a round n: three ways to spend 32 rollouts, then less to spend on four rounds."""
@@ -78,6 +80,9 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
     """The settings of one part, in the order of its table."""
     if part == "methods":
         return [method(strategy, scale) for strategy in STRATEGIES]
+    if part == "unsupervised":
+        without = merged(_budget(scale), {"hints": {"supervision": "none"}})
+        return [Setting(strategy, strategy, without) for strategy in HINTED]
     if part == "targets":
         return [_seele(f"target {target:g}", {"hints": {"targetAccuracy": target}}, scale) for target in TARGETS]
     if part == "rounds":
@@ -118,8 +123,10 @@ def steps_of_pass(scale: Scale) -> int:
 
 
 def strategies_of(parts: Iterable[Part]) -> list[StrategyName]:
-    """Methods that some parts train; all but the first part train SEELE alone."""
-    return list(STRATEGIES) if "methods" in parts else ["seele"]
+    """Methods that some parts train; all but the first two train SEELE alone."""
+    if "methods" in parts:
+        return list(STRATEGIES)
+    return list(HINTED) if "unsupervised" in parts else ["seele"]
 
 
 def grid(strategies: Sequence[StrategyName], scale: Scale) -> list[Planned]:

@@ -39,7 +39,7 @@ def page(study: Study) -> str:
         raise ValueError(
             "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
         )
-    parts = (_head, _methods, _targets, _identity, _rounds, _estimators, _options)
+    parts = (_head, _methods, _unsupervised, _targets, _identity, _estimators, _rounds, _options)
     sections = [part(study) for part in parts]
     said = "\n".join(f"- {line}" for line in verdicts(study))
     if said:
@@ -125,6 +125,30 @@ def _methods(study: Study) -> str:
         "baseline groups whose rewards are all equal. *M sampled*, *M trained*: millions of tokens of a run, sampled and in "
         "forward passes for gradients.\n\n" + picture("methods", "Held-out accuracy of each method over the training")
     )
+
+
+def _unsupervised(study: Study) -> str:
+    results = study.part("unsupervised")
+    learnt = {setting.strategy: setting for setting in study.part("methods")}
+    rows = [
+        (
+            f"`{setting.name}`",
+            plus_minus(final(learnt[setting.strategy])) if setting.strategy in learnt else "–",
+            plus_minus(final(setting)),
+            ", ".join(f"{100 * run.after:.1f}" for run in setting.runs),
+            decimals(mean([run.efficiency for run in setting.runs])),
+            percent(mean([run.zero_gradient_groups for run in setting.runs])),
+        )
+        for setting in results
+    ]
+    head = ("method", "hints learnt", "hints not learnt", "each seed", "4a(1 − a)", "no gradient, %")
+    about = (
+        "These methods learn the tokens of their hints by cross-entropy, so part of what they gain is imitation. Its "
+        "coefficient is 0.001, yet under Adam it steers wherever rewards are all alike. Here it is left out "
+        "(`hints.supervision: none`) and all else kept, the learning rate too: what remains is due to the rewards, and so to "
+        "how long the hints are. The two columns on the right are of these runs."
+    )
+    return f"## Without learning the hints\n\n{about}\n\n{table(head, rows)}" if results else ""
 
 
 def _targets(study: Study) -> str:

@@ -51,13 +51,18 @@ def test_every_method_is_tried_at_every_rate_and_then_repeated_on_every_seed(pla
 
 def test_the_same_training_under_several_names_is_one_run(place: carry_out.Place) -> None:
     usual = place.job(Planned(method("seele", SCALE), 1, 3e-4)).folder
+    unsupervised, option = (
+        next(setting for setting in settings(part, SCALE) if setting.name == name)
+        for part, name in (("unsupervised", "seele"), ("options", "hints not learnt"))
+    )
+    assert place.job(Planned(unsupervised, 1, 3e-4)).folder == place.job(Planned(option, 1, 3e-4)).folder
     names = [("targets", "target 0.5"), ("rounds", "4 × 8"), ("options", "the defaults")]
 
     for part, name in names:
         setting = next(setting for setting in settings(part, SCALE) if setting.name == name)
         assert place.job(Planned(setting, 1, 3e-4)).folder == usual, name
     every = carry_out.expected(place, PARTS)
-    assert len({job.folder for job in every}) == len(every) == 88
+    assert len({job.folder for job in every}) == len(every) == 94
 
 
 @pytest.mark.parametrize("scale", [SCALE, TINY, replace(SCALE, steps=2)])

@@ -70,6 +70,8 @@ def a_study(*results: SettingResult, **changes: Any) -> Study:
 WHOLE = a_study(
     a_setting("methods", "grpo", [0.0, 0.1, 0.2], strategy="grpo", accuracy_by_round=((0.1,),)),
     a_setting("methods", "seele", [0.8, 0.9, 1.0]),
+    a_setting("unsupervised", "seele", [0.6, 0.7, 0.8], efficiency=0.7),
+    a_setting("unsupervised", "uft", [0.1, 0.1, 0.1], strategy="uft"),
     a_setting("targets", "target 0.25", [0.6, 0.6, 0.6], steered_reward=0.4),
     a_setting("targets", "target 0.5", [0.8, 0.9, 1.0]),
     a_setting("rounds", "2 × 16", [0.7, 0.7, 0.7], accuracy_by_round=((0.4, 0.5),), late_accuracy_by_round=(0.4, 0.5)),
@@ -134,6 +136,8 @@ def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
         "| `grpo` | 0.0003 | 0.0 | 10.0 ± 24.8 | 24.2 | 5.0 | 3.00 | 1.50 | 2.5 |",
         "| 0.25 | 12 | 0.460 | 0.480 | 0.500 | 0.490 | 0.400 | 0.490 | 30.0 | 60.0 ± 0.0 |",
         "| 2 | 16 | 32 | 70.0 ± 0.0 |  |",
+        "| `seele` | 90.0 ± 24.8 | 70.0 ± 24.8 | 60.0, 70.0, 80.0 | 0.700 | 5.0 |",
+        "| `uft` | – | 10.0 ± 0.0 | 10.0, 10.0, 10.0 | 0.900 | 5.0 |",
         "| `paper` | 0.800 | 0.700 | 0.460 | 0.480 | 0.500 | 0.510 | 70.0 ± 0.0 |",
         "| hints end at steps | 0.490 | 30.0 | 0.900 | 60.0 ± 24.8 | 50.0, 60.0, 70.0 |",
     ):
@@ -148,7 +152,7 @@ def test_the_page_says_what_was_not_run_and_not_tuned() -> None:
     study = a_study(WHOLE.settings[0], rates=(RateChoice(strategy="grpo", tried=(), chosen=1e-4),))
     text = page(study)
 
-    assert "Not run: the parts targets, rounds, estimators, options." in text
+    assert "Not run: the parts unsupervised, targets, estimators, rounds, options." in text
     assert "0.0001 for all methods, not tuned" in text
     assert "## Targets" not in text
 
@@ -253,7 +257,7 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
     text = page(both)
     assert "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, with seele 0.1.0." in text
     assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
-    assert "Not run: the parts estimators, options." in text
+    assert "Not run: the parts unsupervised, estimators, options." in text
 
 
 def test_results_of_another_scale_are_not_mixed_in() -> None:
