@@ -30,6 +30,13 @@ GRID = """\
 which are neither trained on nor reported, is used on all seeds. Both phases of `sft_then_grpo` have the same. All settings of
 SEELE below have the rate that was chosen at target 0.5 with its defaults.
 """
+ON_A_GPU = """\
+## On a GPU
+
+Not run: no GPU was at hand. `python benchmarks/methods_gpu.py` trains a model of 84 million parameters from scratch on easier
+chains, then methods from it, with rollouts by transformers, DeepSpeed ZeRO 2 and bfloat16, and prints a row for each with its
+curve, tokens a second and where the time went. With `--tiny` it was tried on a CPU.
+"""
 FIXED = "**Learning rates.** {rate} for all methods, not tuned.\n"
 
 
@@ -44,6 +51,7 @@ def page(study: Study) -> str:
     said = "\n".join(f"- {line}" for line in verdicts(study))
     if said:
         sections.append(f"## Beside the paper\n\n{said}\n")
+    sections.append(ON_A_GPU)
     return "\n".join(section for section in sections if section)
 
 

@@ -145,7 +145,7 @@ def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
     assert text.index("| `seele` | 0.0003") < text.index("| `grpo` | 0.0003")
     assert "One grid for all methods, 0.0001, 0.0003, each tried on seed 0" in text
     assert "512 solutions to each update" in text
-    assert "Not run" not in text
+    assert "Not run: the parts" not in text
 
 
 def test_the_page_says_what_was_not_run_and_not_tuned() -> None:
