@@ -82,7 +82,7 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
         return [method(strategy, scale) for strategy in STRATEGIES]
     if part == "unsupervised":
         without = merged(_budget(scale), {"hints": {"supervision": "none"}})
-        return [Setting(strategy, strategy, without) for strategy in HINTED]
+        return [Setting(f"{strategy}, hints not learnt", strategy, without) for strategy in HINTED]
     if part == "targets":
         return [_seele(f"target {target:g}", {"hints": {"targetAccuracy": target}}, scale) for target in TARGETS]
     if part == "rounds":

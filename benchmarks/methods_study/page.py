@@ -140,7 +140,7 @@ def _unsupervised(study: Study) -> str:
     learnt = {setting.strategy: setting for setting in study.part("methods")}
     rows = [
         (
-            f"`{setting.name}`",
+            f"`{setting.strategy}`",
             plus_minus(final(learnt[setting.strategy])) if setting.strategy in learnt else "–",
             plus_minus(final(setting)),
             ", ".join(f"{100 * run.after:.1f}" for run in setting.runs),

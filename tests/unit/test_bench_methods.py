@@ -53,7 +53,7 @@ def test_the_same_training_under_several_names_is_one_run(place: carry_out.Place
     usual = place.job(Planned(method("seele", SCALE), 1, 3e-4)).folder
     unsupervised, option = (
         next(setting for setting in settings(part, SCALE) if setting.name == name)
-        for part, name in (("unsupervised", "seele"), ("options", "hints not learnt"))
+        for part, name in (("unsupervised", "seele, hints not learnt"), ("options", "hints not learnt"))
     )
     assert place.job(Planned(unsupervised, 1, 3e-4)).folder == place.job(Planned(option, 1, 3e-4)).folder
     names = [("targets", "target 0.5"), ("rounds", "4 × 8"), ("options", "the defaults")]

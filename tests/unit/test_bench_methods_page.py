@@ -70,8 +70,8 @@ def a_study(*results: SettingResult, **changes: Any) -> Study:
 WHOLE = a_study(
     a_setting("methods", "grpo", [0.0, 0.1, 0.2], strategy="grpo", accuracy_by_round=((0.1,),)),
     a_setting("methods", "seele", [0.8, 0.9, 1.0]),
-    a_setting("unsupervised", "seele", [0.6, 0.7, 0.8], efficiency=0.7),
-    a_setting("unsupervised", "uft", [0.1, 0.1, 0.1], strategy="uft"),
+    a_setting("unsupervised", "seele, hints not learnt", [0.6, 0.7, 0.8], efficiency=0.7),
+    a_setting("unsupervised", "uft, hints not learnt", [0.1, 0.1, 0.1], strategy="uft"),
     a_setting("targets", "target 0.25", [0.6, 0.6, 0.6], steered_reward=0.4),
     a_setting("targets", "target 0.5", [0.8, 0.9, 1.0]),
     a_setting("rounds", "2 × 16", [0.7, 0.7, 0.7], accuracy_by_round=((0.4, 0.5),), late_accuracy_by_round=(0.4, 0.5)),
