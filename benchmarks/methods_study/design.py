@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from seele_trainer.method_options import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
 
-Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "rounds", "options"]
+Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "options", "rounds", "supervision"]
 PARTS: tuple[Part, ...] = get_args(Part)
 STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 
@@ -22,9 +22,12 @@ OPTIONS: dict[str, Mapping[str, Any]] = {
     "hints end at steps": {"hints": {"unit": "step"}},
     "a quarter unhinted": {"hints": {"unhintedShare": 0.25}},
     "baseline by round": {"training": {"advantageGroup": "round"}},
-    "hints not learnt": {"hints": {"supervision": "none"}},
-    "hints: uncertain tokens": {"hints": {"supervision": "high-entropy"}},
-    "hints: not below baseline": {"hints": {"supervision": "not-below-baseline"}},
+}
+SUPERVISION: dict[str, Mapping[str, Any]] = {
+    "all": {},
+    "none": {"hints": {"supervision": "none"}},
+    "high-entropy": {"hints": {"supervision": "high-entropy"}},
+    "not-below-baseline": {"hints": {"supervision": "not-below-baseline"}},
 }
 PASSES = 3
 """How often the part about estimators goes through its problems: what an estimator remembers shows from the second pass."""
@@ -93,7 +96,8 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
         limit = {"dataset": {"limit": scale.problems_per_step * steps_of_pass(scale)}}
         names = ("shared-ability", "paper")
         return [_seele(name, merged({"hints": {"estimator": name}}, limit), scale) for name in names]
-    return [_seele(name, changes, scale) for name, changes in OPTIONS.items()]
+    options = OPTIONS if part == "options" else SUPERVISION
+    return [_seele(name, changes, scale) for name, changes in options.items()]
 
 
 def method(strategy: StrategyName, scale: Scale) -> Setting:

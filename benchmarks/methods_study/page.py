@@ -46,7 +46,7 @@ def page(study: Study) -> str:
         raise ValueError(
             "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
         )
-    parts = (_head, _methods, _unsupervised, _targets, _identity, _estimators, _rounds, _options)
+    parts = (_head, _methods, _unsupervised, _targets, _identity, _estimators, _options, _rounds, _supervision)
     sections = [part(study) for part in parts]
     said = "\n".join(f"- {line}" for line in verdicts(study))
     if said:
@@ -262,7 +262,25 @@ def _estimators(study: Study) -> str:
 
 
 def _options(study: Study) -> str:
+    about = (
+        "Tokens against steps as ends of hints, a share of rollouts without hints, and the baseline of each round. Reward and "
+        "hinting rate are over the last half of the training. An option that changes the baseline groups changes what "
+        "4a(1 − a) is a mean of."
+    )
     results = study.part("options")
+    return f"## Options of SEELE\n\n{about}\n\n{_variants('option', results)}" if results else ""
+
+
+def _supervision(study: Study) -> str:
+    about = (
+        "Which hint tokens SEELE learns by cross-entropy (`hints.supervision`). Reward and hinting rate are over the last half "
+        "of the training."
+    )
+    results = study.part("supervision")
+    return f"## Which hint tokens are learnt\n\n{about}\n\n{_variants('supervision', results)}" if results else ""
+
+
+def _variants(what: str, results: Sequence[SettingResult]) -> str:
     rows = [
         (
             setting.name,
@@ -274,13 +292,7 @@ def _options(study: Study) -> str:
         )
         for setting in results
     ]
-    head = ("option of SEELE", "reward", "hint, %", "4a(1 − a)", "after", "each seed")
-    about = (
-        "Tokens against steps as ends of hints, a share of rollouts without hints, the baseline of each round, and which "
-        "hint tokens are learnt. Reward and hinting rate are over the last half of the training. An option that changes "
-        "the baseline groups changes what 4a(1 − a) is a mean of."
-    )
-    return f"## Options of SEELE\n\n{about}\n\n{table(head, rows)}" if results else ""
+    return table((what, "reward", "hint, %", "4a(1 − a)", "after", "each seed"), rows)
 
 
 def rounds_late(setting: SettingResult) -> list[str]:

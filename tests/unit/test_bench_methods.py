@@ -53,7 +53,7 @@ def test_the_same_training_under_several_names_is_one_run(place: carry_out.Place
     usual = place.job(Planned(method("seele", SCALE), 1, 3e-4)).folder
     unsupervised, option = (
         next(setting for setting in settings(part, SCALE) if setting.name == name)
-        for part, name in (("unsupervised", "seele, hints not learnt"), ("options", "hints not learnt"))
+        for part, name in (("unsupervised", "seele, hints not learnt"), ("supervision", "none"))
     )
     assert place.job(Planned(unsupervised, 1, 3e-4)).folder == place.job(Planned(option, 1, 3e-4)).folder
     names = [("targets", "target 0.5"), ("rounds", "4 × 8"), ("options", "the defaults")]
@@ -112,8 +112,8 @@ def test_a_part_changes_what_it_is_about_and_nothing_else(place: carry_out.Place
         ["hints.unit"],
         ["hints.unhintedShare"],
         ["training.advantageGroup"],
-        *[["hints.supervision"]] * 3,
     ]
+    assert [list(change) for change in changed("supervision")] == [[], *[["hints.supervision"]] * 3]
 
 
 def test_problems_that_choose_learning_rates_are_nobody_elses(place: carry_out.Place) -> None:

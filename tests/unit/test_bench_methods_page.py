@@ -78,6 +78,7 @@ WHOLE = a_study(
     a_setting("estimators", "shared-ability", [0.8, 0.8, 0.8], efficiency=0.9, second_pass_first_round=0.52),
     a_setting("estimators", "paper", [0.7, 0.7, 0.7], efficiency=0.8, second_pass_first_round=0.7),
     a_setting("options", "hints end at steps", [0.5, 0.6, 0.7]),
+    a_setting("supervision", "high-entropy", [0.4, 0.4, 0.4]),
 )
 
 
@@ -139,6 +140,7 @@ def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
         "| `seele` | 90.0 ± 24.8 | 70.0 ± 24.8 | 60.0, 70.0, 80.0 | 0.700 | 5.0 |",
         "| `uft` | – | 10.0 ± 0.0 | 10.0, 10.0, 10.0 | 0.900 | 5.0 |",
         "| `paper` | 0.800 | 0.700 | 0.460 | 0.480 | 0.500 | 0.510 | 70.0 ± 0.0 |",
+        "| high-entropy | 0.490 | 30.0 | 0.900 | 40.0 ± 0.0 | 40.0, 40.0, 40.0 |",
         "| hints end at steps | 0.490 | 30.0 | 0.900 | 60.0 ± 24.8 | 50.0, 60.0, 70.0 |",
     ):
         assert row in rows
@@ -152,7 +154,7 @@ def test_the_page_says_what_was_not_run_and_not_tuned() -> None:
     study = a_study(WHOLE.settings[0], rates=(RateChoice(strategy="grpo", tried=(), chosen=1e-4),))
     text = page(study)
 
-    assert "Not run: the parts unsupervised, targets, estimators, rounds, options." in text
+    assert "Not run: the parts unsupervised, targets, estimators, options, rounds, supervision." in text
     assert "0.0001 for all methods, not tuned" in text
     assert "## Targets" not in text
 
@@ -257,7 +259,7 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
     text = page(both)
     assert "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, with seele 0.1.0." in text
     assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
-    assert "Not run: the parts unsupervised, estimators, options." in text
+    assert "Not run: the parts unsupervised, estimators, options, supervision." in text
 
 
 def test_results_of_another_scale_are_not_mixed_in() -> None:
