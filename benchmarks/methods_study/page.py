@@ -131,7 +131,11 @@ def _methods(study: Study) -> str:
         f"## The table of methods\n\n{table(head, rows)}\n"
         "*paper*: mean over six benchmarks of mathematics, Qwen2.5-1.5B (arXiv 2509.06923). *no gradient*: percent of "
         "baseline groups whose rewards are all equal. *M sampled*, *M trained*: millions of tokens of a run, sampled and in "
-        "forward passes for gradients.\n\n" + picture("methods", "Held-out accuracy of each method over the training")
+        "forward passes for gradients.\n\n"
+        "`sft`, `luffy` and the first quarter of `sft_then_grpo` imitate whole solutions, final answers included; `prefix_rft` "
+        "imitates their beginnings where a rollout came off well, `uft`, `fixed_hint` and `seele` the hints they show. The "
+        "solutions here are clean, plentiful and in the words of the base model, which is the best case for imitation.\n\n"
+        + picture("methods", "Held-out accuracy of each method over the training")
     )
 
 
