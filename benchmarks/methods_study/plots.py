@@ -100,6 +100,8 @@ def draw_targets(figure: Figure, theme: Theme, study: Study) -> None:
         after = [run.after for run in setting.runs]
         axes.plot([target] * len(after), after, ".", color=theme.faint, markersize=4)
     percent_axis(axes)
+    # Points, not bars: what is below the lowest interval would only flatten the rest.
+    axes.set_ylim(bottom=max(0.0, np.floor(10 * min(one.low for one in finals)) / 10))
     axes.set_xticks(targets)
     axes.set_xlabel("target accuracy")
 

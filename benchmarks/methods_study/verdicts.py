@@ -71,8 +71,8 @@ def _control(study: Study) -> list[str]:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
         lines.append(
-            f"**{'Control' if held else 'Disagrees with the paper:** control'} at target {target:g}{'.**' if held else ':'} "
-            "while most hints are neither none nor whole, rounds 3 and 4 are at most "
+            f"**{'Control' if held else 'Disagrees with the paper:** control'} at target {target:g}{'.** W' if held else ': w'}"
+            "hile most hints are neither none nor whole, rounds 3 and 4 are at most "
             f"{max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "
             f"({REWARD_ON_TARGET:g})."
         )
