@@ -53,12 +53,16 @@ class Ability:
     log_weights: list[float] = field(default_factory=lambda: [0.0] * len(NOISE_LEVELS))
     precision: float = 0.0
     information: float = 0.0
+    _prior: float = field(init=False, repr=False, compare=False)
+    """Precision of the position before this step's messages; it changes with the step alone, and every round asks for it."""
+
+    def __post_init__(self) -> None:
+        self._prior = self._prior_precision()
 
     def without(self, message: Message) -> tuple[float, float]:
         """Mean and variance of the position, given all messages but this one."""
-        prior = 1.0 / (self.position_var + self._noise(self._weights()))
-        precision = prior + max(0.0, self.precision - message.precision)
-        mean = (prior * self.position + self.information - message.information) / precision
+        precision = self._prior + max(0.0, self.precision - message.precision)
+        mean = (self._prior * self.position + self.information - message.information) / precision
         return min(RANGE[1], max(RANGE[0], mean)), 1.0 / precision
 
     def exchange(self, old: Message, new: Message) -> None:
@@ -77,6 +81,10 @@ class Ability:
         self.drift *= DRIFT_KEPT
         self.drift_var *= DRIFT_KEPT**2
         self.position = min(RANGE[1], max(RANGE[0], self.position))
+        self._prior = self._prior_precision()
+
+    def _prior_precision(self) -> float:
+        return 1.0 / (self.position_var + self._noise(self._weights()))
 
     def _update(self, measured: float, variance: float) -> None:
         surprise = measured - self.position
@@ -111,4 +119,5 @@ class Ability:
 
     def state_dict(self) -> dict[str, Any]:
         """All numbers of the belief."""
-        return {**self.__dict__, "log_weights": list(self.log_weights)}
+        numbers = {name: value for name, value in self.__dict__.items() if name != "_prior"}
+        return {**numbers, "log_weights": list(self.log_weights)}

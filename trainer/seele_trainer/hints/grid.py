@@ -29,8 +29,9 @@ _SLOPES: Floats = sigmoid(DISCRIMINATION[:, None] * (RATES[:, None, None] - THRE
 
 def accuracy(rate: float) -> Floats:
     """Accuracy after a hint of this rate, of every curve of the grid."""
-    slope = sigmoid(DISCRIMINATION[:, None] * (rate - THRESHOLD))[..., None]
-    return np.asarray(0.5 * LAPSE + (1.0 - LAPSE) * (GUESSING + (1.0 - GUESSING) * slope))
+    # Without the care of `sigmoid`: on this grid the exponent is 100 at most.
+    slope = 1.0 / (1.0 + np.exp(DISCRIMINATION[:, None] * (THRESHOLD - rate)))
+    return np.asarray(0.5 * LAPSE + (1.0 - LAPSE) * (GUESSING + (1.0 - GUESSING) * slope[..., None]))
 
 
 def log_likelihood(rate: float, successes: float, trials: float) -> Floats:

@@ -114,7 +114,7 @@ class Belief:
 def prior_density(visit: Visit, mean: float, variance: float) -> Floats:
     """Prior of (component, 50 % point) when ability has this mean and variance."""
     spread = visit.variances + variance
-    centre = np.clip(visit.means - mean, grid.THRESHOLD[0], grid.THRESHOLD[-1])
+    centre = np.minimum(np.maximum(visit.means - mean, grid.THRESHOLD[0]), grid.THRESHOLD[-1])
     scaled = (grid.THRESHOLD - centre[:, None]) ** 2 / spread[:, None]
     density = np.exp(-0.5 * scaled) * (visit.weights / np.sqrt(spread))[:, None] + 1e-12
     return np.asarray(density / density.sum())
