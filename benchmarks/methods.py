@@ -112,7 +112,7 @@ def main(
             )
             return
         carry_out(place, parts, say=lambda line: print(line, flush=True), clock=time.monotonic, at_once=at_once)
-        study = collected(place, command, at_once)
+        study = collected(place, parts, command, at_once)
     except (Stopped, KeyboardInterrupt):
         print(f"Stopped; nothing is lost. To go on: {command}", file=sys.stderr)
         raise SystemExit(130) from None

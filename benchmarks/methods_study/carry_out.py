@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from methods_study.design import (
-    PARTS,
     Part,
     Planned,
     Scale,
@@ -197,15 +196,15 @@ def _number(jobs: Sequence[Job], job: Job) -> int:
     return 1 + [one.folder for one in jobs].index(job.folder)
 
 
-def collected(place: Place, command: str, at_once: int = 1) -> Study:
-    """The results of every part whose runs are all finished, also of those that an earlier call made."""
-    chosen = choices(place, strategies_of(PARTS))
+def collected(place: Place, parts: Sequence[Part], command: str, at_once: int = 1) -> Study:
+    """The results of those parts whose runs are all finished."""
+    chosen = choices(place, strategies_of(parts))
     rates = {strategy: choice.chosen for strategy, choice in chosen.items()}
     results = [
-        result for part in PARTS if set(strategies_of([part])) <= set(rates) for result in _part(place, part, rates)
+        result for part in parts if set(strategies_of([part])) <= set(rates) for result in _part(place, part, rates)
     ]
     used = {result.strategy for result in results}
-    parts = tuple(part for part in PARTS if any(result.part == part for result in results))
+    finished = tuple(part for part in parts if any(result.part == part for result in results))
     return Study(
         tiny=place.scale.tiny,
         problems=place.recipe(),
@@ -215,8 +214,8 @@ def collected(place: Place, command: str, at_once: int = 1) -> Study:
         rollouts_per_problem=place.scale.rollouts_per_problem,
         rates=tuple(choice for strategy, choice in chosen.items() if strategy in used),
         sources=(
-            (Source(parts=parts, command=command, machine=machine(), at_once=at_once, versions=versions()),)
-            if parts
+            (Source(parts=finished, command=command, machine=machine(), at_once=at_once, versions=versions()),)
+            if finished
             else ()
         ),
         settings=tuple(results),

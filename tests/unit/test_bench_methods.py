@@ -263,7 +263,7 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     trainings.stop_at = 2
     with pytest.raises(training_module.Stopped):
         carry_out.carry_out(place, ["rounds"], said.append, clock=lambda: 0.0)
-    assert carry_out.collected(place, "now").settings == (), "nothing is reported by halves"
+    assert carry_out.collected(place, ["rounds"], "now").settings == (), "nothing is reported by halves"
     states = [job.state for job in carry_out.expected(place, ["rounds"])]
     assert states == ["finished", "interrupted", *["to do"] * (len(states) - 2)]
 
@@ -274,7 +274,7 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     assert len(trainings.made[4:]) == 2 * 5 - 1
     assert any(line.startswith("[2/12] going on with seele, seed 0, learning rate 0.0003; about ") for line in said)
 
-    study = carry_out.collected(place, "now")
+    study = carry_out.collected(place, ["rounds"], "now")
     assert [result.name for result in study.settings] == ["2 × 16", "4 × 8", "8 × 4", "4 × 6", "4 × 4"]
     assert [[run.seed for run in result.runs] for result in study.settings] == [[0, 1]] * 5
     assert study.rates[0].chosen == 1e-4
