@@ -28,6 +28,7 @@ from seele_trainer.method_options import StrategyName
 from seele_trainer.quickstart import chains
 from seele_trainer.quickstart.base_model import Size, train_base_model
 from seele_trainer.records import EvaluationRecord, StepRecord
+from seele_trainer.report_summary import summarise_run
 from seele_trainer.telemetry.journal import JournalError, read_records
 
 ZERO_STAGE = 2
@@ -118,19 +119,16 @@ def manifest(problems: Path, strategy: StrategyName, learning_rate: float, plan:
 
 def row(strategy: str, run: Run, folder: Path) -> dict[str, Any]:
     """One row: the study's measures of the run, tokens a second and the share of each phase in the run's time."""
-    steps = read_records(folder / "metrics.jsonl", StepRecord)
-    seconds: dict[str, float] = {}
-    for record in steps:
-        for phase, spent in record.phase_seconds.items():
-            seconds[phase] = seconds.get(phase, 0.0) + spent
-    seconds["eval"] = sum(one.seconds for one in read_records(folder / "eval.jsonl", EvaluationRecord))
-    whole = sum(seconds.values())
+    summary = summarise_run(
+        read_records(folder / "metrics.jsonl", StepRecord), read_records(folder / "eval.jsonl", EvaluationRecord)
+    )
+    seconds = {phase.phase: phase.seconds for phase in summary.phases}
     return {
         "strategy": strategy,
         "run": run.model_dump(mode="json", by_alias=True),
         "generatedTokensPerSecond": _rate(run.tokens.generated, seconds.get("rollout", 0.0)),
         "trainedTokensPerSecond": _rate(run.tokens.trained, seconds.get("train", 0.0)),
-        "timeSplit": {phase: round(spent / whole, 4) for phase, spent in sorted(seconds.items())},
+        "timeSplit": {phase.phase: round(phase.share, 4) for phase in summary.phases},
     }
 
 

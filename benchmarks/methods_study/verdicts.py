@@ -70,11 +70,14 @@ def _control(study: Study) -> list[str]:
         if reward is None or not off:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
+        beginning = (
+            f"**Control at target {target:g}.**"
+            if held
+            else f"**Disagrees with the paper:** control at target {target:g}."
+        )
         lines.append(
-            f"**{'Control' if held else 'Disagrees with the paper:** control'} at target {target:g}{'.** W' if held else ': w'}"
-            "hile most hints are neither none nor whole, rounds 3 and 4 are at most "
-            f"{max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "
-            f"({REWARD_ON_TARGET:g})."
+            f"{beginning} While most hints are neither none nor whole, rounds 3 and 4 are at most {max(off):.3f} off "
+            f"({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g})."
         )
     return lines
 

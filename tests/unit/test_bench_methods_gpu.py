@@ -45,7 +45,10 @@ def test_a_row_has_rates_and_the_split_of_time(tmp_path: Path) -> None:
     scores = {title: BenchmarkScore(problems=4, greedy_accuracy=0.25) for title in ("held-out", "validation")}
     evaluation = EvaluationRecord(step=1, time=0.0, policy_version=1, seconds=5.0, scores=scores)
     record = step_record(
-        1, tokens=Tokens(prompt=1, hint=2, generated=300, trained=400), phase_seconds={"rollout": 3.0, "train": 2.0}
+        1,
+        tokens=Tokens(prompt=1, hint=2, generated=300, trained=400),
+        phase_seconds={"rollout": 3.0, "train": 2.0},
+        step_seconds=5.0,
     )
     (tmp_path / "metrics.jsonl").write_text(record.model_dump_json(by_alias=True) + "\n")
     (tmp_path / "eval.jsonl").write_text(evaluation.model_dump_json(by_alias=True) + "\n")
@@ -54,7 +57,7 @@ def test_a_row_has_rates_and_the_split_of_time(tmp_path: Path) -> None:
 
     assert (row["generatedTokensPerSecond"], row["trainedTokensPerSecond"]) == (100.0, 200.0)
     assert row["timeSplit"] == {"eval": 0.5, "rollout": 0.3, "train": 0.2}
-    assert "| `seele` | 25.0 | 25.0 | 25.0 | 100 | 200 | eval 50%, rollout 30%, train 20% |" in methods_gpu.markdown(
+    assert "| `seele` | 25.0 | 25.0 | 25.0 | 100 | 200 | rollout 30%, train 20%, eval 50% |" in methods_gpu.markdown(
         [row]
     )
 

@@ -191,8 +191,8 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
     )
     assert "SEELE's interval does **not** lie above GRPO's" in said
     assert "**Disagrees with the paper:** `uft` is above `seele` here." in said
-    assert "**Disagrees with the paper:** control at target 0.375: " in said  # by its rounds
-    assert "**Disagrees with the paper:** control at target 0.5: " in said  # by its reward
+    assert "**Disagrees with the paper:** control at target 0.375. " in said  # by its rounds
+    assert "**Disagrees with the paper:** control at target 0.5. " in said  # by its reward
     assert "**Control at target 0.625.** " in said
     assert "**Disagrees with the paper:** target 0.625 has a higher mean than the paper's 0.5" in said
     assert "**Disagrees with the paper:** 8 × 4 is above 4 × 8 here." in said
