@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,20 +92,17 @@ def test_the_papers_fit_recovers_its_own_example_curves() -> None:
     assert fitted.guessing == pytest.approx(PAPER_CURVES.guessing, abs=0.01)
 
 
-def test_fit_predicts_better_rates_than_the_papers_fit_and_is_many_times_faster() -> None:
+def test_fit_predicts_better_rates_than_the_papers_fit() -> None:
     true = population(1, 128)
-    gains, seconds = [], {"fast": 0.0, "paper": 0.0}
+    gains = []
     for observations in (2, 5):
         data = rounds(true, observations, observations)
         efficiency = {}
         for name, estimate in (("fast", irt.fit), ("paper", irt.fit_paper)):
-            start = time.process_time()
             accuracy = true.accuracy(estimate(*data).rate_for(0.5))
-            seconds[name] += time.process_time() - start
             efficiency[name] = float((4 * accuracy * (1 - accuracy)).mean())
         gains.append(efficiency["fast"] - efficiency["paper"])
     assert min(gains) > 0.0
-    assert seconds["paper"] > 25 * seconds["fast"]  # benchmarks/hint_controller.py shows the real ratio
 
 
 def test_a_batch_gives_what_each_problem_alone_gives() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -107,7 +106,7 @@ def test_a_status_that_no_operator_wrote_hides_no_other_run(status: object) -> N
     assert found("seele_operator_runs", phase="Running") == 1
 
 
-def test_a_thousand_runs_are_told_in_a_moment() -> None:
+def test_a_thousand_runs_are_told_in_one_pass() -> None:
     metrics = OperatorMetrics()
     runs = [body(f"run-{number}", phase="Running", attempt=1, step=3, steps=9) for number in range(1000)]
     passes = []
@@ -118,9 +117,7 @@ def test_a_thousand_runs_are_told_in_a_moment() -> None:
 
     metrics.watch_runs(listed, lambda: 0)
     passes.clear()
-    began = time.process_time()
     text = generate_latest(metrics.registry)
-    # A tenth of it here; a pass over the runs for each metric, or for each run, would be well above.
-    assert time.process_time() - began < 1
+    # Not one for each metric, nor for each run.
     assert len(passes) == 1
     assert text.count(b"\nseele_run_") == 8 * 1000
