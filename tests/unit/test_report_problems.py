@@ -61,7 +61,7 @@ def save(folder: Path, step: int, strategy: dict[str, Any]) -> None:
 def test_the_band_is_that_of_the_weighted_curves() -> None:
     # Two curves of the grid, 3 to 1: quantile 10 % is the likelier one below the other, 90 % the other.
     curves = np.zeros(grid.SHAPE)
-    curves[4, 30, 0], curves[4, 60, 0] = 3.0, 1.0
+    curves[0, 4, 30], curves[0, 4, 60] = 3.0, 1.0
     mean, low, high = band(curves)
     later, sooner = (
         grid.LAPSE / 2 + (1 - grid.LAPSE) / (1 + np.exp(-grid.DISCRIMINATION[4] * (grid.RATES - grid.THRESHOLD[index])))

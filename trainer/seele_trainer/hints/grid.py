@@ -1,6 +1,6 @@
-"""The grid of curves that a posterior is summed over: discrimination k, 50 % point, guessing b.
+"""The grid of curves that a posterior is summed over: guessing b, discrimination k, 50 % point.
 
-Axes are (k, 50 % point, b) wherever an array has three of them.
+Axes are (b, k, 50 % point) wherever an array has three of them: the longest last, which is what costs least.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from seele_trainer.hints.irt import Floats, sigmoid
 DISCRIMINATION: Floats = np.geomspace(2.5, 50.0, 8)
 # The 50 % point may lie beyond the longest hint, or below none.
 THRESHOLD: Floats = np.linspace(-1.0, 2.0, 91)
+# Mass and first two moments of a density over the 50 % points, as one product.
+THRESHOLD_MOMENTS: Floats = np.stack([np.ones_like(THRESHOLD), THRESHOLD, THRESHOLD**2], axis=1)
 GUESSING: Floats = np.array([0.0, 0.08, 0.2, 0.35, 0.55])
-# Sums over b of weights w and of w * b, as one product.
-GUESSING_MOMENTS: Floats = np.stack([np.ones_like(GUESSING), GUESSING], axis=1)
-SHAPE = (len(DISCRIMINATION), len(THRESHOLD), len(GUESSING))
+SHAPE = (len(GUESSING), len(DISCRIMINATION), len(THRESHOLD))
 # Nothing is ever certain: verifiers err, curves are not quite logistic. Also keeps logarithms finite.
 LAPSE = 0.02
 
 # More rollouts than this in one round say nothing more: the model of the curve is not that exact.
 MAX_TRIALS = 500.0
+
+_FLOOR: Floats = (0.5 * LAPSE + (1.0 - LAPSE) * GUESSING)[:, None, None]
+_RISE: Floats = ((1.0 - LAPSE) * (1.0 - GUESSING))[:, None, None]
 
 RATES: Floats = np.linspace(0.0, 1.0, 101)
 # (rates, k * 50 % points): the logistic part of every curve at every rate.
@@ -31,14 +34,14 @@ def accuracy(rate: float) -> Floats:
     """Accuracy after a hint of this rate, of every curve of the grid."""
     # Without the care of `sigmoid`: on this grid the exponent is 100 at most.
     slope = 1.0 / (1.0 + np.exp(DISCRIMINATION[:, None] * (THRESHOLD - rate)))
-    return np.asarray(0.5 * LAPSE + (1.0 - LAPSE) * (GUESSING + (1.0 - GUESSING) * slope[..., None]))
+    return np.asarray(_FLOOR + _RISE * slope)
 
 
 def log_likelihood(rate: float, successes: float, trials: float) -> Floats:
     """Binomial log-likelihood of every curve of the grid, up to a constant."""
     solved = accuracy(rate)
     scale = min(1.0, MAX_TRIALS / trials)
-    return np.asarray(scale * (successes * np.log(solved) + (trials - successes) * np.log(1.0 - solved)))
+    return np.asarray((scale * successes) * np.log(solved) + (scale * (trials - successes)) * np.log(1.0 - solved))
 
 
 def rate_for(target: float, slope_mass: Floats, guess_mass: float) -> float:

@@ -72,7 +72,8 @@ class Visit:
     def refresh(self) -> None:
         """Recompute the sums after `log_likelihood` changed."""
         joint = np.exp(self.log_likelihood - self.log_likelihood.max()) * self.shape_prior
-        total, guessed = (joint.reshape(-1, grid.SHAPE[2]) @ grid.GUESSING_MOMENTS).T.reshape(2, *grid.SHAPE[:2])
+        total = joint.sum(axis=0)
+        guessed = (grid.GUESSING @ joint.reshape(grid.SHAPE[0], -1)).reshape(total.shape)
         self.evidence: Floats = total.sum(axis=0)
         self.guess_mass: Floats = guessed.sum(axis=0)
         self.slope_mass: Floats = total - guessed
@@ -80,7 +81,7 @@ class Visit:
 
     def curves(self, thresholds: Floats) -> Floats:
         """Posterior of the grid's curves, given that of the 50 % point."""
-        return np.asarray(self.joint * (thresholds / np.maximum(self.evidence, 1e-300))[:, None])
+        return np.asarray(self.joint * (thresholds / np.maximum(self.evidence, 1e-300)))
 
     def see(self, rate: float, successes: float, trials: float) -> None:
         """Add one round."""
@@ -94,42 +95,38 @@ class Belief:
     """Posterior of one visit given the ability that its other problems suggest: moments by component of the mixture."""
 
     density: Floats
-    """(components, 50 % points), normalised."""
+    """(components, 50 % points), not normalised."""
+    components: Floats
+    """Posterior weight of each component."""
     ability: float
     ability_var: float
     difficulty: float
     difficulty_var: float
 
     @property
-    def components(self) -> Floats:
-        """Posterior weight of each component."""
-        return np.asarray(self.density.sum(axis=1))
-
-    @property
     def thresholds(self) -> Floats:
         """Posterior of the 50 % point on the grid."""
-        return np.asarray(self.density.sum(axis=0))
+        return np.asarray(self.density.sum(axis=0) / self.density.sum())
 
 
 def prior_density(visit: Visit, mean: float, variance: float) -> Floats:
-    """Prior of (component, 50 % point) when ability has this mean and variance."""
+    """Prior of (component, 50 % point) when ability has this mean and variance, not normalised."""
     spread = visit.variances + variance
     centre = np.minimum(np.maximum(visit.means - mean, grid.THRESHOLD[0]), grid.THRESHOLD[-1])
     scaled = (grid.THRESHOLD - centre[:, None]) ** 2 / spread[:, None]
-    density = np.exp(-0.5 * scaled) * (visit.weights / np.sqrt(spread))[:, None] + 1e-12
-    return np.asarray(density / density.sum())
+    return np.asarray(np.exp(-0.5 * scaled) * (visit.weights / np.sqrt(spread))[:, None] + 1e-12)
 
 
 def believe(visit: Visit, mean: float, variance: float) -> Belief:
     """Condition ability and difficulty, Gaussian in each component, on the evidence about their difference."""
     density = prior_density(visit, mean, variance) * visit.evidence
-    density /= density.sum()
-    weight = density.sum(axis=1)
-    safe = np.maximum(weight, 1e-300)
-    threshold = density @ grid.THRESHOLD / safe
+    mass, first, second = (density @ grid.THRESHOLD_MOMENTS).T
+    weight = mass / mass.sum()
+    safe = np.maximum(mass, 1e-300)
+    threshold = first / safe
     spread = visit.variances + variance
     residual = threshold - (visit.means - mean)
-    shrink = spread - (density @ grid.THRESHOLD**2 / safe - threshold**2)
+    shrink = spread - (second / safe - threshold**2)
 
     def moments(prior_mean: Floats | float, prior_var: Floats | float, sign: float) -> tuple[float, float]:
         gain = prior_var / spread
@@ -138,7 +135,7 @@ def believe(visit: Visit, mean: float, variance: float) -> Belief:
         centre = float(weight @ means)
         return centre, max(1e-6, float(weight @ (variances + (means - centre) ** 2)))
 
-    return Belief(density, *moments(mean, variance, -1.0), *moments(visit.means, visit.variances, 1.0))
+    return Belief(density, weight, *moments(mean, variance, -1.0), *moments(visit.means, visit.variances, 1.0))
 
 
 class SharedAbilityEstimator:
@@ -190,7 +187,7 @@ class SharedAbilityEstimator:
                 continue
             belief = believe(visit, *self._ability.without(visit.message))
             posterior = visit.curves(belief.thresholds)
-            discrimination, guessing = posterior.sum(axis=(1, 2)), posterior.sum(axis=(0, 1))
+            discrimination, guessing = posterior.sum(axis=(0, 2)), posterior.sum(axis=(1, 2))
             if visit.fresh:
                 self._population.add(belief.components, discrimination, guessing)
             before = self._records[problem_id].rounds if problem_id in self._records else ()
@@ -215,9 +212,9 @@ class SharedAbilityEstimator:
             if visit.rounds:
                 belief = believe(visit, *self._ability.without(visit.message))
                 posterior = visit.curves(belief.thresholds)
-                log_k = posterior.sum(axis=(1, 2)) @ np.log(grid.DISCRIMINATION)
+                log_k = posterior.sum(axis=(0, 2)) @ np.log(grid.DISCRIMINATION)
                 rows.append(
-                    (np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(0, 1)) @ grid.GUESSING)
+                    (np.exp(log_k), -belief.thresholds @ grid.THRESHOLD, posterior.sum(axis=(1, 2)) @ grid.GUESSING)
                 )
         return Curve(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
@@ -249,7 +246,11 @@ class SharedAbilityEstimator:
         if record is None:
             weights = self._population.difficulty / self._population.difficulty.sum()
             return Visit(
-                weights, CENTRES, np.full_like(CENTRES, CENTRE_SD**2), shape_k[:, None, None] * shape_b, fresh=True
+                weights,
+                CENTRES,
+                np.full_like(CENTRES, CENTRE_SD**2),
+                shape_b[:, None, None] * shape_k[:, None],
+                fresh=True,
             )
         shape_k = SHAPE_FADE * shape_k + (1.0 - SHAPE_FADE) * np.array(record.discrimination)
         shape_b = SHAPE_FADE * shape_b + (1.0 - SHAPE_FADE) * np.array(record.guessing)
@@ -260,7 +261,7 @@ class SharedAbilityEstimator:
             weights=np.array([1.0 - SURPRISE, SURPRISE]),
             means=np.full(2, record.difficulty),
             variances=np.array([variance, variance + SURPRISE_SD**2]),
-            shape_prior=shape_k[:, None, None] * shape_b,
+            shape_prior=shape_b[:, None, None] * shape_k[:, None],
             fresh=False,
         )
 
