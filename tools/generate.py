@@ -43,7 +43,7 @@ def generated_files() -> dict[str, Text]:
         f"{CHART}/README.md": chart_readme,
         "docs/metrics.md": metrics_page,
         "docs/seelerun.md": seelerun_page,
-        "docs/strategies.md": strategies_page,
+        "docs/methods.md": methods_page,
         "manifests/prometheus/prometheusrule.yaml": prometheus_rule,
     }
     files[f"{CHART}/files/rules.yaml"] = copy_of("manifests/prometheus/rules.yaml")
@@ -122,9 +122,9 @@ def chart_readme() -> str:
     return with_table(*((chart / name).read_text(encoding="utf-8") for name in ("README.md", "values.yaml")))
 
 
-def strategies_page() -> str:
+def methods_page() -> str:
     """The page about methods, with the table of those that there are."""
-    from strategies_page import page
+    from methods_page import page
 
     return page()
 

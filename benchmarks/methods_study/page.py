@@ -99,7 +99,7 @@ def _head(study: Study) -> str:
         "# The methods, side by side\n\n"
         "Written by `make generated` from [methods.json](../benchmarks/results/methods.json); to measure anew, "
         "`make bench-methods`.\n\n"
-        f"All methods of [strategies](strategies.md) on [the quickstart's problem](method.md#the-quickstarts-problem), "
+        f"All [methods](methods.md) on [the quickstart's problem](method.md#the-quickstarts-problem), "
         f"{study.steps} steps, seeds 0 to {study.seeds - 1}. Accuracy is greedy and without hints, in percent of the "
         "held-out problems, after the last step: mean over seeds ± half of the 95 % confidence interval (Student's t; "
         "runs of one method differ by their seed alone).\n\n"

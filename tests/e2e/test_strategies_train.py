@@ -6,8 +6,10 @@ Four that differ most from SEELE, which the other tests run: `SEELE_TEST_STRATEG
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +19,7 @@ import yaml
 from runs import QUICKSTART, REPOSITORY, merged, records
 from safetensors.torch import load_file
 
+from docs_pages import blocks
 from seele_operator.validation import parse_run
 from seele_trainer.method_options import WITH_HINTS, StrategyName
 
@@ -54,21 +57,15 @@ def config(strategy: StrategyName, quickstart: Path) -> dict[str, Any]:
     return parse_run(run).spec.trainer_config(strategy).model_dump(mode="json", by_alias=True)
 
 
-@pytest.fixture(scope="module")
-def runs(quickstart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of finished runs, one for each strategy, beside those that were resumed in the middle."""
-    folder = tmp_path_factory.mktemp("strategies")
-    for name in NAMES:
-        (folder / name).mkdir()
-        (folder / name / "config.yaml").write_text(yaml.safe_dump(config(name, quickstart_model)))
+def train(configs: Mapping[Path, dict[str, Any]], **environment: str) -> None:
+    """Train each configuration in its folder, and again in the middle of a copy of it."""
+    for folder, content in configs.items():
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump(content))
     done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("strategies_worker.py")),
-            *(str(folder / name) for name in NAMES),
-        ],
+        [sys.executable, str(Path(__file__).with_name("strategies_worker.py")), *map(str, configs)],
         cwd=REPOSITORY,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
         timeout=500,
@@ -76,6 +73,13 @@ def runs(quickstart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     )
     print(done.stdout[-4000:], done.stderr[-4000:])
     assert done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def runs(quickstart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of finished runs, one for each strategy, beside those that were resumed in the middle."""
+    folder = tmp_path_factory.mktemp("strategies")
+    train({folder / name: config(name, quickstart_model) for name in NAMES})
     return folder
 
 
@@ -98,7 +102,10 @@ def test_each_method_trains_from_its_config_to_a_model(runs: Path, name: Strateg
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_method_goes_on_bit_for_bit_where_it_was_killed(runs: Path, name: StrategyName) -> None:
-    whole, resumed = runs / name, runs / f"{name}-resumed"
+    check_resumed(runs / name, runs / f"{name}-resumed")
+
+
+def check_resumed(whole: Path, resumed: Path) -> None:
     first, second = (folder / "final" / "model.safetensors" for folder in (whole, resumed))
     assert first.read_bytes() == second.read_bytes()
     exact = (
@@ -138,3 +145,27 @@ def test_the_methods_show_what_they_say(runs: Path) -> None:
         # LUFFY's last rollout of each problem is the solution, which nobody samples.
         fewer = {"sft": 0, "sft_then_grpo": 0, "luffy": 14}
         assert steps[name][0]["rollouts"] == fewer.get(name, 16), name
+
+
+def test_a_method_that_is_added_as_the_page_says_trains(tmp_path: Path, quickstart_model: Path) -> None:
+    shutil.copytree(REPOSITORY / "trainer", tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
+    method, line = [block for block in blocks("docs/methods.md") if block.language in ("python", "diff")]
+    assert method.text.count("\n") < 80
+    assert [added for added in line.text.splitlines() if added.startswith("+") and not added.startswith("+++")] == [
+        '+    "fading_hint",'
+    ]
+    file = tmp_path / method.said.removeprefix("file: ")
+    assert not file.exists()
+    file.write_text(method.text)
+    subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=line.text, text=True, check=True)
+
+    settings = config("fixed_hint", quickstart_model)
+    settings["training"]["strategy"] = "fading_hint"
+    train({tmp_path / "run": settings}, PYTHONPATH=str(tmp_path / "trainer"))
+
+    check_resumed(tmp_path / "run", tmp_path / "run-resumed")
+    rates = [step["hintRate"] for step in records(tmp_path / "run", "metrics.jsonl")]
+    # Ends of hints are ends of steps, so that rates are near 1, 3/4, 1/2 and 1/4 rather than just these.
+    assert rates[0] == 1.0
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.5

@@ -22,7 +22,7 @@ from spec_data import patched, small_run
 pytestmark = pytest.mark.unit
 
 PAGES = pages()
-LANGUAGES = {"console", "yaml", "json", "python", "promql", "text", "mermaid"}
+LANGUAGES = {"console", "yaml", "json", "python", "diff", "promql", "text", "mermaid"}
 HOW = """say how the block is known to work, in a comment on the line before it:
 <!-- run here -->, <!-- run on a cluster -->, <!-- run by tests/….py::test_… --> or <!-- not run: why -->"""
 

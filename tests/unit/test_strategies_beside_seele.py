@@ -14,7 +14,7 @@ from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import HintStateError
 from seele_trainer.method_options import StrategyName
 from seele_trainer.schedule import learning_rate
-from seele_trainer.strategies import STRATEGIES, build_strategy
+from seele_trainer.strategies import build_strategy, strategy_class
 from seele_trainer.strategies.base import Rollout, Sample, Strategy
 from seele_trainer.strategies.luffy import Luffy
 from seele_trainer.strategies.prefix_rft import HYBRID, PLAIN, PrefixRft
@@ -48,8 +48,11 @@ def check(
     np.testing.assert_array_equal(sample.behaviour_logprobs != 0, sample.policy_mask)
 
 
-def test_every_name_of_a_strategy_has_one() -> None:
-    assert set(STRATEGIES) == set(get_args(StrategyName))
+@pytest.mark.parametrize("name", get_args(StrategyName))
+def test_every_name_of_a_strategy_has_a_class_in_a_file_of_that_name(name: StrategyName) -> None:
+    method = strategy_class(name)
+    assert method.__module__ == f"seele_trainer.strategies.{name}"
+    assert type(build_strategy(config(name))) is method
 
 
 # --- SFT, and SFT before GRPO

@@ -8,7 +8,17 @@ from pydantic import Field
 
 from seele_trainer.section import Fraction, PositiveFloat, PositiveFraction, PositiveInt, Section
 
-StrategyName: TypeAlias = Literal["seele", "grpo", "sft", "sft_then_grpo", "uft", "prefix_rft", "luffy", "fixed_hint"]
+StrategyName: TypeAlias = Literal[
+    "seele",
+    "grpo",
+    "sft",
+    "sft_then_grpo",
+    "uft",
+    "prefix_rft",
+    "luffy",
+    "fixed_hint",
+]
+"""The registry: every name is a class in a file of that name under strategies/."""
 
 WITH_HINTS = ("seele", "uft", "prefix_rft", "fixed_hint")
 """Methods that put part of a solution before a completion, so that both have to fit into the context."""

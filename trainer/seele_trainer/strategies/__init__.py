@@ -1,33 +1,22 @@
-"""Training methods, one short file each. To add one, write its file and name it here and in `method_options.StrategyName`."""
+"""Training methods, one short file each. The registry is `method_options.StrategyName`; docs/methods.md adds one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import cast
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.method_options import StrategyName
 from seele_trainer.strategies.base import Strategy
-from seele_trainer.strategies.fixed_hint import FixedHint
-from seele_trainer.strategies.grpo import Grpo
-from seele_trainer.strategies.luffy import Luffy
-from seele_trainer.strategies.prefix_rft import PrefixRft
-from seele_trainer.strategies.seele import Seele
-from seele_trainer.strategies.sft import Sft
-from seele_trainer.strategies.sft_then_grpo import SftThenGrpo
-from seele_trainer.strategies.uft import Uft
 
-STRATEGIES: dict[StrategyName, Callable[[TrainerConfig], Strategy]] = {
-    "seele": Seele,
-    "grpo": Grpo,
-    "sft": Sft,
-    "sft_then_grpo": SftThenGrpo,
-    "uft": Uft,
-    "prefix_rft": PrefixRft,
-    "luffy": Luffy,
-    "fixed_hint": FixedHint,
-}
+
+def strategy_class(name: StrategyName) -> Callable[[TrainerConfig], Strategy]:
+    """The class of a method, by its name: `sft_then_grpo` is `SftThenGrpo` of strategies/sft_then_grpo.py."""
+    module = import_module(f"{__name__}.{name}")
+    return cast("Callable[[TrainerConfig], Strategy]", getattr(module, name.title().replace("_", "")))
 
 
 def build_strategy(config: TrainerConfig) -> Strategy:
     """The strategy that the run's configuration names."""
-    return STRATEGIES[config.training.strategy](config)
+    return strategy_class(config.training.strategy)(config)
