@@ -1,0 +1,45 @@
+"""The operator's client of the API server, on a real one, with the rights of manifests/rbac.yaml and no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from bodies import ACCOUNT, Body, run_body
+
+from control_plane import ControlPlane
+from kubernetes_api import KubernetesApi
+from operator_process import grant
+from seele_operator.cluster import Cluster
+
+
+@pytest.fixture
+def control_plane(quiet_control_plane: ControlPlane) -> ControlPlane:
+    return quiet_control_plane
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(quiet_control_plane: ControlPlane) -> Path:
+    return grant(quiet_control_plane, "rbac.yaml", account=ACCOUNT)
+
+
+@pytest.fixture
+async def cluster(kubeconfig: Path) -> AsyncIterator[Cluster]:
+    async with await Cluster.connect(str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def admin(control_plane: ControlPlane) -> KubernetesApi:
+    return control_plane.admin
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> str:
+    return control_plane.namespace()
+
+
+@pytest.fixture
+def run(admin: KubernetesApi, namespace: str) -> Body:
+    return admin.create(run_body("r", namespace))
