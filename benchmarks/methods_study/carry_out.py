@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ class Place:
             ) from error
         return recipe
 
+    def base_model(self) -> str:
+        """What tells this base model from others of the same recipe. Raises NoProblems."""
+        weights = self.problems / "base" / "model.safetensors"
+        try:
+            return _digest_of_file(weights)
+        except OSError as error:
+            raise NoProblems(
+                f"--problems: {weights} cannot be read ({error.strerror}): make it with `make quickstart-model`"
+            ) from error
+
     def make_validation(self) -> None:
         """Draw the validation problems, unlike all training and test problems. Raises NoProblems."""
         recipe = self.recipe()
@@ -96,14 +107,15 @@ class Place:
         chains.write_problems(self.validation_file, drawn)
 
     def job(self, planned: Planned) -> Job:
-        """The run that a plan becomes, in the folder that only runs with the same spec, problems and versions get."""
+        """The run that a plan becomes, in a folder that no other spec, problems, base model or versions get."""
         run = quickstart(self.problems, "study", planned.changes(self.scale))
         held_out = run["spec"]["evaluation"]["benchmarks"][0] | {"title": HELD_OUT}
         validation = held_out | {"title": VALIDATION, "path": str(self.validation_file)}
         if self.scale.tiny:
             held_out, validation = held_out | {"limit": 16}, validation | {"limit": 16}
         run["spec"]["evaluation"]["benchmarks"] = [held_out, validation]
-        digest = digest_of({"run": run, "recipe": self.recipe(), "versions": versions()})
+        origin = {"recipe": self.recipe(), "base": self.base_model(), "versions": versions()}
+        digest = digest_of({"run": run, **origin})
         run["metadata"]["name"] = f"{planned.setting.strategy.replace('_', '-')}-{digest}"
         return Job(planned, run, self.out / digest)
 
@@ -111,6 +123,11 @@ class Place:
 def digest_of(content: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that any change of the content changes."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def _digest_of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
@@ -214,7 +231,16 @@ def collected(place: Place, parts: Sequence[Part], command: str, at_once: int = 
         rollouts_per_problem=place.scale.rollouts_per_problem,
         rates=tuple(choice for strategy, choice in chosen.items() if strategy in used),
         sources=(
-            (Source(parts=finished, command=command, machine=machine(), at_once=at_once, versions=versions()),)
+            (
+                Source(
+                    parts=finished,
+                    command=command,
+                    machine=machine(),
+                    base_model=place.base_model(),
+                    at_once=at_once,
+                    versions=versions(),
+                ),
+            )
             if finished
             else ()
         ),

@@ -105,17 +105,43 @@ def _head(study: Study) -> str:
         "runs of one method differ by their seed alone).\n\n"
         + "".join(f"{_source(source)}\n\n" for source in study.sources)
         + f"{budget}\n{rates}"
+        + _base_models(study)
         + (f"\nNot run: the parts {', '.join(missing)}.\n" if missing else "")
         + "\nOne small task, chosen to give plain rollouts next to no reward: the figures compare methods on it, and are "
         "no estimate of their margins elsewhere.\n"
     )
 
 
+def _base_models(study: Study) -> str:
+    """What keeps parts from being compared with each other, where they do not share a base model."""
+    known = list(dict.fromkeys(source.base_model for source in study.sources))
+    if len(known) < 2:
+        return ""
+    defaults = {
+        study.base_model(setting.part): final(setting)
+        for setting in study.settings
+        if setting.strategy == "seele" and not setting.changes and setting.part != "control"
+    }
+    told = " and ".join(f"{plus_minus(defaults[one])} from {_base_model(one)}" for one in known if one in defaults)
+    return (
+        "\n**Base models.** Every machine makes its own, and the same recipe does not give the same weights everywhere. So a "
+        f"row is to be compared with the others of its table, and not with those of another part: SEELE with its defaults "
+        f"ends at {told}.\n"
+    )
+
+
+def _base_model(digest: str | None) -> str:
+    return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
+
+
 def _source(source: Source) -> str:
     machine = f"{source.machine['architecture']}, {source.machine['cores']} cores, {source.machine['memoryGiB']} GiB"
     machine += f", {source.at_once} runs at a time" if source.at_once > 1 else ""
     versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
-    return f"Parts {', '.join(source.parts)}: `{source.command}` on {machine}, with {versions}."
+    return (
+        f"Parts {', '.join(source.parts)}: `{source.command}` on {machine}, from {_base_model(source.base_model)}, with "
+        f"{versions}."
+    )
 
 
 def _methods(study: Study) -> str:
@@ -152,7 +178,8 @@ def _methods(study: Study) -> str:
 
 def _unsupervised(study: Study) -> str:
     results = study.part("unsupervised")
-    learnt = {setting.strategy: setting for setting in study.part("methods")}
+    same_base = study.base_model("methods") == study.base_model("unsupervised")
+    learnt = {setting.strategy: setting for setting in study.part("methods") if same_base}
     rows = [
         (
             f"`{setting.strategy}`",

@@ -109,6 +109,9 @@ class Source(Section):
     parts: tuple[Part, ...]
     command: str
     machine: dict[str, str | int]
+    base_model: str | None = None
+    """Digest of its weights: each machine makes its own, and the same recipe does not give the same everywhere. None in
+    results that do not say."""
     at_once: int
     """Runs that were trained side by side: they take longer each, and less time in all."""
     versions: dict[str, str]
@@ -131,6 +134,10 @@ class Study(Section):
     def part(self, part: Part) -> list[SettingResult]:
         """The settings of one part; none where it was not run."""
         return [setting for setting in self.settings if setting.part == part]
+
+    def base_model(self, part: Part) -> str | None:
+        """Digest of the base model that a part was trained from; None where that is not known."""
+        return next((source.base_model for source in self.sources if part in source.parts), None)
 
     def trained(self, scale: Scale, recipe: Mapping[str, Any]) -> bool:
         """Whether its runs are of this scale and on these problems, so that parts of another session may stand beside them."""

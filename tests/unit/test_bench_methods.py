@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -31,6 +33,8 @@ def place(tmp_path: Path) -> carry_out.Place:
     """Where no run was made yet."""
     problems = tmp_path / "problems"
     problems.mkdir()
+    (problems / "base").mkdir()
+    (problems / "base" / "model.safetensors").write_bytes(b"weights")
     (problems / "recipe.json").write_text('{"test_problems": 4, "seed": 0}')
     for name in ("train", "test"):
         (problems / f"{name}.jsonl").write_text('{"problem": "37 a+5"}\n')
@@ -147,9 +151,21 @@ def test_a_rate_alone_is_not_tried() -> None:
     assert best_rate({1e-3: 0.4, 1e-4: 0.5, 3e-4: 0.5}) == 1e-4
 
 
-def test_a_folder_belongs_to_one_spec_and_one_recipe(place: carry_out.Place) -> None:
+def test_a_folder_belongs_to_one_spec_one_base_model_and_one_recipe(place: carry_out.Place) -> None:
     planned = Planned(method("grpo", SCALE), 0, 3e-4)
     before = place.job(planned).folder
+
+    other = place.problems.with_name("other")
+    shutil.copytree(place.problems, other)
+    (other / "base" / "model.safetensors").write_bytes(b"other weights")
+    moved = place.problems.rename(place.problems.with_name("moved"))
+    other.rename(place.problems)
+    carry_out._digest_of_file.cache_clear()
+    assert place.job(planned).folder != before
+    shutil.rmtree(place.problems)
+    moved.rename(place.problems)
+    carry_out._digest_of_file.cache_clear()
+    assert place.job(planned).folder == before
 
     assert replace(place, scale=replace(SCALE, steps=41)).job(planned).folder != before
     (place.problems / "recipe.json").write_text('{"test_problems": 4, "seed": 1}')
@@ -159,6 +175,12 @@ def test_a_folder_belongs_to_one_spec_and_one_recipe(place: carry_out.Place) -> 
 def test_missing_problems_are_one_line(place: carry_out.Place, tmp_path: Path) -> None:
     with pytest.raises(carry_out.NoProblems, match=r"^--problems: .*nowhere has no problems.*make quickstart-model`$"):
         replace(place, problems=tmp_path / "nowhere").make_validation()
+    carry_out._digest_of_file.cache_clear()
+    (place.problems / "base" / "model.safetensors").unlink()
+    with pytest.raises(
+        carry_out.NoProblems, match=r"model.safetensors cannot be read \(No such file.*make quickstart-model`$"
+    ):
+        carry_out.expected(place, ["rounds"])
 
 
 @pytest.mark.parametrize(
@@ -290,6 +312,8 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     assert [result.name for result in study.settings] == ["2 × 16", "4 × 8", "8 × 4", "4 × 6", "4 × 4"]
     assert [[run.seed for run in result.runs] for result in study.settings] == [[0, 1]] * 5
     assert study.rates[0].chosen == 1e-4
+    assert study.base_model("rounds") == hashlib.sha256(b"weights").hexdigest()[:12]
+    assert study.base_model("targets") is None
     made = len(trainings.made)
     carry_out.carry_out(place, ["rounds"], said.append, clock=lambda: 0.0)
     assert len(trainings.made) == made

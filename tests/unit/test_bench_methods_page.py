@@ -47,9 +47,12 @@ def a_setting(part: Any, name: str, afters: list[float], strategy: Any = "seele"
     return SettingResult(part=part, name=name, strategy=strategy, changes={}, learning_rate=3e-4, runs=runs)
 
 
-def a_source(*parts: Any, command: str = "python benchmarks/methods.py") -> Source:
+def a_source(
+    *parts: Any, command: str = "python benchmarks/methods.py", base_model: str | None = "0123456789ab"
+) -> Source:
     computer: dict[str, str | int] = {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24}
-    return Source(parts=parts, command=command, machine=computer, at_once=2, versions={"seele": "0.1.0"})
+    versions = {"seele": "0.1.0"}
+    return Source(parts=parts, command=command, machine=computer, base_model=base_model, at_once=2, versions=versions)
 
 
 def a_study(*results: SettingResult, **changes: Any) -> Study:
@@ -263,9 +266,31 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
     ]
     assert [(choice.strategy, choice.chosen) for choice in both.rates] == [("seele", 3e-4), ("uft", 1e-4)]
     text = page(both)
-    assert "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, with seele 0.1.0." in text
+    assert (
+        "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, from base model `0123456789ab`, with "
+        "seele 0.1.0." in text
+    )
     assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
     assert "Not run: the parts unsupervised, control, estimators, options, supervision." in text
+
+
+def test_parts_from_two_base_models_are_not_to_be_compared() -> None:
+    settings = (
+        a_setting("methods", "uft", [0.5], strategy="uft"),
+        a_setting("options", "the defaults", [0.9]),
+        a_setting("unsupervised", "uft, hints not learnt", [0.4], strategy="uft"),
+        a_setting("rounds", "4 × 8", [0.8]),
+        a_setting("control", "target 0.5", [0.1]),
+    )
+    first, second = a_source("methods", "options", base_model=None), a_source("unsupervised", "rounds", "control")
+    text = page(a_study(*settings, sources=(first, second)))
+
+    assert "from a base model whose digest was not kept, with seele" in text
+    assert "ends at 90.0 from a base model whose digest was not kept and 80.0 from base model `0123456789ab`.\n" in text
+    assert "| `uft` | – | 40.0 |" in text, "hints learnt from another base model"
+    one = page(a_study(*settings, sources=(a_source(*(setting.part for setting in settings)),)))
+    assert "**Base models.**" not in one
+    assert "| `uft` | 50.0 | 40.0 |" in one
 
 
 def test_results_of_another_scale_are_not_mixed_in() -> None:
