@@ -260,7 +260,7 @@ def _part(place: Place, part: Part, rates: Mapping[StrategyName, float]) -> list
             name=setting.name,
             strategy=setting.strategy,
             changes=_told(setting, place.scale),
-            learning_rate=jobs[index * seeds].planned.learning_rate,
+            learning_rate=rates[setting.strategy],
             runs=tuple(
                 measured(job.folder, job.planned.seed, one_pass) for job in jobs[index * seeds : (index + 1) * seeds]
             ),

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from seele_trainer.method_options import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
 
-Part: TypeAlias = Literal[
-    "methods", "unsupervised", "targets", "control", "estimators", "options", "rounds", "supervision"
-]
+Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "options", "rounds", "supervision"]
 PARTS: tuple[Part, ...] = get_args(Part)
 STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 
 HINTED: tuple[StrategyName, ...] = ("seele", "uft", "fixed_hint")
 """Methods that learn hints by cross-entropy, which the part `unsupervised` takes from them."""
 TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
-HELD = (0.375, 0.5, 0.625, 0.75)
-"""Targets that the paper's controller holds; at 0.25 easy problems need no hint at all."""
 ROUNDS = ((2, 16), (4, 8), (8, 4), (4, 6), (4, 4))
 """Rounds m and rollouts a round n: three ways to spend 32 rollouts, then less to spend on four rounds."""
 OPTIONS: dict[str, Mapping[str, Any]] = {
@@ -44,8 +40,6 @@ class Setting:
     name: str
     strategy: StrategyName
     changes: Mapping[str, Any]
-    learning_rate: float | None = None
-    """Where it is not the one that was chosen for the method."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +87,7 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
         without = merged(_budget(scale), {"hints": {"supervision": "none"}})
         return [Setting(f"{strategy}, hints not learnt", strategy, without) for strategy in HINTED]
     if part == "targets":
-        return [_target(target, scale) for target in TARGETS]
-    if part == "control":
-        # A model that learns slowly needs hints for longer, so that there is something to hold.
-        return [replace(_target(target, scale), learning_rate=min(scale.learning_rates)) for target in HELD]
+        return [_seele(f"target {target:g}", {"hints": {"targetAccuracy": target}}, scale) for target in TARGETS]
     if part == "rounds":
         return [
             _seele(f"{m} × {n}", {"hints": {"rounds": m, "rolloutsPerRound": n}}, scale) for m, n in rounds_of(scale)
@@ -152,7 +143,7 @@ def grid(strategies: Sequence[StrategyName], scale: Scale) -> list[Planned]:
 def repeated(part: Part, scale: Scale, rates: Mapping[StrategyName, float]) -> list[Planned]:
     """All runs of a part, every setting on every seed at its method's learning rate."""
     return [
-        Planned(setting, seed, setting.learning_rate or rates[setting.strategy])
+        Planned(setting, seed, rates[setting.strategy])
         for setting in settings(part, scale)
         for seed in range(scale.seeds)
     ]
@@ -176,10 +167,6 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 def _seele(name: str, changes: Mapping[str, Any], scale: Scale) -> Setting:
     return Setting(name, "seele", merged(_budget(scale), changes))
-
-
-def _target(target: float, scale: Scale) -> Setting:
-    return _seele(f"target {target:g}", {"hints": {"targetAccuracy": target}}, scale)
 
 
 def _budget(scale: Scale) -> dict[str, Any]:

@@ -28,7 +28,7 @@ samples one rollout fewer, since the solution takes its place.
 GRID = """\
 **Learning rates.** One grid for all methods, {rates}, each tried on seed 0. The best by final accuracy on validation problems,
 which are neither trained on nor reported, is used on all seeds. Both phases of `sft_then_grpo` have the same. All settings of
-SEELE below have the rate that was chosen at target 0.5 with its defaults, except where another is named.
+SEELE below have the rate that was chosen at target 0.5 with its defaults.
 """
 ON_A_GPU = """\
 ## On a GPU
@@ -46,18 +46,7 @@ def page(study: Study) -> str:
         raise ValueError(
             "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
         )
-    parts = (
-        _head,
-        _methods,
-        _unsupervised,
-        _targets,
-        _control,
-        _identity,
-        _estimators,
-        _options,
-        _rounds,
-        _supervision,
-    )
+    parts = (_head, _methods, _unsupervised, _targets, _identity, _estimators, _options, _rounds, _supervision)
     sections = [part(study) for part in parts]
     said = "\n".join(f"- {line}" for line in verdicts(study))
     if said:
@@ -227,31 +216,6 @@ def _targets(study: Study) -> str:
         + picture("rounds-by-target", "Accuracy by round over the training, for each target")
         + "\n"
         + picture("final-by-target", "Final accuracy by target")
-    )
-
-
-def _control(study: Study) -> str:
-    results = study.part("control")
-    if not results:
-        return ""
-    rows = [
-        (
-            setting.name.removeprefix("target "),
-            f"{mean([run.steered_steps for run in setting.runs]):.0f}",
-            *rounds_steered(setting),
-            decimals(mean([run.steered_reward for run in setting.runs])),
-            *rounds_late(setting),
-            decimals(mean([run.late_reward for run in setting.runs])),
-            percent(mean([run.late_hint_rate for run in setting.runs])),
-        )
-        for setting in results
-    ]
-    rounds = [f"round {number}" for number in range(1, 5)]
-    head = ("target", "steps", *rounds, "mean", *(f"late {name}" for name in rounds), "late mean", "hint, %")
-    return (
-        f"## Control while the model learns slowly\n\nThe same with learning rate {results[0].learning_rate:g}, so that the "
-        "model needs hints for longer. *steps* to *mean* as above; *late round 1* to *hint* are over the last half of the "
-        f"training.\n\n{table(head, rows)}"
     )
 
 

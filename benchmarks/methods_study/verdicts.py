@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from methods_study.design import HELD
 from methods_study.identity import step_gains
 from methods_study.intervals import Interval, interval, mean
 from methods_study.results import SettingResult, Study
@@ -15,6 +14,8 @@ PAPER_ROUNDS = {"2 × 16": None, "4 × 8": 34.2, "8 × 4": 33.6, "4 × 6": 33.9,
 """The same mean by rounds and rollouts a round (Table 2)."""
 PAPER_TARGET = 0.5
 ON_TARGET, REWARD_ON_TARGET = 0.03, 0.02
+CONTROLLED = (0.375, 0.75)
+"""Targets that the paper's controller holds; at 0.25 easy problems need no hint at all."""
 
 
 def final(setting: SettingResult) -> Interval:
@@ -57,9 +58,10 @@ def _methods(study: Study) -> list[str]:
 
 def _control(study: Study) -> list[str]:
     lines = []
-    for setting in (*study.part("targets"), *study.part("control")):
+    low, high = CONTROLLED
+    for setting in study.part("targets"):
         target = target_of(setting)
-        if target not in HELD:
+        if not low <= target <= high:
             continue
         judged = [run for run in setting.runs if run.steered_steps]
         rounds = [mean([run.steered_accuracy_by_round[index] for run in judged]) for index in (2, 3)]
@@ -68,11 +70,10 @@ def _control(study: Study) -> list[str]:
         if reward is None or not off:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
-        slowly = ", learning slowly" if setting.part == "control" else ""
         beginning = (
-            f"**Control at target {target:g}{slowly}.**"
+            f"**Control at target {target:g}.**"
             if held
-            else f"**Disagrees with the paper:** control at target {target:g}{slowly}."
+            else f"**Disagrees with the paper:** control at target {target:g}."
         )
         lines.append(
             f"{beginning} While most hints are neither none nor whole, rounds 3 and 4 are at most {max(off):.3f} off "

@@ -77,7 +77,6 @@ WHOLE = a_study(
     a_setting("unsupervised", "uft, hints not learnt", [0.1, 0.1, 0.1], strategy="uft"),
     a_setting("targets", "target 0.25", [0.6, 0.6, 0.6], steered_reward=0.4),
     a_setting("targets", "target 0.5", [0.8, 0.9, 1.0]),
-    a_setting("control", "target 0.5", [0.2, 0.2, 0.2], steered_steps=31, late_hint_rate=0.4),
     a_setting("rounds", "2 × 16", [0.7, 0.7, 0.7], accuracy_by_round=((0.4, 0.5),), late_accuracy_by_round=(0.4, 0.5)),
     a_setting("estimators", "shared-ability", [0.8, 0.8, 0.8], efficiency=0.9, second_pass_first_round=0.52),
     a_setting("estimators", "paper", [0.7, 0.7, 0.7], efficiency=0.8, second_pass_first_round=0.7),
@@ -144,7 +143,6 @@ def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
         "| `seele` | 90.0 ± 24.8 | 70.0 ± 24.8 | 60.0, 70.0, 80.0 | 0.700 | 5.0 |",
         "| `uft` | – | 10.0 ± 0.0 | 10.0, 10.0, 10.0 | 0.900 | 5.0 |",
         "| `paper` | 0.800 | 0.700 | 0.460 | 0.480 | 0.500 | 0.510 | 70.0 ± 0.0 |",
-        "| 0.5 | 31 | 0.460 | 0.480 | 0.500 | 0.490 | 0.485 | 0.460 | 0.480 | 0.500 | 0.510 | 0.490 | 40.0 |",
         "| high-entropy | 0.490 | 30.0 | 0.900 | 40.0 ± 0.0 | 40.0, 40.0, 40.0 |",
         "| hints end at steps | 0.490 | 30.0 | 0.900 | 60.0 ± 24.8 | 50.0, 60.0, 70.0 |",
     ):
@@ -159,7 +157,7 @@ def test_the_page_says_what_was_not_run_and_not_tuned() -> None:
     study = a_study(WHOLE.settings[0], rates=(RateChoice(strategy="grpo", tried=(), chosen=1e-4),))
     text = page(study)
 
-    assert "Not run: the parts unsupervised, targets, control, estimators, options, rounds, supervision." in text
+    assert "Not run: the parts unsupervised, targets, estimators, options, rounds, supervision." in text
     assert "0.0001 for all methods, not tuned" in text
     assert "## Targets" not in text
 
@@ -183,8 +181,6 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
             steered_accuracy_by_round=(0, 0, 0.62, 0.6),
             steered_reward=0.62,
         ),
-        a_setting("control", "target 0.5", [0.5], steered_reward=0.53),
-        a_setting("control", "target 0.75", [0.5], steered_accuracy_by_round=(0, 0, 0.77, 0.73), steered_reward=0.76),
         a_setting("rounds", "4 × 8", [0.5, 0.5, 0.5]),
         a_setting("rounds", "8 × 4", [0.6, 0.6, 0.6]),
         a_setting("estimators", "shared-ability", [0.5], efficiency=0.84),
@@ -201,8 +197,6 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
     assert "**Disagrees with the paper:** control at target 0.375. " in said  # by its rounds
     assert "**Disagrees with the paper:** control at target 0.5. " in said  # by its reward
     assert "**Control at target 0.625.** " in said
-    assert "**Disagrees with the paper:** control at target 0.5, learning slowly. " in said
-    assert "**Control at target 0.75, learning slowly.** " in said
     assert "**Disagrees with the paper:** target 0.625 has a higher mean than the paper's 0.5" in said
     assert "**Disagrees with the paper:** 8 × 4 is above 4 × 8 here." in said
     assert "is 0.840 with ours and 0.800 with the paper's: +5.0%; at least +10 % was wanted, and is missed." in said
@@ -271,7 +265,7 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
         "seele 0.1.0." in text
     )
     assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
-    assert "Not run: the parts unsupervised, control, estimators, options, supervision." in text
+    assert "Not run: the parts unsupervised, estimators, options, supervision." in text
 
 
 def test_parts_from_two_base_models_are_not_to_be_compared() -> None:
