@@ -261,6 +261,7 @@ def _part(place: Place, part: Part, rates: Mapping[StrategyName, float]) -> list
             strategy=setting.strategy,
             changes=_told(setting, place.scale),
             learning_rate=rates[setting.strategy],
+            base_model=place.base_model(),
             runs=tuple(
                 measured(job.folder, job.planned.seed, one_pass) for job in jobs[index * seeds : (index + 1) * seeds]
             ),

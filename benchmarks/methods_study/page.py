@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from methods_study.design import PARTS
+from methods_study.design import PARTS, Part
 from methods_study.identity import FEWEST_GROUPS, step_gains
 from methods_study.intervals import Interval, mean
 from methods_study.results import TENTHS, SettingResult, Source, Study
-from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, final, verdicts
+from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, verdicts
 
 PICTURES = "images/benchmarks"
 """Folder of the plots, seen from the page."""
@@ -66,6 +66,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
+def tables(study: Study, part: Part, table_of: Callable[[Sequence[SettingResult]], str]) -> str:
+    """The table of a part, once for each base model that it was run from."""
+    results = study.by_base_model(part)
+    if len(results) < 2:
+        return table_of(study.part(part))
+    return "\n".join(f"From {base_name(base)}:\n\n{table_of(settings)}" for base, settings in results.items())
+
+
 def picture(name: str, about: str) -> str:
     """A plot for light and for dark backgrounds."""
     return (
@@ -107,20 +115,16 @@ def _base_models(study: Study) -> str:
     if len(known) < 2:
         return ""
     defaults = {
-        study.base_model(setting.part): final(setting)
+        setting.base_model: final(setting)
         for setting in study.settings
-        if setting.strategy == "seele" and not setting.changes and setting.part != "control"
+        if setting.strategy == "seele" and not setting.changes
     }
-    told = " and ".join(f"{plus_minus(defaults[one])} from {_base_model(one)}" for one in known if one in defaults)
+    told = " and ".join(f"{plus_minus(defaults[one])} from {base_name(one)}" for one in known if one in defaults)
     return (
         "\n**Base models.** Every machine makes its own, and the same recipe does not give the same weights everywhere. So a "
         f"row is to be compared with the others of its table, and not with those of another part: SEELE with its defaults "
-        f"ends at {told}.\n"
+        f"ends at {told}. Learning rates were chosen once, from the first of them.\n"
     )
-
-
-def _base_model(digest: str | None) -> str:
-    return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
 
 
 def _source(source: Source) -> str:
@@ -128,15 +132,27 @@ def _source(source: Source) -> str:
     machine += f", {source.at_once} runs at a time" if source.at_once > 1 else ""
     versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
     return (
-        f"Parts {', '.join(source.parts)}: `{source.command}` on {machine}, from {_base_model(source.base_model)}, with "
+        f"Parts {', '.join(source.parts)}: `{source.command}` on {machine}, from {base_name(source.base_model)}, with "
         f"{versions}."
     )
 
 
 def _methods(study: Study) -> str:
-    results = study.part("methods")
-    if not results:
+    if not study.part("methods"):
         return ""
+    return (
+        f"## The table of methods\n\n{tables(study, 'methods', _methods_table)}\n"
+        "*paper*: mean over six benchmarks of mathematics, Qwen2.5-1.5B (arXiv 2509.06923). *no gradient*: percent of "
+        "baseline groups whose rewards are all equal. *M sampled*, *M trained*: millions of tokens of a run, sampled and in "
+        "forward passes for gradients.\n\n"
+        "`sft`, `luffy` and the first quarter of `sft_then_grpo` imitate whole solutions, final answers included; `prefix_rft` "
+        "imitates their beginnings where a rollout came off well, `uft`, `fixed_hint` and `seele` the hints they show. The "
+        "solutions here are clean, plentiful and in the words of the base model, which is the best case for imitation.\n\n"
+        + picture("methods", "Held-out accuracy of each method over the training")
+    )
+
+
+def _methods_table(results: Sequence[SettingResult]) -> str:
     ordered = sorted(results, key=lambda setting: -final(setting).mean)
     rows = [
         (
@@ -153,22 +169,13 @@ def _methods(study: Study) -> str:
         for setting in ordered
     ]
     head = ("method", "learning rate", "before", "after", "paper", "no gradient", "M sampled", "M trained", "minutes")
-    return (
-        f"## The table of methods\n\n{table(head, rows)}\n"
-        "*paper*: mean over six benchmarks of mathematics, Qwen2.5-1.5B (arXiv 2509.06923). *no gradient*: percent of "
-        "baseline groups whose rewards are all equal. *M sampled*, *M trained*: millions of tokens of a run, sampled and in "
-        "forward passes for gradients.\n\n"
-        "`sft`, `luffy` and the first quarter of `sft_then_grpo` imitate whole solutions, final answers included; `prefix_rft` "
-        "imitates their beginnings where a rollout came off well, `uft`, `fixed_hint` and `seele` the hints they show. The "
-        "solutions here are clean, plentiful and in the words of the base model, which is the best case for imitation.\n\n"
-        + picture("methods", "Held-out accuracy of each method over the training")
-    )
+    return table(head, rows)
 
 
 def _unsupervised(study: Study) -> str:
     results = study.part("unsupervised")
-    same_base = study.base_model("methods") == study.base_model("unsupervised")
-    learnt = {setting.strategy: setting for setting in study.part("methods") if same_base}
+    methods = study.by_base_model("methods").get(results[0].base_model, []) if results else []
+    learnt = {setting.strategy: setting for setting in methods}
     rows = [
         (
             f"`{setting.strategy}`",
@@ -191,9 +198,21 @@ def _unsupervised(study: Study) -> str:
 
 
 def _targets(study: Study) -> str:
-    results = study.part("targets")
-    if not results:
+    if not study.part("targets"):
         return ""
+    return (
+        "## Targets\n\n*steps* to *mean*: the steps in which at least 80 % of the rollouts got a hint of 5 to 95 % of what "
+        "may be shown, and accuracy in these, by round and of all rollouts. Only there can a controller be judged: nothing is "
+        "harder than no hint, nothing easier than the whole. *reward* and *hint*: over the last half of the training, when "
+        "many problems need no hint any more. *after*: final accuracy without hints.\n\n"
+        + f"{tables(study, 'targets', _targets_table)}\n"
+        + picture("rounds-by-target", "Accuracy by round over the training, for each target")
+        + "\n"
+        + picture("final-by-target", "Final accuracy by target")
+    )
+
+
+def _targets_table(results: Sequence[SettingResult]) -> str:
     rows = [
         (
             setting.name.removeprefix("target "),
@@ -207,16 +226,7 @@ def _targets(study: Study) -> str:
         for setting in results
     ]
     head = ("target", "steps", *(f"round {number}" for number in range(1, 5)), "mean", "reward", "hint, %", "after")
-    return (
-        "## Targets\n\n*steps* to *mean*: the steps in which at least 80 % of the rollouts got a hint of 5 to 95 % of what "
-        "may be shown, and accuracy in these, by round and of all rollouts. Only there can a controller be judged: nothing is "
-        "harder than no hint, nothing easier than the whole. *reward* and *hint*: over the last half of the training, when "
-        "many problems need no hint any more. *after*: final accuracy without hints.\n\n"
-        f"{table(head, rows)}\n"
-        + picture("rounds-by-target", "Accuracy by round over the training, for each target")
-        + "\n"
-        + picture("final-by-target", "Final accuracy by target")
-    )
+    return table(head, rows)
 
 
 def _identity(study: Study) -> str:

@@ -22,6 +22,9 @@ PARTS_OF_TRAINING = TENTHS = 10
 BETWEEN, STEERED = (0.05, 0.95), 0.8
 """A controller is judged in steps in which at least 80 % of the rollouts have rates in between: no problem can be made harder
 than with no hint, or easier than with the whole of what may be shown."""
+ON_EVERY_BASE: tuple[Part, ...] = ("methods", "targets")
+"""Results of these parts are kept from every base model that they were run from: what holds for one model need not hold for
+the next. Of the other parts the last are kept."""
 
 Means = tuple[float | None, ...]
 
@@ -92,6 +95,9 @@ class SettingResult(Section):
     strategy: StrategyName
     changes: dict[str, Any]
     learning_rate: float
+    base_model: str | None = None
+    """Digest of the weights it was trained from: each machine makes its own, and the same recipe does not give the same
+    everywhere. None in results that do not say."""
     runs: tuple[Run, ...]
 
 
@@ -110,8 +116,6 @@ class Source(Section):
     command: str
     machine: dict[str, str | int]
     base_model: str | None = None
-    """Digest of its weights: each machine makes its own, and the same recipe does not give the same everywhere. None in
-    results that do not say."""
     at_once: int
     """Runs that were trained side by side: they take longer each, and less time in all."""
     versions: dict[str, str]
@@ -132,12 +136,16 @@ class Study(Section):
     settings: tuple[SettingResult, ...]
 
     def part(self, part: Part) -> list[SettingResult]:
-        """The settings of one part; none where it was not run."""
-        return [setting for setting in self.settings if setting.part == part]
+        """The settings of one part, from the last base model that it was run from; none where it was not run."""
+        return next(iter(self.by_base_model(part).values()), [])
 
-    def base_model(self, part: Part) -> str | None:
-        """Digest of the base model that a part was trained from; None where that is not known."""
-        return next((source.base_model for source in self.sources if part in source.parts), None)
+    def by_base_model(self, part: Part) -> dict[str | None, list[SettingResult]]:
+        """The settings of one part by the base model that it was run from, the last one first."""
+        found: dict[str | None, list[SettingResult]] = {}
+        for setting in self.settings:
+            if setting.part == part:
+                found.setdefault(setting.base_model, []).append(setting)
+        return dict(reversed(found.items()))
 
     def trained(self, scale: Scale, recipe: Mapping[str, Any]) -> bool:
         """Whether its runs are of this scale and on these problems, so that parts of another session may stand beside them."""
@@ -158,14 +166,23 @@ class Study(Section):
         )
 
     def beside(self, earlier: Study) -> Study:
-        """This study with the parts of an earlier one that it has not, and the learning rates that those were run with."""
-        kept = [part for part in PARTS if earlier.part(part) and not self.part(part)]
+        """This study with what an earlier one has beside it, and the learning rates that that was run with.
+
+        A part that both have is the earlier one's no more, except from another base model where `ON_EVERY_BASE` has it.
+        """
+        own = {(setting.part, setting.base_model) for setting in self.settings}
+        parts = {part for part, _ in own}
+
+        def stays(part: Part, base_model: str | None) -> bool:
+            return part not in parts or (part in ON_EVERY_BASE and (part, base_model) not in own)
+
         ours = {choice.strategy for choice in self.rates}
         sources = [
-            source.model_copy(update={"parts": tuple(part for part in source.parts if part in kept)})
+            source.model_copy(update={"parts": tuple(part for part in source.parts if stays(part, source.base_model))})
             for source in earlier.sources
         ]
-        settings = [setting for part in PARTS for setting in (self.part(part) or earlier.part(part))]
+        kept = [setting for setting in earlier.settings if stays(setting.part, setting.base_model)]
+        settings = [setting for part in PARTS for setting in (*kept, *self.settings) if setting.part == part]
         return self.model_copy(
             update={
                 "rates": (*self.rates, *(choice for choice in earlier.rates if choice.strategy not in ours)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 from methods_study.identity import step_gains
@@ -28,6 +29,11 @@ def target_of(setting: SettingResult) -> float:
     return float(setting.name.removeprefix("target "))
 
 
+def base_name(digest: str | None) -> str:
+    """A base model in words."""
+    return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
+
+
 def verdicts(study: Study) -> list[str]:
     """A sentence for each claim of the paper that was put to the test."""
     parts = (_methods, _control, _targets, _identity, _rounds, _estimators)
@@ -35,7 +41,17 @@ def verdicts(study: Study) -> list[str]:
 
 
 def _methods(study: Study) -> list[str]:
-    results = {setting.strategy: final(setting) for setting in study.part("methods")}
+    by_base = study.by_base_model("methods")
+    return [
+        line
+        for base, settings in by_base.items()
+        for line in _order(settings, f", {base_name(base)}" if len(by_base) > 1 else "")
+    ]
+
+
+def _order(settings: Sequence[SettingResult], where: str) -> list[str]:
+    """What the table from one base model says; `where` names it, where there are several."""
+    results = {setting.strategy: final(setting) for setting in settings}
     ordered = sorted((name for name in PAPER_METHODS if name in results), key=lambda name: -PAPER_METHODS[name])
     pairs = [pair for pair in combinations(ordered, 2) if PAPER_METHODS[pair[0]] > PAPER_METHODS[pair[1]]]
     lines = []
@@ -43,23 +59,26 @@ def _methods(study: Study) -> list[str]:
         same = [pair for pair in pairs if results[pair[0]].above(results[pair[1]])]
         reverse = [pair for pair in pairs if results[pair[1]].above(results[pair[0]])]
         lines.append(
-            f"**Order of the methods.** Of {len(pairs)} pairs that the paper puts in an order, {len(same)} are in the same "
-            f"order here, {len(reverse)} in the opposite one, and {len(pairs) - len(same) - len(reverse)} cannot be told "
+            f"**Order of the methods{where}.** Of {len(pairs)} pairs that the paper puts in an order, {len(same)} are in the "
+            f"same order here, {len(reverse)} in the opposite one, and {len(pairs) - len(same) - len(reverse)} cannot be told "
             "apart: their intervals overlap, or are unknown."
         )
         if {"seele", "grpo"} <= set(results):
             apart = results["seele"].above(results["grpo"])
             lines.append(
-                f"**SEELE and GRPO.** SEELE's interval {'lies' if apart else 'does **not** lie'} above GRPO's."
+                f"**SEELE and GRPO{where}.** SEELE's interval {'lies' if apart else 'does **not** lie'} above GRPO's."
             )
-        lines += [f"**Disagrees with the paper:** `{worse}` is above `{better}` here." for better, worse in reverse]
+        lines += [
+            f"**Disagrees with the paper:** `{worse}` is above `{better}` here{where}." for better, worse in reverse
+        ]
     return lines
 
 
 def _control(study: Study) -> list[str]:
     lines = []
     low, high = CONTROLLED
-    for setting in study.part("targets"):
+    by_base = study.by_base_model("targets")
+    for setting in (setting for settings in by_base.values() for setting in settings):
         target = target_of(setting)
         if not low <= target <= high:
             continue
@@ -70,11 +89,8 @@ def _control(study: Study) -> list[str]:
         if reward is None or not off:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
-        beginning = (
-            f"**Control at target {target:g}.**"
-            if held
-            else f"**Disagrees with the paper:** control at target {target:g}."
-        )
+        where = f"target {target:g}" + (f", {base_name(setting.base_model)}" if len(by_base) > 1 else "")
+        beginning = f"**Control at {where}.**" if held else f"**Disagrees with the paper:** control at {where}."
         lines.append(
             f"{beginning} While most hints are neither none nor whole, rounds 3 and 4 are at most {max(off):.3f} off "
             f"({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g})."

@@ -42,14 +42,22 @@ def a_run(seed: int, after: float, **changes: Any) -> Run:
     return Run(**{**fields, **changes})
 
 
-def a_setting(part: Any, name: str, afters: list[float], strategy: Any = "seele", **changes: Any) -> SettingResult:
+def a_setting(
+    part: Any, name: str, afters: list[float], strategy: Any = "seele", base_model: str | None = None, **changes: Any
+) -> SettingResult:
     runs = tuple(a_run(seed, after, **changes) for seed, after in enumerate(afters))
-    return SettingResult(part=part, name=name, strategy=strategy, changes={}, learning_rate=3e-4, runs=runs)
+    return SettingResult(
+        part=part,
+        name=name,
+        strategy=strategy,
+        changes={},
+        learning_rate=3e-4,
+        base_model=base_model,
+        runs=runs,
+    )
 
 
-def a_source(
-    *parts: Any, command: str = "python benchmarks/methods.py", base_model: str | None = "0123456789ab"
-) -> Source:
+def a_source(*parts: Any, command: str = "python benchmarks/methods.py", base_model: str | None = None) -> Source:
     computer: dict[str, str | int] = {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24}
     versions = {"seele": "0.1.0"}
     return Source(parts=parts, command=command, machine=computer, base_model=base_model, at_once=2, versions=versions)
@@ -261,8 +269,8 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
     assert [(choice.strategy, choice.chosen) for choice in both.rates] == [("seele", 3e-4), ("uft", 1e-4)]
     text = page(both)
     assert (
-        "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, from base model `0123456789ab`, with "
-        "seele 0.1.0." in text
+        "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, from a base model whose digest was "
+        "not kept, with seele 0.1.0." in text
     )
     assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
     assert "Not run: the parts unsupervised, estimators, options, supervision." in text
@@ -272,19 +280,66 @@ def test_parts_from_two_base_models_are_not_to_be_compared() -> None:
     settings = (
         a_setting("methods", "uft", [0.5], strategy="uft"),
         a_setting("options", "the defaults", [0.9]),
-        a_setting("unsupervised", "uft, hints not learnt", [0.4], strategy="uft"),
-        a_setting("rounds", "4 × 8", [0.8]),
-        a_setting("control", "target 0.5", [0.1]),
+        a_setting("unsupervised", "uft, hints not learnt", [0.4], strategy="uft", base_model="0123456789ab"),
+        a_setting("rounds", "4 × 8", [0.8], base_model="0123456789ab"),
     )
-    first, second = a_source("methods", "options", base_model=None), a_source("unsupervised", "rounds", "control")
+    first, second = a_source("methods", "options"), a_source("unsupervised", "rounds", base_model="0123456789ab")
     text = page(a_study(*settings, sources=(first, second)))
 
     assert "from a base model whose digest was not kept, with seele" in text
-    assert "ends at 90.0 from a base model whose digest was not kept and 80.0 from base model `0123456789ab`.\n" in text
+    assert (
+        "ends at 90.0 from a base model whose digest was not kept and 80.0 from base model `0123456789ab`. Learning"
+        in text
+    )
     assert "| `uft` | – | 40.0 |" in text, "hints learnt from another base model"
-    one = page(a_study(*settings, sources=(a_source(*(setting.part for setting in settings)),)))
+    one = page(a_study(*(setting.model_copy(update={"base_model": None}) for setting in settings)))
     assert "**Base models.**" not in one
     assert "| `uft` | 50.0 | 40.0 |" in one
+
+
+def test_methods_and_control_are_shown_for_every_base_model_and_all_else_for_the_last() -> None:
+    before = a_study(
+        a_setting("methods", "seele", [0.3]),
+        a_setting("targets", "target 0.5", [0.9], steered_reward=0.6),
+        a_setting("rounds", "4 × 8", [0.9]),
+        sources=(a_source("methods", "targets", "rounds", command="yesterday"),),
+    )
+    after = a_study(
+        a_setting("methods", "seele", [0.2], base_model="0123456789ab"),
+        a_setting("methods", "uft", [0.4], strategy="uft", base_model="0123456789ab"),
+        a_setting("targets", "target 0.5", [0.8], base_model="0123456789ab"),
+        a_setting("rounds", "4 × 8", [0.7], base_model="0123456789ab"),
+        sources=(a_source("methods", "targets", "rounds", base_model="0123456789ab"),),
+    )
+    both = after.beside(before)
+
+    assert [(setting.part, setting.base_model) for setting in both.settings] == [
+        ("methods", None),
+        *[("methods", "0123456789ab")] * 2,
+        ("targets", None),
+        ("targets", "0123456789ab"),
+        ("rounds", "0123456789ab"),
+    ]
+    assert [source.parts for source in both.sources] == [
+        ("methods", "targets"),
+        ("methods", "targets", "rounds"),
+    ]
+    assert [setting.runs[0].after for setting in both.part("targets")] == [0.8]
+    text = page(both)
+    assert "**Order of the methods, base model `0123456789ab`.** Of 1 pairs" in text
+    assert "| `seele` | 0.0003 | 0.0 | 20.0 |" in text
+    assert "| `seele` | 0.0003 | 0.0 | 30.0 |" in text
+    text = text[text.index("## Targets") :]
+    assert text.index("From base model `0123456789ab`:") < text.index("From a base model whose digest was not kept:")
+    assert "**Control at target 0.5, base model `0123456789ab`.** " in text
+    assert "**Disagrees with the paper:** control at target 0.5, a base model whose digest was not kept. " in text
+    again = after.model_copy(
+        update={"settings": (a_setting("targets", "target 0.5", [0.6], base_model="0123456789ab"),)}
+    )
+    assert [setting.runs[0].after for setting in again.beside(both).settings] == [
+        *[0.3, 0.2, 0.4],
+        *[0.9, 0.6, 0.7],
+    ]
 
 
 def test_results_of_another_scale_are_not_mixed_in() -> None:
