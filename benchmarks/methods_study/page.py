@@ -10,7 +10,7 @@ from methods_study.design import PARTS, Part
 from methods_study.identity import FEWEST_GROUPS, step_gains
 from methods_study.intervals import Interval, mean
 from methods_study.results import TENTHS, SettingResult, Source, Study
-from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, verdicts
+from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, rounds_free, verdicts
 
 PICTURES = "images/benchmarks"
 """Folder of the plots, seen from the page."""
@@ -204,7 +204,8 @@ def _targets(study: Study) -> str:
         "## Targets\n\n*steps* to *mean*: the steps in which at least 80 % of the rollouts got a hint of 5 to 95 % of what "
         "may be shown, and accuracy in these, by round and of all rollouts. Only there can a controller be judged: nothing is "
         "harder than no hint, nothing easier than the whole. *reward* and *hint*: over the last half of the training, when "
-        "many problems need no hint any more. *after*: final accuracy without hints.\n\n"
+        "many problems need no hint any more. *free*: over that half too, but only of rounds with a hint of 5 to 95 %. "
+        "*after*: final accuracy without hints.\n\n"
         + f"{tables(study, 'targets', _targets_table)}\n"
         + picture("rounds-by-target", "Accuracy by round over the training, for each target")
         + "\n"
@@ -221,11 +222,15 @@ def _targets_table(results: Sequence[SettingResult]) -> str:
             decimals(mean([run.steered_reward for run in setting.runs])),
             decimals(mean([run.late_reward for run in setting.runs])),
             percent(mean([run.late_hint_rate for run in setting.runs])),
+            *(decimals(value) for value in rounds_free(setting)[2:]),
+            decimals(mean([run.free_reward for run in setting.runs])),
             plus_minus(final(setting)),
         )
         for setting in results
     ]
-    head = ("target", "steps", *(f"round {number}" for number in range(1, 5)), "mean", "reward", "hint, %", "after")
+    rounds = [f"round {number}" for number in range(1, 5)]
+    free = [f"free {name}" for name in (*rounds[2:], "mean")]
+    head = ("target", "steps", *rounds, "mean", "reward", "hint, %", *free, "after")
     return table(head, rows)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from methods_study.design import PARTS, Part, Scale
+from methods_study.free_rounds import BETWEEN, Observed, free_rounds
 from methods_study.intervals import mean
 from seele_trainer.method_options import StrategyName
 from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
@@ -19,7 +20,7 @@ from seele_trainer.telemetry.journal import read_records
 HELD_OUT, VALIDATION = "held-out", "validation"
 PARTS_OF_TRAINING = TENTHS = 10
 """Accuracy by round is kept as means over tenths of the training."""
-BETWEEN, STEERED = (0.05, 0.95), 0.8
+STEERED = 0.8
 """A controller is judged in steps in which at least 80 % of the rollouts have rates in between: no problem can be made harder
 than with no hint, or easier than with the whole of what may be shown."""
 ON_EVERY_BASE: tuple[Part, ...] = ("methods", "targets")
@@ -65,6 +66,9 @@ class Run(Section):
     steered_accuracy_by_round: Means
     """With hints, over those steps."""
     steered_reward: float | None
+    free_accuracy_by_round: Means = ()
+    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/free_rounds.py)."""
+    free_reward: float | None = None
     late_reward: float | None
     late_hint_rate: float | None
     efficiency: float | None
@@ -195,7 +199,16 @@ class Study(Section):
 def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:
     """Measure a finished run; `steps_of_pass` asks for first rounds of the second pass. Raises JournalError."""
     steps = read_records(folder / "metrics.jsonl", StepRecord)
-    return measured_from(steps, read_records(folder / "eval.jsonl", EvaluationRecord), folder.name, seed, steps_of_pass)
+    evaluations = read_records(folder / "eval.jsonl", EvaluationRecord)
+    run = measured_from(steps, evaluations, folder.name, seed, steps_of_pass)
+    free = free_rounds(folder, len(steps) // 2)
+    rounds = range(len(run.late_accuracy_by_round) if free else 0)
+    return run.model_copy(
+        update={
+            "free_accuracy_by_round": tuple(_accuracy([one for one in free if one[0] == number]) for number in rounds),
+            "free_reward": _accuracy(free),
+        }
+    )
 
 
 def measured_from(
@@ -285,6 +298,10 @@ def _share_between(record: StepRecord) -> float:
         if low >= BETWEEN[0] and high <= BETWEEN[1]
     )
     return between / sum(counts) if sum(counts) else 0.0
+
+
+def _accuracy(rounds: Sequence[Observed]) -> float | None:
+    return _rounded(sum(one[1] for one in rounds) / sum(one[2] for one in rounds)) if rounds else None
 
 
 def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:

@@ -34,6 +34,12 @@ def base_name(digest: str | None) -> str:
     return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
 
 
+def rounds_free(setting: SettingResult) -> list[float | None]:
+    """Accuracy by round where a controller was free to choose, mean over seeds; four of None where it was not kept."""
+    by_round = [run.free_accuracy_by_round for run in setting.runs if run.free_accuracy_by_round]
+    return [mean(values) for values in zip(*by_round, strict=True)] or [None] * 4
+
+
 def verdicts(study: Study) -> list[str]:
     """A sentence for each claim of the paper that was put to the test."""
     parts = (_methods, _control, _targets, _identity, _rounds, _estimators)
@@ -93,9 +99,22 @@ def _control(study: Study) -> list[str]:
         beginning = f"**Control at {where}.**" if held else f"**Disagrees with the paper:** control at {where}."
         lines.append(
             f"{beginning} While most hints are neither none nor whole, rounds 3 and 4 are at most {max(off):.3f} off "
-            f"({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g})."
+            f"({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g}).{_free(setting)}"
         )
     return lines
+
+
+def _free(setting: SettingResult) -> str:
+    """The same of single rounds with room on both sides, where they were kept."""
+    target = target_of(setting)
+    rounds = [abs(value - target) for value in rounds_free(setting)[2:] if value is not None]
+    reward = mean([run.free_reward for run in setting.runs])
+    if reward is None or not rounds:
+        return ""
+    return (
+        f" Of rounds of the last half with a hint of 5 to 95 %, the third and fourth are at most {max(rounds):.3f} off, all "
+        f"together {abs(reward - target):.3f}."
+    )
 
 
 def _targets(study: Study) -> list[str]:

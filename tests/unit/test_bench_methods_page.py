@@ -146,7 +146,7 @@ def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
     for row in (
         "| `seele` | 0.0003 | 0.0 | 90.0 ± 24.8 | 34.2 | 5.0 | 3.00 | 1.50 | 2.5 |",
         "| `grpo` | 0.0003 | 0.0 | 10.0 ± 24.8 | 24.2 | 5.0 | 3.00 | 1.50 | 2.5 |",
-        "| 0.25 | 12 | 0.460 | 0.480 | 0.500 | 0.490 | 0.400 | 0.490 | 30.0 | 60.0 ± 0.0 |",
+        "| 0.25 | 12 | 0.460 | 0.480 | 0.500 | 0.490 | 0.400 | 0.490 | 30.0 | – | – | – | 60.0 ± 0.0 |",
         "| 2 | 16 | 32 | 70.0 ± 0.0 |  |",
         "| `seele` | 90.0 ± 24.8 | 70.0 ± 24.8 | 60.0, 70.0, 80.0 | 0.700 | 5.0 |",
         "| `uft` | – | 10.0 ± 0.0 | 10.0, 10.0, 10.0 | 0.900 | 5.0 |",
@@ -180,7 +180,14 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
         a_setting("methods", "uft", [0.9, 0.9, 0.9], strategy="uft"),
         a_setting("methods", "seele", [0.5, 0.5, 0.5]),
         a_setting("methods", "grpo", [0.4, 0.5, 0.6], strategy="grpo"),
-        a_setting("targets", "target 0.375", [0.1, 0.1, 0.1], steered_reward=0.375),
+        a_setting(
+            "targets",
+            "target 0.375",
+            [0.1, 0.1, 0.1],
+            steered_reward=0.375,
+            free_accuracy_by_round=(0.1, 0.2, 0.39, 0.35),
+            free_reward=0.376,
+        ),
         a_setting("targets", "target 0.5", [0.5, 0.5, 0.5], steered_reward=0.6),
         a_setting(
             "targets",
@@ -203,6 +210,10 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
     assert "SEELE's interval does **not** lie above GRPO's" in said
     assert "**Disagrees with the paper:** `uft` is above `seele` here." in said
     assert "**Disagrees with the paper:** control at target 0.375. " in said  # by its rounds
+    assert "a hint of 5 to 95 %, the third and fourth are at most 0.025 off, all together 0.001." in said
+    assert said.count("a hint of 5 to 95 %") == 1
+    assert "| 0.390 | 0.350 | 0.376 | 10.0 ± 0.0 |" in page(study)
+    assert "| – | – | – | 50.0 ± 0.0 |" in page(study)
     assert "**Disagrees with the paper:** control at target 0.5. " in said  # by its reward
     assert "**Control at target 0.625.** " in said
     assert "**Disagrees with the paper:** target 0.625 has a higher mean than the paper's 0.5" in said

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from methods_study.free_rounds import free_rounds
 from methods_study.intervals import Interval, interval
-from methods_study.results import measured_from
+from methods_study.results import measured, measured_from
 from run_folder import step_record
-from seele_trainer.records import BenchmarkScore, Descent, EvaluationRecord, Tokens
+from seele_trainer.checkpoint import RunState
+from seele_trainer.hints.controller import HintController
+from seele_trainer.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
 from seele_trainer.telemetry.histograms import hint_rate_histogram
 
 pytestmark = pytest.mark.unit
@@ -95,3 +101,43 @@ def test_what_a_step_gained_is_kept_by_tenths_of_accuracy() -> None:
     assert (gains.step, gains.learning_rate) == (2, 3e-4)
     assert gains.groups == (1, 0, 0, 0, 0, 2, 0, 0, 0, 1)
     assert gains.descent == pytest.approx((0.1, 0, 0, 0, 0, 0.6, 0, 0, 0, -0.1))
+
+
+def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Path) -> None:
+    controller = HintController(0.5, 2, 8)
+
+    def step(**problems: list[tuple[float, int]]) -> None:
+        for problem, rounds in problems.items():
+            for rate, successes in rounds:
+                controller.observe(problem, rate, successes, 8)
+        controller.end_step()
+
+    step(early=[(0.5, 8), (0.5, 8)])
+    step(both=[(0.5, 8), (0.5, 8)])
+    step(both=[(0.5, 3), (0.4, 4)], easy=[(0.0, 8), (0.05, 6)])
+    step(hard=[(0.95, 1), (0.96, 0)])
+    assert sorted(free_rounds(save_checkpoint(tmp_path, controller), 2)) == [(0, 1, 8), (0, 3, 8), (1, 4, 8), (1, 6, 8)]
+
+    scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
+    evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
+    records = [step_record(number, accuracy_by_round=(0.5, 0.5)) for number in range(1, 5)]
+    write_lines(tmp_path / "metrics.jsonl", records)
+    write_lines(tmp_path / "eval.jsonl", [evaluation])
+    run = measured(tmp_path, 0)
+    assert (run.free_accuracy_by_round, run.free_reward) == ((4 / 16, 10 / 16), 14 / 32)
+
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert (measured(tmp_path, 0).free_accuracy_by_round, measured(tmp_path, 0).free_reward) == ((), None)
+    save_checkpoint(tmp_path, HintController(0.5, 2, 8, estimator="paper"))
+    assert free_rounds(tmp_path, 0) == []
+
+
+def save_checkpoint(folder: Path, controller: HintController) -> Path:
+    (folder / "checkpoints" / "step-4").mkdir(parents=True)
+    state = RunState(step=4, policy_version=4, data_fingerprint="", sampler={}, strategy=controller.state_dict())
+    (folder / "checkpoints" / "step-4" / "state.json").write_text(state.model_dump_json(by_alias=True))
+    return folder
+
+
+def write_lines(path: Path, records: Sequence[StepRecord | EvaluationRecord]) -> None:
+    path.write_text("".join(f"{record.model_dump_json(by_alias=True)}\n" for record in records))
