@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 PUNCTUATION_WITH_LINE_BREAKS = r"""\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\p{N}| ?\p{L}+|\s*[\r\n]+|\s+(?!\S)|\s+"""
 """Pieces as in the tokenizers of recent models: single digits, and `.\\n` may be one token."""
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C reach what tests start: shells ignore it for commands in the background, and so would every child."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

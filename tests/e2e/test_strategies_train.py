@@ -19,7 +19,7 @@ import yaml
 from runs import QUICKSTART, REPOSITORY, merged, records
 from safetensors.torch import load_file
 
-from docs_pages import blocks
+from docs_pages import blocks, text_of
 from seele_operator.validation import parse_run
 from seele_trainer.method_options import WITH_HINTS, StrategyName
 
@@ -154,7 +154,8 @@ def test_a_method_that_is_added_as_the_page_says_trains(tmp_path: Path, quicksta
     assert [added for added in line.text.splitlines() if added.startswith("+") and not added.startswith("+++")] == [
         '+    "fading_hint",'
     ]
-    file = tmp_path / method.said.removeprefix("file: ")
+    file = tmp_path / "trainer" / "seele_trainer" / "strategies" / "fading_hint.py"
+    assert str(file.relative_to(tmp_path)) in text_of("docs/methods.md")
     assert not file.exists()
     file.write_text(method.text)
     subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=line.text, text=True, check=True)

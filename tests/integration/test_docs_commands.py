@@ -160,7 +160,9 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, checkout: Checkout, r
         found.train()
     for block in here:
         if block.file:
-            (checkout.folder / block.file).write_text(block.text)
+            file = checkout.folder / block.file
+            assert file.parent.resolve() == checkout.folder.resolve(), f"{block.place}: {file} is the real checkout's"
+            file.write_text(block.text)
         elif block.text not in checkout.installed:
             checkout.execute(block)
 
