@@ -11,6 +11,7 @@ from bodies import NOW, SOMEBODY_ELSE, Body, child, config_of, refused, uid, wit
 
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi
+from pod_groups import pod_group_crd
 from seele_operator import cluster as cluster_module
 from seele_operator import plan
 from seele_operator.cluster import Cluster
@@ -167,7 +168,7 @@ async def test_only_the_runs_own_object_is_deleted(
 ) -> None:
     namespace = run["metadata"]["namespace"]
     if admin.get("customresourcedefinitions", "podgroups.scheduling.volcano.sh") is None:
-        control_plane.install(volcano())
+        control_plane.install(pod_group_crd())
     group = {**child(run, "PodGroup", "r", spec={"minMember": 2}), "apiVersion": "scheduling.volcano.sh/v1beta1"}
     path = f"apis/scheduling.volcano.sh/v1beta1/namespaces/{namespace}/podgroups"
     try:
@@ -183,22 +184,6 @@ async def test_only_the_runs_own_object_is_deleted(
             lambda: admin.get("customresourcedefinitions", "podgroups.scheduling.volcano.sh") is None,
             "the definition is gone",
         )
-
-
-def volcano() -> Body:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "podgroups.scheduling.volcano.sh"},
-        "spec": {
-            "group": "scheduling.volcano.sh",
-            "names": {"kind": "PodGroup", "listKind": "PodGroupList", "plural": "podgroups", "singular": "podgroup"},
-            "scope": "Namespaced",
-            "versions": [version],
-        },
-    }
 
 
 async def test_only_the_very_run_is_deleted_and_its_objects_after_it(

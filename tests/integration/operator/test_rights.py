@@ -11,6 +11,7 @@ import pytest
 from cluster_runs import SECONDS, ClusterRuns
 from control_plane import ControlPlane
 from operator_process import NAMESPACE, SERVICE_ACCOUNT, manifests
+from pod_groups import pod_group_crd
 from pods_driver import PodsDriver
 from spec_data import ABSENT
 from waiting import wait_for
@@ -42,22 +43,6 @@ def requests(plane: ControlPlane) -> Iterator[tuple[Right, dict[str, Any]]]:
         what = event["objectRef"]
         resource = "/".join(part for part in (what["resource"], what.get("subresource")) if part)
         yield (what.get("apiGroup", ""), resource, event["verb"]), event
-
-
-def pod_group_crd() -> dict[str, Any]:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "podgroups.scheduling.volcano.sh"},
-        "spec": {
-            "group": "scheduling.volcano.sh",
-            "scope": "Namespaced",
-            "names": {"kind": "PodGroup", "plural": "podgroups", "singular": "podgroup", "listKind": "PodGroupList"},
-            "versions": [version],
-        },
-    }
 
 
 @pytest.fixture
