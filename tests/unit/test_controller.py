@@ -331,11 +331,18 @@ def test_it_learns_more_from_the_same_rollouts_than_the_papers_scheme() -> None:
     assert ours.first_efficiency > paper.first_efficiency + 0.1
 
 
-def test_in_the_quickstart_late_rounds_stay_at_the_target_while_the_model_improves_fast() -> None:
+def test_late_rounds_stay_at_the_target_while_the_model_improves_fast() -> None:
     outcome = simulation.run(simulation.chains(), "shared-ability")
     assert outcome.late_error < 0.03
     assert outcome.efficiency > 0.92
     assert max(abs(accuracy - 0.5) for accuracy in outcome.by_round) < 0.05
+
+
+@pytest.mark.parametrize("target", [0.375, 0.5])
+def test_at_the_pace_of_the_quickstart_no_round_lags_behind_what_the_model_has_learned(target: float) -> None:
+    runs = [simulation.run(simulation.quickstart(seed, target), "shared-ability") for seed in range(3)]
+    by_round = np.mean([run.by_round for run in runs], axis=0)
+    assert by_round == pytest.approx([target] * 4, abs=0.016)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from typing import Any
 # Positions are minus the rate of the 50 % point of an average problem. Before any data it is expected at a rate of
 # 0.75.
 START, START_SD = -0.75, 0.3
-START_DRIFT_SD = 0.01
+START_DRIFT_SD = 0.03
 # The drift of the last step, kept in the next: learning slows down rather than stops.
-DRIFT_KEPT = 0.95
+DRIFT_KEPT = 0.98
 # Deviations that one step adds to the position, and with it to the drift: a jump of the position is no news of its
-# drift.
+# drift. A drift that is learned too slowly leaves ability behind a model that learns fast, and every hint too long.
 NOISE_LEVELS = (0.001, 0.004, 0.015, 0.06, 0.3)
-DRIFT_NOISE = (0.00025, 0.001, 0.004, 0.0, 0.0)
+DRIFT_NOISE = (0.00025, 0.001, 0.004, 0.004, 0.0)
 # Weights of the levels forget the past over about ten steps, and none falls below the floor: were a jump impossible,
 # problems that all move together would each be taken for an exception.
 MEMORY = 0.9

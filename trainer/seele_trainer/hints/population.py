@@ -14,9 +14,10 @@ from seele_trainer.hints.irt import Floats
 # mixture rather than one Gaussian, since a data set may hold two kinds of problems.
 CENTRES: Floats = np.linspace(-0.9, 0.9, 19)
 CENTRE_SD = 0.07
-# The prior counts as much as this many problems, and the running mean forgets over this many.
+# The prior counts as much as this many problems, and the running mean forgets over this many: enough for what a data set
+# is like, and few enough to follow curves that change shape as the model learns.
 PRIOR_PROBLEMS = 4.0
-MEMORY_PROBLEMS = 2000.0
+MEMORY_PROBLEMS = 100.0
 
 
 def _counts(density: Floats) -> Floats:

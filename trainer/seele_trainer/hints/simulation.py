@@ -51,8 +51,8 @@ class Outcome:
     `efficiency` is the mean of 4a(1-a) over everything. The rest counts only problems that some hint, and not none,
     brings to the target. Over the last half of the steps with such problems: `by_round` is their mean accuracy in each
     round, `reward_error` the distance of the mean of all rounds from the target, `late_error` that of the third round
-    on. From the second pass on: `first_accuracy` is the mean accuracy of first rounds, `first_efficiency` their mean
-    4a(1-a).
+    on. From the second pass on, and NaN where there is none: `first_accuracy` is the mean accuracy of first rounds,
+    `first_efficiency` their mean 4a(1-a).
     """
 
     efficiency: float
@@ -118,8 +118,8 @@ def _outcome(world: World, accuracies: Floats, needed: Bools) -> Outcome:
         by_round=tuple(by_round.tolist()),
         reward_error=abs(float(by_round.mean()) - world.target),
         late_error=abs(float(by_round[2:].mean()) - world.target),
-        first_accuracy=float(first.mean()),
-        first_efficiency=_efficiency(first),
+        first_accuracy=float(first.mean()) if first.size else np.nan,
+        first_efficiency=_efficiency(first) if first.size else np.nan,
     )
 
 
@@ -245,25 +245,36 @@ def low_ceiling(seed: int = 0) -> World:
 
 
 def chains(seed: int = 0) -> World:
-    """Chains of 6 to 8 steps, each right with probability q, and a fast first pass (the quickstart).
-
-    q rises from 0.4 to 0.97, most of it within 60 steps of 16 problems; a hint of h whole steps leaves accuracy
-    q^(L-h), and a step is two tokens. The last step cannot be shown, so at first not even the longest hint reaches the
-    target.
-    """
+    """Chains of 6 to 8 steps, and a fast first pass: q rises from 0.4 to 0.97, most of it within 60 steps of 16."""
     random = np.random.default_rng(seed)
-    length = random.integers(6, 9, 1024)
+    world = World("chains", 1024, *_chains(random.integers(6, 9, 1024), lambda m: 0.4 + 0.57 * (1 - np.exp(-3.5 * m))))
+    return replace(world, problems_per_step=16, passes=2)
+
+
+def quickstart(seed: int = 0, target: float = 0.5) -> World:
+    """The pace of the quickstart: chains of 7 or 8 steps, each seen once, q from 0.15 to 0.9 within 40 steps of 16."""
+    random = np.random.default_rng(seed)
+    world = World(
+        "quickstart", 640, *_chains(random.integers(7, 9, 640), lambda m: 0.15 + 0.77 * (1 - np.exp(-3.0 * m)))
+    )
+    return replace(world, problems_per_step=16, passes=1, target=target)
+
+
+def _chains(length: NDArray[np.int64], right: Callable[[float], float]) -> tuple[Accuracy, Realise]:
+    """Chains of L steps, each right with probability q: a hint of h whole steps leaves accuracy q^(L-h).
+
+    A step is two tokens. The last one cannot be shown, so at first not even the longest hint reaches the target.
+    """
 
     def accuracy(moment: float, problem: int, rate: float) -> float:
-        q = 0.4 + 0.57 * (1.0 - np.exp(-3.5 * moment))
         shown = np.floor(rate * (length[problem] - 1) + 1e-9)
-        return float(q ** (length[problem] - shown))
+        return float(right(moment) ** (length[problem] - shown))
 
     def realise(problem: int, rate: float) -> float:
         tokens = 2 * int(length[problem] - 1)
         return round(rate * tokens) / tokens
 
-    return World("chains (quickstart)", 1024, accuracy, realise, problems_per_step=16, passes=2)
+    return accuracy, realise
 
 
 def all_worlds(seed: int = 0) -> list[World]:
@@ -280,5 +291,6 @@ def all_worlds(seed: int = 0) -> list[World]:
         lost_rollouts,
         low_ceiling,
         chains,
+        quickstart,
     )
     return [*(world(seed) for world in worlds), *targets]
