@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -20,7 +20,9 @@ StrategyName: TypeAlias = Literal[
 ]
 """The registry: every name is a class in a file of that name under strategies/."""
 
-WITH_HINTS = ("seele", "uft", "prefix_rft", "fixed_hint")
+WITHOUT_HINTS = ("grpo", "sft", "sft_then_grpo", "luffy")
+"""Methods whose completions follow the plain prompt. A method is taken for a hinted one unless it is named here."""
+WITH_HINTS = tuple(name for name in get_args(StrategyName) if name not in WITHOUT_HINTS)
 """Methods that put part of a solution before a completion, so that both have to fit into the context."""
 ON_SOLUTIONS = ("sft", "sft_then_grpo", "luffy")
 """Methods that train on whole solutions, which have to fit into the context behind their prompts."""
