@@ -24,7 +24,7 @@ from methods_study.design import (
     strategies_of,
 )
 from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Source, Study, measured
-from methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, versions
+from methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, revision, versions
 from seele_trainer.method_options import StrategyName
 from seele_trainer.quickstart import chains
 
@@ -239,6 +239,7 @@ def collected(place: Place, parts: Sequence[Part], command: str, at_once: int = 
                     base_model=place.base_model(),
                     at_once=at_once,
                     versions=versions(),
+                    revision=revision(),
                 ),
             )
             if finished

@@ -131,9 +131,10 @@ def _source(source: Source) -> str:
     machine = f"{source.machine['architecture']}, {source.machine['cores']} cores, {source.machine['memoryGiB']} GiB"
     machine += f", {source.at_once} runs at a time" if source.at_once > 1 else ""
     versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
+    revision = f"revision {source.revision}" if source.revision else "a revision that was not kept"
     return (
-        f"Parts {', '.join(source.parts)}: `{source.command}` on {machine}, from {base_name(source.base_model)}, with "
-        f"{versions}."
+        f"Parts {', '.join(source.parts)}: `{source.command}` at {revision} on {machine}, from "
+        f"{base_name(source.base_model)}, with {versions}."
     )
 
 

@@ -123,6 +123,8 @@ class Source(Section):
     at_once: int
     """Runs that were trained side by side: they take longer each, and less time in all."""
     versions: dict[str, str]
+    revision: str | None = None
+    """Commit that it was run at, with a `+` where files were changed; None in results that do not say."""
 
 
 class Study(Section):

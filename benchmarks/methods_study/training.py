@@ -176,6 +176,21 @@ def versions() -> dict[str, str]:
     return found
 
 
+def revision() -> str | None:
+    """The commit of this checkout, with a `+` where files were changed; None where it is no checkout."""
+    try:
+        told = [
+            subprocess.run(
+                ["git", *command], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30
+            ).stdout.strip()
+            for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    commit, changed = told
+    return commit + ("+" if changed else "")
+
+
 def machine() -> dict[str, str | int]:
     """What it was trained on."""
     return {

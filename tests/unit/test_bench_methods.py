@@ -171,6 +171,24 @@ def test_times_are_told_in_words(seconds: float, words: str) -> None:
     assert carry_out.duration(seconds) == words
 
 
+def test_results_name_the_commit_and_whether_files_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*command: str) -> str:
+        told = subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return told.stdout.strip()
+
+    monkeypatch.setattr(training_module, "REPOSITORY", tmp_path)
+    assert training_module.revision() is None
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "first")
+    assert training_module.revision() == git("rev-parse", "--short", "HEAD")
+    (tmp_path / "file").write_text("two")
+    assert training_module.revision() == git("rev-parse", "--short", "HEAD") + "+"
+
+
 def test_ctrl_c_lets_every_run_save_itself(tmp_path: Path) -> None:
     # Each child says that it is ready, and ends only when the interrupt is passed on to it; a second one would kill it.
     child = (

@@ -57,10 +57,23 @@ def a_setting(
     )
 
 
-def a_source(*parts: Any, command: str = "python benchmarks/methods.py", base_model: str | None = None) -> Source:
+def a_source(
+    *parts: Any,
+    command: str = "python benchmarks/methods.py",
+    base_model: str | None = None,
+    revision: str | None = None,
+) -> Source:
     computer: dict[str, str | int] = {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24}
     versions = {"seele": "0.1.0"}
-    return Source(parts=parts, command=command, machine=computer, base_model=base_model, at_once=2, versions=versions)
+    return Source(
+        parts=parts,
+        command=command,
+        machine=computer,
+        base_model=base_model,
+        at_once=2,
+        versions=versions,
+        revision=revision,
+    )
 
 
 def a_study(*results: SettingResult, **changes: Any) -> Study:
@@ -280,10 +293,10 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
     assert [(choice.strategy, choice.chosen) for choice in both.rates] == [("seele", 3e-4), ("uft", 1e-4)]
     text = page(both)
     assert (
-        "Parts methods: `yesterday` on x86_64, 2 cores, 24 GiB, 2 runs at a time, from a base model whose digest was "
-        "not kept, with seele 0.1.0." in text
+        "Parts methods: `yesterday` at a revision that was not kept on x86_64, 2 cores, 24 GiB, 2 runs at a time, from a "
+        "base model whose digest was not kept, with seele 0.1.0." in text
     )
-    assert "Parts targets, rounds: `python benchmarks/methods.py` on " in text
+    assert "Parts targets, rounds: `python benchmarks/methods.py` at " in text
     assert "Not run: the parts unsupervised, estimators, options, supervision." in text
 
 
@@ -294,9 +307,12 @@ def test_parts_from_two_base_models_are_not_to_be_compared() -> None:
         a_setting("unsupervised", "uft, hints not learnt", [0.4], strategy="uft", base_model="0123456789ab"),
         a_setting("rounds", "4 × 8", [0.8], base_model="0123456789ab"),
     )
-    first, second = a_source("methods", "options"), a_source("unsupervised", "rounds", base_model="0123456789ab")
+    first = a_source("methods", "options")
+    second = a_source("unsupervised", "rounds", base_model="0123456789ab", revision="fedcba9")
     text = page(a_study(*settings, sources=(first, second)))
 
+    assert " at a revision that was not kept on x86_64" in text
+    assert " at revision fedcba9 on x86_64" in text
     assert "from a base model whose digest was not kept, with seele" in text
     assert (
         "ends at 90.0 from a base model whose digest was not kept and 80.0 from base model `0123456789ab`. Learning"
