@@ -84,10 +84,11 @@ def simulated(only: list[str], seeds: int) -> None:
         for world, estimator in product(worlds, ESTIMATORS):
             runs = [next(outcomes) for _ in range(seeds)]
             by_round = np.mean([run.by_round for run in runs], axis=0)
+            first = np.mean([run.first_efficiency for run in runs])
             scenario = simulation.all_worlds()[world]
             print(
                 f"{scenario.name:22s}{estimator:16s}{np.mean([run.efficiency for run in runs]):8.3f}"
-                f"{np.mean([run.first_efficiency for run in runs]):8.3f}{simulation.attainable(scenario):7.3f}   "
+                f"{'–' if np.isnan(first) else f'{first:.3f}':>8s}{simulation.attainable(scenario):7.3f}   "
                 f"{' '.join(f'{a:.3f}' for a in by_round):24s}{np.mean([run.reward_error for run in runs]):10.3f}",
                 flush=True,
             )
