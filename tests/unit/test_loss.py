@@ -191,8 +191,8 @@ def test_hint_tokens_get_no_advantage_and_generated_tokens_no_supervision() -> N
     terms = seele_loss(logprobs, logprobs.detach(), batch, COEFFICIENTS, Denominators(1.0, 0.0, 1.0))
     terms.total.backward()
     assert logprobs.grad is not None
-    assert float(terms.hint) == pytest.approx(0.3)
-    assert float(terms.policy) == pytest.approx(-0.5)
+    assert terms.hint.item() == pytest.approx(0.3)
+    assert terms.policy.item() == pytest.approx(-0.5)
     assert logprobs.grad.tolist() == pytest.approx([-GAMMA, -0.5])
 
 
@@ -200,7 +200,7 @@ def test_the_total_is_the_sum_of_the_terms_with_their_coefficients() -> None:
     logprobs = torch.tensor([-0.3, -0.7, -1.4])
     batch = weights([0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.5, -0.3], [0.0, -0.6, -1.5])
     terms = seele_loss(logprobs, torch.tensor([-0.4, -0.9, -1.0]), batch, COEFFICIENTS, Denominators(3.0, 0.0, 1.0))
-    assert float(terms.kl) > 0
+    assert terms.kl.item() > 0
     torch.testing.assert_close(terms.total, terms.policy + GAMMA * terms.hint + 0.1 * terms.kl)
 
 
@@ -236,7 +236,7 @@ def test_a_stream_without_any_token_has_no_loss() -> None:
     logprobs = torch.tensor([-0.3], requires_grad=True)
     terms = seele_loss(logprobs, None, weights([0.0], [0.0], [0.0], [0.0]), COEFFICIENTS, Denominators(0.0, 0.0, 0.0))
     terms.total.backward()
-    assert float(terms.total) == 0
+    assert terms.total.item() == 0
     assert logprobs.grad is not None
     assert float(logprobs.grad[0]) == 0
 
