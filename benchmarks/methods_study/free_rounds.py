@@ -1,4 +1,4 @@
-"""Rounds whose hint a controller was free to choose, from what a run's last checkpoint remembers of its problems.
+"""Rounds of the last steps by the room that their hint left, from what a run's last checkpoint remembers of its problems.
 
 Over the last half of a training many problems need no hint any more, and nothing is harder than that; others are not solved
 behind all that may be shown. A controller answers for the rounds in between.
@@ -6,6 +6,7 @@ behind all that may be shown. A controller answers for the rounds in between.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from seele_trainer.checkpoint import latest_state
@@ -13,23 +14,38 @@ from seele_trainer.checkpoint import latest_state
 BETWEEN = (0.05, 0.95)
 """No less and no more than these shares of what may be shown."""
 
-Observed = tuple[int, float, float]
-"""Number of the round from 0, its successes and its rollouts."""
+
+@dataclass(frozen=True)
+class LateRound:
+    """A round of a problem in its last step: its number from 0, its hinting rate, and how many of its rollouts succeeded."""
+
+    number: int
+    rate: float
+    successes: float
+    rollouts: float
+
+    @property
+    def free(self) -> bool:
+        """Whether its hint could have been shorter, and longer."""
+        return BETWEEN[0] <= self.rate <= BETWEEN[1]
+
+    @property
+    def unhinted(self) -> bool:
+        """Whether nothing harder could have been shown."""
+        return self.rate < BETWEEN[0]
 
 
-def free_rounds(folder: Path, first_step: int) -> list[Observed]:
-    """Rounds from step `first_step` on, counted from 0, with a hint in between; for each problem, those of its last step.
+def late_rounds(folder: Path, first_step: int) -> list[LateRound]:
+    """Rounds from step `first_step` on, counted from 0; for each problem, those of its last step.
 
     Nothing for a run without the shared-ability estimator.
     """
     state = latest_state(folder / "checkpoints")
     if state is None or state.strategy.get("estimator") != "shared-ability":
         return []
-    low, high = BETWEEN
     return [
-        (number, successes, trials)
+        LateRound(number, *seen)
         for record in state.strategy["state"]["records"].values()
         if record["step"] >= first_step
-        for number, (rate, successes, trials) in enumerate(record["rounds"][-record["latest"] :])
-        if low <= rate <= high
+        for number, seen in enumerate(record["rounds"][-record["latest"] :])
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from methods_study.design import PARTS, Part, Scale
-from methods_study.free_rounds import BETWEEN, Observed, free_rounds
+from methods_study.free_rounds import BETWEEN, LateRound, late_rounds
 from methods_study.intervals import mean
 from seele_trainer.method_options import StrategyName
 from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
@@ -69,6 +69,9 @@ class Run(Section):
     free_accuracy_by_round: Means = ()
     """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/free_rounds.py)."""
     free_reward: float | None = None
+    unhinted_share: float | None = None
+    """Share of the rollouts of the last half whose hint was next to none: no controller can make these harder."""
+    unhinted_reward: float | None = None
     late_reward: float | None
     late_hint_rate: float | None
     efficiency: float | None
@@ -203,12 +206,17 @@ def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:
     steps = read_records(folder / "metrics.jsonl", StepRecord)
     evaluations = read_records(folder / "eval.jsonl", EvaluationRecord)
     run = measured_from(steps, evaluations, folder.name, seed, steps_of_pass)
-    free = free_rounds(folder, len(steps) // 2)
+    late = late_rounds(folder, len(steps) // 2)
+    free, unhinted = [one for one in late if one.free], [one for one in late if one.unhinted]
     rounds = range(len(run.late_accuracy_by_round) if free else 0)
     return run.model_copy(
         update={
-            "free_accuracy_by_round": tuple(_accuracy([one for one in free if one[0] == number]) for number in rounds),
+            "free_accuracy_by_round": tuple(
+                _accuracy([one for one in free if one.number == number]) for number in rounds
+            ),
             "free_reward": _accuracy(free),
+            "unhinted_share": _rounded(_rollouts(unhinted) / _rollouts(late)) if late else None,
+            "unhinted_reward": _accuracy(unhinted),
         }
     )
 
@@ -302,8 +310,12 @@ def _share_between(record: StepRecord) -> float:
     return between / sum(counts) if sum(counts) else 0.0
 
 
-def _accuracy(rounds: Sequence[Observed]) -> float | None:
-    return _rounded(sum(one[1] for one in rounds) / sum(one[2] for one in rounds)) if rounds else None
+def _accuracy(rounds: Sequence[LateRound]) -> float | None:
+    return _rounded(sum(one.successes for one in rounds) / _rollouts(rounds)) if rounds else None
+
+
+def _rollouts(rounds: Sequence[LateRound]) -> float:
+    return sum(one.rollouts for one in rounds)
 
 
 def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:

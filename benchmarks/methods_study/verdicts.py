@@ -15,6 +15,8 @@ PAPER_ROUNDS = {"2 × 16": None, "4 × 8": 34.2, "8 × 4": 33.6, "4 × 6": 33.9,
 """The same mean by rounds and rollouts a round (Table 2)."""
 PAPER_TARGET = 0.5
 ON_TARGET, REWARD_ON_TARGET = 0.03, 0.02
+ABOVE_BY_NEED = 0.01
+"""Rounds without a hint are told of where they alone put the mean reward this far above its target."""
 CONTROLLED = (0.375, 0.75)
 """Targets that the paper's controller holds; at 0.25 easy problems need no hint at all."""
 
@@ -113,7 +115,26 @@ def _free(setting: SettingResult) -> str:
         return ""
     return (
         f" Of rounds of the last half with a hint of 5 to 95 %, the third and fourth are at most {max(rounds):.3f} off, all "
-        f"together {abs(reward - target):.3f}."
+        f"together {abs(reward - target):.3f}.{_unhinted(setting, target)}"
+    )
+
+
+def _unhinted(setting: SettingResult, target: float) -> str:
+    """What rounds that nothing could have made harder do to the mean reward, where that is much."""
+    late = mean([run.late_reward for run in setting.runs])
+    above = mean(
+        [
+            run.unhinted_share * (run.unhinted_reward - target)
+            for run in setting.runs
+            if run.unhinted_share is not None and run.unhinted_reward is not None
+        ]
+    )
+    if late is None or above is None or above < ABOVE_BY_NEED:
+        return ""
+    share = mean([run.unhinted_share for run in setting.runs]) or 0.0
+    return (
+        f" With the rest of that half the mean reward is {abs(late - target):.3f} off: {share:.0%} of its rollouts had less than "
+        f"5 % of a hint, solved more than the target all the same, and alone put it {above:.3f} above."
     )
 
 

@@ -200,6 +200,9 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
             steered_reward=0.375,
             free_accuracy_by_round=(0.1, 0.2, 0.39, 0.35),
             free_reward=0.376,
+            late_reward=0.4,
+            unhinted_share=0.25,
+            unhinted_reward=0.455,
         ),
         a_setting("targets", "target 0.5", [0.5, 0.5, 0.5], steered_reward=0.6),
         a_setting(
@@ -225,6 +228,11 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
     assert "**Disagrees with the paper:** control at target 0.375. " in said  # by its rounds
     assert "a hint of 5 to 95 %, the third and fourth are at most 0.025 off, all together 0.001." in said
     assert said.count("a hint of 5 to 95 %") == 1
+    assert (
+        "the mean reward is 0.025 off: 25% of its rollouts had less than 5 % of a hint, solved more than the target all the "
+        "same, and alone put it 0.020 above."
+    ) in said
+    assert said.count("had less than 5 % of a hint") == 1
     assert "| 0.390 | 0.350 | 0.376 | 10.0 ± 0.0 |" in page(study)
     assert "| – | – | – | 50.0 ± 0.0 |" in page(study)
     assert "**Disagrees with the paper:** control at target 0.5. " in said  # by its reward

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from methods_study.free_rounds import free_rounds
+from methods_study.free_rounds import late_rounds
 from methods_study.intervals import Interval, interval
 from methods_study.results import measured, measured_from
 from run_folder import step_record
@@ -116,7 +116,9 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     step(both=[(0.5, 8), (0.5, 8)])
     step(both=[(0.5, 3), (0.4, 4)], easy=[(0.0, 8), (0.05, 6)])
     step(hard=[(0.95, 1), (0.96, 0)])
-    assert sorted(free_rounds(save_checkpoint(tmp_path, controller), 2)) == [(0, 1, 8), (0, 3, 8), (1, 4, 8), (1, 6, 8)]
+    late = late_rounds(save_checkpoint(tmp_path, controller), 2)
+    assert sorted((one.number, one.successes) for one in late if one.free) == [(0, 1), (0, 3), (1, 4), (1, 6)]
+    assert [(one.number, one.successes) for one in late if one.unhinted] == [(0, 8)]
 
     scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
     evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
@@ -125,11 +127,13 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     write_lines(tmp_path / "eval.jsonl", [evaluation])
     run = measured(tmp_path, 0)
     assert (run.free_accuracy_by_round, run.free_reward) == ((4 / 16, 10 / 16), 14 / 32)
+    assert (run.unhinted_share, run.unhinted_reward) == (pytest.approx(8 / 48, abs=1e-6), 1.0)
 
     shutil.rmtree(tmp_path / "checkpoints")
-    assert (measured(tmp_path, 0).free_accuracy_by_round, measured(tmp_path, 0).free_reward) == ((), None)
+    without = measured(tmp_path, 0)
+    assert (without.free_accuracy_by_round, without.free_reward, without.unhinted_share) == ((), None, None)
     save_checkpoint(tmp_path, HintController(0.5, 2, 8, estimator="paper"))
-    assert free_rounds(tmp_path, 0) == []
+    assert late_rounds(tmp_path, 0) == []
 
 
 def save_checkpoint(folder: Path, controller: HintController) -> Path:
