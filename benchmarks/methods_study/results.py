@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from methods_study.design import PARTS, Part, Scale
-from methods_study.free_rounds import BETWEEN, LateRound, late_rounds
 from methods_study.intervals import mean
+from methods_study.late_rounds import BETWEEN, LateRound, late_rounds
 from seele_trainer.method_options import StrategyName
 from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
 from seele_trainer.section import Section
@@ -67,7 +67,7 @@ class Run(Section):
     """With hints, over those steps."""
     steered_reward: float | None
     free_accuracy_by_round: Means = ()
-    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/free_rounds.py)."""
+    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study.late_rounds.py)."""
     free_reward: float | None = None
     unhinted_share: float | None = None
     """Share of the rollouts of the last half whose hint was next to none: no controller can make these harder."""

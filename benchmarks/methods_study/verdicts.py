@@ -133,8 +133,8 @@ def _unhinted(setting: SettingResult, target: float) -> str:
         return ""
     share = mean([run.unhinted_share for run in setting.runs]) or 0.0
     return (
-        f" With the rest of that half the mean reward is {abs(late - target):.3f} off: {share:.0%} of its rollouts had less than "
-        f"5 % of a hint, solved more than the target all the same, and alone put it {above:.3f} above."
+        f" With the rest of that half the mean reward is {abs(late - target):.3f} off: {share:.0%} of its rollouts had less "
+        f"than 5 % of a hint, solved more than the target all the same, and alone put it {above:.3f} above."
     )
 
 

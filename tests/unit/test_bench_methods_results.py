@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from methods_study.free_rounds import late_rounds
 from methods_study.intervals import Interval, interval
+from methods_study.late_rounds import late_rounds
 from methods_study.results import measured, measured_from
 from run_folder import step_record
 from seele_trainer.checkpoint import RunState
