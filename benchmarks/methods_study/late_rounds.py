@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seele_trainer.checkpoint import latest_state
+from seele_trainer.hints.explanation import Round
 
 BETWEEN = (0.05, 0.95)
 """No less and no more than these shares of what may be shown."""
 
 
 @dataclass(frozen=True)
-class LateRound:
-    """A round of a problem in its last step: its number from 0, its hinting rate, and how many of its rollouts succeeded."""
+class LateRound(Round):
+    """A round of a problem in its last step, with its number from 0."""
 
     number: int
-    rate: float
-    successes: float
-    rollouts: float
 
     @property
     def free(self) -> bool:
@@ -44,7 +42,7 @@ def late_rounds(folder: Path, first_step: int) -> list[LateRound]:
     if state is None or state.strategy.get("estimator") != "shared-ability":
         return []
     return [
-        LateRound(number, *seen)
+        LateRound(*seen, number)
         for record in state.strategy["state"]["records"].values()
         if record["step"] >= first_step
         for number, seen in enumerate(record["rounds"][-record["latest"] :])

@@ -67,7 +67,7 @@ class Run(Section):
     """With hints, over those steps."""
     steered_reward: float | None
     free_accuracy_by_round: Means = ()
-    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study.late_rounds.py)."""
+    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/late_rounds.py)."""
     free_reward: float | None = None
     unhinted_share: float | None = None
     """Share of the rollouts of the last half whose hint was next to none: no controller can make these harder."""
@@ -127,7 +127,7 @@ class Source(Section):
     """Runs that were trained side by side: they take longer each, and less time in all."""
     versions: dict[str, str]
     revision: str | None = None
-    """Commit that it was run at, with a `+` where files were changed; None in results that do not say."""
+    """Commit that its runs were collected at, with a `+` where files were changed; None in results that do not say."""
 
 
 class Study(Section):
@@ -315,7 +315,7 @@ def _accuracy(rounds: Sequence[LateRound]) -> float | None:
 
 
 def _rollouts(rounds: Sequence[LateRound]) -> float:
-    return sum(one.rollouts for one in rounds)
+    return sum(one.trials for one in rounds)
 
 
 def _mean(steps: Sequence[StepRecord], value: Callable[[StepRecord], float | None]) -> float | None:
