@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from run_folder import evaluation_record, make_run_folder, sample_rollouts, step_record
-from seele_trainer.plot_style import LIGHT, smoothed
-from seele_trainer.plots import PLOTS
+from seele_trainer.plot_style import LIGHT, smoothed, style
+from seele_trainer.plots import PLOTS, Plot
 from seele_trainer.records import Descent, StepRecord
 from seele_trainer.report import ReportError, amount, duration, percent, write_report
 from seele_trainer.report_summary import stages, summarise_run
@@ -243,6 +244,17 @@ def test_the_identity_is_fitted_to_what_was_measured(tmp_path: Path) -> None:
     assert len(axes.collections[0].get_offsets()) == 45
     # One is enough to be drawn.
     plot.draw(Figure(), LIGHT, [step_record(1, descents=exact[:1])], [])
+
+
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
+def test_no_legend_is_cut_off(plot: Plot) -> None:
+    steps = [step_record(step, descents=(Descent(accuracy=0.5, descent=0.131),) * 3) for step in range(1, 6)]
+    evaluations = [evaluation_record(0, 0.0), evaluation_record(5, 0.5, sampled=0.4)]
+    with rc_context(style(LIGHT)):
+        figure = plot.figure(LIGHT, steps, evaluations)
+        figure.canvas.draw()
+        legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+        assert [legend.get_window_extent().x1 <= figure.bbox.x1 for legend in legends] == [True] * len(legends)
 
 
 def test_stages_show_right_wrong_and_unhinted_rollouts() -> None:

@@ -44,14 +44,18 @@ class Plot:
     shown: Callable[[Sequence[StepRecord]], bool]
     height: float = 3.1
 
+    def figure(self, theme: Theme, steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> Figure:
+        """Draw it in a theme's colours."""
+        figure = Figure(figsize=(5.1, self.height), layout="constrained")
+        FigureCanvasAgg(figure)
+        self.draw(figure, theme, steps, evaluations)
+        return figure
+
     def png(self, theme: Theme, steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> bytes:
-        """Draw it in a theme's colours, with enough pixels for dense screens."""
+        """Draw it with enough pixels for dense screens."""
         with mpl.rc_context(style(theme)):
-            figure = Figure(figsize=(5.1, self.height), layout="constrained")
-            FigureCanvasAgg(figure)
-            self.draw(figure, theme, steps, evaluations)
             image = io.BytesIO()
-            figure.savefig(image, format="png", dpi=190, facecolor=theme.paper)
+            self.figure(theme, steps, evaluations).savefig(image, format="png", dpi=190, facecolor=theme.paper)
         return image.getvalue()
 
 
@@ -200,7 +204,7 @@ def draw_identity(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: 
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("accuracy a of the problem's rollouts")
     axes.set_ylabel("descent, nats a rollout")
-    legend(axes, 3)
+    legend(axes, 2)
 
 
 def draw_optimisation(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
