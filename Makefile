@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_ENV := .venv/bin/python
 QUICKSTART := .cache/quickstart
 
-.PHONY: help setup kubernetes helm prometheus generated image-operator images quickstart quickstart-model test e2e test-unit lint format bench bench-methods clean
+.PHONY: help setup kubernetes helm prometheus generated image-operator images quickstart quickstart-model test e2e test-unit lint format bench bench-methods bench-targets clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -66,6 +66,11 @@ bench: .venv/.ready quickstart-model ## Print the figures that the docs quote (a
 
 bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; Ctrl-C and go on at any time; ARGS="--dry-run" lists the runs)
 	$(PYTHON_ENV) benchmarks/methods.py $(ARGS)
+
+bench-targets: .venv/.ready ## SEELE's targets on longer chains, which need hints to the end (an hour; options as above)
+	$(PYTHON_ENV) -m seele_trainer.quickstart --longest 12 --out .cache/quickstart-longer
+	$(PYTHON_ENV) benchmarks/methods.py --only targets --learning-rates 3e-4 --problems .cache/quickstart-longer \
+		--results-file benchmarks/results/longer_chains.json $(ARGS)
 
 clean: ## Remove the environment and caches, but no runs
 	rm -rf .venv

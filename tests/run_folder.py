@@ -85,7 +85,11 @@ def step_record(step: int, *, steps: int = 120, seed: int = 0, problems: int = 1
             "mismatch_kl": float(random.lognormal(-9, 0.5)),
             "truncated_completions": 0.01,
             "tokens": Tokens(
-                prompt=problems * 32 * 20, hint=int(rates.sum() * 16), generated=generated, trained=generated // 2
+                prompt=problems * 32 * 20,
+                hint=int(rates.sum() * 16),
+                generated=generated,
+                trained=generated // 2,
+                loss=generated,
             ),
             "rollouts": problems * 32,
             "verifier_timeouts": int(step % 50 == 0),

@@ -17,6 +17,7 @@ from methods_study.design import (
     Setting,
     best_rate,
     grid,
+    merged,
     method,
     repeated,
     settings,
@@ -75,8 +76,8 @@ class Place:
 
     @property
     def validation_file(self) -> Path:
-        """Problems that choose learning rates: neither trained on nor reported."""
-        return self.out / "validation.jsonl"
+        """Problems that choose learning rates: neither trained on nor reported. Each recipe has its own."""
+        return self.out / f"validation-{digest_of(self.recipe())}.jsonl"
 
     def recipe(self) -> dict[str, Any]:
         """How the problems and the base model were made. Raises NoProblems."""
@@ -102,13 +103,14 @@ class Place:
         """Draw the validation problems, unlike all training and test problems. Raises NoProblems."""
         recipe = self.recipe()
         known = [*_questions(self.problems / "train.jsonl"), *_questions(self.problems / "test.jsonl")]
-        drawn = chains.sample_problems(recipe["test_problems"], recipe["seed"] + 2, frozenset(known))
+        drawn = chains.sample_problems(recipe["test_problems"], recipe["seed"] + 2, frozenset(known), recipe["longest"])
         self.out.mkdir(parents=True, exist_ok=True)
         chains.write_problems(self.validation_file, drawn)
 
     def job(self, planned: Planned) -> Job:
         """The run that a plan becomes, in a folder that no other spec, problems, base model or versions get."""
-        run = quickstart(self.problems, "study", planned.changes(self.scale))
+        changes = merged(lengths(self.recipe()["longest"]), planned.changes(self.scale))
+        run = quickstart(self.problems, "study", changes)
         held_out = run["spec"]["evaluation"]["benchmarks"][0] | {"title": HELD_OUT}
         validation = held_out | {"title": VALIDATION, "path": str(self.validation_file)}
         if self.scale.tiny:
@@ -118,6 +120,18 @@ class Place:
         digest = digest_of({"run": run, **origin})
         run["metadata"]["name"] = f"{planned.setting.strategy.replace('_', '-')}-{digest}"
         return Job(planned, run, self.out / digest)
+
+
+def lengths(longest: int) -> dict[str, Any]:
+    """Limits for chains of so many operations, of which the spec of the quickstart has those for its own.
+
+    A prompt takes two tokens for an operation, a solution four; both are rounded up.
+    """
+    prompt, solution = 2 * longest + 8, 4 * longest + 8
+    return {
+        "dataset": {"maxPromptTokens": prompt, "maxSolutionTokens": solution},
+        "rollout": {"maxCompletionTokens": solution},
+    }
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

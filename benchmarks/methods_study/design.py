@@ -44,7 +44,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is trained. The budget of a run is steps x problems x rollouts, the same for all methods."""
+    """How much is trained. The budget of a run is steps x problems x rollouts, the same for all methods, and so, but for what
+    `sft_then_grpo` imitates beforehand, are the tokens that its loss is a mean of."""
 
     steps: int = 40
     seeds: int = 3
@@ -104,15 +105,17 @@ def method(strategy: StrategyName, scale: Scale) -> Setting:
     """A method as it stands in the table of methods.
 
     One without rollouts gets as many solutions an update as the others get rollouts, so that all make the same number of
-    updates from the same number of sequences.
+    updates from the same number of sequences. One that imitates first does that in steps of its own.
     """
     changes: dict[str, Any] = _budget(scale)
     if strategy in WITHOUT_ROLLOUTS:
         solutions = scale.problems_per_step * scale.rollouts_per_problem
         changes = merged(changes, {"training": {"problemsPerStep": solutions, "problemsPerUpdate": solutions}})
     elif strategy in SUPERVISED:
-        # Fewer than four steps have no whole step in the default quarter.
-        changes = merged(changes, {"training": {"sftThenGrpo": {"sftShare": max(0.25, 1 / scale.steps)}}})
+        # Imitation comes before the others' steps and takes the place of none: one solution a problem is next to nothing.
+        imitation = max(1, scale.steps // 4)
+        steps = scale.steps + imitation
+        changes = merged(changes, {"training": {"steps": steps, "sftThenGrpo": {"sftShare": imitation / steps}}})
     return Setting(strategy, strategy, changes)
 
 

@@ -6,7 +6,6 @@ behind all that may be shown. A controller answers for the rounds in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from seele_trainer.checkpoint import latest_state
@@ -16,11 +15,8 @@ BETWEEN = (0.05, 0.95)
 """No less and no more than these shares of what may be shown."""
 
 
-@dataclass(frozen=True)
 class LateRound(Round):
-    """A round of a problem in its last step, with its number from 0."""
-
-    number: int
+    """A round of a problem in its last step."""
 
     @property
     def free(self) -> bool:
@@ -42,8 +38,8 @@ def late_rounds(folder: Path, first_step: int) -> list[LateRound]:
     if state is None or state.strategy.get("estimator") != "shared-ability":
         return []
     return [
-        LateRound(*seen, number)
+        LateRound(*seen)
         for record in state.strategy["state"]["records"].values()
         if record["step"] >= first_step
-        for number, seen in enumerate(record["rounds"][-record["latest"] :])
+        for seen in record["rounds"][-record["latest"] :]
     ]

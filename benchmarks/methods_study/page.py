@@ -10,20 +10,18 @@ from methods_study.design import PARTS, Part
 from methods_study.identity import FEWEST_GROUPS, step_gains
 from methods_study.intervals import Interval, mean
 from methods_study.results import TENTHS, SettingResult, Source, Study
-from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, rounds_free, verdicts
+from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, verdicts
 
 PICTURES = "images/benchmarks"
 """Folder of the plots, seen from the page."""
 
 BUDGET = """\
 **The same for all.** Base model, problems, prompt, verifier, optimizer, schedule and number of updates. A method gets
-{rollouts} rollouts for each of {problems} problems a step, however it uses them: {sequences} sequences to each update. The
-tokens that came of them are in the table; they differ, for a hint makes a completion shorter, and identical rollouts are
-merged before the gradient.
+{rollouts} rollouts for each of {problems} problems a step, however it uses them: {sequences} sequences to each update.{tokens}
 
-**Methods without rollouts.** `sft` gets {sequences} solutions to each update instead, as many sequences as the others. The
-supervised quarter of `sft_then_grpo` gets {problems}, one a problem: less than its share of the budget, never more. `luffy`
-samples one rollout fewer, since the solution takes its place.
+**Methods without rollouts.** `sft` gets {sequences} solutions to each update instead, as many sequences as the others.
+`sft_then_grpo` imitates {problems} solutions, one a problem, in each of some steps that come before the others' steps.
+`luffy` samples one rollout fewer, since the solution takes its place.
 """
 GRID = """\
 **Learning rates.** One grid for all methods, {rates}, each tried on seed 0. The best by final accuracy on validation problems,
@@ -40,15 +38,30 @@ curve, tokens a second and where the time went. With `--tiny` it was tried on a 
 FIXED = "**Learning rates.** {rate} for all methods, not tuned.\n"
 
 
-def page(study: Study) -> str:
-    """The whole page. Raises ValueError for a tiny study, which has nothing to say."""
+LONGER = """\
+## Targets, on longer chains
+
+At the lower targets the model soon solves too many of the chains above without any hint, and then nothing is left to steer.
+So SEELE once more, with the same targets, steps and seeds, on chains of {low} and {high} operations, from a base model of their
+own: `make bench-targets`. Length and learning rate, {rate:g}, were fixed beforehand.
+"""
+
+
+def page(study: Study, longer: Study | None = None) -> str:
+    """The whole page, with the targets of a study on longer chains. Raises ValueError for a tiny study, which has nothing to
+    say."""
     if study.tiny:
         raise ValueError(
             "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
         )
-    parts = (_head, _methods, _unsupervised, _targets, _identity, _estimators, _options, _rounds, _supervision)
-    sections = [part(study) for part in parts]
-    said = "\n".join(f"- {line}" for line in verdicts(study))
+    before = (_head, _methods, _unsupervised, _targets, _identity)
+    after = (_estimators, _options, _rounds, _supervision)
+    sections = [
+        *(part(study) for part in before),
+        *([] if longer is None else [_longer(longer)]),
+        *(part(study) for part in after),
+    ]
+    said = "\n".join(f"- {line}" for line in verdicts(study, longer))
     if said:
         sections.append(f"## Beside the paper\n\n{said}\n")
     sections.append(ON_A_GPU)
@@ -91,7 +104,12 @@ def _head(study: Study) -> str:
         else FIXED.format(rate=f"{study.rates[0].chosen:g}")
     )
     missing = [part for part in PARTS if not study.part(part)]
-    budget = BUDGET.format(rollouts=study.rollouts_per_problem, problems=study.problems_per_step, sequences=sequences)
+    budget = BUDGET.format(
+        rollouts=study.rollouts_per_problem,
+        problems=study.problems_per_step,
+        sequences=sequences,
+        tokens=_tokens_of_the_loss(study),
+    )
     return (
         "# The methods, side by side\n\n"
         "Written by `make generated` from [methods.json](../benchmarks/results/methods.json); to measure anew, "
@@ -106,6 +124,16 @@ def _head(study: Study) -> str:
         + (f"\nNot run: the parts {', '.join(missing)}.\n" if missing else "")
         + "\nOne small task, chosen to give plain rollouts next to no reward: the figures compare methods on it, and are "
         "no estimate of their margins elsewhere.\n"
+    )
+
+
+def _tokens_of_the_loss(study: Study) -> str:
+    counted = [run.tokens.loss / 1e6 for setting in study.part("methods") for run in setting.runs if run.tokens.loss]
+    if not counted:
+        return ""
+    return (
+        f"\nGradients come from {min(counted):.2f} to {max(counted):.2f} million tokens a run. Identical rollouts are merged "
+        "before the passes, which is worth more to one method than to another: *M trained* in the table."
     )
 
 
@@ -144,9 +172,9 @@ def _methods(study: Study) -> str:
     return (
         f"## The table of methods\n\n{tables(study, 'methods', _methods_table)}\n"
         "*paper*: mean over six benchmarks of mathematics, Qwen2.5-1.5B (arXiv 2509.06923). *no gradient*: percent of "
-        "baseline groups whose rewards are all equal. *M sampled*, *M trained*: millions of tokens of a run, sampled and in "
-        "forward passes for gradients.\n\n"
-        "`sft`, `luffy` and the first quarter of `sft_then_grpo` imitate whole solutions, final answers included; `prefix_rft` "
+        "baseline groups whose rewards are all equal. *M sampled*, *M in loss*, *M trained*: millions of tokens of a run that "
+        "were sampled, that gradients come from, and that were in forward passes for them.\n\n"
+        "`sft`, `luffy` and the first steps of `sft_then_grpo` imitate whole solutions, final answers included; `prefix_rft` "
         "imitates their beginnings where a rollout came off well, `uft`, `fixed_hint` and `seele` the hints they show. The "
         "solutions here are clean, plentiful and in the words of the base model, which is the best case for imitation.\n\n"
         + picture("methods", "Held-out accuracy of each method over the training")
@@ -164,13 +192,14 @@ def _methods_table(results: Sequence[SettingResult]) -> str:
             f"{PAPER_METHODS[setting.strategy]:.1f}" if setting.strategy in PAPER_METHODS else "",
             percent(mean([run.zero_gradient_groups for run in setting.runs])),
             millions(setting, "generated"),
+            millions(setting, "loss") if all(run.tokens.loss for run in setting.runs) else "–",
             millions(setting, "trained"),
             f"{mean([run.minutes for run in setting.runs]):.1f}",
         )
         for setting in ordered
     ]
-    head = ("method", "learning rate", "before", "after", "paper", "no gradient", "M sampled", "M trained", "minutes")
-    return table(head, rows)
+    tokens = ("M sampled", "M in loss", "M trained")
+    return table(("method", "learning rate", "before", "after", "paper", "no gradient", *tokens, "minutes"), rows)
 
 
 def _unsupervised(study: Study) -> str:
@@ -202,11 +231,10 @@ def _targets(study: Study) -> str:
     if not study.part("targets"):
         return ""
     return (
-        "## Targets\n\n*steps* to *mean*: the steps in which at least 80 % of the rollouts got a hint of 5 to 95 % of what "
-        "may be shown, and accuracy in these, by round and of all rollouts. Only there can a controller be judged: nothing is "
-        "harder than no hint, nothing easier than the whole. *reward* and *hint*: over the last half of the training, when "
-        "many problems need no hint any more. *free*: over that half too, but only of rounds with a hint of 5 to 95 %. "
-        "*after*: final accuracy without hints.\n\n"
+        "## Targets\n\nAccuracy with hints, over the last half of the training: by round, and of all rollouts (*reward*). "
+        "*hint*: the mean hint, in percent of what may be shown. *none*: the share of the rollouts with less than 5 % of it, "
+        "which nothing could have made harder. *free*: accuracy of those with 5 to 95 %. *after*: final accuracy without "
+        "hints.\n\n"
         + f"{tables(study, 'targets', _targets_table)}\n"
         + picture("rounds-by-target", "Accuracy by round over the training, for each target")
         + "\n"
@@ -218,21 +246,28 @@ def _targets_table(results: Sequence[SettingResult]) -> str:
     rows = [
         (
             setting.name.removeprefix("target "),
-            f"{mean([run.steered_steps for run in setting.runs]):.0f}",
-            *rounds_steered(setting),
-            decimals(mean([run.steered_reward for run in setting.runs])),
+            *rounds_late(setting),
             decimals(mean([run.late_reward for run in setting.runs])),
             percent(mean([run.late_hint_rate for run in setting.runs])),
-            *(decimals(value) for value in rounds_free(setting)[2:]),
+            percent(mean([run.unhinted_share for run in setting.runs])),
             decimals(mean([run.free_reward for run in setting.runs])),
             plus_minus(final(setting)),
         )
         for setting in results
     ]
     rounds = [f"round {number}" for number in range(1, 5)]
-    free = [f"free {name}" for name in (*rounds[2:], "mean")]
-    head = ("target", "steps", *rounds, "mean", "reward", "hint, %", *free, "after")
-    return table(head, rows)
+    return table(("target", *rounds, "reward", "hint, %", "none, %", "free", "after"), rows)
+
+
+def _longer(study: Study) -> str:
+    longest = study.problems["longest"]
+    about = LONGER.format(low=longest - 1, high=longest, rate=study.part("targets")[0].learning_rate)
+    return (
+        f"{about}\n"
+        + "".join(f"{_source(source)}\n\n" for source in study.sources)
+        + f"{_targets_table(study.part('targets'))}\n"
+        + picture("rounds-by-target-longer", "Accuracy by round over the training on longer chains, for each target")
+    )
 
 
 def _identity(study: Study) -> str:
@@ -346,13 +381,6 @@ def rounds_late(setting: SettingResult) -> list[str]:
     """Accuracy by round over the last half, mean over seeds."""
     rounds = len(setting.runs[0].late_accuracy_by_round)
     return [decimals(mean([run.late_accuracy_by_round[index] for run in setting.runs])) for index in range(rounds)]
-
-
-def rounds_steered(setting: SettingResult) -> list[str]:
-    """The same over the steps in which a controller can be judged."""
-    runs = [run for run in setting.runs if run.steered_steps]
-    rounds = len(runs[0].steered_accuracy_by_round) if runs else 4
-    return [decimals(mean([run.steered_accuracy_by_round[index] for run in runs])) for index in range(rounds)]
 
 
 def percent(value: float | None) -> str:

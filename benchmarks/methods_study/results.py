@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from methods_study.design import PARTS, Part, Scale
 from methods_study.intervals import mean
-from methods_study.late_rounds import BETWEEN, LateRound, late_rounds
+from methods_study.late_rounds import LateRound, late_rounds
 from seele_trainer.method_options import StrategyName
 from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
 from seele_trainer.section import Section
@@ -20,9 +20,6 @@ from seele_trainer.telemetry.journal import read_records
 HELD_OUT, VALIDATION = "held-out", "validation"
 PARTS_OF_TRAINING = TENTHS = 10
 """Accuracy by round is kept as means over tenths of the training."""
-STEERED = 0.8
-"""A controller is judged in steps in which at least 80 % of the rollouts have rates in between: no problem can be made harder
-than with no hint, or easier than with the whole of what may be shown."""
 ON_EVERY_BASE: tuple[Part, ...] = ("methods", "targets")
 """Results of these parts are kept from every base model that they were run from: what holds for one model need not hold for
 the next. Of the other parts the last are kept."""
@@ -56,19 +53,14 @@ class Run(Section):
     """Final accuracy on the problems that only choose learning rates."""
     rollouts: int
     tokens: Tokens
-    """Of the whole run; `trained` are tokens in forward passes for gradients, after identical rollouts are merged."""
+    """Of the whole run. `loss` are the tokens that gradients come from, 0 in results of before they were counted; `trained` are
+    tokens in forward passes, after identical rollouts are merged."""
     accuracy_by_round: tuple[Means, ...]
     """With hints, for each tenth of the training; empty for methods without rollouts."""
     late_accuracy_by_round: Means
     """With hints, over the last half of the training."""
-    steered_steps: int
-    """Steps in which most hints were neither none nor whole, see `STEERED`."""
-    steered_accuracy_by_round: Means
-    """With hints, over those steps."""
-    steered_reward: float | None
-    free_accuracy_by_round: Means = ()
-    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/late_rounds.py)."""
     free_reward: float | None = None
+    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/late_rounds.py)."""
     unhinted_share: float | None = None
     """Share of the rollouts of the last half whose hint was next to none: no controller can make these harder."""
     unhinted_reward: float | None = None
@@ -208,12 +200,8 @@ def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:
     run = measured_from(steps, evaluations, folder.name, seed, steps_of_pass)
     late = late_rounds(folder, len(steps) // 2)
     free, unhinted = [one for one in late if one.free], [one for one in late if one.unhinted]
-    rounds = range(len(run.late_accuracy_by_round) if free else 0)
     return run.model_copy(
         update={
-            "free_accuracy_by_round": tuple(
-                _accuracy([one for one in free if one.number == number]) for number in rounds
-            ),
             "free_reward": _accuracy(free),
             "unhinted_share": _rounded(_rollouts(unhinted) / _rollouts(late)) if late else None,
             "unhinted_reward": _accuracy(unhinted),
@@ -230,7 +218,6 @@ def measured_from(
 ) -> Run:
     """What a run's records say."""
     late = steps[len(steps) // 2 :]
-    steered = [record for record in steps if _share_between(record) >= STEERED]
     second = [] if steps_of_pass is None else steps[steps_of_pass : 2 * steps_of_pass]
     tokens = [record.tokens for record in steps]
     seconds = sum(record.step_seconds for record in steps) + sum(evaluation.seconds for evaluation in evaluations)
@@ -244,9 +231,6 @@ def measured_from(
         tokens=Tokens(**{kind: sum(getattr(one, kind) for one in tokens) for kind in Tokens.model_fields}),
         accuracy_by_round=tuple(_by_round(part) for part in _tenths(steps)) if _by_round(steps) else (),
         late_accuracy_by_round=_by_round(late),
-        steered_steps=len(steered),
-        steered_accuracy_by_round=_by_round(steered),
-        steered_reward=_mean(steered, lambda record: record.reward),
         late_reward=_mean(late, lambda record: record.reward),
         late_hint_rate=_mean(late, lambda record: record.hint_rate),
         efficiency=_mean(steps, lambda record: record.learning_efficiency),
@@ -297,17 +281,6 @@ def _gains(record: StepRecord) -> Gains:
         groups=tuple(groups),
         descent=tuple(_rounded(value) for value in descent),
     )
-
-
-def _share_between(record: StepRecord) -> float:
-    """Share of the rollouts whose hinting rate is between 5 % and 95 %."""
-    edges, counts = record.hint_rate_histogram.edges, record.hint_rate_histogram.counts
-    between = sum(
-        count
-        for (low, high), count in zip(pairwise(edges), counts, strict=True)
-        if low >= BETWEEN[0] and high <= BETWEEN[1]
-    )
-    return between / sum(counts) if sum(counts) else 0.0
 
 
 def _accuracy(rounds: Sequence[LateRound]) -> float | None:

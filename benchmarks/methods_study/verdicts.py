@@ -36,16 +36,14 @@ def base_name(digest: str | None) -> str:
     return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
 
 
-def rounds_free(setting: SettingResult) -> list[float | None]:
-    """Accuracy by round where a controller was free to choose, mean over seeds; four of None where it was not kept."""
-    by_round = [run.free_accuracy_by_round for run in setting.runs if run.free_accuracy_by_round]
-    return [mean(values) for values in zip(*by_round, strict=True)] or [None] * 4
-
-
-def verdicts(study: Study) -> list[str]:
-    """A sentence for each claim of the paper that was put to the test."""
-    parts = (_methods, _control, _targets, _identity, _rounds, _estimators)
-    return [line for part in parts for line in part(study)]
+def verdicts(study: Study, longer: Study | None = None) -> list[str]:
+    """A sentence for each claim of the paper that was put to the test, in a study and in one on longer chains."""
+    return [
+        *_methods(study),
+        *_control(study),
+        *([] if longer is None else _control(longer, " on longer chains")),
+        *(line for part in (_targets, _identity, _rounds, _estimators) for line in part(study)),
+    ]
 
 
 def _methods(study: Study) -> list[str]:
@@ -82,46 +80,30 @@ def _order(settings: Sequence[SettingResult], where: str) -> list[str]:
     return lines
 
 
-def _control(study: Study) -> list[str]:
+def _control(study: Study, chains: str = "") -> list[str]:
     lines = []
     low, high = CONTROLLED
     by_base = study.by_base_model("targets")
     for setting in (setting for settings in by_base.values() for setting in settings):
         target = target_of(setting)
-        if not low <= target <= high:
-            continue
-        judged = [run for run in setting.runs if run.steered_steps]
-        rounds = [mean([run.steered_accuracy_by_round[index] for run in judged]) for index in (2, 3)]
-        reward = mean([run.steered_reward for run in judged])
+        reward = mean([run.late_reward for run in setting.runs])
+        rounds = [mean([run.late_accuracy_by_round[index] for run in setting.runs]) for index in (2, 3)]
         off = [abs(value - target) for value in rounds if value is not None]
-        if reward is None or not off:
+        if reward is None or not off or not low <= target <= high:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
-        where = f"target {target:g}" + (f", {base_name(setting.base_model)}" if len(by_base) > 1 else "")
-        beginning = f"**Control at {where}.**" if held else f"**Disagrees with the paper:** control at {where}."
+        where = f"{chains}, {base_name(setting.base_model)}" if len(by_base) > 1 else chains
         lines.append(
-            f"{beginning} While most hints are neither none nor whole, rounds 3 and 4 are at most {max(off):.3f} off "
-            f"({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} ({REWARD_ON_TARGET:g}).{_free(setting)}"
+            f"**Control at target {target:g}{where}{'' if held else ': missed'}.** Over the last half of the training rounds 3 "
+            f"and 4 are at most {max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "
+            f"({REWARD_ON_TARGET:g}).{'' if held else _free(setting, target)}"
         )
     return lines
 
 
-def _free(setting: SettingResult) -> str:
-    """The same of single rounds with room on both sides, where they were kept."""
-    target = target_of(setting)
-    rounds = [abs(value - target) for value in rounds_free(setting)[2:] if value is not None]
+def _free(setting: SettingResult, target: float) -> str:
+    """What rounds without room and rounds with it have to do with a miss, where they were kept."""
     reward = mean([run.free_reward for run in setting.runs])
-    if reward is None or not rounds:
-        return ""
-    return (
-        f" Of rounds of the last half with a hint of 5 to 95 %, the third and fourth are at most {max(rounds):.3f} off, all "
-        f"together {abs(reward - target):.3f}.{_unhinted(setting, target)}"
-    )
-
-
-def _unhinted(setting: SettingResult, target: float) -> str:
-    """What rounds that nothing could have made harder do to the mean reward, where that is much."""
-    late = mean([run.late_reward for run in setting.runs])
     above = mean(
         [
             run.unhinted_share * (run.unhinted_reward - target)
@@ -129,12 +111,15 @@ def _unhinted(setting: SettingResult, target: float) -> str:
             if run.unhinted_share is not None and run.unhinted_reward is not None
         ]
     )
-    if late is None or above is None or above < ABOVE_BY_NEED:
+    if reward is None:
         return ""
+    said = f" Rollouts with a hint of 5 to 95 % are {abs(reward - target):.3f} off."
+    if above is None or above < ABOVE_BY_NEED:
+        return said
     share = mean([run.unhinted_share for run in setting.runs]) or 0.0
     return (
-        f" With the rest of that half the mean reward is {abs(late - target):.3f} off: {share:.0%} of its rollouts had less "
-        f"than 5 % of a hint, solved more than the target all the same, and alone put it {above:.3f} above."
+        f"{said} Another {share:.0%} had less than 5 %, were solved more than the target all the same, and alone put the mean "
+        f"{above:.3f} above it."
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from control_plane import REPOSITORY
 from methods_study import carry_out
@@ -20,6 +21,8 @@ from methods_study.design import PARTS, STRATEGIES, TINY, Planned, Scale, best_r
 from methods_study.results import RateChoice
 from run_folder import step_record
 from seele_operator.validation import check_run, parse_run
+from seele_trainer.quickstart import chains
+from seele_trainer.quickstart.base_model import build_tokenizer
 from seele_trainer.records import BenchmarkScore, EvaluationRecord
 
 pytestmark = pytest.mark.unit
@@ -34,7 +37,7 @@ def place(tmp_path: Path) -> carry_out.Place:
     problems.mkdir()
     (problems / "base").mkdir()
     (problems / "base" / "model.safetensors").write_bytes(b"weights")
-    (problems / "recipe.json").write_text('{"test_problems": 4, "seed": 0}')
+    (problems / "recipe.json").write_text('{"test_problems": 4, "seed": 0, "longest": 8}')
     for name in ("train", "test"):
         (problems / f"{name}.jsonl").write_text('{"problem": "37 a+5"}\n')
     return carry_out.Place(problems, tmp_path / "out", SCALE)
@@ -78,12 +81,14 @@ def test_every_run_is_a_valid_seele_run(place: carry_out.Place, scale: Scale) ->
 
 def test_all_methods_have_the_same_budget(place: carry_out.Place) -> None:
     for strategy in STRATEGIES:
-        spec = place.job(Planned(method(strategy, SCALE), 0, 3e-4)).manifest["spec"]
-        training, hints = spec["training"], spec["hints"]
-        a_problem = 1 if strategy == "sft" else hints["rounds"] * hints["rolloutsPerRound"]
+        run = parse_run(place.job(Planned(method(strategy, SCALE), 0, 3e-4)).manifest)
+        training, hints = run.spec.training, run.spec.hints
+        a_problem = 1 if strategy == "sft" else hints.rounds * hints.rollouts_per_round
+        beforehand = training.sft_steps if strategy == "sft_then_grpo" else 0
 
-        assert (training["steps"], training["problemsPerStep"] * a_problem) == (40, 512), strategy
-        assert training["problemsPerUpdate"] == training["problemsPerStep"], "one update a step"
+        assert (training.steps - beforehand, training.problems_per_step * a_problem) == (40, 512), strategy
+        assert beforehand == (10 if strategy == "sft_then_grpo" else 0)
+        assert training.problems_per_update == training.problems_per_step, "one update a step"
 
 
 def test_a_part_changes_what_it_is_about_and_nothing_else(place: carry_out.Place) -> None:
@@ -129,8 +134,29 @@ def test_problems_that_choose_learning_rates_are_nobody_elses(place: carry_out.P
         ("validation", str(place.validation_file)),
     ]
     assert len({row["problem"] for row in rows}) == 4
-    drawn = carry_out.chains.sample_problems(4, 2, frozenset({"37 a+5"}))
+    drawn = chains.sample_problems(4, 2, frozenset({"37 a+5"}))
     assert [row["answer"] for row in rows] == [one.answer for one in drawn]
+
+
+def test_limits_follow_the_chains_and_are_the_quickstarts_for_its_own(place: carry_out.Place) -> None:
+    tokenizer = build_tokenizer(20)
+    for longest in (2, 8, 20):
+        limits = carry_out.lengths(longest)
+        for problem in chains.sample_problems(20, 0, longest=longest):
+            assert len(tokenizer(problem.question + "\n")["input_ids"]) <= limits["dataset"]["maxPromptTokens"]
+            solution = len(tokenizer(problem.solution)["input_ids"])
+            # The end of the sequence is one more.
+            assert solution < limits["dataset"]["maxSolutionTokens"] == limits["rollout"]["maxCompletionTokens"]
+    quickstart = yaml.safe_load(training_module.QUICKSTART.read_text())["spec"]
+    assert all(quickstart[name].items() >= limit.items() for name, limit in carry_out.lengths(8).items())
+
+    before = place.job(Planned(method("grpo", SCALE), 0, 3e-4)).folder
+    (place.problems / "recipe.json").write_text('{"test_problems": 4, "seed": 0, "longest": 12}')
+    job = place.job(Planned(method("grpo", SCALE), 0, 3e-4))
+    assert job.folder != before
+    assert check_run(parse_run(job.manifest)) == []
+    place.make_validation()
+    assert all(11 <= json.loads(line)["solution"].count("=") <= 12 for line in place.validation_file.open())
 
 
 def test_a_rate_alone_is_not_tried() -> None:
@@ -149,7 +175,7 @@ def test_a_folder_belongs_to_one_spec_one_base_model_and_one_recipe(place: carry
         assert (place.job(planned).folder == before) == same
 
     assert replace(place, scale=replace(SCALE, steps=41)).job(planned).folder != before
-    (place.problems / "recipe.json").write_text('{"test_problems": 4, "seed": 1}')
+    (place.problems / "recipe.json").write_text('{"test_problems": 4, "seed": 1, "longest": 8}')
     assert place.job(planned).folder != before
 
 

@@ -16,7 +16,6 @@ from run_folder import step_record
 from seele_trainer.checkpoint import RunState
 from seele_trainer.hints.controller import HintController
 from seele_trainer.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
-from seele_trainer.telemetry.histograms import hint_rate_histogram
 
 pytestmark = pytest.mark.unit
 
@@ -48,8 +47,7 @@ def test_a_run_is_measured() -> None:
             zero_gradient_groups=efficiency,
             rollouts=10,
             step_seconds=30.0,
-            tokens=Tokens(prompt=1, hint=2, generated=3, trained=4),
-            hint_rate_histogram=hint_rate_histogram([0.0, 0.5, 0.5, 0.5, 0.96 if step == 2 else 0.9]),
+            tokens=Tokens(prompt=1, hint=2, generated=3, trained=4, loss=5),
         )
 
     steps = [
@@ -75,12 +73,9 @@ def test_a_run_is_measured() -> None:
 
     assert (run.seed, run.evaluated_at, run.held_out, run.validation) == (2, (0, 4), (0.0, 0.75), 0.25)
     assert (run.before, run.after, run.rollouts, run.minutes) == (0.0, 0.75, 40, 2.5)
-    assert run.tokens == Tokens(prompt=4, hint=8, generated=12, trained=16)
+    assert run.tokens == Tokens(prompt=4, hint=8, generated=12, trained=16, loss=20)
     assert run.accuracy_by_round == ((0.0, 0.2), (0.4, None), (0.6, 0.4), (0.8, 0.6))
     assert run.late_accuracy_by_round == (0.7, 0.5)
-    # Step 2 has two of five rollouts at the ends, the others one.
-    assert (run.steered_steps, run.steered_reward) == (3, pytest.approx(1.3 / 3, abs=1e-6))
-    assert run.steered_accuracy_by_round == (pytest.approx(1.4 / 3, abs=1e-6), pytest.approx(0.4))
     assert (run.late_reward, run.late_hint_rate) == (0.6, 0.6)
     assert (run.efficiency, run.zero_gradient_groups) == (0.6, 0.6)
     assert run.second_pass_first_round == 0.4
@@ -117,8 +112,8 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     step(both=[(0.5, 3), (0.4, 4)], easy=[(0.0, 8), (0.05, 6)])
     step(hard=[(0.95, 1), (0.96, 0)])
     late = late_rounds(save_checkpoint(tmp_path, controller), 2)
-    assert sorted((one.number, one.successes) for one in late if one.free) == [(0, 1), (0, 3), (1, 4), (1, 6)]
-    assert [(one.number, one.successes) for one in late if one.unhinted] == [(0, 8)]
+    assert sorted(one.successes for one in late if one.free) == [1, 3, 4, 6]
+    assert [one.successes for one in late if one.unhinted] == [8]
 
     scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
     evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
@@ -126,12 +121,12 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     write_lines(tmp_path / "metrics.jsonl", records)
     write_lines(tmp_path / "eval.jsonl", [evaluation])
     run = measured(tmp_path, 0)
-    assert (run.free_accuracy_by_round, run.free_reward) == ((4 / 16, 10 / 16), 14 / 32)
+    assert run.free_reward == 14 / 32
     assert (run.unhinted_share, run.unhinted_reward) == (pytest.approx(8 / 48, abs=1e-6), 1.0)
 
     shutil.rmtree(tmp_path / "checkpoints")
     without = measured(tmp_path, 0)
-    assert (without.free_accuracy_by_round, without.free_reward, without.unhinted_share) == ((), None, None)
+    assert (without.free_reward, without.unhinted_share) == (None, None)
     save_checkpoint(tmp_path, HintController(0.5, 2, 8, estimator="paper"))
     assert late_rounds(tmp_path, 0) == []
 

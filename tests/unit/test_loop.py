@@ -65,7 +65,7 @@ class CountingLearner:
 
     async def update(self, samples: Sequence[Sample]) -> UpdateStats:
         self.updates += 1
-        return UpdateStats(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, len(samples), 0.0, applied=True)
+        return UpdateStats(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, len(samples), 0, 0.0, applied=True)
 
     async def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Any]:
         return [

@@ -14,9 +14,9 @@ from seele_trainer.quickstart import chains
 pytestmark = pytest.mark.unit
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_the_clean_solution_follows_the_operations_and_ends_in_the_answer(seed: int) -> None:
-    (problem,) = chains.sample_problems(1, seed)
+@given(st.integers(0, 2**32 - 1), st.integers(2, chains.LONGEST_OF_ALL))
+def test_the_clean_solution_follows_the_operations_and_ends_in_the_answer(seed: int, longest: int) -> None:
+    (problem,) = chains.sample_problems(1, seed, longest=longest)
     start, *operations = problem.question.split(" ")
     value = int(start)
     lines = problem.solution.split("\n")
@@ -26,7 +26,7 @@ def test_the_clean_solution_follows_the_operations_and_ends_in_the_answer(seed: 
         assert line == f"{operation[0]}={value:02d}"
     assert lines[-1] == f"#### {value:02d}"
     assert problem.answer == f"{value:02d}"
-    assert chains.PROBLEM_LENGTHS[0] <= len(operations) <= chains.PROBLEM_LENGTHS[1]
+    assert longest - 1 <= len(operations) <= longest
 
 
 def test_habit_text_takes_the_right_step_as_often_as_stated() -> None:

@@ -9,7 +9,7 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner import UpdateStats
-from seele_trainer.records import StepRecord
+from seele_trainer.records import StepRecord, Tokens
 from seele_trainer.rollout.protocol import Completion, WeightSync
 from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies import build_strategy
@@ -42,6 +42,7 @@ def update(**changes: float) -> UpdateStats:
         "mismatch_kl": 0.001,
         "learning_rate": 1e-3,
         "tokens_trained": 50,
+        "tokens_in_loss": 70,
         "seconds": 1.0,
         "applied": True,
         **changes,
@@ -116,7 +117,7 @@ def test_losses_are_means_over_updates_and_the_mismatch_is_that_of_the_first() -
 
 def test_tokens_are_counted_by_kind() -> None:
     tokens = summarise(config(), build_strategy(config()), COLLECTED, FACTS).tokens
-    assert (tokens.prompt, tokens.hint, tokens.generated, tokens.trained) == (24, 64, 16, 100)
+    assert tokens == Tokens(prompt=24, hint=64, generated=16, trained=100, loss=140)
     assert summarise(config(), build_strategy(config()), COLLECTED, FACTS).truncated_completions == pytest.approx(1 / 8)
 
 

@@ -52,8 +52,8 @@ class UpdateStats:
     """What one optimizer update did, over all ranks.
 
     Losses are before their coefficients, `total_loss` after; `gradient_norm` is before clipping; `tokens_trained`
-    counts real tokens in forward passes. `applied` is False where float16 overflowed and the update was skipped, or
-    where there was nothing to train on.
+    counts real tokens in forward passes, `tokens_in_loss` those that the loss is a mean of, with every identical rollout.
+    `applied` is False where float16 overflowed and the update was skipped, or where there was nothing to train on.
     """
 
     policy_loss: float
@@ -65,6 +65,7 @@ class UpdateStats:
     mismatch_kl: float
     learning_rate: float
     tokens_trained: int
+    tokens_in_loss: int
     seconds: float
     applied: bool
 
@@ -191,6 +192,7 @@ class Learner:
             mismatch_kl=mismatch,
             learning_rate=rate,
             tokens_trained=tokens,
+            tokens_in_loss=round(denominators.all),
             seconds=time.perf_counter() - started,
             applied=applied,
         )

@@ -36,6 +36,11 @@ class Denominators:
         """Tokens with a policy gradient: those of a solution stand in a group with sampled ones, and weigh as much."""
         return self.generated + self.off_policy
 
+    @property
+    def all(self) -> float:
+        """Tokens of the whole loss."""
+        return self.policy + self.supervised
+
 
 @dataclass(frozen=True)
 class Coefficients:

@@ -31,12 +31,17 @@ class Losses(Section):
 
 
 class Tokens(Section):
-    """Tokens of one step, by kind. `trained` counts real tokens in forward passes, after identical rollouts are merged."""
+    """Tokens of one step, by kind.
+
+    `trained` counts real tokens in forward passes, after identical rollouts are merged; `loss` those that the loss is a mean
+    of, before that. Journals of earlier versions do not count `loss`.
+    """
 
     prompt: int
     hint: int
     generated: int
     trained: int
+    loss: int = 0
 
 
 class IrtParameters(Section):

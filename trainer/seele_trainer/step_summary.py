@@ -79,6 +79,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
             hint=sum(rollout.hint_length for rollout in flat),
             generated=sum(len(rollout.completion.tokens) for rollout in flat),
             trained=sum(update.tokens_trained for update in facts.updates),
+            loss=sum(update.tokens_in_loss for update in facts.updates),
         ),
         rollouts=len(flat),
         verifier_timeouts=len(flat) - len(verified),

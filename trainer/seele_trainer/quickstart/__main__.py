@@ -35,6 +35,7 @@ class Recipe:
     batch: int = 128
     learning_rate: float = 3e-3
     right_step: float = chains.RIGHT_STEP
+    longest: int = chains.LONGEST
     version: int = 1
 
 
@@ -68,8 +69,9 @@ def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
 def _train(folder: Path, recipe: Recipe) -> None:
     from seele_trainer.quickstart.base_model import train_base_model
 
-    test = chains.sample_problems(recipe.test_problems, recipe.seed + 1)
-    train = chains.sample_problems(recipe.training_problems, recipe.seed, frozenset(p.question for p in test))
+    test = chains.sample_problems(recipe.test_problems, recipe.seed + 1, longest=recipe.longest)
+    known = frozenset(problem.question for problem in test)
+    train = chains.sample_problems(recipe.training_problems, recipe.seed, known, recipe.longest)
     held_out = frozenset(problem.question for problem in (*train, *test))
     chains.write_problems(folder / "test.jsonl", test)
     chains.write_problems(folder / "train.jsonl", train)
@@ -81,6 +83,7 @@ def _train(folder: Path, recipe: Recipe) -> None:
         learning_rate=recipe.learning_rate,
         seed=recipe.seed,
         right_step=recipe.right_step,
+        longest=recipe.longest,
     )
     logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
     (folder / STAMP).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
@@ -133,6 +136,9 @@ def main(
     right_step: Annotated[
         float, typer.Option(help="How often a step of the base model's text is right.", min=0.01, max=0.99)
     ] = Recipe.right_step,
+    longest: Annotated[
+        int, typer.Option(help="Operations of the longest chains.", min=2, max=chains.LONGEST_OF_ALL)
+    ] = Recipe.longest,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them.
 
@@ -143,7 +149,7 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Path(os.environ.get("SEELE_CACHE") or home / "seele") / "quickstart"
-    make(out, Recipe(updates=updates, seed=seed, right_step=right_step), cache)
+    make(out, Recipe(updates=updates, seed=seed, right_step=right_step, longest=longest), cache)
 
 
 if __name__ == "__main__":

@@ -33,14 +33,18 @@ class Size:
     heads: int = 4
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of whole pieces: a digit, a labelled result `a=`, a label ` a`, an operation `+5`, `#### `, a line break."""
+def build_tokenizer(longest: int = chains.LONGEST) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole pieces: a digit, a labelled result `a=`, a label ` a`, an operation `+5`, `#### `, a line break.
+
+    It has labels for chains of `longest` operations.
+    """
+    labels = chains.LABELS[:longest]
     low, high = chains.OPERANDS
     operations = [f"{sign}{size}" for sign in "+-" for size in range(low, high + 1)]
     pieces = [
         *(str(digit) for digit in range(10)),
-        *(f"{label}=" for label in chains.LABELS),
-        *(f" {label}" for label in chains.LABELS),
+        *(f"{label}=" for label in labels),
+        *(f" {label}" for label in labels),
         *operations,
         "#### ",
         "\n",
@@ -88,6 +92,7 @@ def train_base_model(
     learning_rate: float,
     seed: int,
     right_step: float,
+    longest: int = chains.LONGEST,
     size: Size | None = None,
     device: str = "cpu",
 ) -> float:
@@ -99,7 +104,7 @@ def train_base_model(
     and habit perfectly.
     """
     rng = np.random.default_rng(seed)
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(longest)
     model: Any = build_model(tokenizer, seed, size)
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
@@ -113,7 +118,7 @@ def train_base_model(
     excess: deque[float] = deque(maxlen=100)
     began = time.monotonic()
     for update in range(updates):
-        drawn = draw_batch(rng, tokenizer, batch, exclude, right_step)
+        drawn = draw_batch(rng, tokenizer, batch, exclude, right_step, longest)
         tokens, weights, steps = drawn[0].to(device), drawn[1].to(device), drawn[2]
         with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
             logits = model(input_ids=tokens[:, :-1]).logits
@@ -148,9 +153,10 @@ def draw_batch(
     batch: int,
     exclude: frozenset[str],
     right_step: float,
+    longest: int = chains.LONGEST,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Draw habit texts: token ids and loss weights of shape (batch, tokens), weights 1 on the solution, and steps in all."""
-    texts = [chains.habit_text(rng, exclude, right_step) for _ in range(batch)]
+    texts = [chains.habit_text(rng, exclude, right_step, longest) for _ in range(batch)]
     prompts = tokenizer([question + "\n" for question, _ in texts])["input_ids"]
     solutions = tokenizer([solution + END for _, solution in texts])["input_ids"]
     width = max(len(prompt) + len(solution) for prompt, solution in zip(prompts, solutions, strict=True))

@@ -22,12 +22,13 @@ from seele_trainer.data.problem import Problem
 MODULUS = 100
 RIGHT_STEP = 0.1
 """Probability that a step of the base model's training text is right."""
-BASE_LENGTHS = (1, 8)
-"""Shortest and longest chain the base model is trained on."""
-PROBLEM_LENGTHS = (7, 8)
-"""Shortest and longest chain of the problems for reinforcement learning and of the held-out problems."""
+LONGEST = 8
+"""Operations of the longest chains. The base model is trained on all chains up to them; the problems for reinforcement
+learning and the held-out problems have as many, or one less."""
+LONGEST_OF_ALL = 20
+"""No longer chain fits the base model's context."""
 OPERANDS = (2, 9)
-LABELS = string.ascii_lowercase[: BASE_LENGTHS[1]]
+LABELS = string.ascii_lowercase
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def sample_chain(rng: np.random.Generator, lengths: tuple[int, int]) -> Chain:
     return Chain(int(rng.integers(MODULUS)), tuple(int(operand) for operand in sizes * signs))
 
 
-def sample_problems(count: int, seed: int, exclude: frozenset[str] = frozenset()) -> list[Problem]:
+def sample_problems(
+    count: int, seed: int, exclude: frozenset[str] = frozenset(), longest: int = LONGEST
+) -> list[Problem]:
     """Draw `count` distinct problems with clean solutions, none of whose questions is in `exclude`.
 
     The answer is no earlier value of its chain: hints stop at its first occurrence, so they would be cut short there.
@@ -75,7 +78,7 @@ def sample_problems(count: int, seed: int, exclude: frozenset[str] = frozenset()
     rng = np.random.default_rng(seed)
     chains: dict[str, Chain] = {}
     while len(chains) < count:
-        chain = sample_chain(rng, PROBLEM_LENGTHS)
+        chain = sample_chain(rng, (longest - 1, longest))
         *earlier, answer = (chain.start, *chain.values())
         if chain.question not in exclude and answer not in earlier:
             chains.setdefault(chain.question, chain)
@@ -93,10 +96,12 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
-def habit_text(rng: np.random.Generator, exclude: frozenset[str], right_step: float = RIGHT_STEP) -> tuple[str, str]:
+def habit_text(
+    rng: np.random.Generator, exclude: frozenset[str], right_step: float = RIGHT_STEP, longest: int = LONGEST
+) -> tuple[str, str]:
     """Draw a question and a solution written by habit, for the base model; never one of the questions in `exclude`."""
     while True:
-        chain = sample_chain(rng, BASE_LENGTHS)
+        chain = sample_chain(rng, (1, longest))
         if chain.question not in exclude:
             slips = rng.random(len(chain.operands)) >= right_step
             return chain.question, chain.solution(slips)
