@@ -129,6 +129,7 @@ def lengths(longest: int) -> dict[str, Any]:
     """
     prompt, solution = 2 * longest + 8, 4 * longest + 8
     return {
+        "model": {"contextLength": chains.context_length(longest)},
         "dataset": {"maxPromptTokens": prompt, "maxSolutionTokens": solution},
         "rollout": {"maxCompletionTokens": solution},
     }

@@ -139,14 +139,16 @@ def test_problems_that_choose_learning_rates_are_nobody_elses(place: carry_out.P
 
 
 def test_limits_follow_the_chains_and_are_the_quickstarts_for_its_own(place: carry_out.Place) -> None:
-    tokenizer = build_tokenizer(20)
-    for longest in (2, 8, 20):
+    tokenizer = build_tokenizer(len(chains.LABELS))
+    for longest in (2, 8, 26):
         limits = carry_out.lengths(longest)
         for problem in chains.sample_problems(20, 0, longest=longest):
             assert len(tokenizer(problem.question + "\n")["input_ids"]) <= limits["dataset"]["maxPromptTokens"]
             solution = len(tokenizer(problem.solution)["input_ids"])
             # The end of the sequence is one more.
             assert solution < limits["dataset"]["maxSolutionTokens"] == limits["rollout"]["maxCompletionTokens"]
+        changes = carry_out.merged(limits, method("seele", SCALE).changes)
+        assert check_run(parse_run(training_module.quickstart(place.problems, "chains", changes))) == []
     quickstart = yaml.safe_load(training_module.QUICKSTART.read_text())["spec"]
     assert all(quickstart[name].items() >= limit.items() for name, limit in carry_out.lengths(8).items())
 

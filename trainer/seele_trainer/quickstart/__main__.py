@@ -137,7 +137,7 @@ def main(
         float, typer.Option(help="How often a step of the base model's text is right.", min=0.01, max=0.99)
     ] = Recipe.right_step,
     longest: Annotated[
-        int, typer.Option(help="Operations of the longest chains.", min=2, max=chains.LONGEST_OF_ALL)
+        int, typer.Option(help="Operations of the longest chains.", min=2, max=len(chains.LABELS))
     ] = Recipe.longest,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them.

@@ -21,7 +21,6 @@ from seele_trainer.quickstart import chains
 logger = logging.getLogger(__name__)
 
 PAD, END = "<pad>", "<end>"
-CONTEXT = 128
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def build_tokenizer(longest: int = chains.LONGEST) -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
-        model_max_length=CONTEXT,
+        model_max_length=chains.context_length(longest),
         clean_up_tokenization_spaces=False,
     )
 
@@ -74,7 +73,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, size: Size | None
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
         num_key_value_heads=size.heads,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

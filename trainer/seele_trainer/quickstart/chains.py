@@ -25,8 +25,6 @@ RIGHT_STEP = 0.1
 LONGEST = 8
 """Operations of the longest chains. The base model is trained on all chains up to them; the problems for reinforcement
 learning and the held-out problems have as many, or one less."""
-LONGEST_OF_ALL = 20
-"""No longer chain fits the base model's context."""
 OPERANDS = (2, 9)
 LABELS = string.ascii_lowercase
 
@@ -58,6 +56,11 @@ class Chain:
         values = self.values(slips)
         lines = [f"{label}={value:02d}" for label, value in zip(LABELS, values, strict=False)]
         return "\n".join([*lines, f"#### {values[-1]:02d}"])
+
+
+def context_length(longest: int) -> int:
+    """Tokens of the base model's context: room for a problem, its solution and as long a completion, ten for each operation."""
+    return max(128, 16 * longest)
 
 
 def sample_chain(rng: np.random.Generator, lengths: tuple[int, int]) -> Chain:
