@@ -14,10 +14,12 @@ from seele_trainer.hints.irt import Floats
 # mixture rather than one Gaussian, since a data set may hold two kinds of problems.
 CENTRES: Floats = np.linspace(-0.9, 0.9, 19)
 CENTRE_SD = 0.07
-# The prior counts as much as this many problems, and the running mean forgets over this many: enough for what a data set
-# is like, and few enough to follow curves that change shape as the model learns.
 PRIOR_PROBLEMS = 4.0
-MEMORY_PROBLEMS = 100.0
+"""The prior counts as much as this many problems."""
+# Curves change shape as the model learns: a step keeps this share of what was counted, or this many problems, which are few
+# enough to follow and enough to say what a data set is like.
+KEPT = 0.5
+MEMORY_PROBLEMS = 20.0
 
 
 def _counts(density: Floats) -> Floats:
@@ -43,10 +45,16 @@ class Population:
 
     def add(self, difficulty: Floats, discrimination: Floats, guessing: Floats) -> None:
         """Count one more problem by its posterior weights."""
-        keep = min(1.0, MEMORY_PROBLEMS / float(self.difficulty.sum()))
-        self.difficulty = keep * self.difficulty + difficulty
-        self.discrimination = keep * self.discrimination + discrimination
-        self.guessing = keep * self.guessing + guessing
+        self.difficulty = self.difficulty + difficulty
+        self.discrimination = self.discrimination + discrimination
+        self.guessing = self.guessing + guessing
+
+    def end_step(self) -> None:
+        """Forget, for the model changes now."""
+        keep = max(KEPT, min(1.0, MEMORY_PROBLEMS / float(self.difficulty.sum())))
+        self.difficulty = keep * self.difficulty
+        self.discrimination = keep * self.discrimination
+        self.guessing = keep * self.guessing
 
     def state_dict(self) -> dict[str, Any]:
         """The three lists of counts."""

@@ -203,6 +203,7 @@ class SharedAbilityEstimator:
             )
         self._visits.clear()
         self._ability.end_step()
+        self._population.end_step()
         self._step += 1
 
     def curves(self) -> Curve:
