@@ -68,8 +68,8 @@ bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; Ctrl
 	$(PYTHON_ENV) benchmarks/methods.py $(ARGS)
 
 bench-targets: .venv/.ready ## SEELE's targets on longer chains, which need hints to the end (an hour; options as above)
-	$(PYTHON_ENV) -m seele_trainer.quickstart --longest 10 --updates 2500 --out .cache/quickstart-longer
-	$(PYTHON_ENV) benchmarks/methods.py --only targets --learning-rates 3e-4 --problems .cache/quickstart-longer \
+	$(PYTHON_ENV) -m seele_trainer.quickstart --longest 12 --out .cache/quickstart-longer
+	$(PYTHON_ENV) benchmarks/methods.py --only targets --learning-rates 5e-4 --problems .cache/quickstart-longer \
 		--results-file benchmarks/results/longer_chains.json $(ARGS)
 
 clean: ## Remove the environment and caches, but no runs
