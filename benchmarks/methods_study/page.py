@@ -43,8 +43,8 @@ LONGER = """\
 
 At the lower targets the model soon solves too many of the chains above without any hint, and then nothing is left to steer.
 So SEELE once more, with the same targets, steps and seeds, on chains of {low} and {high} operations, from a base model of their
-own: `make bench-targets`. The learning rate, {rate:g}, was chosen on a seed that is not among these: at 0.0003 the model did not
-come to solve the last step alone as often as target 0.75 asks for.
+own: `make bench-targets`. The learning rate, {rate:g}, was chosen on a seed that is not among these: at 0.0003 the model learnt
+too little to solve the last step alone as often as target 0.75 asks for.
 """
 
 
