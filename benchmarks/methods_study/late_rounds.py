@@ -28,6 +28,11 @@ class LateRound(Round):
         """Whether nothing harder could have been shown."""
         return self.rate < BETWEEN[0]
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing easier could have been shown."""
+        return self.rate > BETWEEN[1]
+
 
 def late_rounds(folder: Path, first_step: int) -> list[LateRound]:
     """Rounds from step `first_step` on, counted from 0; for each problem, those of its last step.

@@ -64,6 +64,9 @@ class Run(Section):
     unhinted_share: float | None = None
     """Share of the rollouts of the last half whose hint was next to none: no controller can make these harder."""
     unhinted_reward: float | None = None
+    whole_share: float | None = None
+    """Share of those whose hint was next to all that may be shown: no controller can make these easier."""
+    whole_reward: float | None = None
     late_reward: float | None
     late_hint_rate: float | None
     efficiency: float | None
@@ -199,12 +202,14 @@ def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:
     evaluations = read_records(folder / "eval.jsonl", EvaluationRecord)
     run = measured_from(steps, evaluations, folder.name, seed, steps_of_pass)
     late = late_rounds(folder, len(steps) // 2)
-    free, unhinted = [one for one in late if one.free], [one for one in late if one.unhinted]
+    unhinted, whole = [one for one in late if one.unhinted], [one for one in late if one.whole]
     return run.model_copy(
         update={
-            "free_reward": _accuracy(free),
-            "unhinted_share": _rounded(_rollouts(unhinted) / _rollouts(late)) if late else None,
+            "free_reward": _accuracy([one for one in late if one.free]),
+            "unhinted_share": _share(unhinted, late),
             "unhinted_reward": _accuracy(unhinted),
+            "whole_share": _share(whole, late),
+            "whole_reward": _accuracy(whole),
         }
     )
 
@@ -285,6 +290,10 @@ def _gains(record: StepRecord) -> Gains:
 
 def _accuracy(rounds: Sequence[LateRound]) -> float | None:
     return _rounded(sum(one.successes for one in rounds) / _rollouts(rounds)) if rounds else None
+
+
+def _share(rounds: Sequence[LateRound], of: Sequence[LateRound]) -> float | None:
+    return _rounded(_rollouts(rounds) / _rollouts(of)) if of else None
 
 
 def _rollouts(rounds: Sequence[LateRound]) -> float:

@@ -15,8 +15,8 @@ PAPER_ROUNDS = {"2 × 16": None, "4 × 8": 34.2, "8 × 4": 33.6, "4 × 6": 33.9,
 """The same mean by rounds and rollouts a round (Table 2)."""
 PAPER_TARGET = 0.5
 ON_TARGET, REWARD_ON_TARGET = 0.03, 0.02
-ABOVE_BY_NEED = 0.01
-"""Rounds without a hint are told of where they alone put the mean reward this far above its target."""
+BY_NEED = 0.01
+"""Rounds without room for a shorter hint, or for a longer one, are told of where they alone put the mean reward so far off."""
 CONTROLLED = (0.375, 0.75)
 """Targets that the paper's controller holds; at 0.25 easy problems need no hint at all."""
 
@@ -102,25 +102,28 @@ def _control(study: Study, chains: str = "") -> list[str]:
 
 
 def _free(setting: SettingResult, target: float) -> str:
-    """What rounds without room and rounds with it have to do with a miss, where they were kept."""
+    """What rounds with room on both sides have to do with a miss, and those with none on one, where they were kept."""
     reward = mean([run.free_reward for run in setting.runs])
-    above = mean(
-        [
-            run.unhinted_share * (run.unhinted_reward - target)
-            for run in setting.runs
-            if run.unhinted_share is not None and run.unhinted_reward is not None
-        ]
-    )
     if reward is None:
         return ""
-    said = f" Rollouts with a hint of 5 to 95 % are {abs(reward - target):.3f} off."
-    if above is None or above < ABOVE_BY_NEED:
-        return said
-    share = mean([run.unhinted_share for run in setting.runs]) or 0.0
+    unhinted = [(run.unhinted_share, run.unhinted_reward) for run in setting.runs]
+    whole = [(run.whole_share, run.whole_reward) for run in setting.runs]
     return (
-        f"{said} Another {share:.0%} had less than 5 %, were solved more than the target all the same, and alone put the mean "
-        f"{above:.3f} above it."
+        f" Rollouts with a hint of 5 to 95 % are {abs(reward - target):.3f} off."
+        + _without_room(unhinted, target, 1, "less than 5 %, were solved more")
+        + _without_room(whole, target, -1, "more than 95 %, were solved less")
     )
+
+
+def _without_room(runs: Sequence[tuple[float | None, float | None]], target: float, sign: int, what: str) -> str:
+    """How far rollouts at one end alone put the mean to one side of the target, where that is much."""
+    known = [(share, reward) for share, reward in runs if share is not None and reward is not None]
+    off = sign * (mean([share * (reward - target) for share, reward in known]) or 0.0)
+    if off < BY_NEED:
+        return ""
+    share = mean([share for share, _ in known]) or 0.0
+    side = "above" if sign > 0 else "below"
+    return f" {share:.0%} had {what} than the target all the same, and alone put the mean {off:.3f} {side} it."
 
 
 def _targets(study: Study) -> list[str]:

@@ -203,7 +203,16 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
             unhinted_reward=0.455,
         ),
         a_setting(
-            "targets", "target 0.5", [0.5, 0.5, 0.5], late_accuracy_by_round=(0.5, 0.5, 0.5, 0.54), late_reward=0.51
+            "targets",
+            "target 0.5",
+            [0.5, 0.5, 0.5],
+            late_accuracy_by_round=(0.5, 0.5, 0.5, 0.46),
+            late_reward=0.49,
+            free_reward=0.5,
+            whole_share=0.2,
+            whole_reward=0.42,
+            unhinted_share=0.1,
+            unhinted_reward=0.55,
         ),
         a_setting(
             "targets",
@@ -228,12 +237,16 @@ def test_the_page_says_where_the_paper_is_contradicted() -> None:
     assert "**Disagrees with the paper:** `uft` is above `seele` here." in said
     assert (  # by its reward
         "**Control at target 0.375: missed.** Over the last half of the training rounds 3 and 4 are at most 0.015 off (0.03 is "
-        "asked for), the mean reward 0.025 (0.02). Rollouts with a hint of 5 to 95 % are 0.001 off. Another 25% had less than "
+        "asked for), the mean reward 0.025 (0.02). Rollouts with a hint of 5 to 95 % are 0.001 off. 25% had less than "
         "5 %, were solved more than the target all the same, and alone put the mean 0.020 above it."
     ) in said
-    assert "**Control at target 0.5: missed.** " in said  # by a round
+    assert (  # by a round
+        "**Control at target 0.5: missed.** Over the last half of the training rounds 3 and 4 are at most 0.040 off (0.03 is "
+        "asked for), the mean reward 0.010 (0.02). Rollouts with a hint of 5 to 95 % are 0.000 off. 20% had more than 95 %, "
+        "were solved less than the target all the same, and alone put the mean 0.016 below it."
+    ) in said
     assert "**Control at target 0.625.** " in said
-    assert said.count("a hint of 5 to 95 %") == 1
+    assert said.count("a hint of 5 to 95 %") == 2
     assert "**Disagrees with the paper:** target 0.625 has a higher mean than the paper's 0.5" in said
     assert "**Disagrees with the paper:** 8 × 4 is above 4 × 8 here." in said
     assert "is 0.840 with ours and 0.800 with the paper's: +5.0%; at least +10 % was wanted, and is missed." in said

@@ -114,6 +114,7 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     late = late_rounds(save_checkpoint(tmp_path, controller), 2)
     assert sorted(one.successes for one in late if one.free) == [1, 3, 4, 6]
     assert [one.successes for one in late if one.unhinted] == [8]
+    assert [one.successes for one in late if one.whole] == [0]
 
     scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
     evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
@@ -123,10 +124,11 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     run = measured(tmp_path, 0)
     assert run.free_reward == 14 / 32
     assert (run.unhinted_share, run.unhinted_reward) == (pytest.approx(8 / 48, abs=1e-6), 1.0)
+    assert (run.whole_share, run.whole_reward) == (pytest.approx(8 / 48, abs=1e-6), 0.0)
 
     shutil.rmtree(tmp_path / "checkpoints")
     without = measured(tmp_path, 0)
-    assert (without.free_reward, without.unhinted_share) == (None, None)
+    assert (without.free_reward, without.unhinted_share, without.whole_share) == (None, None, None)
     save_checkpoint(tmp_path, HintController(0.5, 2, 8, estimator="paper"))
     assert late_rounds(tmp_path, 0) == []
 
