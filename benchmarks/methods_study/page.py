@@ -177,8 +177,19 @@ def _methods(study: Study) -> str:
         "were sampled, that gradients come from, and that were in forward passes for them.\n\n"
         "`sft`, `luffy` and the first steps of `sft_then_grpo` imitate whole solutions, final answers included; `prefix_rft` "
         "imitates their beginnings where a rollout came off well, `uft`, `fixed_hint` and `seele` the hints they show. The "
-        "solutions here are clean, plentiful and in the words of the base model, which is the best case for imitation.\n\n"
+        "solutions here are clean, plentiful and in the words of the base model, which is the best case for imitation."
+        f"{_before_they_were_counted(study)}\n\n"
         + picture("methods", "Held-out accuracy of each method over the training")
+    )
+
+
+def _before_they_were_counted(study: Study) -> str:
+    runs = [run for setting in study.settings if setting.part == "methods" for run in setting.runs]
+    if not any(run.tokens.loss for run in runs) or all(run.tokens.loss for run in runs):
+        return ""
+    return (
+        " Where *M in loss* was not counted yet, `sft_then_grpo` imitated in the place of a quarter of its steps, and had so much "
+        "less of the budget."
     )
 
 

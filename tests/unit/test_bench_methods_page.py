@@ -170,6 +170,7 @@ def test_the_page_has_a_row_for_every_setting_best_method_first() -> None:
     assert "One grid for all methods, 0.0001, 0.0003, each tried on seed 0" in text
     assert "512 solutions to each update" in text
     assert "Gradients come from 2.50 to 2.50 million tokens a run." in text
+    assert "was not counted yet" not in text
     assert "Not run: the parts" not in text
 
 
@@ -403,6 +404,18 @@ def test_methods_and_control_are_shown_for_every_base_model_and_all_else_for_the
         *[0.3, 0.2, 0.4],
         *[0.9, 0.6, 0.7],
     ]
+
+
+def test_the_page_says_which_rows_are_older_than_the_count_of_tokens() -> None:
+    old = Tokens(prompt=1, hint=2, generated=3_000_000, trained=1_500_000)
+    before = a_setting("methods", "grpo", [0.1, 0.2], strategy="grpo", base_model="0123456789ab", tokens=old)
+    text = page(a_study(a_setting("methods", "grpo", [0.3, 0.4], strategy="grpo"), before))
+
+    assert "| 3.00 | 2.50 | 1.50 |" in text
+    assert "| 3.00 | – | 1.50 |" in text
+    assert "Where *M in loss* was not counted yet, `sft_then_grpo` imitated" in text
+    assert "was not counted yet" not in page(a_study(before))
+    assert "Gradients come from" not in page(a_study(before))
 
 
 def test_results_of_another_scale_are_not_mixed_in() -> None:
