@@ -188,8 +188,8 @@ def _before_they_were_counted(study: Study) -> str:
     if not any(run.tokens.loss for run in runs) or all(run.tokens.loss for run in runs):
         return ""
     return (
-        " Where *M in loss* was not counted yet, `sft_then_grpo` imitated in the place of a quarter of its steps, and had so much "
-        "less of the budget."
+        " Where *M in loss* was not counted yet, `sft_then_grpo` imitated in the place of a quarter of its steps, and had "
+        "so much less of the budget."
     )
 
 
