@@ -87,6 +87,11 @@ class Place:
             raise NoProblems(
                 f"--problems: {self.problems} has no problems and base model: make them with `make quickstart-model`"
             ) from error
+        if "longest" not in recipe:
+            raise NoProblems(
+                f"--problems: {self.problems / 'recipe.json'} does not say how long its chains are, for it is of an earlier "
+                "version: make them anew with `make quickstart-model`"
+            )
         return recipe
 
     def base_model(self) -> str:

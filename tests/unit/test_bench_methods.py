@@ -184,6 +184,12 @@ def test_a_folder_belongs_to_one_spec_one_base_model_and_one_recipe(place: carry
 def test_missing_problems_are_one_line(place: carry_out.Place, tmp_path: Path) -> None:
     with pytest.raises(carry_out.NoProblems, match=r"^--problems: .*nowhere has no problems.*make quickstart-model`$"):
         replace(place, problems=tmp_path / "nowhere").make_validation()
+    recipe = place.problems / "recipe.json"
+    now = recipe.read_text()
+    recipe.write_text('{"test_problems": 4, "seed": 0}')
+    with pytest.raises(carry_out.NoProblems, match=r"recipe.json does not say how long .*make quickstart-model`$"):
+        place.make_validation()
+    recipe.write_text(now)
     carry_out._digest_of_file.cache_clear()
     (place.problems / "base" / "model.safetensors").unlink()
     with pytest.raises(
