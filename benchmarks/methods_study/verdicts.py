@@ -36,12 +36,12 @@ def base_name(digest: str | None) -> str:
     return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
 
 
-def verdicts(study: Study, longer: Study | None = None) -> list[str]:
-    """A sentence for each claim of the paper that was put to the test, in a study and in one on longer chains."""
+def verdicts(study: Study, slower: Study | None = None) -> list[str]:
+    """A sentence for each claim of the paper that was put to the test, in a study and in one that learns more slowly."""
     return [
         *_methods(study),
         *_control(study),
-        *([] if longer is None else _control(longer, " on longer chains")),
+        *([] if slower is None else _control(slower, " while the model learns slowly")),
         *(line for part in (_targets, _identity, _rounds, _estimators) for line in part(study)),
     ]
 
@@ -80,7 +80,7 @@ def _order(settings: Sequence[SettingResult], where: str) -> list[str]:
     return lines
 
 
-def _control(study: Study, chains: str = "") -> list[str]:
+def _control(study: Study, how: str = "") -> list[str]:
     lines = []
     low, high = CONTROLLED
     by_base = study.by_base_model("targets")
@@ -92,7 +92,7 @@ def _control(study: Study, chains: str = "") -> list[str]:
         if reward is None or not off or not low <= target <= high:
             continue
         held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
-        where = f"{chains}, {base_name(setting.base_model)}" if len(by_base) > 1 else chains
+        where = f"{how}, {base_name(setting.base_model)}" if len(by_base) > 1 else how
         lines.append(
             f"**Control at target {target:g}{where}{'' if held else ': missed'}.** Over the last half of the training rounds 3 "
             f"and 4 are at most {max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "

@@ -34,6 +34,18 @@ def test_what_is_made_can_be_loaded_and_keeps_the_sets_apart(tmp_path: Path) -> 
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "quickstart" / "base").num_parameters() < 500_000
 
 
+def test_a_base_model_that_did_not_learn_its_steps_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "quickstart", TINY)
+    assert "try more --updates or another --seed" in caplog.text
+
+    caplog.clear()
+    monkeypatch.setattr("seele_trainer.quickstart.__main__.LEARNT", 1e9)
+    make(tmp_path / "other", TINY)
+    assert not caplog.records
+
+
 def test_the_same_recipe_is_reused_and_another_made_anew(tmp_path: Path) -> None:
     out = tmp_path / "quickstart"
     make(out, TINY)

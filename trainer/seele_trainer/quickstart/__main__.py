@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 STAMP = "recipe.json"
 """Written last: a folder that has it is whole."""
+LEARNT = 0.05
+"""Nats a step above the floor of the loss; a base model with more confuses some labels with others."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ def _train(folder: Path, recipe: Recipe) -> None:
         longest=recipe.longest,
     )
     logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
+    if excess > LEARNT:
+        logger.warning(
+            "it confuses some steps with others, so few problems can be solved whole: try more --updates or another --seed"
+        )
     (folder / STAMP).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     # Weights are written for their owner alone; containers read them as another user.
     for path in (folder, *folder.rglob("*")):
@@ -137,7 +143,8 @@ def main(
         float, typer.Option(help="How often a step of the base model's text is right.", min=0.01, max=0.99)
     ] = Recipe.right_step,
     longest: Annotated[
-        int, typer.Option(help="Operations of the longest chains.", min=2, max=len(chains.LABELS))
+        int,
+        typer.Option(help="Operations of the longest chains; more are harder to learn.", min=2, max=len(chains.LABELS)),
     ] = Recipe.longest,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them.
