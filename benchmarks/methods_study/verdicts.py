@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from methods_study.identity import step_gains
@@ -42,6 +43,7 @@ def verdicts(study: Study, slower: Study | None = None) -> list[str]:
         *_methods(study),
         *_control(study),
         *([] if slower is None else _control(slower, " while the model learns slowly")),
+        *([] if slower is None else _control_in_all([study, slower])),
         *(line for part in (_targets, _identity, _rounds, _estimators) for line in part(study)),
     ]
 
@@ -80,25 +82,63 @@ def _order(settings: Sequence[SettingResult], where: str) -> list[str]:
     return lines
 
 
-def _control(study: Study, how: str = "") -> list[str]:
-    lines = []
-    low, high = CONTROLLED
-    by_base = study.by_base_model("targets")
-    for setting in (setting for settings in by_base.values() for setting in settings):
+@dataclass(frozen=True)
+class _Control:
+    """How far a setting's rollouts are off their target, over the last half of the training."""
+
+    target: float
+    rounds: float
+    """The larger miss of rounds 3 and 4."""
+    reward: float
+
+    @classmethod
+    def of(cls, setting: SettingResult) -> _Control | None:
+        """None where the target is none of those that can be held, or nothing was kept of its rounds."""
         target = target_of(setting)
         reward = mean([run.late_reward for run in setting.runs])
         rounds = [mean([run.late_accuracy_by_round[index] for run in setting.runs]) for index in (2, 3)]
         off = [abs(value - target) for value in rounds if value is not None]
+        low, high = CONTROLLED
         if reward is None or not off or not low <= target <= high:
+            return None
+        return cls(target, max(off), abs(reward - target))
+
+    @property
+    def held(self) -> bool:
+        return self.rounds <= ON_TARGET and self.reward <= REWARD_ON_TARGET
+
+
+def _control(study: Study, how: str = "") -> list[str]:
+    lines = []
+    by_base = study.by_base_model("targets")
+    for setting in (setting for settings in by_base.values() for setting in settings):
+        control = _Control.of(setting)
+        if control is None:
             continue
-        held = max(off) <= ON_TARGET and abs(reward - target) <= REWARD_ON_TARGET
         where = f"{how}, {base_name(setting.base_model)}" if len(by_base) > 1 else how
         lines.append(
-            f"**Control at target {target:g}{where}{'' if held else ': missed'}.** Over the last half of the training rounds 3 "
-            f"and 4 are at most {max(off):.3f} off ({ON_TARGET:g} is asked for), the mean reward {abs(reward - target):.3f} "
-            f"({REWARD_ON_TARGET:g}).{'' if held else _free(setting, target)}"
+            f"**Control at target {control.target:g}{where}{'' if control.held else ': missed'}.** Over the last half of the "
+            f"training rounds 3 and 4 are at most {control.rounds:.3f} off ({ON_TARGET:g} is asked for), the mean reward "
+            f"{control.reward:.3f} ({REWARD_ON_TARGET:g}).{'' if control.held else _free(setting, control.target)}"
         )
     return lines
+
+
+def _control_in_all(studies: Sequence[Study]) -> list[str]:
+    """Which targets were held in some training, where no single learning rate held them all."""
+    found = [[control for one in study.part("targets") if (control := _Control.of(one))] for study in studies]
+    if len(found) < 2 or any(controls and all(one.held for one in controls) for controls in found):
+        return []
+    asked = {one.target for controls in found for one in controls}
+    held = {one.target for controls in found for one in controls if one.held}
+    never = f" In none of them: {_listed(asked - held)}." if asked - held else ""
+    return [
+        f"**Control in all.** Held at one learning rate or the other, none of which held all: {_listed(held)}.{never}"
+    ]
+
+
+def _listed(targets: Iterable[float]) -> str:
+    return ", ".join(f"{target:g}" for target in sorted(targets)) or "none"
 
 
 def _free(setting: SettingResult, target: float) -> str:
