@@ -301,7 +301,7 @@ def _identity(study: Study) -> str:
         "nats a rollout: means over the problems of each tenth of accuracy, from all runs of the table above, which have the "
         f"same learning rate in the same step. A tenth with fewer than {FEWEST_GROUPS} problems is left out. The paper bounds "
         "the descent by a multiple of a(1 − a) (Eq. 5): *c* is the multiple that fits best, *explained* the share of the "
-        "variance of the means that it explains."
+        "variance of the means that it explains, below 0 where a constant fits better."
     )
     head = ("step", "rate", "problems", *tenths, "c", "explained")
     return (

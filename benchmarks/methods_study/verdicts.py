@@ -181,16 +181,21 @@ def _targets(study: Study) -> list[str]:
 
 def _identity(study: Study) -> list[str]:
     found = step_gains(study)
+    if not found:
+        return []
     tops = sorted({one.top for one in found})
-    return (
-        [
-            f"**a(1 − a).** The largest gain of a step is with problems of {', '.join(f'{100 * top:.0f} %' for top in tops)} "
-            f"accuracy; a(1 − a) has its top at 50 %, and explains {min(one.explained for one in found):.0%} to "
-            f"{max(one.explained for one in found):.0%} of the variance between tenths of accuracy."
-        ]
-        if found
-        else []
+    beside = [one for one in found if one.explained < 0]
+    shares = [one.explained for one in found if one not in beside]
+    share = " to ".join(f"{value:.0%}" for value in sorted({min(shares), max(shares)})) if shares else "nothing"
+    worse = (
+        f"; in step {' and '.join(str(one.step) for one in beside)} a constant fits better, which disagrees with the paper"
+        if beside
+        else ""
     )
+    return [
+        f"**a(1 − a).** The largest gain of a step is with problems of {', '.join(f'{100 * top:.0f} %' for top in tops)} "
+        f"accuracy; a(1 − a) has its top at 50 %, and explains {share} of the variance between tenths of accuracy{worse}."
+    ]
 
 
 def _rounds(study: Study) -> list[str]:

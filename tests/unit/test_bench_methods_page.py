@@ -134,6 +134,11 @@ def test_gains_are_pooled_over_targets_and_held_against_the_bound() -> None:
     assert "<svg" in pictures(with_gains(0.8, top=2))["identity-dark.svg"]()
     assert "What a step gains" not in page(WHOLE)
 
+    (against,) = step_gains(with_gains(0.01, top=0))
+    assert against.explained < 0
+    text = page(with_gains(0.01, top=0))
+    assert "explains nothing of the variance between tenths of accuracy; in step 20 a constant fits better" in text
+
 
 def test_results_survive_their_file(tmp_path: Path) -> None:
     save(WHOLE, tmp_path / "results" / "methods.json")
