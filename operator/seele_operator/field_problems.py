@@ -35,7 +35,8 @@ _BOUNDS = {
 def problem(error: ErrorDetails) -> str:
     """One error of pydantic as one line: `spec.hints.targetAccuracy: 1.5 is not below 1; use a number …`."""
     path = tuple(error["loc"])
-    if path and path[-1] == _KEY:
+    if path and path[-1] == _KEY and not field_schema(path[:-1]).keys() & {"properties", "additionalProperties"}:
+        # Not a field that somebody named so.
         return f"{yaml_path(path[:-1])}: {_said(error)}"
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
     place = yaml_path(path)

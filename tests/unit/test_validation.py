@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seele_operator.schema import PRESERVE, Schema, run_schema
@@ -222,6 +222,8 @@ def test_sections_are_found_at_every_depth() -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@example(path=(), key="[key]", value=1)
+@example(path=("spec", "hints"), key="[key]", value="hints")
 @given(
     path=st.sampled_from(SECTIONS), key=st.text(min_size=1, max_size=20), value=st.sampled_from([1, "x", None, {}, []])
 )
