@@ -43,7 +43,7 @@ def verdicts(study: Study, slower: Study | None = None) -> list[str]:
         *_methods(study),
         *_control(study),
         *([] if slower is None else _control(slower, " while the model learns slowly")),
-        *([] if slower is None else _control_in_all([study, slower])),
+        *([] if slower is None else _control_in_all(study, slower)),
         *(line for part in (_targets, _identity, _rounds, _estimators) for line in part(study)),
     ]
 
@@ -124,10 +124,10 @@ def _control(study: Study, how: str = "") -> list[str]:
     return lines
 
 
-def _control_in_all(studies: Sequence[Study]) -> list[str]:
+def _control_in_all(*studies: Study) -> list[str]:
     """Which targets were held in some training, where no single learning rate held them all."""
     found = [[control for one in study.part("targets") if (control := _Control.of(one))] for study in studies]
-    if len(found) < 2 or any(controls and all(one.held for one in controls) for controls in found):
+    if any(controls and all(one.held for one in controls) for controls in found):
         return []
     asked = {one.target for controls in found for one in controls}
     held = {one.target for controls in found for one in controls if one.held}

@@ -1,4 +1,4 @@
-"""The study of all methods: what it measures of a run, and how far a mean over seeds can be trusted."""
+"""The study of all methods: what it measures of a run, keeps in its file, and how far a mean over seeds can be trusted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from method_studies import WHOLE, a_study
+from methods_study.design import Scale
 from methods_study.intervals import Interval, interval
 from methods_study.late_rounds import late_rounds
-from methods_study.results import measured, measured_from
+from methods_study.results import BadResults, load, measured, measured_from, save
 from run_folder import step_record
 from seele_trainer.checkpoint import RunState
 from seele_trainer.hints.controller import HintController
@@ -142,3 +144,25 @@ def save_checkpoint(folder: Path, controller: HintController) -> Path:
 
 def write_lines(path: Path, records: Sequence[StepRecord | EvaluationRecord]) -> None:
     path.write_text("".join(f"{record.model_dump_json(by_alias=True)}\n" for record in records))
+
+
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    save(WHOLE, tmp_path / "results" / "methods.json")
+
+    assert load(tmp_path / "results" / "methods.json") == WHOLE
+    assert "lateAccuracyByRound" in (tmp_path / "results" / "methods.json").read_text()
+
+
+def test_results_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "methods.json").write_text("{}")
+
+    with pytest.raises(BadResults, match=r"^[^\n]*methods.json: [^\n]*run `make bench-methods` to write it anew$"):
+        load(tmp_path / "methods.json")
+
+
+def test_results_of_another_scale_are_not_mixed_in() -> None:
+    study = a_study()
+
+    assert study.trained(Scale(), {"seed": 0})
+    assert not study.trained(Scale(steps=41), {"seed": 0})
+    assert not study.trained(Scale(), {"seed": 1})
