@@ -3,107 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from fake_cluster import NAMESPACE, Body, FakeCluster, Request
+from fake_cluster import FakeCluster, Request
+from reconcile_world import KEY, ROLLOUT, RUN, TRAINER, World, pods, run_body, running_world, start_pods, world_with_run
 from seele_operator import children
-from seele_operator.api_errors import ClusterUnavailable, NamespaceTerminating, NotLeading, Refused
-from seele_operator.backpressure import Gate
+from seele_operator.api_errors import ClusterUnavailable, Refused
 from seele_operator.decision import Refusal
-from seele_operator.metrics import OperatorMetrics
-from seele_operator.reconcile import Reconciler
-from seele_operator.resync import Resync
-from seele_operator.store import RunKey, Store
-from seele_operator.workqueue import WorkQueue
 
 pytestmark = pytest.mark.unit
-
-KEY = RunKey(NAMESPACE, "first")
-RUN = "SeeleRun/first"
-TRAINER, ROLLOUT = "Pod/first-trainer-0", "Pod/first-rollout-0"
 
 
 class Died(BaseException):
     """The operator's process is gone in the middle of something."""
-
-
-class World:
-    """One operator on a fake cluster, whose watches tell everything at once."""
-
-    def __init__(self, cluster: FakeCluster | None = None, clock: Callable[[], datetime] | None = None) -> None:
-        self.cluster = cluster or FakeCluster()
-        self.store = Store()
-        self.queue: WorkQueue[RunKey] = WorkQueue()
-        self.metrics = OperatorMetrics()
-        self.now = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
-
-        async def probe() -> None:
-            raise ClusterUnavailable("still away")
-
-        self.gate = Gate(probe)
-        self.reconciler = Reconciler(
-            self.cluster,  # type: ignore[arg-type]
-            self.store,
-            self.queue,
-            self.gate,
-            self.metrics,
-            lambda uid: None,
-            clock or (lambda: self.now),
-        )
-
-    async def hear(self) -> None:
-        """Everything that a watch would have told by now."""
-        await Resync(self.cluster, self.store, (), self.queue.add).everything()  # type: ignore[arg-type]
-
-    async def pass_over(self) -> None:
-        await self.reconciler.handle(KEY)
-
-    async def settle(self, passes: int = 8) -> None:
-        for _ in range(passes):
-            await self.hear()
-            await self.pass_over()
-
-    def status(self) -> Body:
-        found: Body = self.cluster.objects[RUN].get("status") or {}
-        return found
-
-    def errors(self, reason: str) -> float:
-        return (
-            self.metrics.registry.get_sample_value("seele_operator_reconcile_errors_total", {"reason": reason}) or 0.0
-        )
-
-
-def run_body(**spec: Any) -> Body:
-    return {
-        "apiVersion": "seele.dev/v1alpha1",
-        "metadata": {"name": "first", "namespace": NAMESPACE, "uid": "run-1", "generation": 1},
-        "spec": {
-            "model": {"name": "Qwen/Qwen2.5-1.5B"},
-            "dataset": {"path": "train.jsonl"},
-            "storage": {"run": {"hostPath": {"path": "/data"}}},
-            **spec,
-        },
-    }
-
-
-async def world_with_run(**spec: Any) -> World:
-    world = World()
-    world.cluster.add("SeeleRun", run_body(**spec))
-    await world.hear()
-    return world
-
-
-def start_pods(cluster: FakeCluster) -> None:
-    for name in cluster.objects:
-        if name.startswith("Pod/"):
-            cluster.change(
-                name,
-                status={"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
-            )
 
 
 def fail_pod(cluster: FakeCluster, name: str) -> None:
@@ -117,16 +31,7 @@ def remove_terminating(cluster: FakeCluster) -> None:
             cluster.remove(name)
 
 
-async def running_world(**spec: Any) -> World:
-    world = await world_with_run(**spec)
-    await world.settle(3)
-    start_pods(world.cluster)
-    await world.settle(2)
-    assert world.status()["phase"] == "Running"
-    return world
-
-
-async def test_a_new_run_gets_its_status_then_what_its_pods_need_and_then_its_pods() -> None:
+async def test_a_new_run_gets_its_status_then_what_its_pods_need_and_then_itspods() -> None:
     world = await world_with_run()
     await world.pass_over()
     verbs = [verb for verb, _ in world.cluster.asked("patch_status", "ensure", "create")]
@@ -206,7 +111,7 @@ async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
     assert restarts == 1.0
     remove_terminating(world.cluster)
     await world.settle(3)
-    assert {body["metadata"]["labels"]["seele.dev/attempt"] for body in _pods(world.cluster)} == {"2"}
+    assert {body["metadata"]["labels"]["seele.dev/attempt"] for body in pods(world.cluster)} == {"2"}
 
 
 async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
@@ -221,7 +126,7 @@ async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
         return datetime(2026, 11, 22, 20, 0, tzinfo=UTC) + timedelta(seconds=next(moments))
 
     def after(request: Request) -> None:
-        attempts = {body["metadata"]["labels"]["seele.dev/attempt"] for body in _pods(cluster)}
+        attempts = {body["metadata"]["labels"]["seele.dev/attempt"] for body in pods(cluster)}
         assert len(attempts) <= 1, f"pods of attempts {attempts} at once"
         if next(writes) == die_after:
             raise Died
@@ -270,112 +175,6 @@ async def test_an_operator_that_dies_after_any_of_its_writes_is_no_worse_than_on
         cluster = FakeCluster()
         cluster.add("SeeleRun", run_body())
         await live_a_life(cluster, moment)
-
-
-def _pods(cluster: FakeCluster) -> list[Body]:
-    return [body for name, body in cluster.objects.items() if name.startswith("Pod/")]
-
-
-def over_quota(request: Request) -> None:
-    if request == ("create", ROLLOUT):
-        raise Refused(Refusal("QuotaExceeded", "Pod first-rollout-0: exceeded quota: gpus"))
-
-
-async def test_a_refused_pod_is_said_in_the_status_and_tried_again_later_and_not_at_once() -> None:
-    world = await world_with_run()
-    world.cluster.before = over_quota
-    await world.settle(6)
-    assert world.cluster.asked("create").count(("create", ROLLOUT)) == 1
-    # Nor is all that was not refused.
-    assert world.cluster.asked("ensure").count(("ensure", "ConfigMap/first-config")) == 1
-    assert "exceeded quota: gpus" in str(world.status()["conditions"])
-    assert world.errors("refused") == 0
-
-
-async def test_a_pod_that_is_refused_no_longer_clears_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
-    world = await world_with_run()
-    world.cluster.before = over_quota
-    await world.settle(3)
-    world.cluster.before = lambda request: None
-    await world.settle(3)
-    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
-    assert "exceeded quota" not in str(world.status()["conditions"])
-
-
-async def test_another_spec_is_tried_at_once_although_the_last_one_was_refused() -> None:
-    world = await world_with_run()
-    world.cluster.before = over_quota
-    await world.settle(3)
-    world.cluster.before = lambda request: None
-    world.cluster.objects[RUN]["metadata"]["generation"] = 2
-    world.cluster.change(RUN)
-    await world.settle(2)
-    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
-
-
-async def test_a_pod_of_somebody_else_is_not_touched_and_said_to_be_in_the_way() -> None:
-    world = World()
-    world.cluster.add("SeeleRun", run_body())
-    theirs = world.cluster.add("Pod", {"metadata": {"name": "first-trainer-0", "uid": "theirs"}, "spec": {}})
-    await world.settle(5)
-    assert world.cluster.objects[TRAINER] == theirs
-    assert world.cluster.asked("create").count(("create", TRAINER)) == 1
-    assert "Pod first-trainer-0: exists, and is not one of this run's" in str(world.status()["conditions"])
-
-
-async def test_a_status_that_no_operator_wrote_is_left_alone_and_complained_of_once() -> None:
-    world = World()
-    world.cluster.add("SeeleRun", {**run_body(), "status": {"phase": "Dancing"}})
-    await world.settle(3)
-    assert world.cluster.asked("patch_status", "create", "ensure", "delete") == []
-    assert [notice.reason for notice in world.cluster.events] == ["BadStatus"]
-    assert "status.phase" in world.cluster.events[0].message
-    assert world.errors("bad_status") == 3
-
-
-async def test_an_operator_that_may_not_write_waits_for_its_lease() -> None:
-    world = await world_with_run()
-
-    def not_leading(request: Request) -> None:
-        if request[0] == "patch_status":
-            raise NotLeading("nothing was sent")
-
-    world.cluster.before = not_leading
-    await world.pass_over()
-    assert not world.gate.open
-    assert world.errors("not_leading") == 1
-    await world.gate.leave_open()
-
-
-async def test_in_a_namespace_that_is_going_nothing_is_tried_in_a_hurry() -> None:
-    world = await world_with_run()
-
-    def terminating(request: Request) -> None:
-        if request[0] == "ensure":
-            raise NamespaceTerminating("namespace lab is being terminated")
-
-    world.cluster.before = terminating
-    await world.pass_over()
-    assert world.errors("namespace_terminating") == 1
-    assert world.gate.open
-    assert world.queue.failures(KEY) == 1
-
-
-async def test_one_run_that_cannot_be_handled_does_not_stop_the_others() -> None:
-    world = await world_with_run()
-
-    def broken(request: Request) -> None:
-        raise RuntimeError("a bug")
-
-    world.cluster.before = broken
-    await world.pass_over()
-    assert world.errors("internal") == 1
-    assert world.queue.failures(KEY) == 1
-    world.cluster.before = lambda request: None
-    await world.pass_over()
-    assert world.queue.failures(KEY) == 0
-    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
 
 
 async def test_an_orphan_of_the_run_is_adopted_instead_of_made_again() -> None:
@@ -448,19 +247,3 @@ async def test_what_an_edit_could_not_change_at_once_is_changed_later(
     assert failures == []
     assert servers_told(world) == 1
     await world.gate.leave_open()
-
-
-async def test_a_run_made_anew_under_its_old_name_has_nothing_of_the_old_one() -> None:
-    world = await world_with_run()
-    world.cluster.before = over_quota
-    await world.settle(3)
-    world.cluster.before = lambda request: None
-    for name in list(world.cluster.objects):
-        world.cluster.remove(name)
-    body = run_body()
-    body["metadata"]["uid"] = "run-2"
-    world.cluster.add("SeeleRun", body)
-    await world.settle(2)
-    owners = {pod["metadata"]["ownerReferences"][0]["uid"] for pod in _pods(world.cluster)}
-    assert owners == {"run-2"}
-    assert "exceeded quota" not in str(world.status())
