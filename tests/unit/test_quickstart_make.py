@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seele_trainer.quickstart import base_model
+from seele_trainer.quickstart import base_model, chains
 from seele_trainer.quickstart.__main__ import Recipe, _copy, _put, make
 from seele_trainer.quickstart.base_model import train_base_model
 
@@ -32,6 +33,16 @@ def test_what_is_made_can_be_loaded_and_keeps_the_sets_apart(tmp_path: Path) -> 
     text = train[0]["problem"] + "\n" + train[0]["solution"]
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "quickstart" / "base").num_parameters() < 500_000
+
+
+@pytest.mark.parametrize(("longest", "layers"), [(chains.LONGEST, 2), (chains.LONGEST + 1, 3)])
+def test_longer_chains_take_a_third_layer_and_more_labels(tmp_path: Path, longest: int, layers: int) -> None:
+    make(tmp_path, replace(TINY, longest=longest))
+
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "base").config.num_hidden_layers == layers
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    for row in rows(tmp_path / "train.jsonl"):
+        assert tokenizer.pad_token_id not in tokenizer(row["problem"] + "\n" + row["solution"])["input_ids"]
 
 
 def test_a_base_model_that_did_not_learn_its_steps_is_told_of(

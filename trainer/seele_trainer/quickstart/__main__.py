@@ -144,7 +144,11 @@ def main(
     ] = Recipe.right_step,
     longest: Annotated[
         int,
-        typer.Option(help="Operations of the longest chains; more are harder to learn.", min=2, max=len(chains.LABELS)),
+        typer.Option(
+            help="Operations of the longest chains; beyond eight the base model gets a third layer, and takes longer.",
+            min=2,
+            max=len(chains.LABELS),
+        ),
     ] = Recipe.longest,
 ) -> None:
     """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them.
