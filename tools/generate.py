@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CHART = "charts/seele-operator"
 DASHBOARDS = ("run", "fleet")
 METHODS_RESULTS = "benchmarks/results/methods.json"
-SLOWER_RESULTS = "benchmarks/results/slower_learning.json"
+LONGER_RESULTS = "benchmarks/results/longer_chains.json"
 
 PROMETHEUS_RULE = """\
 # Written by `make generated` from rules.yaml, for the Prometheus operator. Give it the labels by which your Prometheus selects
@@ -142,9 +142,9 @@ def benchmarks_page() -> dict[str, Text]:
     from methods_study.results import load
 
     study = load(REPOSITORY / METHODS_RESULTS)
-    slower = load(REPOSITORY / SLOWER_RESULTS) if (REPOSITORY / SLOWER_RESULTS).exists() else None
-    drawn = {f"docs/{PICTURES}/{name}": draw for name, draw in pictures(study, slower).items()}
-    return {"docs/benchmarks.md": lambda: page(study, slower), **drawn}
+    longer = load(REPOSITORY / LONGER_RESULTS) if (REPOSITORY / LONGER_RESULTS).exists() else None
+    drawn = {f"docs/{PICTURES}/{name}": draw for name, draw in pictures(study, longer).items()}
+    return {"docs/benchmarks.md": lambda: page(study, longer), **drawn}
 
 
 def copy_of(source: str) -> Text:

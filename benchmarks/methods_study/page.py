@@ -38,19 +38,19 @@ curve, tokens a second and where the time went. With `--tiny` it was tried on a 
 FIXED = "**Learning rates.** {rate} for all methods, not tuned.\n"
 
 
-SLOWER = """\
-## Targets, while the model learns slowly
+LONGER = """\
+## Targets, on longer chains
 
-A target can be held only where there is room on both sides. At the learning rate above the model soon solves more chains
-without any hint than the lower targets ask for; at a lower one it long solves fewer than the highest asks for behind all that
-may be shown. So SEELE once more, with the same targets, problems, steps and seeds, at learning rate {rate:g}:
-`make bench-targets`. That rate was chosen on a seed that is not among these.
+A target can be held only where there is room on both sides, and on the chains above there is none at the lowest targets: the
+model soon solves more of them without any hint than is asked for, and nothing is harder than no hint. So SEELE once more,
+with the same targets, steps and seeds, on chains of {low} and {high} operations, from a base model of their own:
+`make bench-targets`. The learning rate, {rate:g}, was chosen on a seed that is not among these.
 """
 
 
-def page(study: Study, slower: Study | None = None) -> str:
-    """The whole page, with the targets of a study that learns more slowly. Raises ValueError for a tiny study, which has
-    nothing to say."""
+def page(study: Study, longer: Study | None = None) -> str:
+    """The whole page, with the targets of a study on longer chains. Raises ValueError for a tiny study, which has nothing to
+    say."""
     if study.tiny:
         raise ValueError(
             "this is a study of `--tiny`, which only shows that the script works: run `make bench-methods`"
@@ -59,10 +59,10 @@ def page(study: Study, slower: Study | None = None) -> str:
     after = (_estimators, _options, _rounds, _supervision)
     sections = [
         *(part(study) for part in before),
-        *([] if slower is None else [_slower(slower)]),
+        *([] if longer is None else [_longer(longer)]),
         *(part(study) for part in after),
     ]
-    said = "\n".join(f"- {line}" for line in verdicts(study, slower))
+    said = "\n".join(f"- {line}" for line in verdicts(study, longer))
     if said:
         sections.append(f"## Beside the paper\n\n{said}\n")
     sections.append(ON_A_GPU)
@@ -272,13 +272,14 @@ def _targets_table(results: Sequence[SettingResult]) -> str:
     return table(("target", *rounds, "reward", "hint, %", "none, %", "whole, %", "free", "after"), rows)
 
 
-def _slower(study: Study) -> str:
-    about = SLOWER.format(rate=study.part("targets")[0].learning_rate)
+def _longer(study: Study) -> str:
+    longest = study.problems["longest"]
+    about = LONGER.format(low=longest - 1, high=longest, rate=study.part("targets")[0].learning_rate)
     return (
         f"{about}\n"
         + "".join(f"{_source(source)}\n\n" for source in study.sources)
         + f"{_targets_table(study.part('targets'))}\n"
-        + picture("rounds-by-target-slower", "Accuracy by round while the model learns slowly, for each target")
+        + picture("rounds-by-target-longer", "Accuracy by round over the training on longer chains, for each target")
     )
 
 

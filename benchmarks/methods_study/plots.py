@@ -24,8 +24,8 @@ DASHES = ("-", (0, (4, 2)))
 """For the second round of methods through the hues."""
 
 
-def pictures(study: Study, slower: Study | None = None) -> dict[str, Callable[[], str]]:
-    """File name → what draws it, for the parts that were run, and for the targets of a study that learns more slowly."""
+def pictures(study: Study, longer: Study | None = None) -> dict[str, Callable[[], str]]:
+    """File name → what draws it, for the parts that were run, and for the targets of a study on longer chains."""
     drawn: dict[str, tuple[str, Draw, tuple[float, float]]] = {
         "methods": ("methods", draw_methods, (7.2, 4.0)),
         "rounds-by-target": ("targets", draw_rounds, (7.2, 4.4)),
@@ -35,8 +35,8 @@ def pictures(study: Study, slower: Study | None = None) -> dict[str, Callable[[]
     if step_gains(study):
         drawn["identity"] = ("targets", draw_identity, (5.1, 3.4))
     wanted = [(name, study, draw, size) for name, (part, draw, size) in drawn.items() if study.part(part)]
-    if slower is not None:
-        wanted.append(("rounds-by-target-slower", slower, draw_rounds, (7.2, 4.4)))
+    if longer is not None:
+        wanted.append(("rounds-by-target-longer", longer, draw_rounds, (7.2, 4.4)))
     return {
         f"{name}-{scheme}.svg": _svg(of, draw, size, theme)
         for name, of, draw, size in wanted

@@ -37,13 +37,12 @@ def base_name(digest: str | None) -> str:
     return f"base model `{digest}`" if digest else "a base model whose digest was not kept"
 
 
-def verdicts(study: Study, slower: Study | None = None) -> list[str]:
-    """A sentence for each claim of the paper that was put to the test, in a study and in one that learns more slowly."""
+def verdicts(study: Study, longer: Study | None = None) -> list[str]:
+    """A sentence for each claim of the paper that was put to the test, in a study and in one on longer chains."""
     return [
         *_methods(study),
         *_control(study),
-        *([] if slower is None else _control(slower, " while the model learns slowly")),
-        *([] if slower is None else _control_in_all(study, slower)),
+        *([] if longer is None else _control(longer, " on longer chains")),
         *(line for part in (_targets, _identity, _rounds, _estimators) for line in part(study)),
     ]
 
@@ -109,32 +108,33 @@ class _Control:
 
 
 def _control(study: Study, how: str = "") -> list[str]:
-    lines = []
     by_base = study.by_base_model("targets")
-    for setting in (setting for settings in by_base.values() for setting in settings):
-        control = _Control.of(setting)
-        if control is None:
-            continue
-        where = f"{how}, {base_name(setting.base_model)}" if len(by_base) > 1 else how
-        lines.append(
-            f"**Control at target {control.target:g}{where}{'' if control.held else ': missed'}.** Over the last half of the "
-            f"training rounds 3 and 4 are at most {control.rounds:.3f} off ({ON_TARGET:g} is asked for), the mean reward "
-            f"{control.reward:.3f} ({REWARD_ON_TARGET:g}).{'' if control.held else _free(setting, control.target)}"
-        )
+    lines = []
+    for base, settings in by_base.items():
+        found = [(setting, control) for setting in settings if (control := _Control.of(setting)) is not None]
+        where = f"{how}, {base_name(base)}" if len(by_base) > 1 else how
+        lines += [_control_at(setting, control, where) for setting, control in found]
+        lines += _control_in_one_training([control for _, control in found], where)
     return lines
 
 
-def _control_in_all(*studies: Study) -> list[str]:
-    """Which targets were held in some training, where no single learning rate held them all."""
-    found = [[control for one in study.part("targets") if (control := _Control.of(one))] for study in studies]
-    if any(controls and all(one.held for one in controls) for controls in found):
+def _control_at(setting: SettingResult, control: _Control, where: str) -> str:
+    return (
+        f"**Control at target {control.target:g}{where}{'' if control.held else ': missed'}.** Over the last half of the "
+        f"training rounds 3 and 4 are at most {control.rounds:.3f} off ({ON_TARGET:g} is asked for), the mean reward "
+        f"{control.reward:.3f} ({REWARD_ON_TARGET:g}).{'' if control.held else _free(setting, control.target)}"
+    )
+
+
+def _control_in_one_training(controls: Sequence[_Control], where: str) -> list[str]:
+    """Whether one base model, learning rate and set of problems lets every target be held; nothing for a single target."""
+    if len(controls) < 2:
         return []
-    asked = {one.target for controls in found for one in controls}
-    held = {one.target for controls in found for one in controls if one.held}
-    never = f" In none of them: {_listed(asked - held)}." if asked - held else ""
-    return [
-        f"**Control in all.** Held at one learning rate or the other, none of which held all: {_listed(held)}.{never}"
-    ]
+    missed = [one.target for one in controls if not one.held]
+    if not missed:
+        return [f"**Control at every target{where}.** All of {_listed(one.target for one in controls)} are held."]
+    held = _listed(one.target for one in controls if one.held)
+    return [f"**Control at every target{where}: missed.** Held: {held}; missed: {_listed(missed)}."]
 
 
 def _listed(targets: Iterable[float]) -> str:

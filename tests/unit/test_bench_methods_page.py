@@ -69,23 +69,24 @@ def test_the_page_and_its_pictures_are_generated_once_there_are_results(
     for name in ("methods", "rounds-by-target", "final-by-target", "estimators"):
         assert f"docs/images/benchmarks/{name}-light.svg" in files
         assert f"images/benchmarks/{name}-light.svg" in text
-    assert not [name for name in files if "slower" in name]
+    assert not [name for name in files if "longer" in name]
 
-    slower = a_study(
+    longer = a_study(
         a_setting(
             "targets", "target 0.375", [0.3, 0.4, 0.5], late_reward=0.376, late_accuracy_by_round=(0.3,) * 3 + (0.36,)
         ),
+        problems={"longest": 12},
         sources=(a_source("targets", command="the other"),),
     )
-    save(slower, tmp_path / "benchmarks" / "results" / "slower_learning.json")
+    save(longer, tmp_path / "benchmarks" / "results" / "longer_chains.json")
     files = generate.benchmarks_page()
     text = files["docs/benchmarks.md"]()
-    assert "at learning rate 0.0003:\n`make bench-targets`" in text
+    assert "on chains of 11 and 12 operations" in text
     assert "Parts targets: `the other`" in text
     assert "| 0.375 | 0.300 | 0.300 | 0.300 | 0.360 | 0.376 |" in text
-    assert "**Control at target 0.375 while the model learns slowly: missed.** " in text
-    assert "images/benchmarks/rounds-by-target-slower-light.svg" in text
-    assert "target 0.375" in files["docs/images/benchmarks/rounds-by-target-slower-light.svg"]()
+    assert "**Control at target 0.375 on longer chains: missed.** " in text
+    assert "images/benchmarks/rounds-by-target-longer-light.svg" in text
+    assert "target 0.375" in files["docs/images/benchmarks/rounds-by-target-longer-light.svg"]()
 
 
 def test_pictures_are_drawn_the_same_every_time() -> None:
