@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,16 @@ def test_the_same_recipe_is_reused_and_another_made_anew(tmp_path: Path) -> None
     assert (out / "base" / "model.safetensors").stat().st_mtime_ns == first
     make(out, Recipe(training_problems=8, test_problems=4, updates=1, batch=4))
     assert (out / "base" / "model.safetensors").stat().st_mtime_ns != first
+
+
+def test_a_base_model_of_another_depth_is_made_anew(tmp_path: Path) -> None:
+    longer = replace(TINY, longest=chains.LONGEST + 1)
+    make(tmp_path, TINY)
+    # An earlier version wrote this of a model of two layers.
+    (tmp_path / "recipe.json").write_text(json.dumps(asdict(longer)))
+
+    make(tmp_path, longer)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "base").config.num_hidden_layers == 3
 
 
 def test_another_checkout_takes_what_was_made_before(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,17 @@ class Recipe:
     right_step: float = chains.RIGHT_STEP
     longest: int = chains.LONGEST
     version: int = 1
+
+    @property
+    def layers(self) -> int:
+        """Depth of the base model: two layers learn every step of chains of up to eight operations, and confuse some of longer
+        ones."""
+        return 2 if self.longest <= chains.LONGEST else 3
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What is written down of it. The depth is, too: a model of an earlier version has another for the same chains."""
+        return asdict(self) | {"layers": self.layers}
 
 
 def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
@@ -69,7 +80,7 @@ def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
 
 
 def _train(folder: Path, recipe: Recipe) -> None:
-    from seele_trainer.quickstart.base_model import train_base_model
+    from seele_trainer.quickstart.base_model import Size, train_base_model
 
     test = chains.sample_problems(recipe.test_problems, recipe.seed + 1, longest=recipe.longest)
     known = frozenset(problem.question for problem in test)
@@ -86,13 +97,14 @@ def _train(folder: Path, recipe: Recipe) -> None:
         seed=recipe.seed,
         right_step=recipe.right_step,
         longest=recipe.longest,
+        size=Size(layers=recipe.layers),
     )
     logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
     if excess > LEARNT:
         logger.warning(
             "it confuses some steps with others, so few problems can be solved whole: try more --updates or another --seed"
         )
-    (folder / STAMP).write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    (folder / STAMP).write_text(json.dumps(recipe.stamp, indent=2) + "\n")
     # Weights are written for their owner alone; containers read them as another user.
     for path in (folder, *folder.rglob("*")):
         path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
@@ -100,11 +112,11 @@ def _train(folder: Path, recipe: Recipe) -> None:
 
 def _made(folder: Path, recipe: Recipe) -> bool:
     stamp = folder / STAMP
-    return stamp.is_file() and json.loads(stamp.read_text()) == asdict(recipe)
+    return stamp.is_file() and json.loads(stamp.read_text()) == recipe.stamp
 
 
 def _name(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(recipe.stamp, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +30,6 @@ class Size:
     hidden: int = 128
     layers: int = 2
     heads: int = 4
-
-    @classmethod
-    def for_chains(cls, longest: int) -> Self:
-        """The smallest that learns all steps of chains of up to so many operations: of longer ones, two layers confuse some."""
-        return cls(layers=2 if longest <= chains.LONGEST else 3)
 
 
 def build_tokenizer(longest: int = chains.LONGEST) -> PreTrainedTokenizerFast:
@@ -67,8 +62,9 @@ def build_tokenizer(longest: int = chains.LONGEST) -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, size: Size) -> LlamaForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, size: Size | None = None) -> LlamaForCausalLM:
     """The untrained model, with embeddings of its own for input and output (untied)."""
+    size = size or Size()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -108,7 +104,7 @@ def train_base_model(
     """
     rng = np.random.default_rng(seed)
     tokenizer = build_tokenizer(longest)
-    model: Any = build_model(tokenizer, seed, size or Size.for_chains(longest))
+    model: Any = build_model(tokenizer, seed, size)
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     warmup = max(1, updates // 20)
