@@ -33,7 +33,7 @@ from operator_process import OperatorProcess, grant  # noqa: E402
 from played_fleet import PlayedFleet, PlayedRun  # noqa: E402
 from pods_driver import PodsDriver  # noqa: E402
 from prometheus_server import PrometheusServer  # noqa: E402
-from seele_operator.crd import crd  # noqa: E402
+from seele_operator.validation.crd import crd  # noqa: E402
 
 KEPT = REPOSITORY / ".cache" / "pictures"
 IMAGES = REPOSITORY / "docs" / "images"

@@ -15,7 +15,8 @@ from itertools import product
 
 import numpy as np
 
-from seele_trainer.hints import irt, simulation
+import hint_simulation as simulation
+from seele_trainer.hints import irt
 from seele_trainer.hints.controller import EstimatorName, HintController
 
 ESTIMATORS: tuple[EstimatorName, ...] = ("paper", "shared-ability")

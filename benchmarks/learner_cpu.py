@@ -20,9 +20,9 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from seele_trainer.config import Dataset, DeepSpeed, Model, Trainer, TrainerConfig, Training
-from seele_trainer.learner import Learner
-from seele_trainer.packing import merge_identical, pack, padding_share
-from seele_trainer.strategies.base import Sample
+from seele_trainer.learner.learner import Learner
+from seele_trainer.learner.packing import merge_identical, pack, padding_share
+from seele_trainer.learner.sample import Sample
 
 VOCABULARY = 32
 

@@ -20,9 +20,9 @@ from methods_study.carry_out import NoProblems, Place, carry_out, collected, dur
 from methods_study.design import PARTS, TINY, Part, Scale
 from methods_study.results import BadResults, Study, load, save
 from methods_study.training import REPOSITORY, Stopped, TrainingFailed
-from seele_operator.bad_run import BadRunError
-from seele_operator.validation import check_run, parse_run
-from seele_trainer.telemetry.journal import JournalError
+from seele_operator.api.problems import BadRunError
+from seele_operator.validation.load import check_run, parse_run
+from seele_trainer.run_folder.journal import JournalError
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "methods.json"
 SHOWN = (RESULTS, RESULTS.with_name("longer_chains.json"))

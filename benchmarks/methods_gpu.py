@@ -22,14 +22,14 @@ from methods_study.design import STRATEGIES, Scale, merged, method
 from methods_study.page import percent, table
 from methods_study.results import HELD_OUT, VALIDATION, Run, measured
 from methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
-from seele_operator.bad_run import BadRunError
-from seele_operator.validation import check_run, parse_run
-from seele_trainer.method_options import StrategyName
+from seele_operator.api.problems import BadRunError
+from seele_operator.validation.load import check_run, parse_run
+from seele_trainer.methods import StrategyName
 from seele_trainer.quickstart import chains
 from seele_trainer.quickstart.base_model import Size, train_base_model
-from seele_trainer.records import EvaluationRecord, StepRecord
-from seele_trainer.report_summary import summarise_run
-from seele_trainer.telemetry.journal import JournalError, read_records
+from seele_trainer.report.summary import summarise_run
+from seele_trainer.run_folder.journal import JournalError, read_records
+from seele_trainer.run_folder.records import EvaluationRecord, StepRecord
 
 ZERO_STAGE = 2
 

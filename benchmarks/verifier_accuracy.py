@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seele_trainer.config import Benchmark, Verifier
-from seele_trainer.data.benchmarks import known_benchmark
 from seele_trainer.data.problem import Problem
 from seele_trainer.data.sources import load_problems
+from seele_trainer.evaluation.benchmarks import known_benchmark
 from seele_trainer.verify.normalise import normalised, right_hand_side, unwrapped
 from seele_trainer.verify.pool import VerifierPool
 

@@ -11,8 +11,8 @@ from kubernetes_api import ApiError, Body
 from operator_process import OperatorProcess
 from pod_history import PodHistory
 from pods_driver import PodsDriver
-from seele_operator.names import ATTEMPT_LABEL, RUN_LABEL, Role
-from seele_operator.names import pod as pod_name
+from seele_operator.plan.names import ATTEMPT_LABEL, RUN_LABEL, Role
+from seele_operator.plan.names import pod as pod_name
 from spec_data import patched
 from waiting import wait_for
 

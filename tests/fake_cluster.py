@@ -8,9 +8,9 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-from seele_operator.api_errors import Conflict, Gone
-from seele_operator.decision import Notice
-from seele_operator.plan import ClusterFeatures
+from seele_operator.decide.decision import Notice
+from seele_operator.kube.errors import Conflict, Gone
+from seele_operator.plan.objects import ClusterFeatures
 
 Body = dict[str, Any]
 Request = tuple[str, str]

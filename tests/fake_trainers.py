@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from seele_operator.names import METRICS_PORT
+from seele_operator.plan.names import METRICS_PORT
 
 STEPS = 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from methods_study.results import RateChoice, Run, SettingResult, Source, Study
-from seele_trainer.records import Tokens
+from seele_trainer.run_folder.records import Tokens
 
 
 def a_run(seed: int, after: float, **changes: Any) -> Run:

@@ -19,7 +19,7 @@ from kubernetes_api import ApiError, Body
 from operator_process import NAMESPACE, OperatorProcess
 from prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets
 from run_folder import run_config, step_record
-from seele_operator.names import ATTEMPT_LABEL, INDEX_LABEL, METRICS_PORT, ROLE_LABEL, RUN_LABEL
+from seele_operator.plan.names import ATTEMPT_LABEL, INDEX_LABEL, METRICS_PORT, ROLE_LABEL, RUN_LABEL
 from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.telemetry.collector import RunCollector
 from seele_trainer.telemetry.definitions import Moment

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import requests
 
 from kubernetes_api import ApiError, Body, KubernetesApi
-from seele_operator.names import ATTEMPT_LABEL, RUN_LABEL
+from seele_operator.plan.names import ATTEMPT_LABEL, RUN_LABEL
 from waiting import wait_for
 
 WATCH_SECONDS = 60

@@ -23,7 +23,7 @@ import requests
 
 from fake_trainers import FakeTrainer, FakeTrainers
 from kubernetes_api import ApiError, Body, KubernetesApi
-from seele_operator.names import INDEX_LABEL, ROLE_LABEL, RUN_LABEL
+from seele_operator.plan.names import INDEX_LABEL, ROLE_LABEL, RUN_LABEL
 from waiting import wait_for
 
 HEARTBEAT_SECONDS = 1.0

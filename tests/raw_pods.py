@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seele_operator.observe import ObservedPod, observe_pod
+from seele_operator.observe.pods import ObservedPod, observe_pod
 
 UID = "c7be2f27-4b5e-4d21-9a5e-1f3a8a6f2f10"
 Body = dict[str, Any]

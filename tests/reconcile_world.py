@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fake_cluster import NAMESPACE, Body, FakeCluster
-from seele_operator.api_errors import ClusterUnavailable
-from seele_operator.backpressure import Gate
-from seele_operator.metrics import OperatorMetrics
-from seele_operator.reconcile import Reconciler
-from seele_operator.resync import Resync
-from seele_operator.store import RunKey, Store
-from seele_operator.workqueue import WorkQueue
+from seele_operator.controller.gate import Gate
+from seele_operator.controller.metrics import OperatorMetrics
+from seele_operator.controller.reconcile import Reconciler
+from seele_operator.controller.resync import Resync
+from seele_operator.controller.store import RunKey, Store
+from seele_operator.controller.workqueue import WorkQueue
+from seele_operator.kube.errors import ClusterUnavailable
 
 KEY = RunKey(NAMESPACE, "first")
 RUN = "SeeleRun/first"

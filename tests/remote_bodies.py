@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from seele_operator import names
-from seele_operator.names import Role
+from seele_operator.plan import names
+from seele_operator.plan.names import Role
 
 Body = dict[str, Any]
 RUN_UID = "11111111-0000-0000-0000-000000000000"

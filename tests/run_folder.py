@@ -8,7 +8,8 @@ import numpy as np
 import yaml
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.records import (
+from seele_trainer.run_folder.journal import Journal
+from seele_trainer.run_folder.records import (
     BenchmarkScore,
     Descent,
     EvaluationRecord,
@@ -18,8 +19,7 @@ from seele_trainer.records import (
     StepRecord,
     Tokens,
 )
-from seele_trainer.telemetry.histograms import hint_rate_histogram
-from seele_trainer.telemetry.journal import Journal
+from seele_trainer.telemetry.metric import hint_rate_histogram
 
 START = 1_790_000_000.0
 

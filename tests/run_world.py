@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from seele_operator.decide import (
+from seele_operator.api.status import RunStatus, read_status
+from seele_operator.decide.decide import (
     AdoptPods,
     CreatePods,
     Decision,
@@ -18,8 +19,7 @@ from seele_operator.decide import (
     Refusal,
     decide,
 )
-from seele_operator.observe import ObservedPod, PodFailure
-from seele_operator.status import RunStatus, read_status
+from seele_operator.observe.pods import ObservedPod, PodFailure
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = 40

@@ -6,7 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from seele_operator.run_file import read_run_file
+from seele_operator.api.yaml_files import read_run_file
 
 DATA = Path(__file__).parent / "unit" / "data"
 FULL_RUN = DATA / "full_run.yaml"

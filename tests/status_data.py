@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from seele_operator.status import (
+from seele_operator.api.status import (
     CONDITION_TYPES,
     Checkpoint,
     Condition,

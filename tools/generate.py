@@ -57,16 +57,16 @@ def generated_files() -> dict[str, Text]:
 
 def definition() -> str:
     """The CustomResourceDefinition."""
-    from seele_operator.crd import crd
-    from seele_operator.yaml_text import yaml_text
+    from seele_operator.api.yaml_files import yaml_text
+    from seele_operator.validation.crd import crd
 
     return yaml_text(crd())
 
 
 def definition_without_cel() -> str:
     """The CustomResourceDefinition for servers and kubectls before Kubernetes 1.23."""
-    from seele_operator.crd import crd
-    from seele_operator.yaml_text import yaml_text
+    from seele_operator.api.yaml_files import yaml_text
+    from seele_operator.validation.crd import crd
 
     return yaml_text(crd(cel=False))
 

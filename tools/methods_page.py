@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from marks import between
 from seele_trainer.config import Training
-from seele_trainer.method_options import StrategyName
+from seele_trainer.methods import StrategyName
 from seele_trainer.strategies import strategy_class
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric as Family
 
-from seele_operator.metrics import OperatorMetrics
+from seele_operator.controller.metrics import OperatorMetrics
 from seele_trainer.telemetry.definitions import (
     EVALUATION_METRICS,
     MOMENT_METRICS,
@@ -16,7 +16,7 @@ from seele_trainer.telemetry.definitions import (
     STEP_METRICS,
     TIME_METRICS,
 )
-from seele_trainer.telemetry.histograms import HISTOGRAM_METRICS
+from seele_trainer.telemetry.metric import HISTOGRAM_METRICS
 from vllm_metrics import VLLM_METRICS
 
 TEXT = """\

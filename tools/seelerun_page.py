@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seele_operator.cel import RULES
-from seele_operator.crd import crd
-from seele_operator.resumable import MAY_CHANGE, MAY_CHANGE_LIVE
-from seele_operator.schema import run_schema
+from seele_operator.validation.changes import MAY_CHANGE, MAY_CHANGE_LIVE
+from seele_operator.validation.crd import crd
+from seele_operator.validation.rules.catalogue import RULES
+from seele_operator.validation.schema import run_schema
 from seele_trainer.config import TrainerConfig
 
 Schema = Mapping[str, Any]

@@ -26,7 +26,7 @@ from methods_study.design import (
 )
 from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Source, Study, measured
 from methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, revision, versions
-from seele_trainer.method_options import StrategyName
+from seele_trainer.methods import StrategyName
 from seele_trainer.quickstart import chains
 
 STARTING_SECONDS = 45.0

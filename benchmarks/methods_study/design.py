@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from seele_trainer.method_options import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
+from seele_trainer.methods import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
 
 Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "options", "rounds", "supervision"]
 PARTS: tuple[Part, ...] = get_args(Part)

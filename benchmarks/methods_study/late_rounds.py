@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seele_trainer.checkpoint import latest_state
 from seele_trainer.hints.explanation import Round
+from seele_trainer.run_folder.checkpoint import latest_state
 
 BETWEEN = (0.05, 0.95)
 """No less and no more than these shares of what may be shown."""

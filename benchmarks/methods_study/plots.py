@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from methods_study.identity import MIDDLES, bound, step_gains
 from methods_study.results import SettingResult, Study
 from methods_study.verdicts import final, target_of
-from seele_trainer.plot_style import DARK, LIGHT, Theme, legend, percent_axis, style
+from seele_trainer.report.style import DARK, LIGHT, Theme, legend, percent_axis, style
 
 Draw = Callable[[Figure, Theme, Study], None]
 THEMES = {"light": LIGHT, "dark": DARK}

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from methods_study.design import PARTS, Part, Scale
 from methods_study.intervals import mean
 from methods_study.late_rounds import LateRound, late_rounds
-from seele_trainer.method_options import StrategyName
-from seele_trainer.records import EvaluationRecord, StepRecord, Tokens
-from seele_trainer.section import Section
-from seele_trainer.telemetry.journal import read_records
+from seele_trainer.frozen_model import Section
+from seele_trainer.methods import StrategyName
+from seele_trainer.run_folder.journal import read_records
+from seele_trainer.run_folder.records import EvaluationRecord, StepRecord, Tokens
 
 HELD_OUT, VALIDATION = "held-out", "validation"
 PARTS_OF_TRAINING = TENTHS = 10

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import yaml
 
-from seele_operator.names import ATTEMPT_LABEL, RUN_LABEL
+from seele_operator.plan.names import ATTEMPT_LABEL, RUN_LABEL
 
 Body = dict[str, Any]
 

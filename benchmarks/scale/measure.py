@@ -21,7 +21,7 @@ from cluster_runs import run_body
 from control_plane import ControlPlane, die_with_parent
 from operator_process import OperatorProcess, grant
 from scale.api import RUNS, Api, Body, PodSeen, PodWatch
-from seele_operator.crd import crd
+from seele_operator.validation.crd import crd
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
 SHAPES = ((1, 1), (2, 1), (2, 2))

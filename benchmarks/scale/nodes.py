@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp import web
 
 from scale.api import Api, ApiFailure
-from seele_operator.names import METRICS_PORT
+from seele_operator.plan.names import METRICS_PORT
 
 NODE = "node-of-all"
 HEARTBEAT_SECONDS = 2.0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from seele_operator import cli_cluster
-from seele_operator.bad_run import BadRunError
+from seele_operator.api.problems import BadRunError
+from seele_operator.client import commands as cli_cluster
 
 if TYPE_CHECKING:
     from seele_trainer.config import TrainerConfig
@@ -90,7 +90,7 @@ def validate(file: RunFile) -> None:
 
         cat run.yaml | seele validate -f -
     """
-    from seele_operator.validation import validate_file
+    from seele_operator.validation.load import validate_file
 
     with _refusals():
         checked = validate_file(file)
@@ -110,9 +110,9 @@ def render(
 
         seele render -f run.yaml | kubectl apply --dry-run=server -f -
     """
-    from seele_operator.plan import plan
-    from seele_operator.validation import load_run
-    from seele_operator.yaml_text import yaml_text
+    from seele_operator.api.yaml_files import yaml_text
+    from seele_operator.plan.objects import plan
+    from seele_operator.validation.load import load_run
 
     with _refusals():
         objects = plan(load_run(file), attempt)
@@ -136,8 +136,8 @@ def crd(
 
         seele crd --no-cel | kubectl apply -f -
     """
-    from seele_operator.crd import crd as definition
-    from seele_operator.yaml_text import yaml_text
+    from seele_operator.api.yaml_files import yaml_text
+    from seele_operator.validation.crd import crd as definition
 
     print(yaml_text(definition(cel=cel)), end="")
 
@@ -233,7 +233,7 @@ def evaluate(
         files[name] = Path(path)
     names = [name.strip() for name in benchmark.split(",") if name.strip()]
     _check_benchmarks(names)
-    from seele_trainer.evaluate_command import run as evaluate_model
+    from seele_trainer.evaluation.command import run as evaluate_model
 
     raise typer.Exit(evaluate_model(model, names, files, limit, samples, engine, template, max_tokens, out, url=url))
 
@@ -260,7 +260,7 @@ def report(
     """
     if not (folder / "config.yaml").is_file():
         _refuse([f"{folder} is no run's folder: it has no config.yaml; give the folder that `seele run` has made"])
-    from seele_trainer.report import ReportError, write_report
+    from seele_trainer.report.page import ReportError, write_report
 
     try:
         print(write_report(folder, problem or ()))
@@ -309,7 +309,7 @@ def operator(
 
         seele operator --kubeconfig ~/.kube/config --context lab --no-leader-election
     """
-    from seele_operator.operator_command import OperatorOptions, operator_command
+    from seele_operator.controller.process import OperatorOptions, operator_command
 
     options = OperatorOptions(
         namespaces=tuple(dict.fromkeys(namespace or ())),
@@ -349,8 +349,8 @@ def _refuse(problems: list[str], code: int = BAD_INPUT) -> NoReturn:
 
 def _check_benchmarks(names: list[str]) -> None:
     # Before the seconds that importing transformers takes.
-    from seele_trainer.data.benchmarks import known_benchmark
-    from seele_trainer.data.errors import BadDataError
+    from seele_trainer.data.problem import BadDataError
+    from seele_trainer.evaluation.benchmarks import known_benchmark
 
     for name in names:
         try:

@@ -20,8 +20,8 @@ from runs import QUICKSTART, REPOSITORY, merged, records
 from safetensors.torch import load_file
 
 from docs_pages import blocks, text_of
-from seele_operator.validation import parse_run
-from seele_trainer.method_options import WITH_HINTS, StrategyName
+from seele_operator.validation.load import parse_run
+from seele_trainer.methods import WITH_HINTS, StrategyName
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from control_plane import ControlPlane
-from seele_operator.crd import crd
+from seele_operator.validation.crd import crd
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from learner_cases import Case, config_of
 
-from seele_trainer.learner import Learner
-from seele_trainer.learner_thread import LearnerThread
+from seele_trainer.learner.learner import Learner
+from seele_trainer.learner.thread import LearnerThread
 
 
 def fill_the_disk() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seele_trainer.config import Dataset, DeepSpeed, Model, Rollout, Trainer, TrainerConfig, Training
-from seele_trainer.strategies.base import Sample
+from seele_trainer.learner.sample import Sample
 
 TOTAL_UPDATES = 6
 

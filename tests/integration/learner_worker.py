@@ -9,13 +9,13 @@ from unittest.mock import patch
 
 from learner_cases import SEQUENCES, TOTAL_UPDATES, Case, Outcome, config_of, samples_of
 
-from seele_trainer.checkpoint import CheckpointError
-from seele_trainer.learner import Learner
-from seele_trainer.policy_model import load_scorer
+from seele_trainer.learner.learner import Learner
+from seele_trainer.learner.model import load_scorer
+from seele_trainer.run_folder.checkpoint import CheckpointError
 
 
 def run(case: Case, shared: Path, folder: Path) -> None:
-    with patch("seele_trainer.learner.load_scorer", wraps=load_scorer) as loaded:
+    with patch("seele_trainer.learner.learner.load_scorer", wraps=load_scorer) as loaded:
         learner = Learner(config_of(case, shared), TOTAL_UPDATES, seed=7)
     driver = learner.rank == 0
     if case.follow and not driver:

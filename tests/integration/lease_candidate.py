@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from seele_operator.leader import Leadership
+from seele_operator.kube.lease import Leadership
 
 
 def say(*words: object) -> None:

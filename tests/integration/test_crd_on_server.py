@@ -13,9 +13,9 @@ import pytest
 from cel_cases import CASES, bad_run, good_run
 from control_plane import ControlPlane
 from kubernetes_api import ApiError, Body
-from seele_operator.crd import crd
-from seele_operator.status import RunStatus, patch_between, read_status
-from seele_operator.validation import parse_run
+from seele_operator.api.status import RunStatus, patch_between, read_status
+from seele_operator.validation.crd import crd
+from seele_operator.validation.load import parse_run
 from spec_data import full_run, patched, small_run
 from status_data import FULL_STATUS
 from waiting import wait_for

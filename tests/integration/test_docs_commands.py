@@ -20,7 +20,7 @@ from docs_pages import REPOSITORY, Block, blocks, commands, pages, shows
 from operator_process import LEASE_SECONDS, NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
 from pods_driver import PodsDriver
 from run_folder import make_run_folder
-from seele_operator.run_file import read_run_file
+from seele_operator.api.yaml_files import read_run_file
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration

@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.evaluate_command import BAD_INPUT, DONE, FAILED, EngineKind, run
-from seele_trainer.rollout.local_server import local_server
+from seele_trainer.evaluation.command import BAD_INPUT, DONE, FAILED, EngineKind, run
+from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.rollout.protocol import RolloutUnavailable
 from small_models import EOS, save_llama
 
@@ -111,7 +111,7 @@ def test_a_server_that_cannot_start_ends_the_evaluation_with_its_log(
     memorised: Path, problems: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "seele_trainer.rollout.local_server.server_command",
+        "seele_trainer.evaluation.local_server.server_command",
         lambda *_, **__: ["/bin/sh", "-c", "echo no memory for you; exit 3"],
     )
     assert run(str(memorised), ["gsm8k"], {"gsm8k": problems}, engine="vllm") == FAILED
@@ -123,8 +123,10 @@ async def test_a_server_and_its_children_are_gone_when_the_body_ends(
 ) -> None:
     # It ignores the polite signal, as does its child.
     script = f"trap '' TERM; sleep 600 & echo $! > {tmp_path / 'child'}; wait"
-    monkeypatch.setattr("seele_trainer.rollout.local_server.STOP_SECONDS", 0.2)
-    monkeypatch.setattr("seele_trainer.rollout.local_server.server_command", lambda *_, **__: ["/bin/sh", "-c", script])
+    monkeypatch.setattr("seele_trainer.evaluation.local_server.STOP_SECONDS", 0.2)
+    monkeypatch.setattr(
+        "seele_trainer.evaluation.local_server.server_command", lambda *_, **__: ["/bin/sh", "-c", script]
+    )
 
     async def work_that_fails() -> None:
         async with local_server(tmp_path, "seele", 64, tmp_path / "log", gpu=False) as url:
@@ -140,7 +142,9 @@ async def test_a_server_and_its_children_are_gone_when_the_body_ends(
 
 async def test_a_server_that_dies_later_interrupts_the_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = f"echo $$ > {tmp_path / 'pid'}; exec sleep 600"
-    monkeypatch.setattr("seele_trainer.rollout.local_server.server_command", lambda *_, **__: ["/bin/sh", "-c", script])
+    monkeypatch.setattr(
+        "seele_trainer.evaluation.local_server.server_command", lambda *_, **__: ["/bin/sh", "-c", script]
+    )
 
     async def work_without_end() -> None:
         async with local_server(tmp_path, "seele", 64, tmp_path / "log", gpu=False), asyncio.timeout(20):

@@ -9,8 +9,8 @@ import pytest
 
 from control_plane import ControlPlane
 from kubernetes_api import plural
-from seele_operator.plan import ClusterFeatures, plan
-from seele_operator.validation import load_run
+from seele_operator.plan.objects import ClusterFeatures, plan
+from seele_operator.validation.load import load_run
 
 pytestmark = pytest.mark.integration
 

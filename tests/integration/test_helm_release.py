@@ -14,7 +14,7 @@ from cluster_runs import run_body
 from control_plane import ControlPlane
 from helm_chart import CHART, RELEASE, Body, helm, helm_done
 from kubernetes_api import ApiError
-from seele_operator.crd import crd
+from seele_operator.validation.crd import crd
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration

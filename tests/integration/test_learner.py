@@ -22,8 +22,8 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from seele_trainer.learner import UpdateStats
-from seele_trainer.strategies.base import Sample
+from seele_trainer.learner.learner import UpdateStats
+from seele_trainer.learner.sample import Sample
 
 pytestmark = pytest.mark.integration
 

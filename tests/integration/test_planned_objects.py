@@ -10,10 +10,10 @@ import pytest
 
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi, plural
-from seele_operator.plan import ClusterFeatures, gang_objects, plan
-from seele_operator.run_file import read_run_file
-from seele_operator.spec import SeeleRun
-from seele_operator.validation import check_cluster, check_run, parse_run
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.yaml_files import read_run_file
+from seele_operator.plan.objects import ClusterFeatures, gang_objects, plan
+from seele_operator.validation.load import check_cluster, check_run, parse_run
 from spec_data import ABSENT, patched
 
 pytestmark = pytest.mark.integration

@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerFast
 from fake_vllm import FakeVllm
 from rollout_pool import canary_of, folder_with
 from seele_trainer.assemble import Surroundings, assemble
-from seele_trainer.attempt import Attempt, Superseded
 from seele_trainer.config import TrainerConfig
-from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import BadDataError
 from seele_trainer.loop import Parts
-from seele_trainer.metrics import Recorder
+from seele_trainer.run_folder.attempt import Attempt, Superseded
+from seele_trainer.telemetry.recorder import Recorder
 from small_models import EOS, VOCABULARY, save_llama
 
 pytestmark = pytest.mark.unit

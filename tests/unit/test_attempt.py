@@ -8,7 +8,7 @@ import pytest
 
 from seele_operator.local.folder import open_run_folder
 from seele_trainer.assemble import Surroundings
-from seele_trainer.attempt import Attempt, AttemptFileError, Superseded, recorded_attempt
+from seele_trainer.run_folder.attempt import Attempt, AttemptFileError, Superseded, recorded_attempt
 
 pytestmark = pytest.mark.unit
 

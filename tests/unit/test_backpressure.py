@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from seele_operator import backpressure
-from seele_operator.api_errors import ClusterUnavailable, Gone, NotLeading
-from seele_operator.backpressure import Gate
+from seele_operator.controller import gate as backpressure
+from seele_operator.controller.gate import Gate
+from seele_operator.kube.errors import ClusterUnavailable, Gone, NotLeading
 
 pytestmark = pytest.mark.unit
 

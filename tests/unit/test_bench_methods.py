@@ -20,10 +20,10 @@ from methods_study import training as training_module
 from methods_study.design import PARTS, STRATEGIES, TINY, Planned, Scale, best_rate, grid, method, settings
 from methods_study.results import RateChoice
 from run_folder import step_record
-from seele_operator.validation import check_run, parse_run
+from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.quickstart import chains
 from seele_trainer.quickstart.base_model import build_tokenizer
-from seele_trainer.records import BenchmarkScore, EvaluationRecord
+from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord
 
 pytestmark = pytest.mark.unit
 

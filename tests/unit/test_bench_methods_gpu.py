@@ -14,8 +14,8 @@ from control_plane import REPOSITORY
 from methods_study.design import STRATEGIES
 from methods_study.results import measured_from
 from run_folder import step_record
-from seele_operator.validation import check_run, parse_run
-from seele_trainer.records import BenchmarkScore, EvaluationRecord, Tokens
+from seele_operator.validation.load import check_run, parse_run
+from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Tokens
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,7 @@ from method_studies import WHOLE, a_setting, a_source, a_study
 from methods_study.page import page
 from methods_study.plots import pictures
 from methods_study.results import RateChoice, save
-from seele_trainer.records import Tokens
+from seele_trainer.run_folder.records import Tokens
 
 pytestmark = pytest.mark.unit
 

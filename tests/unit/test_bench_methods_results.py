@@ -15,9 +15,9 @@ from methods_study.intervals import Interval, interval
 from methods_study.late_rounds import late_rounds
 from methods_study.results import BadResults, load, measured, measured_from, save
 from run_folder import step_record
-from seele_trainer.checkpoint import RunState
 from seele_trainer.hints.controller import HintController
-from seele_trainer.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
+from seele_trainer.run_folder.checkpoint import RunState
+from seele_trainer.run_folder.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
 
 pytestmark = pytest.mark.unit
 

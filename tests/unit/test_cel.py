@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cel_cases import CASES, bad_run, good_run
-from seele_operator.bad_run import BadRunError
-from seele_operator.cel import RULES, VALIDATIONS
-from seele_operator.checks import check_cluster, check_run
-from seele_operator.crd import crd
-from seele_operator.schema import Schema
-from seele_operator.validation import parse_run
-from seele_trainer.method_options import StrategyName
+from seele_operator.api.problems import BadRunError
+from seele_operator.validation.crd import crd
+from seele_operator.validation.load import parse_run
+from seele_operator.validation.rules.catalogue import RULES, VALIDATIONS, check_cluster, check_run
+from seele_operator.validation.schema import Schema
+from seele_trainer.methods import StrategyName
 from spec_data import full_run, patched
 
 pytestmark = pytest.mark.unit

@@ -12,9 +12,9 @@ import yaml
 
 from chart_values import described_values
 from helm_chart import CHART, NEW, OLD, REPOSITORY, Body, as_file, helm, helm_done, objects, one, rendered
-from seele_operator import names
-from seele_operator.cel import VALIDATIONS
-from seele_operator.yaml_text import yaml_text
+from seele_operator.api.yaml_files import yaml_text
+from seele_operator.plan import names
+from seele_operator.validation.rules.catalogue import VALIDATIONS
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from seele_trainer.attempt import Attempt, Superseded
-from seele_trainer.checkpoint import CheckpointError, Checkpoints, RunState
+from seele_trainer.run_folder.attempt import Attempt, Superseded
+from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, RunState
 
 pytestmark = pytest.mark.unit
 
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_valid(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("seele_trainer.checkpoint._write_durably", full)
+        patch.setattr("seele_trainer.run_folder.checkpoint._write_durably", full)
         with pytest.raises(CheckpointError, match=r"No space left.*previous one is intact"):
             write(checkpoints, 2)
     found = checkpoints.latest()

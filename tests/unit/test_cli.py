@@ -11,8 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
-from seele_operator.plan import plan
-from seele_operator.validation import load_run
+from seele_operator.plan.objects import plan
+from seele_operator.validation.load import load_run
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seele_operator.api_errors import (
+from seele_operator.kube.errors import (
     LONGEST_MESSAGE,
     AlreadyExists,
     Answer,

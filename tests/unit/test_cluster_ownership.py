@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seele_operator.ownership import applied_instead_of_created, controller_of, taken
+from seele_operator.kube.ownership import applied_instead_of_created, controller_of, taken
 
 pytestmark = pytest.mark.unit
 

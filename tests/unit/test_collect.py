@@ -12,14 +12,7 @@ import pytest
 from seele_trainer.collect import PROBE_ROUND, Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
-from seele_trainer.rollout.protocol import (
-    Canary,
-    Completion,
-    RequestCounts,
-    RolloutUnavailable,
-    Sampling,
-    WeightSync,
-)
+from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies import build_strategy
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seele_trainer.hints import simulation
+import hint_simulation as simulation
 from seele_trainer.hints.controller import EstimatorName, HintController, HintStateError
 
 pytestmark = pytest.mark.unit

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from seele_operator.cel import VALIDATIONS
+from seele_operator.api.seelerun import SeeleRunSpec
+from seele_operator.api.status import RunStatus
 from seele_operator.cli import app
-from seele_operator.crd import crd
-from seele_operator.schema import PRESERVE, Schema, structural
-from seele_operator.spec import SeeleRunSpec
-from seele_operator.status import RunStatus
-from seele_operator.validation import parse_run
+from seele_operator.validation.crd import crd
+from seele_operator.validation.load import parse_run
+from seele_operator.validation.rules.catalogue import VALIDATIONS
+from seele_operator.validation.schema import PRESERVE, Schema, structural
 from spec_data import full_run, small_run
 from status_data import FULL_STATUS
 

@@ -21,7 +21,7 @@ from grafana.queries import Query
 from grafana.reading import Asked, named, panels, put_in, queries
 from prometheus_server import RULES
 from run_folder import step_record
-from seele_operator.status import FailureClass, Phase
+from seele_operator.api.status import FailureClass, Phase
 from seele_trainer.rollout.protocol import ServerState
 from seele_trainer.telemetry.definitions import STEP_METRICS, TIME_METRICS
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from seele_trainer.data.benchmarks import BENCHMARKS, known_benchmark
-from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.sources import load_problems
+from seele_trainer.evaluation.benchmarks import BENCHMARKS, known_benchmark
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.data.errors import BadTokenizerError
+from seele_trainer.data.problem import BadTokenizerError
 from seele_trainer.data.prompts import encode_prompt
 
 pytestmark = pytest.mark.unit

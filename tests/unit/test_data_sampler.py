@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.sampler import ProblemSampler
 
 pytestmark = pytest.mark.unit

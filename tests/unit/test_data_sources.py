@@ -12,8 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from seele_trainer.config import DatasetSource, Fields
-from seele_trainer.data.errors import BadDataError
-from seele_trainer.data.problem import Problem
+from seele_trainer.data.problem import BadDataError, Problem
 from seele_trainer.data.sources import fingerprint, load_problems
 
 pytestmark = pytest.mark.unit

@@ -6,8 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.config import Dataset
-from seele_trainer.data.errors import BadTokenizerError
-from seele_trainer.data.problem import Problem
+from seele_trainer.data.problem import BadTokenizerError, Problem
 from seele_trainer.data.tokenize import tokenize, tokenize_all
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from run_world import STEPS, answer, happen_to_trainer, kinds, new_world, started
-from seele_operator.decide import DeleteRun, ReleaseGang
+from seele_operator.decide.decide import DeleteRun, ReleaseGang
 
 pytestmark = pytest.mark.unit
 

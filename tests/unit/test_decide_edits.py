@@ -7,9 +7,9 @@ import json
 import pytest
 
 from run_world import STEPS, World, answer, kinds, new_world, started
-from seele_operator.decide import CreatePods, DeletePods, UpdateChildren
-from seele_operator.decision import ProgressSeen
-from seele_operator.observe import Waiting
+from seele_operator.decide.decide import CreatePods, DeletePods, UpdateChildren
+from seele_operator.observe.pods import Waiting
+from seele_operator.observe.trainer import ProgressSeen
 
 pytestmark = pytest.mark.unit
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from run_world import FAILURES, STEPS, answer, happen_to_trainer, kinds, new_world, started
-from seele_operator.decide import DeletePods
-from seele_operator.observe import PodFailure, Waiting
+from seele_operator.decide.decide import DeletePods
+from seele_operator.observe.pods import PodFailure, Waiting
 
 pytestmark = pytest.mark.unit
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from run_world import STEPS, answer, kinds, new_world, started
-from seele_operator.decide import AdoptPods, CreatePods, DeletePods
-from seele_operator.observe import PodFailure
+from seele_operator.decide.decide import AdoptPods, CreatePods, DeletePods
+from seele_operator.observe.pods import PodFailure
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from run_world import FAILURES, STEPS, World, new_world
-from seele_operator.decide import DeletePods
+from seele_operator.decide.decide import DeletePods
 
 pytestmark = pytest.mark.unit
 

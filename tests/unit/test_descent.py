@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seele_trainer.data.problem import Problem, TokenizedProblem
-from seele_trainer.descent import MOST_GROUPS, descents, probe, sequences
 from seele_trainer.rollout.protocol import Completion
+from seele_trainer.step_record import MOST_GROUPS, descents, probe, sequences
 from seele_trainer.strategies.base import Rollout
 
 pytestmark = pytest.mark.unit

@@ -15,8 +15,8 @@ import yaml
 
 from docs_pages import REPOSITORY, Block, blocks, commands, headings, pages, prose, shows, text_of
 from seele_operator.cli import app
-from seele_operator.schema import run_schema
-from seele_operator.validation import check_run, parse_run
+from seele_operator.validation.load import check_run, parse_run
+from seele_operator.validation.schema import run_schema
 from spec_data import patched, small_run
 
 pytestmark = pytest.mark.unit

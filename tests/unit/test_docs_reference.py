@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import seelerun_page
-from seele_operator.accept import Freedom, accept
-from seele_operator.schema import run_schema
+from seele_operator.decide.accept import Freedom, accept
+from seele_operator.validation.schema import run_schema
 from spec_data import patched, small_run
 
 pytestmark = pytest.mark.unit

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from run_folder import run_config
-from seele_trainer.evaluate import CALLS_IN_FLIGHT, LoadedBenchmark, completions_needed, evaluate, load_benchmarks
-from seele_trainer.rollout.protocol import (
-    Canary,
-    Completion,
-    RequestCounts,
-    RolloutUnavailable,
-    Sampling,
-    WeightSync,
+from seele_trainer.evaluation.evaluate import (
+    CALLS_IN_FLIGHT,
+    LoadedBenchmark,
+    completions_needed,
+    evaluate,
+    load_benchmarks,
 )
+from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.evaluate_command import BAD_INPUT, FAILED, run
+from seele_trainer.evaluation.command import BAD_INPUT, FAILED, run
 
 pytestmark = pytest.mark.unit
 
@@ -78,7 +78,7 @@ def test_a_server_that_is_not_there_is_waited_for_in_the_open_and_not_for_long(
     capsys: pytest.CaptureFixture[str], model: Path, problems: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seele_trainer.rollout.pool._PROGRESS_SECONDS", 0.05)
-    monkeypatch.setattr("seele_trainer.evaluate_command.URL_SECONDS", 0.3)
+    monkeypatch.setattr("seele_trainer.evaluation.command.URL_SECONDS", 0.3)
     assert run(str(model), ["gsm8k"], {"gsm8k": problems}, url="http://127.0.0.1:9") == FAILED
     shown = capsys.readouterr()
     assert "waiting for rollout servers for 0 s: http://127.0.0.1:9" in shown.out

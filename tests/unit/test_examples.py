@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.yaml_files import read_run_file
 from seele_operator.cli import app
 from seele_operator.local.accelerator import requested_gpus
-from seele_operator.plan import plan, pods
-from seele_operator.resumable import differences
-from seele_operator.run_file import read_run_file
-from seele_operator.spec import SeeleRun
-from seele_operator.validation import check_cluster, check_local_files, check_run, load_run
-from seele_trainer.data.benchmarks import BENCHMARKS
+from seele_operator.plan.objects import plan, pods
+from seele_operator.validation.changes import differences
+from seele_operator.validation.load import check_cluster, check_local_files, check_run, load_run
+from seele_trainer.evaluation.benchmarks import BENCHMARKS
 
 pytestmark = pytest.mark.unit
 

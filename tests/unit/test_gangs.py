@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from run_world import World, new_world
-from seele_operator.decision import DeletePods
-from seele_operator.gangs import GANGS, gang_of
-from seele_operator.observe import PodFailure
-from seele_operator.plan import gang_objects, plan, pods
-from seele_operator.spec import Scheduling, SeeleRun
-from seele_operator.validation import check_run, parse_run
+from seele_operator.api.seelerun import Scheduling, SeeleRun
+from seele_operator.decide.decision import DeletePods
+from seele_operator.observe.pods import PodFailure
+from seele_operator.plan.gangs import GANGS, gang_of
+from seele_operator.plan.objects import gang_objects, plan, pods
+from seele_operator.validation.load import check_run, parse_run
 from spec_data import patched, small_run
 
 pytestmark = pytest.mark.unit

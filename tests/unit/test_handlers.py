@@ -9,8 +9,8 @@ import kopf
 import pytest
 
 from fake_cluster import NAMESPACE
-from seele_operator.handlers import Watch, watch_settings
-from seele_operator.store import RunKey, Store
+from seele_operator.controller.handlers import Watch, watch_settings
+from seele_operator.controller.store import RunKey, Store
 
 pytestmark = pytest.mark.unit
 
@@ -97,7 +97,7 @@ def test_kopf_neither_copies_what_it_hears_of_nor_stores_anything_in_it() -> Non
 
 
 async def test_credentials_that_were_refused_once_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seele_operator.handlers._RELOGIN_SECONDS", 0.0)
+    monkeypatch.setattr("seele_operator.controller.handlers._RELOGIN_SECONDS", 0.0)
     heard = Heard()
     first, second = await heard.watch._log_in(), await heard.watch._log_in()
     # To kopf, equal ones would be as invalid as those before.

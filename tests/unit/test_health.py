@@ -9,13 +9,13 @@ import aiohttp
 import pytest
 
 from control_plane import free_port
-from seele_operator import health as health_module
-from seele_operator.api_errors import ClusterUnavailable
-from seele_operator.backpressure import Gate
-from seele_operator.health import Health, serving
-from seele_operator.metrics import OperatorMetrics
-from seele_operator.store import RunKey
-from seele_operator.workqueue import WorkQueue
+from seele_operator.controller import health as health_module
+from seele_operator.controller.gate import Gate
+from seele_operator.controller.health import Health, serving
+from seele_operator.controller.metrics import OperatorMetrics
+from seele_operator.controller.store import RunKey
+from seele_operator.controller.workqueue import WorkQueue
+from seele_operator.kube.errors import ClusterUnavailable
 
 pytestmark = pytest.mark.unit
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from seele_operator import leader
-from seele_operator.api_errors import Answer, ClusterUnavailable
-from seele_operator.leader import Leadership
+from seele_operator.kube import lease as leader
+from seele_operator.kube.errors import Answer, ClusterUnavailable
+from seele_operator.kube.lease import Leadership
 
 pytestmark = pytest.mark.unit
 

@@ -14,11 +14,20 @@ from hypothesis import strategies as st
 from seele_operator.local.accelerator import adapt, adapt_to_cpu, gpus
 from seele_operator.local.executor import run_locally
 from seele_operator.local.logs import Follower, serious, tail
+from seele_operator.local.pod import Verdict
 from seele_operator.local.ports import declared, reserved
-from seele_operator.local.probes import Probe, Verdict
-from seele_operator.local.translate import CannotRunHere, Machine, Rewriting, expand, files_of, move_paths, translate
-from seele_operator.plan import plan
-from seele_operator.validation import load_run
+from seele_operator.local.translate import (
+    CannotRunHere,
+    Machine,
+    Probe,
+    Rewriting,
+    expand,
+    files_of,
+    move_paths,
+    translate,
+)
+from seele_operator.plan.objects import plan
+from seele_operator.validation.load import load_run
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from seele_operator.local.command import accuracies
 from seele_operator.local.display import ConsoleDisplay, duration, plain_line, rounds, split
-from seele_trainer.records import BenchmarkScore, EvaluationRecord, Progress
+from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Progress
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from seele_operator.validation import BadRunError, check_local_files, parse_run, validate_file
+from seele_operator.validation.load import BadRunError, check_local_files, parse_run, validate_file
 from spec_data import patched, small_run
 
 pytestmark = pytest.mark.unit

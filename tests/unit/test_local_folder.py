@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seele_operator.bad_run import BadRunError
+from seele_operator.api.problems import BadRunError
 from seele_operator.local.folder import ATTEMPT, LOCK, open_run_folder
-from seele_operator.resumable import differences
+from seele_operator.validation.changes import differences
 
 pytestmark = pytest.mark.unit
 

@@ -11,29 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seele_trainer.attempt import Attempt, Superseded
-from seele_trainer.checkpoint import CheckpointError, Checkpoints
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
-from seele_trainer.evaluate import LoadedBenchmark
+from seele_trainer.evaluation.evaluate import LoadedBenchmark
 from seele_trainer.failures import EXPECTED_FAILURES
-from seele_trainer.learner import UpdateStats
+from seele_trainer.learner.learner import UpdateStats
+from seele_trainer.learner.sample import Sample
 from seele_trainer.loop import Interrupted, Loop, Parts
-from seele_trainer.metrics import Recorder
-from seele_trainer.records import Descent, EvaluationRecord, StepRecord
-from seele_trainer.rollout.protocol import (
-    Canary,
-    Completion,
-    RequestCounts,
-    RolloutUnavailable,
-    Sampling,
-    WeightSync,
-)
+from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from seele_trainer.run_folder.attempt import Attempt, Superseded
+from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints
+from seele_trainer.run_folder.journal import read_records
+from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepRecord
 from seele_trainer.strategies import build_strategy
-from seele_trainer.strategies.base import Sample
-from seele_trainer.telemetry.journal import read_records
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.weights.directory import WeightsDirectory
 
 pytestmark = pytest.mark.unit

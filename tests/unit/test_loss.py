@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seele_trainer import loss
-from seele_trainer.loss import (
+from seele_trainer.learner import loss
+from seele_trainer.learner.loss import (
     Coefficients,
     Denominators,
     LossTerms,

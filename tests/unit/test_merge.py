@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_operator.merge import merge
+from seele_operator.api.pod_template import merge
 
 pytestmark = pytest.mark.unit
 

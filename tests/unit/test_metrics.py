@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from run_folder import evaluation_record, make_run_folder, run_config, sample_rollouts, step_record
 from seele_trainer.config import TrainerConfig
-from seele_trainer.metrics import Recorder
-from seele_trainer.records import EvaluationRecord, Progress, SampleRollout, StepRecord
 from seele_trainer.rollout.protocol import RolloutServer
+from seele_trainer.run_folder.journal import Journal, JournalError, read_records
+from seele_trainer.run_folder.records import EvaluationRecord, Progress, SampleRollout, StepRecord
 from seele_trainer.telemetry.definitions import (
     EVALUATION_METRICS,
     MOMENT_METRICS,
@@ -28,9 +28,9 @@ from seele_trainer.telemetry.definitions import (
     STEP_METRICS,
     TIME_METRICS,
 )
-from seele_trainer.telemetry.histograms import HISTOGRAM_METRICS, hint_rate_histogram
-from seele_trainer.telemetry.journal import Journal, JournalError, read_records
+from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, hint_rate_histogram
 from seele_trainer.telemetry.progress import remaining_evaluations, remaining_seconds
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
 
 pytestmark = pytest.mark.unit

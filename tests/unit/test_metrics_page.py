@@ -11,7 +11,7 @@ import pytest
 from control_plane import REPOSITORY
 from dashboard_queries import series_names
 from metrics_page import operator_rows, page, trainer_rows, vllm_rows
-from seele_operator.metrics import OperatorMetrics
+from seele_operator.controller.metrics import OperatorMetrics
 
 pytestmark = pytest.mark.unit
 

@@ -9,7 +9,7 @@ import pytest
 
 from seele_trainer.config import Model
 from seele_trainer.failures import EXPECTED_FAILURES
-from seele_trainer.model_files import context_length, load_tokenizer
+from seele_trainer.weights.model_files import context_length, load_tokenizer
 from seele_trainer.weights.prepare import BadModelError
 
 pytestmark = pytest.mark.unit

@@ -21,7 +21,7 @@ from raw_pods import (
     unscheduled,
     waiting,
 )
-from seele_operator.observe import ObservedPod, PodFailure, Waiting, deletion_failure, observe_pod
+from seele_operator.observe.pods import ObservedPod, PodFailure, Waiting, deletion_failure, observe_pod
 
 pytestmark = pytest.mark.unit
 

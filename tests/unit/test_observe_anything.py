@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raw_pods import ASKED, UID, Body, ended, failed, lost, pod_body, running, waiting
-from seele_operator.observe import observe_pod
+from seele_operator.observe.pods import observe_pod
 
 pytestmark = pytest.mark.unit
 

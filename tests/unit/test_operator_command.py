@@ -15,10 +15,10 @@ import pytest
 
 from control_plane import free_port
 from fake_cluster import FakeCluster, Request
-from seele_operator import operator_command as command
-from seele_operator.api_errors import ClusterUnavailable, Refused
-from seele_operator.decision import Refusal
-from seele_operator.operator_command import FAILED, STOPPED, OperatorOptions, operator_command
+from seele_operator.controller import process as command
+from seele_operator.controller.process import FAILED, STOPPED, OperatorOptions, operator_command
+from seele_operator.decide.decision import Refusal
+from seele_operator.kube.errors import ClusterUnavailable, Refused
 
 pytestmark = pytest.mark.unit
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from seele_operator.metrics import OperatorMetrics
-from seele_operator.status import LastFailure, Phase, RunStatus
+from seele_operator.api.status import LastFailure, Phase, RunStatus
+from seele_operator.controller.metrics import OperatorMetrics
 
 pytestmark = pytest.mark.unit
 

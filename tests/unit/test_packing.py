@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seele_trainer.config import Training
-from seele_trainer.packing import (
+from seele_trainer.learner.packing import (
     MicroBatch,
     decode,
     encode,
@@ -21,8 +21,8 @@ from seele_trainer.packing import (
     padding_share,
     supervised_tokens,
 )
-from seele_trainer.schedule import learning_rate
-from seele_trainer.strategies.base import Sample
+from seele_trainer.learner.sample import Sample
+from seele_trainer.learner.schedule import learning_rate
 
 pytestmark = pytest.mark.unit
 

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from seele_operator import names
-from seele_operator.name_rules import RESERVED_ENVIRONMENT
-from seele_operator.plan import ClusterFeatures, config_text, endpoints, plan, pod_names, support_objects
-from seele_operator.plan import pods as pods_of_attempt
-from seele_operator.spec import SeeleRun
-from seele_operator.validation import load_run, parse_run
-from seele_operator.yaml_text import yaml_text
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.types import RESERVED_ENVIRONMENT
+from seele_operator.api.yaml_files import yaml_text
+from seele_operator.plan import names
+from seele_operator.plan.objects import ClusterFeatures, config_text, endpoints, plan, pod_names, support_objects
+from seele_operator.plan.objects import pods as pods_of_attempt
+from seele_operator.validation.load import load_run, parse_run
 from seele_trainer.config import TrainerConfig
 
 pytestmark = pytest.mark.unit

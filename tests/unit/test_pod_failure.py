@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_operator.pod_failure import shortened
+from seele_operator.observe.failures import shortened
 
 pytestmark = pytest.mark.unit
 

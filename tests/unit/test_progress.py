@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from seele_operator import names
-from seele_operator.decision import ProgressSeen
-from seele_operator.progress import (
+from seele_operator.controller.progress import (
     WORTH_SECONDS,
     Poller,
     ProgressBoard,
@@ -22,7 +20,9 @@ from seele_operator.progress import (
     parse_progress,
     trainers_to_ask,
 )
-from seele_operator.store import RunKey, Store
+from seele_operator.controller.store import RunKey, Store
+from seele_operator.observe.trainer import ProgressSeen
+from seele_operator.plan import names
 
 pytestmark = pytest.mark.unit
 

@@ -9,9 +9,9 @@ import pytest
 
 from fake_cluster import FakeCluster, Request
 from reconcile_world import KEY, ROLLOUT, RUN, TRAINER, World, pods, run_body, running_world, start_pods, world_with_run
-from seele_operator import children
-from seele_operator.api_errors import ClusterUnavailable, Refused
-from seele_operator.decision import Refusal
+from seele_operator.controller import children
+from seele_operator.decide.decision import Refusal
+from seele_operator.kube.errors import ClusterUnavailable, Refused
 
 pytestmark = pytest.mark.unit
 

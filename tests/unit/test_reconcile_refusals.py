@@ -6,9 +6,9 @@ import pytest
 
 from fake_cluster import Request
 from reconcile_world import KEY, ROLLOUT, RUN, TRAINER, World, pods, run_body, world_with_run
-from seele_operator import children
-from seele_operator.api_errors import NamespaceTerminating, NotLeading, Refused
-from seele_operator.decision import Refusal
+from seele_operator.controller import children
+from seele_operator.decide.decision import Refusal
+from seele_operator.kube.errors import NamespaceTerminating, NotLeading, Refused
 
 pytestmark = pytest.mark.unit
 

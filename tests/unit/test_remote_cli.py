@@ -15,13 +15,13 @@ from typer.testing import CliRunner, Result
 from fake_api_server import FakeApiServer
 from remote_bodies import RUNNING, Body, pod_body, run_body
 from seele_operator.cli import app
-from seele_operator.remote import following
-from seele_operator.remote.delete import what_goes
-from seele_operator.remote.errors import BadInput
-from seele_operator.remote.kubeconfig import Target
-from seele_operator.remote.logs import seconds_of
-from seele_operator.remote.seen_run import see
-from seele_operator.remote.show_status import show_run
+from seele_operator.client import runs as following
+from seele_operator.client.control import what_goes
+from seele_operator.client.errors import BadInput
+from seele_operator.client.kubeconfig import Target
+from seele_operator.client.logs import seconds_of
+from seele_operator.client.runs import see
+from seele_operator.client.status import show_run
 
 pytestmark = pytest.mark.unit
 

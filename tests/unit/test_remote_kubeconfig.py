@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from seele_operator.remote import kubeconfig
-from seele_operator.remote.errors import BadInput
-from seele_operator.remote.kubeconfig import Target, connect
+from seele_operator.client import kubeconfig
+from seele_operator.client.errors import BadInput
+from seele_operator.client.kubeconfig import Target, connect
 
 pytestmark = pytest.mark.unit
 

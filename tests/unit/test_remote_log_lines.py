@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_operator.remote.log_lines import Position, log_line
+from seele_operator.client.log_lines import Position, log_line
 
 pytestmark = pytest.mark.unit
 

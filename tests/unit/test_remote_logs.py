@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from fake_api_server import FakeApiServer, status
 from remote_bodies import RUNNING, Body, ended, pod_body, run_body, waiting
 from seele_operator.cli import app
-from seele_operator.remote import log_following
+from seele_operator.client import log_stream as log_following
 from waiting import wait_for
 
 pytestmark = pytest.mark.unit

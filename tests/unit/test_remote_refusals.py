@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from fake_api_server import FakeApiServer, status
 from remote_bodies import run_body
 from seele_operator.cli import app
-from seele_operator.remote.refusals import NO_CRD, Asked, refusal
+from seele_operator.client.errors import NO_CRD, Asked, refusal
 
 pytestmark = pytest.mark.unit
 

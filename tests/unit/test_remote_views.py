@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from remote_bodies import RUN_UID, RUNNING, Body, ended, pod_body, run_body, waiting
-from seele_operator.remote.pod_lines import SeenPod, see_pods
-from seele_operator.remote.run_detail import NO_OPERATOR, Detail, detail_lines
-from seele_operator.remote.runs_table import runs_table
-from seele_operator.remote.seen_run import see
-from seele_operator.remote.wording import span
+from seele_operator.client.pages import Detail, detail_lines, runs_table
+from seele_operator.client.pods import SeenPod, see_pods
+from seele_operator.client.runs import NO_OPERATOR, see
+from seele_operator.client.wording import span
 
 pytestmark = pytest.mark.unit
 

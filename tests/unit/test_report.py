@@ -13,13 +13,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from run_folder import evaluation_record, make_run_folder, sample_rollouts, step_record
-from seele_trainer.plot_style import LIGHT, smoothed, style
-from seele_trainer.plots import PLOTS, Plot
-from seele_trainer.records import Descent, StepRecord
-from seele_trainer.report import ReportError, amount, duration, percent, write_report
-from seele_trainer.report_summary import stages, summarise_run
-from seele_trainer.telemetry.histograms import hint_rate_histogram
-from seele_trainer.telemetry.journal import Journal, read_records
+from seele_trainer.report.page import ReportError, amount, duration, percent, write_report
+from seele_trainer.report.plots import PLOTS, Plot
+from seele_trainer.report.style import LIGHT, smoothed, style
+from seele_trainer.report.summary import stages, summarise_run
+from seele_trainer.run_folder.journal import Journal, read_records
+from seele_trainer.run_folder.records import Descent, StepRecord
+from seele_trainer.telemetry.metric import hint_rate_histogram
 
 pytestmark = pytest.mark.unit
 

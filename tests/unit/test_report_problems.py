@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from run_folder import make_run_folder
 from seele_operator.cli import app
-from seele_trainer.checkpoint import RunState
 from seele_trainer.hints import grid
 from seele_trainer.hints.controller import EstimatorName, HintController
 from seele_trainer.hints.explanation import Explanation, band
 from seele_trainer.hints.shared_ability import SharedAbilityEstimator
-from seele_trainer.report import ReportError, write_report
-from seele_trainer.report_problems import problems_plot, telling
+from seele_trainer.report.page import ReportError, write_report
+from seele_trainer.report.problems import problems_plot, telling
+from seele_trainer.run_folder.checkpoint import RunState
 
 pytestmark = pytest.mark.unit
 
@@ -151,7 +151,7 @@ def test_a_report_draws_what_the_last_checkpoint_knew(folder: Path) -> None:
 def test_every_problem_has_a_panel_with_its_rounds_and_its_next_hint(folder: Path) -> None:
     from matplotlib.figure import Figure
 
-    from seele_trainer.plot_style import LIGHT
+    from seele_trainer.report.style import LIGHT
 
     controller = trained()
     save(folder, 4, controller.state_dict())

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from fake_cluster import NAMESPACE, FakeCluster
-from seele_operator import resync as resync_module
-from seele_operator.api_errors import ClusterUnavailable, Conflict
-from seele_operator.resync import Resync
-from seele_operator.store import RunKey, Store
+from seele_operator.controller import resync as resync_module
+from seele_operator.controller.resync import Resync
+from seele_operator.controller.store import RunKey, Store
+from seele_operator.kube.errors import ClusterUnavailable, Conflict
 
 pytestmark = pytest.mark.unit
 

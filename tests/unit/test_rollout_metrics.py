@@ -15,9 +15,9 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from run_folder import run_config
-from seele_trainer.metrics import Recorder
 from seele_trainer.rollout.protocol import RolloutServer, ServerState
 from seele_trainer.telemetry import rollout_metrics
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.telemetry.rollout_metrics import SHARED_SECONDS, SharedAnswer
 from seele_trainer.telemetry.server import TelemetryServer
 

@@ -13,13 +13,13 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from fake_vllm import FakeVllm
 from rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
-from seele_trainer.attempt import Superseded
 from seele_trainer.config import Rollout
-from seele_trainer.rollout.member import Member
+from seele_trainer.rollout.managed_server import Member
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable
 from seele_trainer.rollout.url_file import UrlFile
 from seele_trainer.rollout.vllm_client import ServerUnreachable, VllmServer, open_session
+from seele_trainer.run_folder.attempt import Superseded
 
 pytestmark = pytest.mark.unit
 
@@ -365,7 +365,7 @@ async def test_requests_on_a_machine_that_was_cut_off_are_asked_again_when_its_n
 
 async def test_requests_on_a_machine_that_stays_away_are_asked_elsewhere(servers, make_pool, monkeypatch) -> None:
     monkeypatch.setattr("seele_trainer.rollout.vllm_client._HEALTH_SECONDS", 0.1)
-    monkeypatch.setattr("seele_trainer.rollout.member._LOST_SECONDS", 0.3)
+    monkeypatch.setattr("seele_trainer.rollout.managed_server._LOST_SECONDS", 0.3)
     pool = await make_pool(servers[0], servers[1], url_file=None)
     gate = asyncio.Event()
     servers[0].held = servers[1].held = gate

@@ -13,8 +13,8 @@ import yaml
 
 from control_plane import REPOSITORY
 from prometheus_server import RULES, promtool
-from seele_operator import plan
-from seele_operator.validation import parse_run
+from seele_operator.plan import objects as plan
+from seele_operator.validation.load import parse_run
 from seele_trainer.telemetry.rollout_metrics import ANSWER_SECONDS
 from spec_data import small_run
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from seele_operator.quantity import amount
-from seele_operator.schema import PRESERVE, Schema, run_schema
-from seele_operator.spec import SeeleRun, SeeleRunSpec
-from seele_operator.validation import parse_run
+from seele_operator.api.seelerun import SeeleRun, SeeleRunSpec
+from seele_operator.api.types import amount
+from seele_operator.validation.load import parse_run
+from seele_operator.validation.schema import PRESERVE, Schema, run_schema
 from seele_trainer import config
 from spec_data import full_run, patched, small_run
 

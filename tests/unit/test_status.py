@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from seele_operator.status import (
+from seele_operator.api.status import (
     CONDITION_TYPES,
     TERMINAL,
     Condition,

@@ -8,10 +8,10 @@ from seele_trainer.collect import PROBE_ROUND, Collected
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary
-from seele_trainer.learner import UpdateStats
-from seele_trainer.records import StepRecord, Tokens
+from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.rollout.protocol import Completion, WeightSync
-from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
+from seele_trainer.run_folder.records import StepRecord, Tokens
+from seele_trainer.step_record import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies import build_strategy
 from seele_trainer.strategies.base import Rollout
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seele_operator.store import RunKey, Store
+from seele_operator.controller.store import RunKey, Store
 
 pytestmark = pytest.mark.unit
 

@@ -12,10 +12,11 @@ import pytest
 
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import HintStateError
-from seele_trainer.method_options import StrategyName
-from seele_trainer.schedule import learning_rate
+from seele_trainer.learner.sample import Sample
+from seele_trainer.learner.schedule import learning_rate
+from seele_trainer.methods import StrategyName
 from seele_trainer.strategies import build_strategy, strategy_class
-from seele_trainer.strategies.base import Rollout, Sample, Strategy
+from seele_trainer.strategies.base import Rollout, Strategy
 from seele_trainer.strategies.luffy import Luffy
 from seele_trainer.strategies.prefix_rft import HYBRID, PLAIN, PrefixRft
 from seele_trainer.strategies.uft import Uft, slice_ends

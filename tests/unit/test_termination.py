@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from run_folder import run_config
 from seele_operator.cli import app
 from seele_trainer import main
-from seele_trainer.attempt import Attempt
-from seele_trainer.checkpoint import CheckpointError
-from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import BadDataError
 from seele_trainer.failures import BAD_INPUT, FAILED
 from seele_trainer.launch import launch
+from seele_trainer.run_folder.attempt import Attempt
+from seele_trainer.run_folder.checkpoint import CheckpointError
 from seele_trainer.termination import MAX_BYTES, leave_word
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from run_folder import evaluation_record, run_config, step_record
-from seele_trainer.metrics import Recorder
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.telemetry.trackers import BackgroundTracker, TrackerError
 
 pytestmark = pytest.mark.unit

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seele_operator.schema import PRESERVE, Schema, run_schema
-from seele_operator.spec import SeeleRun
-from seele_operator.validation import BadRunError, check_cluster, check_run, load_run, parse_run
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.validation.load import BadRunError, check_cluster, check_run, load_run, parse_run
+from seele_operator.validation.schema import PRESERVE, Schema, run_schema
 from spec_data import DATA, FULL_RUN, full_run, patched, small_run
 
 pytestmark = pytest.mark.unit

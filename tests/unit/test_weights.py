@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from seele_trainer.attempt import Attempt, Superseded
 from seele_trainer.config import Dataset, Model, Rollout, TrainerConfig
+from seele_trainer.rollout.canary import canary_sequences, default_tolerance, difference, prove
 from seele_trainer.rollout.protocol import Canary, WeightSyncError
-from seele_trainer.weights.canary import canary_sequences, default_tolerance, difference, prove
+from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.weights.directory import WeightsDirectory
 from seele_trainer.weights.export import WeightExportError, write_model_folder
 from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepare_model

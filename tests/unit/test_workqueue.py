@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from seele_operator.workqueue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue, work
+from seele_operator.controller.workqueue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue, work
 
 pytestmark = pytest.mark.unit
 

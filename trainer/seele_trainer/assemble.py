@@ -9,28 +9,27 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from seele_trainer.attempt import Attempt, recorded_attempt
-from seele_trainer.checkpoint import Checkpoints
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
-from seele_trainer.data.errors import BadDataError
-from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.data.problem import BadDataError, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all
-from seele_trainer.evaluate import LoadedBenchmark, load_benchmarks
-from seele_trainer.learner import Learner
-from seele_trainer.learner_thread import LearnerThread
+from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
+from seele_trainer.learner.learner import Learner
+from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.loop import Parts
-from seele_trainer.method_options import ON_SOLUTIONS, WITH_HINTS, StrategyName
-from seele_trainer.metrics import Recorder
-from seele_trainer.model_files import context_length, load_tokenizer
+from seele_trainer.methods import ON_SOLUTIONS, WITH_HINTS, StrategyName
+from seele_trainer.rollout.canary import canary_sequences, default_tolerance
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutEngine
+from seele_trainer.run_folder.attempt import Attempt, recorded_attempt
+from seele_trainer.run_folder.checkpoint import Checkpoints
 from seele_trainer.strategies import build_strategy
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
-from seele_trainer.weights.canary import canary_sequences, default_tolerance
 from seele_trainer.weights.directory import WeightsDirectory
+from seele_trainer.weights.model_files import context_length, load_tokenizer
 from seele_trainer.weights.prepare import prepare_model
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from seele_trainer.method_options import FixedHint, Luffy, PrefixRft, SftThenGrpo, StrategyName, Uft
-from seele_trainer.section import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt, Section
+from seele_trainer.frozen_model import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt, Section
+from seele_trainer.methods import FixedHint, Luffy, PrefixRft, SftThenGrpo, StrategyName, Uft
 
 Replicas = Annotated[int, Field(ge=1, le=1000)]
 """Pods of one kind. Bounded, because the operator goes through them by name: a typing error must not hold all runs up."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from seele_trainer.attempt import AttemptFileError, Superseded
-from seele_trainer.checkpoint import CheckpointError
-from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import BadDataError
 from seele_trainer.hints.controller import HintStateError
-from seele_trainer.learner import TrainingDiverged
+from seele_trainer.learner.learner import TrainingDiverged
 from seele_trainer.rollout.protocol import RolloutUnavailable, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused
-from seele_trainer.telemetry.journal import JournalError
+from seele_trainer.run_folder.attempt import AttemptFileError, Superseded
+from seele_trainer.run_folder.checkpoint import CheckpointError
+from seele_trainer.run_folder.journal import JournalError
 from seele_trainer.telemetry.server import TelemetryServerError
 from seele_trainer.telemetry.trackers import TrackerError
 from seele_trainer.verify.process import VerifierError

@@ -13,26 +13,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from seele_trainer.attempt import Attempt
-from seele_trainer.checkpoint import CheckpointError, Checkpoints, RunState
 from seele_trainer.collect import Collected, Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
-from seele_trainer.descent import descents, probe, sequences
-from seele_trainer.evaluate import LoadedBenchmark, evaluate
+from seele_trainer.evaluation.evaluate import LoadedBenchmark, evaluate
 from seele_trainer.hints.controller import ControllerSummary
-from seele_trainer.learner import UpdateStats
-from seele_trainer.learner_thread import LearnerThread
-from seele_trainer.metrics import Recorder
-from seele_trainer.records import Descent, EvaluationRecord, Phase
-from seele_trainer.report import write_report
+from seele_trainer.learner.learner import UpdateStats
+from seele_trainer.learner.thread import LearnerThread
+from seele_trainer.report.page import write_report
 from seele_trainer.rollout.protocol import Canary, RolloutEngine, RolloutUnavailable, WeightSync
-from seele_trainer.step_summary import StepFacts, sample_rollouts, summarise
+from seele_trainer.run_folder.attempt import Attempt
+from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, RunState
+from seele_trainer.run_folder.durable import put_in_place
+from seele_trainer.run_folder.records import Descent, EvaluationRecord, Phase
+from seele_trainer.step_record import StepFacts, descents, probe, sample_rollouts, sequences, summarise
 from seele_trainer.strategies.base import Strategy
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
-from seele_trainer.weights.folder import put_in_place
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")

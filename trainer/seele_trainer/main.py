@@ -18,7 +18,7 @@ from seele_trainer.termination import leave_word
 if TYPE_CHECKING:
     # Imported where they are used: torchrun's own process, which replaces this one, needs none of it.
     from seele_trainer.assemble import Surroundings
-    from seele_trainer.metrics import Recorder
+    from seele_trainer.telemetry.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ async def _drive(config: TrainerConfig, config_path: Path) -> int:
     from seele_trainer.assemble import Surroundings
     from seele_trainer.failures import EXPECTED_FAILURES
     from seele_trainer.loop import Interrupted
-    from seele_trainer.metrics import Recorder
+    from seele_trainer.telemetry.recorder import Recorder
     from seele_trainer.telemetry.server import TelemetryServer
 
     stop = asyncio.Event()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seele_operator import names
-from seele_operator.merge import merge
-from seele_operator.names import Manifest
+from seele_operator.api.pod_template import merge
+from seele_operator.plan import names
+from seele_operator.plan.names import Manifest
 
 GPU = "nvidia.com/gpu"
 

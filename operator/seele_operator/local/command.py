@@ -12,17 +12,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from seele_operator.bad_run import BadRunError
+from seele_operator.api.problems import BadRunError
+from seele_operator.api.seelerun import SeeleRun
 from seele_operator.local.display import duration
 from seele_operator.local.executor import Outcome, run_locally
 from seele_operator.local.folder import open_run_folder
 from seele_operator.local.ports import NoFreePort
 from seele_operator.local.translate import CannotRunHere
-from seele_operator.plan import config_text, plan
-from seele_operator.spec import SeeleRun
-from seele_operator.validation import validate_file
-from seele_trainer.records import EvaluationRecord
-from seele_trainer.telemetry.journal import JournalError, read_records
+from seele_operator.plan.objects import config_text, plan
+from seele_operator.validation.load import validate_file
+from seele_trainer.run_folder.journal import JournalError, read_records
+from seele_trainer.run_folder.records import EvaluationRecord
 
 RUNS = Path("runs")
 """Where folders of runs are made that are not given one, below the working directory."""

@@ -16,14 +16,13 @@ from typing import Any
 import aiohttp
 
 from seele_operator.local.accelerator import adapt, gpus
-from seele_operator.local.display import Display, open_display
-from seele_operator.local.follow import follow_logs, follow_progress
+from seele_operator.local.display import Display, follow_logs, follow_progress, open_display
 from seele_operator.local.logs import tail
 from seele_operator.local.pod import Exit, PodLife, PodState
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.processes import Processes, guarded
 from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
-from seele_operator.names import Manifest
+from seele_operator.plan.names import Manifest
 
 TAIL_LINES = 20
 

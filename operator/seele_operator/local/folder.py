@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from seele_operator.bad_run import BadRunError, shown
-from seele_operator.names import CONFIG_KEY
-from seele_operator.resumable import differences
+from seele_operator.api.problems import BadRunError, shown
+from seele_operator.plan.names import CONFIG_KEY
+from seele_operator.validation.changes import differences
 
 LOCK = ".lock"
 ATTEMPT = "attempt"

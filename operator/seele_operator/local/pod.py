@@ -6,18 +6,42 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 import aiohttp
 
-from seele_operator.local.probes import Probe, Verdict
 from seele_operator.local.processes import Processes
-from seele_operator.local.translate import Command, LocalPod
+from seele_operator.local.translate import Command, LocalPod, Probe
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a probe has shown so far: answers in a row, and whether the container passes."""
+
+    passing: bool
+    successes: int = 0
+    failures: int = 0
+
+    def after(self, success: bool, probe: Probe) -> Verdict:
+        """The verdict after one more answer."""
+        if success:
+            successes = self.successes + 1
+            return Verdict(self.passing or successes >= probe.success_threshold, successes, 0)
+        failures = self.failures + 1
+        return replace(
+            self, passing=self.passing and failures < probe.failure_threshold, successes=0, failures=failures
+        )
+
+    def exhausted(self, probe: Probe) -> bool:
+        """Whether as many probes in a row have failed as may."""
+        return self.failures >= probe.failure_threshold
+
 
 HUNG_GRACE_SECONDS = 5.0
 """How long a container that fails its probes may take to stop."""
+
 NOT_FOUND = 127
 """Exit code of a container whose program cannot be executed, as a shell has it."""
 

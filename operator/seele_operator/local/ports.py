@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from seele_operator.names import Manifest
+from seele_operator.plan.names import Manifest
 
 PortKey = tuple[str, int]
 """Name of a pod, and a port that one of its containers declares."""

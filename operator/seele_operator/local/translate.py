@@ -9,14 +9,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seele_operator import names
 from seele_operator.local.ports import HOST, PortKey
-from seele_operator.local.probes import Probe, parse_probe
-from seele_operator.names import Manifest
+from seele_operator.plan import names
+from seele_operator.plan.names import Manifest
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An HTTP probe with Kubernetes' defaults; times in seconds."""
+
+    url: str
+    delay: float = 0.0
+    period: float = 10.0
+    timeout: float = 1.0
+    failure_threshold: int = 3
+    success_threshold: int = 1
+
+
+def parse_probe(container: Manifest, kind: str, ports: Mapping[int, int]) -> Probe | None:
+    """The probe of a container under `kind`, aimed at its local port; None where there is none, or no HTTP one."""
+    given = container.get(kind)
+    if given is None or "httpGet" not in given:
+        return None
+    request = given["httpGet"]
+    by_name = {port["name"]: port["containerPort"] for port in container.get("ports", ()) if "name" in port}
+    declared = by_name.get(request["port"], request["port"])
+    return Probe(
+        url=f"http://{HOST}:{ports[declared]}{request.get('path', '/')}",
+        delay=given.get("initialDelaySeconds", 0),
+        period=given.get("periodSeconds", 10),
+        timeout=given.get("timeoutSeconds", 1),
+        failure_threshold=given.get("failureThreshold", 3),
+        success_threshold=given.get("successThreshold", 1),
+    )
+
 
 MACHINE_OWN = frozenset({"HOME", "USER", "HF_HOME"})
 """Variables that keep this machine's value: its user has a home and a cache of models already."""
+
 BIND_HOST = "SEELE_BIND_HOST"
+
 DEFAULT_GRACE_SECONDS = 30
 
 

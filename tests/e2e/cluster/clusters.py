@@ -18,7 +18,7 @@ from single_node import ADDRESS, CHECKOUT, IMAGES, NAME, Node
 from control_plane import ControlPlane, die_with_parent, free_port, kubernetes_binaries
 from kubernetes_api import ApiError, Body, KubernetesApi
 from operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
-from seele_operator.crd import crd
+from seele_operator.validation.crd import crd
 from waiting import wait_for
 
 NODE_SILENCE_SECONDS = 20

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from seele_operator.api_errors import Refused
-from seele_operator.decision import Refusal
+from seele_operator.decide.decision import Refusal
+from seele_operator.kube.errors import Refused
 from spec_data import small_run
 
 ACCOUNT = "seele-operator-cluster-api"

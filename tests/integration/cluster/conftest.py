@@ -11,7 +11,7 @@ from bodies import ACCOUNT, Body, run_body
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi
 from operator_process import grant
-from seele_operator.cluster import Cluster
+from seele_operator.kube.cluster import Cluster
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from kubernetes.aio.config import incluster_config
 
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi
-from seele_operator import api_connection
-from seele_operator import cluster as cluster_module
-from seele_operator.api_connection import ApiConnection
-from seele_operator.api_errors import ClusterUnavailable, NoCluster, NotLeading
-from seele_operator.cluster import Cluster
-from seele_operator.decision import Notice
+from seele_operator.decide.decision import Notice
+from seele_operator.kube import cluster as cluster_module
+from seele_operator.kube import connection as api_connection
+from seele_operator.kube.cluster import Cluster
+from seele_operator.kube.connection import ApiConnection
+from seele_operator.kube.errors import ClusterUnavailable, NoCluster, NotLeading
 
 pytestmark = pytest.mark.integration
 

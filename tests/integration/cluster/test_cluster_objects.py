@@ -12,11 +12,11 @@ from bodies import NOW, SOMEBODY_ELSE, Body, child, config_of, refused, uid, wit
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi
 from pod_groups import pod_group_crd
-from seele_operator import cluster as cluster_module
-from seele_operator import plan
-from seele_operator.cluster import Cluster
-from seele_operator.decision import Notice, Refusal
-from seele_operator.spec import SeeleRun
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.decide.decision import Notice, Refusal
+from seele_operator.kube import cluster as cluster_module
+from seele_operator.kube.cluster import Cluster
+from seele_operator.plan import objects as plan
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration

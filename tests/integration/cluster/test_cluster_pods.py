@@ -9,10 +9,10 @@ from bodies import SOMEBODY_ELSE, Body, config_of, owner, pod_of, refused, run_b
 
 from control_plane import ControlPlane
 from kubernetes_api import KubernetesApi
-from seele_operator import cluster as cluster_module
-from seele_operator.api_errors import Conflict, Gone, NamespaceTerminating, Refused
-from seele_operator.cluster import Cluster
-from seele_operator.decision import Refusal
+from seele_operator.decide.decision import Refusal
+from seele_operator.kube import cluster as cluster_module
+from seele_operator.kube.cluster import Cluster
+from seele_operator.kube.errors import Conflict, Gone, NamespaceTerminating, Refused
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration

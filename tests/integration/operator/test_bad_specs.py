@@ -9,8 +9,8 @@ import yaml
 
 from cluster_runs import SECONDS, ClusterRuns, run_body
 from kubernetes_api import ApiError
-from seele_operator.bad_run import BadRunError
-from seele_operator.validation import check_cluster, check_run, parse_run
+from seele_operator.api.problems import BadRunError
+from seele_operator.validation.load import check_cluster, check_run, parse_run
 from spec_data import DATA, full_run, patched
 from waiting import wait_for
 

@@ -11,7 +11,7 @@ import pytest
 from cluster_runs import ClusterRuns
 from operator_process import OperatorProcess
 from pods_driver import PodsDriver
-from seele_operator.names import ATTEMPT_LABEL
+from seele_operator.plan.names import ATTEMPT_LABEL
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from cluster_runs import SECONDS, ClusterRuns
 from kubernetes_api import ApiError
 from operator_process import OperatorProcess
 from pods_driver import PodsDriver
-from seele_operator.status import CONDITION_TYPES
+from seele_operator.api.status import CONDITION_TYPES
 from waiting import wait_for
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,8 @@ import pytest
 from remote_runs import Cluster
 
 from control_plane import ControlPlane
-from seele_operator.remote import following, submit
+from seele_operator.client import runs as following
+from seele_operator.client import submit
 
 
 @pytest.fixture

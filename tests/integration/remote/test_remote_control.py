@@ -124,7 +124,7 @@ def test_nothing_is_deleted_without_agreement(cluster: Cluster, monkeypatch: pyt
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert f"seele delete small --yes -n {cluster.namespace}" in refused.stderr
 
-    monkeypatch.setattr("seele_operator.cli_cluster.questioner", lambda: typer.confirm)
+    monkeypatch.setattr("seele_operator.client.commands.questioner", lambda: typer.confirm)
     no = cluster.seele("delete", "small", answer="n\n")
     assert no.exit_code == 1
     assert "keeps /data/small on the node with the run's folder" in no.stdout

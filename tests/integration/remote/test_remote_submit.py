@@ -9,7 +9,7 @@ from remote_runs import Body, Cluster, shared_run
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
-from seele_operator.remote import submit
+from seele_operator.client import submit
 from spec_data import small_run
 from waiting import wait_for
 

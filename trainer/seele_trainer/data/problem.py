@@ -52,3 +52,11 @@ class TokenizedProblem:
                 f"hint of {hint_length} tokens for problem {self.problem.id}, which may show {self.revealable}"
             )
         return self.solution[:hint_length]
+
+
+class BadDataError(ValueError):
+    """A data set cannot be used as it is. The message names the file, the row, the field and the remedy."""
+
+
+class BadTokenizerError(BadDataError):
+    """A tokenizer lacks something that hints or prompts are made with."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from seele_trainer.data.errors import BadTokenizerError
+from seele_trainer.data.problem import BadTokenizerError
 
 Template = Literal["r1-zero", "chat", "plain"]
 

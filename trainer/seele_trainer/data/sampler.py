@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seele_trainer.data.errors import BadDataError
+from seele_trainer.data.problem import BadDataError
 
 
 class ProblemSampler:

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from seele_trainer.config import DatasetSource, Fields
-from seele_trainer.data.answers import answer_text
-from seele_trainer.data.errors import BadDataError
-from seele_trainer.data.problem import Problem
+from seele_trainer.data.problem import BadDataError, Problem
 from seele_trainer.verify.extract import marked_answer
+
+
+def answer_text(value: object) -> str | None:
+    """A text, a number or a list of one of them as text; None for anything else, and for what is empty.
+
+    A number is written in plain decimals without trailing zeros: 27.0 is "27", 1e-3 is "0.001".
+    """
+    if isinstance(value, list) and len(value) == 1:
+        return answer_text(value[0])
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        plain = format(Decimal(repr(value)), "f")
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return None
+
 
 GSM8K_FIELDS = Fields(problem="question", solution="answer")
 """Columns of GSM8K's own format; the final answer is inside the solution."""
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
+
 _GSM8K_ANSWER = re.compile(r"^####\s*(\S.*)$", re.MULTILINE)
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from seele_trainer.config import Dataset
-from seele_trainer.data.errors import BadTokenizerError
-from seele_trainer.data.problem import Problem, TokenizedProblem
+from seele_trainer.data.problem import BadTokenizerError, Problem, TokenizedProblem
 from seele_trainer.data.prompts import Template, encode_prompt
 from seele_trainer.data.reveal import revealable_characters
 

@@ -9,13 +9,37 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from seele_trainer.hints.estimator import Estimator
+from seele_trainer.hints.irt import Curve
 from seele_trainer.hints.paper import PaperEstimator
 from seele_trainer.hints.shared_ability import SharedAbilityEstimator
 
+
+class Estimator(Protocol):
+    """Decides hinting rates. Its arguments were checked: rates in [0, 1], 0 <= successes <= trials, trials > 0."""
+
+    def propose(self, problem_id: str) -> float:
+        """The next rate of a problem, in [0, 1]."""
+
+    def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> bool:
+        """Take in one round; False where the data defeated the estimator, which then went on without them."""
+
+    def end_step(self) -> None:
+        """Close a training step: the model is about to change."""
+
+    def curves(self) -> Curve:
+        """Curves of the problems observed in this step, fields of shape (problems,)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-serialisable state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+
+
 EstimatorName: TypeAlias = Literal["shared-ability", "paper"]
+
 FORMAT = 1
 
 

@@ -13,7 +13,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt
 
 from seele_trainer.config import Rollout
-from seele_trainer.rollout.member import Member, Policy
+from seele_trainer.rollout.managed_server import Member, Policy
 from seele_trainer.rollout.protocol import (
     Canary,
     Completion,
@@ -25,10 +25,10 @@ from seele_trainer.rollout.protocol import (
     WeightSync,
     WeightSyncError,
 )
-from seele_trainer.rollout.roster import Roster
-from seele_trainer.rollout.seeds import spread
+from seele_trainer.rollout.server_set import Roster
 from seele_trainer.rollout.url_file import UrlFile
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerError, VllmServer, open_session
+from seele_trainer.seeds import spread
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from seele_trainer.config import Rollout
+from seele_trainer.rollout.canary import prove
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
-from seele_trainer.rollout.seeds import spread
-from seele_trainer.weights.canary import prove
+from seele_trainer.seeds import spread
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import cast
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.method_options import StrategyName
+from seele_trainer.methods import StrategyName
 from seele_trainer.strategies.base import Strategy
 
 

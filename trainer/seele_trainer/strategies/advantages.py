@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.strategies.base import Rollout, Sample
+from seele_trainer.learner.sample import Sample
+from seele_trainer.strategies.base import Rollout
 
 
 def group_by(rollouts: Sequence[Rollout], key: Callable[[Rollout], Hashable]) -> list[list[Rollout]]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.learner.sample import Sample
 from seele_trainer.rollout.protocol import Completion
 from seele_trainer.strategies.advantages import group_by, policy_sample, with_advantages
-from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
-from seele_trainer.strategies.without_controller import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan
+from seele_trainer.strategies.stateless import WithoutController
 
 REFERENCE = 0
 """Round number of the reference solution, which nobody sampled."""

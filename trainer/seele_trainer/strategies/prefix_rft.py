@@ -9,17 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.learner.sample import Sample
 from seele_trainer.seeds import derive_seed
-from seele_trainer.strategies.advantages import (
-    group_by,
-    hint_span,
-    policy_sample,
-    rewards,
-    share_of,
-    with_advantages,
-)
-from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
-from seele_trainer.strategies.without_controller import WithoutController
+from seele_trainer.strategies.advantages import group_by, hint_span, policy_sample, rewards, share_of, with_advantages
+from seele_trainer.strategies.base import Rollout, RoundPlan
+from seele_trainer.strategies.stateless import WithoutController
 
 PLAIN, HYBRID = 1, 2
 """Numbers of the two rounds: N - 1 plain rollouts, then the one with a prefix."""

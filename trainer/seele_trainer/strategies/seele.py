@@ -8,8 +8,9 @@ from typing import Any
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary, HintController
+from seele_trainer.learner.sample import Sample
 from seele_trainer.strategies.advantages import group_by, hinted_samples, rewards
-from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.strategies.base import Rollout, RoundPlan
 
 UNHINTED = 0
 """Round number of the rollouts that `hints.unhintedShare` reserves; hinted rounds count from 1."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.learner.sample import Sample
 from seele_trainer.strategies.advantages import solution_sample
-from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
-from seele_trainer.strategies.without_controller import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan
+from seele_trainer.strategies.stateless import WithoutController
 
 
 class Sft(WithoutController):

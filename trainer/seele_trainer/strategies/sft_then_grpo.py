@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
+from seele_trainer.learner.sample import Sample
+from seele_trainer.strategies.base import Rollout, RoundPlan
 from seele_trainer.strategies.grpo import Grpo
 from seele_trainer.strategies.sft import Sft
-from seele_trainer.strategies.without_controller import WithoutController
+from seele_trainer.strategies.stateless import WithoutController
 
 
 class SftThenGrpo(WithoutController):

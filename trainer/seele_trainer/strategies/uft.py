@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.learner.sample import Sample
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies.advantages import hinted_samples
-from seele_trainer.strategies.base import Rollout, RoundPlan, Sample
-from seele_trainer.strategies.without_controller import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan
+from seele_trainer.strategies.stateless import WithoutController
 
 
 class Uft(WithoutController):

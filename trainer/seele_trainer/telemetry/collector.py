@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.records import EvaluationRecord, StepRecord
+from seele_trainer.run_folder.records import EvaluationRecord, StepRecord
 from seele_trainer.telemetry.definitions import (
     EVALUATION_METRICS,
     MOMENT_METRICS,
@@ -21,8 +21,7 @@ from seele_trainer.telemetry.definitions import (
     TIME_METRICS,
     Moment,
 )
-from seele_trainer.telemetry.histograms import HISTOGRAM_METRICS
-from seele_trainer.telemetry.metric import HistogramMetric, Metric, Source
+from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, HistogramMetric, Metric, Source
 
 Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.records import EvaluationRecord, Phase, StepRecord
 from seele_trainer.rollout.protocol import RolloutServer, ServerState
+from seele_trainer.run_folder.records import EvaluationRecord, Phase, StepRecord
 from seele_trainer.telemetry.metric import SHARE, Metric, Values, one
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seele_trainer.records import EvaluationRecord, StepRecord
+from seele_trainer.run_folder.records import EvaluationRecord, StepRecord
 
 WINDOW = 20
 """Steps that a moving average looks back on: long enough to smooth, short enough to follow shrinking completions."""

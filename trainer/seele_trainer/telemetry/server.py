@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 
-from seele_trainer.records import Progress
 from seele_trainer.rollout.protocol import RolloutServer
+from seele_trainer.run_folder.records import Progress
 from seele_trainer.telemetry import rollout_metrics
 from seele_trainer.telemetry.rollout_metrics import SharedAnswer
 

@@ -7,8 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-from seele_trainer.attempt import Attempt
-from seele_trainer.weights.folder import put_in_place
+from seele_trainer.run_folder.attempt import Attempt
+from seele_trainer.run_folder.durable import put_in_place
 
 _MARKER = "CURRENT"
 _VERSION_FOLDER = re.compile(r"version-(\d+)")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seele_trainer.weights.folder import built_aside, put_in_place
+from seele_trainer.run_folder.durable import built_aside, put_in_place
 from seele_trainer.weights.tied import HEAD, embedding_name, is_tied, looks_like_embedding, untied
 
 # Hugging Face's own limit: larger files are slow to move and some file systems refuse them.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.weights.folder import built_aside, flush, put_in_place
+from seele_trainer.run_folder.durable import built_aside, flush, put_in_place
 from seele_trainer.weights.stored_tensors import BadSafetensors, StoredTensor, copy_tensors, stored_tensors
 from seele_trainer.weights.tied import HEAD, UntieError, embedding_name, is_tied, untied
 

@@ -1,0 +1,89 @@
+"""All workers pause together while the API server does not answer, and one request tries whether it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from seele_operator.kube.errors import ClusterError, ClusterUnavailable, NotLeading
+
+FIRST_PROBE_SECONDS = 0.2
+LONGEST_PROBE_SECONDS = 5.0
+"""The API server is tried at least this often: a run should not wait long after an outage."""
+
+_log = logging.getLogger(__name__)
+
+
+class Gate:
+    """Open while the API server answers and this operator may write."""
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[None]],
+        *,
+        on_return: Callable[[], None] = lambda: None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`probe` asks the API server something cheap; `on_return` is called after each outage."""
+        self._probe = probe
+        self._on_return = on_return
+        self._jitter = jitter
+        self._passable = asyncio.Event()
+        self._passable.set()
+        self._probing: asyncio.Task[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether workers may go on."""
+        return self._passable.is_set()
+
+    async def passable(self) -> None:
+        """Wait until the gate is open."""
+        await self._passable.wait()
+
+    def close(self, reason: ClusterError) -> None:
+        """Hold all workers until a probe succeeds, which is tried at once or when the API server has asked for it."""
+        if self.open:
+            self._passable.clear()
+            self._probing = asyncio.create_task(self._until_back(reason), name="probe of the API server")
+
+    async def leave_open(self) -> None:
+        """Stop probing, and let everybody pass: the operator ends."""
+        self._passable.set()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+
+    async def _until_back(self, reason: ClusterError) -> None:
+        closed = time.monotonic()
+        reported = False
+        delay = FIRST_PROBE_SECONDS
+        asked = getattr(reason, "retry_after", None) or 0.0
+        while True:
+            # Several operators, and their workers, should not all come back in the same moment.
+            await asyncio.sleep(max(asked, delay * (0.5 + self._jitter() / 2)))
+            try:
+                await self._probe()
+            except (ClusterUnavailable, NotLeading) as error:
+                # One failed request is no outage: only a second failure is worth a line.
+                if not reported:
+                    _log.warning("API server lost: %s; waiting and trying again", error)
+                    reported = True
+                asked = getattr(error, "retry_after", None) or 0.0
+                delay = min(2 * delay, LONGEST_PROBE_SECONDS)
+            except ClusterError:
+                # Whatever it says, it answers.
+                break
+            except Exception:  # noqa: BLE001 - a gate that nobody opens any more would stop the operator without a word
+                _log.exception("the API server cannot be asked")
+                reported, asked = True, 0.0
+                delay = min(2 * delay, LONGEST_PROBE_SECONDS)
+            else:
+                break
+        if reported:
+            _log.info("API server is back after %.0f s", time.monotonic() - closed)
+            self._on_return()
+        self._passable.set()

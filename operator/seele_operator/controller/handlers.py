@@ -1,0 +1,161 @@
+"""kopf as a messenger: it watches runs and pods, and what it hears goes into the store and the queue. Nothing else.
+
+Only `on.event` handlers are registered. With change handlers, daemons or timers kopf would write annotations and
+finalizers onto every object that it watches; with these it sends no request but LIST and WATCH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+import kopf
+
+from seele_operator.api.seelerun import GROUP, PLURAL, VERSION
+from seele_operator.controller.store import RunKey, Store
+from seele_operator.plan import names
+
+Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
+"""How to reach the API server, with the credentials as they are now."""
+
+_RELOGIN_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Watches runs and pods until cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        news: Callable[[RunKey], None],
+        listed: Callable[[], None],
+        login: Login,
+        namespaces: Sequence[str],
+    ) -> None:
+        """`news` is called with each run that something has happened to.
+
+        `listed` is called for each object of a LIST: kopf lists again after an interruption, and does not tell of
+        objects that have vanished in the meantime.
+        """
+        self._store = store
+        self._news = news
+        self._listed = listed
+        self._login = login
+        self._namespaces = namespaces
+        self._logins = itertools.count()
+
+    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+        """Watch until cancelled, or until kopf gives up. `started` is called when kopf has installed its signal handlers."""
+        before = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=self.registry(),
+            settings=watch_settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+        )
+        started()
+        await kopf.run_tasks(tasks, ignored=before)
+
+    def registry(self) -> kopf.OperatorRegistry:
+        """The handlers."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry, errors=kopf.ErrorsMode.TEMPORARY, backoff=_RELOGIN_SECONDS)(self._log_in)
+        kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(self._on_run)
+        kopf.on.event("v1", "pods", registry=registry)(self._on_pod)
+        return registry
+
+    async def _log_in(self, **_: Any) -> kopf.ConnectionInfo:
+        times = next(self._logins)
+        if times:
+            await asyncio.sleep(_RELOGIN_SECONDS)
+        info = await self._login()
+        # After a 401 kopf takes no credentials that equal those before. Yet an API server that is just starting says 401,
+        # too, and a token may be renewed by its file alone: the priority makes them differ.
+        return kopf.ConnectionInfo(**{**vars(info), "priority": times})
+
+    async def _on_run(self, event: kopf.RawEvent, **_: Any) -> None:
+        body = event["object"]
+        if event["type"] is None:
+            self._listed()
+        key = self._store.drop_run(body) if event["type"] == "DELETED" else self._store.put_run(body)
+        if key is not None:
+            self._news(key)
+
+    async def _on_pod(self, event: kopf.RawEvent, **_: Any) -> None:
+        body = event["object"]
+        if event["type"] is None:
+            self._listed()
+        key = self._store.drop_pod(body) if event["type"] == "DELETED" else self._store.put_pod(body)
+        if key is not None:
+            self._news(key)
+
+
+class _Backoffs:
+    """Delays without end between the tries of a request: a watch that gives up would take the operator with it."""
+
+    def __iter__(self) -> Iterator[float]:
+        for delay in itertools.chain((0.2, 0.5, 1.0, 2.0), itertools.repeat(3.0)):
+            yield delay * random.uniform(0.75, 1.25)
+
+
+class _NothingToCompare(kopf.DiffBaseStorage):
+    """kopf would copy every object that it hears of, to find out what has changed since its last handler: half of its work."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        pass
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Handlers of events are not tracked, so that there is nothing to store in the objects, or to look for in them."""
+
+    def fetch(self, *, key: object, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, key: object, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        pass
+
+    def purge(self, *, key: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        pass
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        pass
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
+def watch_settings() -> kopf.OperatorSettings:
+    """kopf's settings: no writing of any kind, and no watch that freezes unnoticed."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = _NothingToCompare()
+    settings.persistence.progress_storage = _NoProgress()
+    # Load balancers drop connections without a word. Ended by the server, by us, or by silence: it is always begun anew.
+    settings.watching.server_timeout = 120
+    settings.watching.client_timeout = 150
+    settings.watching.connect_timeout = 5
+    settings.watching.inactivity_timeout = 70
+    settings.watching.chunk_size = 250
+    settings.watching.label_selectors["v1", "pods"] = names.RUN_LABEL
+    settings.networking.request_timeout = 60
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = _Backoffs()
+    # kopf has a task for each object that was just heard of, and the task keeps the object: it should not outlive its use.
+    settings.queueing.idle_timeout = 0.1
+    settings.queueing.exit_timeout = 0.5
+    settings.process.ultimate_exiting_timeout = None
+    return settings

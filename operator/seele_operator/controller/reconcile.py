@@ -1,0 +1,241 @@
+"""One pass over one run: look, decide, write the status, act. All passes together make every run what it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.status import RunStatus, patch_between, read_status
+from seele_operator.controller.children import Children
+from seele_operator.controller.gate import Gate
+from seele_operator.controller.metrics import OperatorMetrics
+from seele_operator.controller.store import Body, RunKey, Store, uid_of
+from seele_operator.controller.workqueue import WorkQueue
+from seele_operator.decide.accept import accept
+from seele_operator.decide.decide import decide
+from seele_operator.decide.decision import Decision, Notice, Observed
+from seele_operator.kube.cluster import Cluster
+from seele_operator.kube.errors import ClusterUnavailable, Conflict, Gone, NamespaceTerminating, NotLeading, Refused
+from seele_operator.observe.trainer import ProgressSeen
+from seele_operator.plan import objects as plan
+
+TRIES = 3
+"""Times that a pass starts over because the run changed in the meantime, before it goes back into the queue."""
+TERMINATING_NAMESPACE_SECONDS = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+class BadStatusError(Exception):
+    """The status of a run is none that an operator wrote. To start from an empty one could make a second gang."""
+
+
+class _Written(NamedTuple):
+    """A decision, and the run with the status that it said."""
+
+    run: Body
+    before: RunStatus
+    decision: Decision
+
+
+class Reconciler:
+    """Makes runs what they should be, one key at a time."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        queue: WorkQueue[RunKey],
+        gate: Gate,
+        metrics: OperatorMetrics,
+        progress: Callable[[str], ProgressSeen | None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`progress` gives the trainer's last answer for the uid of a run."""
+        self._cluster = cluster
+        self._store = store
+        self._queue = queue
+        self._gate = gate
+        self._metrics = metrics
+        self._progress = progress
+        self._now = now
+        self._children = Children(cluster, store)
+        self._known: dict[RunKey, str] = {}
+        self._bad: dict[str, str] = {}
+
+    async def handle(self, key: RunKey) -> None:
+        """One pass over the run in `key`, with its failures: what can be tried again is put back into the queue."""
+        with self._metrics.reconcile_seconds.time():
+            try:
+                await self.reconcile(key)
+            except ClusterUnavailable as error:
+                # Of an API server that is away the gate tells, once for all runs.
+                if self._queue.failures(key):
+                    _log.warning("%s: %s; trying again", key, error)
+                self._failed(key, "unavailable", error.retry_after or 0.0)
+                self._gate.close(error)
+            except NotLeading as error:
+                self._failed(key, "not_leading")
+                self._gate.close(error)
+            except Conflict:
+                self._failed(key, "conflict")
+            except Gone:
+                # Of the run itself, or of its namespace: the watch will tell.
+                self._failed(key, "conflict")
+            except NamespaceTerminating as error:
+                _log.info("%s: %s; nothing more is made in it", key, error)
+                self._failed(key, "namespace_terminating", TERMINATING_NAMESPACE_SECONDS)
+            except Refused as error:
+                _log.error("%s: the API server refuses: %s", key, error)
+                self._failed(key, "refused")
+            except BadStatusError as error:
+                _log.error("%s: %s", key, error)
+                self._metrics.reconcile_errors.labels("bad_status").inc()
+            except Exception:  # noqa: BLE001 - one run that cannot be handled must not stop all others
+                _log.exception("%s: pass failed", key)
+                self._failed(key, "internal")
+            else:
+                self._queue.succeeded(key)
+
+    async def reconcile(self, key: RunKey) -> None:
+        """One pass over the run in `key`. Raises ClusterError and BadStatusError."""
+        run = self._store.run(key)
+        uid = uid_of(run) if run is not None else ""
+        if self._known.get(key, uid) != uid or run is None:
+            self._forget(key)
+        if run is None or _is_going(run):
+            # Owner references take the objects of a deleted run away.
+            return
+        self._known[key] = uid
+        written = await self._decide_and_write(key)
+        if written is None:
+            return
+        run, before, decision = written
+        self._metrics.status_written(before, decision.status)
+        telling = asyncio.create_task(self._tell(run, decision))
+        try:
+            await self._act(key, run, decision)
+        finally:
+            await telling
+
+    async def _decide_and_write(self, key: RunKey) -> _Written | None:
+        """Decide, and write what was decided; None where there is nothing to act on any more."""
+        for _ in range(TRIES):
+            run = self._store.run(key)
+            if run is None or _is_going(run):
+                return None
+            decision = await self._decide(run, key)
+            if decision.consequential:
+                run = await self._look_closely(run, key)
+                if run is None or _is_going(run):
+                    return None
+                decision = await self._decide(run, key)
+            try:
+                return await self._write(run, key, decision)
+            except Conflict:
+                await self._read_run(key, uid_of(run))
+            except Gone:
+                self._store.lost_run(key, uid_of(run))
+                return None
+        raise Conflict(f"{key} changed {TRIES} times while it was decided upon")
+
+    async def _decide(self, run: Body, key: RunKey) -> Decision:
+        uid = uid_of(run)
+        seen = Observed(self._store.pods(key), self._progress(uid), self._children.refusal(uid))
+        return decide(run, await self._status(run), seen, self._now())
+
+    async def _status(self, run: Body) -> RunStatus:
+        try:
+            return read_status(run)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            message = f"status.{field} is none that Seele wrote ({first['msg']}); the run is left alone: delete it"
+            # Said once for each version of the run.
+            if self._bad.get(uid_of(run)) != run["metadata"].get("resourceVersion"):
+                self._bad[uid_of(run)] = run["metadata"].get("resourceVersion")
+                await self._cluster.post_event(run, Notice("Warning", "BadStatus", message), self._now())
+            raise BadStatusError(message) from error
+
+    async def _write(self, run: Body, key: RunKey, decision: Decision) -> _Written:
+        before = await self._status(run)
+        patch = patch_between(run.get("status") or {}, decision.status.to_api())
+        if patch:
+            version = run["metadata"]["resourceVersion"]
+            run = await self._cluster.patch_status(key.namespace, key.name, version, patch)
+            self._store.put_run(run)
+        return _Written(run, before, decision)
+
+    async def _act(self, key: RunKey, run: Body, decision: Decision) -> None:
+        looks = [] if decision.look_again is None else [decision.look_again]
+        for action in decision.actions:
+            again = await self._children.carry_out(run, action)
+            if again is not None:
+                looks.append(again)
+        if decision.status.gang == "created" and not decision.status.terminal:
+            looks.append(await self._upkeep(run, decision.status))
+        if looks:
+            self._queue.add_after(key, min(looks))
+
+    async def _upkeep(self, run: Body, status: RunStatus) -> float:
+        if not self._children.upkeep_in(uid_of(run)):
+            follows = _followed(run, status)
+            if follows is not None:
+                await self._children.upkeep(run, follows, status.attempt)
+        return self._children.upkeep_in(uid_of(run))
+
+    async def _tell(self, run: Body, decision: Decision) -> None:
+        for notice in decision.notices:
+            await self._cluster.post_event(run, notice, self._now())
+
+    async def _look_closely(self, run: Body, key: RunKey) -> Body | None:
+        """Read the run and all its pods afresh: what is counted against a run should be no rumour."""
+        status = await self._status(run)
+        follows = _followed(run, status)
+        known = {pod.name: pod.uid for pod in self._store.pods(key)}
+        names = {*known, *(plan.pod_names(follows) if follows is not None else ())}
+        fresh, *_ = await asyncio.gather(
+            self._read_run(key, uid_of(run)), *(self._read_pod(key, name, known.get(name)) for name in names)
+        )
+        return fresh
+
+    async def _read_run(self, key: RunKey, uid: str) -> Body | None:
+        body = await self._cluster.read_run(key.namespace, key.name)
+        if body is None:
+            self._store.lost_run(key, uid)
+        else:
+            self._store.put_run(body)
+        return self._store.run(key)
+
+    async def _read_pod(self, key: RunKey, name: str, uid: str | None) -> None:
+        body = await self._cluster.read_pod(key.namespace, name)
+        if body is not None:
+            self._store.put_pod(body)
+        elif uid is not None:
+            self._store.lost_pod(key, name, uid)
+
+    def _failed(self, key: RunKey, reason: str, at_least: float = 0.0) -> None:
+        self._metrics.reconcile_errors.labels(reason).inc()
+        self._queue.retry(key, at_least)
+
+    def _forget(self, key: RunKey) -> None:
+        uid = self._known.pop(key, None)
+        if uid is not None:
+            self._queue.forget(key)
+            self._children.forget(uid)
+            self._bad.pop(uid, None)
+
+
+def _is_going(run: Body) -> bool:
+    return bool(run["metadata"].get("deletionTimestamp"))
+
+
+def _followed(run: Body, status: RunStatus) -> SeeleRun | None:
+    """The run with the spec that its pods follow; None where none was accepted yet."""
+    return accept(run, status.accepted_spec, "live").run if status.accepted_spec is not None else None

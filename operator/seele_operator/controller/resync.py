@@ -1,0 +1,103 @@
+"""Lists of all runs and pods: what the operator begins with, and what corrects the watches now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from seele_operator.controller.store import RunKey, Store, key_of, place_of
+from seele_operator.kube.cluster import Cluster
+from seele_operator.kube.errors import ClusterError
+from seele_operator.plan.names import Manifest
+
+RESYNC_SECONDS = 300.0
+"""How often everything is listed, should a watch have missed something."""
+SETTLE_SECONDS = 3.0
+"""After the last object of a watch's own list, until everything is listed: such a list does not tell what has vanished."""
+FAILED_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Resync:
+    """Brings the store up to date with all that there is."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        namespaces: Sequence[str],
+        news: Callable[[RunKey], None],
+    ) -> None:
+        """`namespaces`: those to look into; none for all. `news` is called with each run that has changed."""
+        self._cluster = cluster
+        self._store = store
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._news = news
+        self._due = 0.0
+        self._sooner = asyncio.Event()
+
+    async def everything(self) -> None:
+        """List all runs and pods. Raises ClusterUnavailable and Refused."""
+        changed: set[RunKey] = set()
+        for namespace in self._namespaces:
+            # Pods first: a run should not be known before its pods are, or they would seem to be lost.
+            changed |= await self._pods(namespace)
+            changed |= await self._runs(namespace)
+        for key in changed:
+            self._news(key)
+
+    async def _pods(self, namespace: str | None) -> set[RunKey]:
+        listed: set[tuple[RunKey, str]] = set()
+        news: set[RunKey | None] = set()
+
+        def take(pod: Manifest) -> None:
+            place = place_of(pod)
+            if place is not None:
+                listed.add(place)
+                news.add(self._store.put_pod(pod))
+
+        began = time.monotonic()
+        version = await self._cluster.each_pod(namespace, take)
+        return {key for key in news if key is not None} | self._store.keep_pods(listed, version, began, namespace)
+
+    async def _runs(self, namespace: str | None) -> set[RunKey]:
+        listed: set[RunKey] = set()
+        news: set[RunKey | None] = set()
+
+        def take(run: Manifest) -> None:
+            listed.add(key_of(run))
+            news.add(self._store.put_run(run))
+
+        began = time.monotonic()
+        version = await self._cluster.each_run(namespace, take)
+        return {key for key in news if key is not None} | self._store.keep_runs(listed, version, began, namespace)
+
+    def soon(self) -> None:
+        """List everything as soon as this was not called for a moment."""
+        self._due = time.monotonic() + SETTLE_SECONDS
+        self._sooner.set()
+
+    async def run(self) -> None:
+        """List everything now and then, until cancelled."""
+        if not self._sooner.is_set():
+            self._due = time.monotonic() + RESYNC_SECONDS
+        while True:
+            await self._until_due()
+            self._due = time.monotonic() + RESYNC_SECONDS
+            try:
+                await self.everything()
+            except ClusterError as error:
+                _log.debug("resync failed: %s", error)
+                self._due = time.monotonic() + FAILED_SECONDS
+
+    async def _until_due(self) -> None:
+        while (left := self._due - time.monotonic()) > 0:
+            self._sooner.clear()
+            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._sooner.wait()

@@ -1,0 +1,126 @@
+"""Which spec a run follows: what the user wrote last, or what was accepted before where that cannot be followed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from seele_operator.api.problems import BadRunError
+from seele_operator.api.seelerun import API_VERSION, KIND, SeeleRun
+from seele_operator.plan.gangs import gang_of
+from seele_operator.validation.changes import MAY_CHANGE_LIVE, differences
+from seele_operator.validation.load import check_cluster, check_run, parse_run
+
+Freedom = Literal["all", "resumable", "live"]
+"""What may change: everything, as nothing was trained yet; what a checkpoint can go on with, as no trainer is at work;
+or only what changes under pods that work."""
+
+_PARSED = 512
+"""Specs kept in parsed form: those of the runs that something happens to, not of all that there are."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The outcome for one body and one accepted spec."""
+
+    run: SeeleRun | None
+    """The run to follow; None where no spec of it was ever valid."""
+    text: str | None
+    """Its spec as JSON, for the status."""
+    reason: Literal["Accepted", "Invalid", "ChangeRefused"]
+    message: str
+    """Every problem of what the user wrote, in the words of `seele validate`; empty where there is none."""
+    changed: bool
+    """Whether something was taken over that was not accepted before."""
+    respawn: bool
+    """Whether what was taken over needs new pods."""
+
+
+def accept(body: Mapping[str, Any], before: str | None, freedom: Freedom) -> Accepted:
+    """The spec that the run in `body` follows, where `before` was accepted last (None at first)."""
+    metadata = _metadata(body["metadata"])
+    text = json.dumps(body.get("spec"), separators=(",", ":"), sort_keys=True)
+    old = None if before is None else _parse(before, metadata)
+    if before == text and isinstance(old, SeeleRun):
+        return Accepted(old, before, "Accepted", "", changed=False, respawn=False)
+    last = old if isinstance(old, SeeleRun) else None
+    new = _parse(text, metadata)
+    if not isinstance(new, SeeleRun):
+        return Accepted(last, before if last else None, "Invalid", "; ".join(new), changed=False, respawn=False)
+    if last is None or before is None:
+        return Accepted(new, text, "Accepted", "", changed=True, respawn=False)
+    refused = [] if freedom == "all" else _not_resumable(last, new)
+    live = _live_fields(last)
+    pods = differences(_dump(last), _dump(new), live)
+    if not refused and (freedom != "live" or not pods):
+        return Accepted(new, text, "Accepted", "", changed=True, respawn=bool(pods))
+    lines = [f"spec.{line}" for line in dict.fromkeys([*refused, *(pods if freedom == "live" else ())])]
+    message = f"{'; '.join(lines)}: {_remedy(freedom, refused)}"
+    kept = _with_live_fields(before, text, live)
+    merged = _parse(kept, metadata)
+    if isinstance(merged, SeeleRun):
+        return Accepted(merged, kept, "ChangeRefused", message, changed=kept != before, respawn=False)
+    return Accepted(last, before, "ChangeRefused", message, changed=False, respawn=False)
+
+
+def _remedy(freedom: Freedom, refused: list[str]) -> str:
+    if refused:
+        return "cannot change in a run that has begun; change it back, or make a new run"
+    return "cannot change while the pods are at work; change it back, or suspend the run first (runPolicy.suspend)"
+
+
+def _not_resumable(before: SeeleRun, after: SeeleRun) -> list[str]:
+    """Changes that the checkpoints of the run do not allow."""
+    old, new = (
+        run.spec.trainer_config(run.metadata.name).model_dump(mode="json", by_alias=True) for run in (before, after)
+    )
+    kept, moved = ({"storage": {"run": _dump(run)["storage"]["run"]}} for run in (before, after))
+    return [*differences(old, new), *differences(kept, moved, ())]
+
+
+def _live_fields(run: SeeleRun) -> tuple[str, ...]:
+    """Fields that may change under pods that work; not their number, in a gang that takes no further ones."""
+    fixed = gang_of(run).fixed
+    return tuple(field for field in MAY_CHANGE_LIVE if not (fixed and field == "rollout.replicas"))
+
+
+def _with_live_fields(before: str, after: str, live: Iterable[str]) -> str:
+    """The accepted spec `before` with those fields of `after` that may change under pods that work."""
+    kept, wanted = json.loads(before), json.loads(after)
+    for path in live:
+        *sections, field = path.split(".")
+        source: Any = wanted
+        target: Any = kept
+        for section in sections:
+            source = source.get(section) or {}
+            target = target.setdefault(section, {})
+        if field in source:
+            target[field] = source[field]
+        else:
+            target.pop(field, None)
+    return json.dumps(kept, separators=(",", ":"), sort_keys=True)
+
+
+def _dump(run: SeeleRun) -> dict[str, Any]:
+    return run.spec.model_dump(mode="json", by_alias=True)
+
+
+def _metadata(metadata: Mapping[str, Any]) -> str:
+    """The part of the metadata that the plan reads, as JSON."""
+    kept = {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
+    return json.dumps(kept, sort_keys=True)
+
+
+@lru_cache(maxsize=_PARSED)
+def _parse(spec: str, metadata: str) -> SeeleRun | tuple[str, ...]:
+    """The run with this spec, or everything that is wrong with it."""
+    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": json.loads(metadata), "spec": json.loads(spec)}
+    try:
+        run = parse_run(body)
+    except BadRunError as error:
+        return tuple(error.problems)
+    problems = (*check_run(run), *check_cluster(run))
+    return problems or run

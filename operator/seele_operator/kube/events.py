@@ -1,0 +1,60 @@
+"""Kubernetes Events about runs, as objects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from seele_operator.decide.decision import Notice
+from seele_operator.plan.names import Manifest
+
+REPORTER = "seele-operator"
+LONGEST_MESSAGE = 1024
+"""Characters; the API server refuses longer ones."""
+
+
+def event_name(run: Mapping[str, Any], notice: Notice) -> str:
+    """The same for the same notice about the same run, so that repeats can be counted."""
+    metadata = run["metadata"]
+    said = "\0".join((metadata["uid"], notice.type, notice.reason, notice.message))
+    return f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+
+
+def event(run: Mapping[str, Any], notice: Notice, now: datetime, instance: str) -> Manifest:
+    """The event that tells `notice` for the first time, from the operator named `instance`."""
+    metadata = run["metadata"]
+    moment = timestamp(now)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": event_name(run, notice), "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": run["apiVersion"],
+            "kind": run["kind"],
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata.get("resourceVersion", ""),
+        },
+        "type": notice.type,
+        "reason": notice.reason,
+        "message": shortened(notice.message),
+        "count": 1,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "source": {"component": REPORTER},
+        "reportingComponent": REPORTER,
+        "reportingInstance": instance,
+    }
+
+
+def shortened(message: str) -> str:
+    """What fits into an event."""
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
+
+
+def timestamp(now: datetime) -> str:
+    """As events have it, to the second."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,277 @@
+"""The two kinds of pods of a run, as plain dicts: trainers (Seele itself) and rollout servers (stock vLLM)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seele_operator.api.pod_template import merge
+from seele_operator.api.seelerun import EnvironmentVariable, Resources, RolloutSpec, SeeleRun
+from seele_operator.plan import names
+from seele_operator.plan.gangs import gang_of
+from seele_operator.plan.names import Manifest, Role
+from seele_operator.plan.probes import driver_life, server_life
+from seele_operator.plan.storage import mounts, node_folders, volumes
+
+USER = 1000
+"""User and group of all processes. Nothing that trains or serves runs as root."""
+HOST = "kubernetes.io/hostname"
+"""Label by which nodes differ."""
+MODEL_NAME = "seele"
+"""Name under which a rollout server serves its model."""
+LAST_WORDS = "FallbackToLogsOnError"
+"""The end of a log goes into the pod's status, so that the operator can say why a container failed after it is gone."""
+
+
+def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollout_urls: Sequence[str]) -> Manifest:
+    """Pod `index` of the trainer gang."""
+    trainer = run.spec.trainer
+    container = {
+        "name": "trainer",
+        "image": trainer.image,
+        "imagePullPolicy": trainer.image_pull_policy,
+        "command": ["seele", "train", "--config", f"{names.CONFIG_FOLDER}/{names.CONFIG_KEY}"],
+        "env": _environment(
+            {
+                "SEELE_RUN_DIR": names.RUN_FOLDER,
+                "SEELE_ROLLOUT_URLS": ",".join(rollout_urls),
+                "SEELE_ROLLOUT_URLS_FILE": f"{names.CONFIG_FOLDER}/{names.ROLLOUT_URLS_KEY}",
+                "SEELE_RENDEZVOUS": rendezvous,
+                "SEELE_NODE_RANK": str(index),
+                "SEELE_BIND_HOST": "0.0.0.0",
+                "SEELE_HTTP_PORT": str(names.METRICS_PORT),
+                "SEELE_ATTEMPT": str(attempt),
+                # Attempts are counted from 1 in every run: a run that is made anew with an old folder must not be taken
+                # for an earlier attempt at the old one.
+                **({"SEELE_RUN_UID": run.metadata.uid} if run.metadata.uid else {}),
+                **_common_environment(run),
+            },
+            trainer.env,
+            _hugging_face_token(run),
+        ),
+        "ports": [
+            {"name": "metrics", "containerPort": names.METRICS_PORT},
+            {"name": "rendezvous", "containerPort": names.RENDEZVOUS_PORT},
+        ],
+        **(driver_life() if index == 0 else {}),
+        **_shape(run, trainer.resources),
+    }
+    return _pod(run, "trainer", attempt, index, {"containers": [container]}, trainer.pod_template)
+
+
+def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
+    """Rollout server `index`: an init container writes the model it starts from, then stock vLLM serves it."""
+    rollout = run.spec.rollout
+    prepare = {
+        "name": "prepare-model",
+        "image": run.spec.trainer.image,
+        "imagePullPolicy": run.spec.trainer.image_pull_policy,
+        "command": ["seele", "prepare-model"],
+        "args": ["--config", f"{names.CONFIG_FOLDER}/{names.CONFIG_KEY}", "--out", names.INITIAL_WEIGHTS],
+        "env": _environment(
+            {"SEELE_RUN_DIR": names.RUN_FOLDER, "SEELE_ATTEMPT": str(attempt), **_common_environment(run)},
+            run.spec.trainer.env,
+            _hugging_face_token(run),
+        ),
+        **_shape(run, rollout.resources),
+    }
+    serve = {
+        "name": "rollout",
+        "image": rollout.image,
+        "imagePullPolicy": rollout.image_pull_policy,
+        "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+        "args": server_arguments(run),
+        "env": _environment(
+            {
+                "SEELE_BIND_HOST": "0.0.0.0",
+                "SEELE_HTTP_PORT": str(names.ROLLOUT_PORT),
+                # Pause, reload of weights and the other routes that training needs.
+                "VLLM_SERVER_DEV_MODE": "1",
+                "VLLM_NO_USAGE_STATS": "1",
+                "HF_HUB_OFFLINE": "1",
+                **_common_environment(run),
+            },
+            rollout.env,
+        ),
+        "ports": [{"name": "http", "containerPort": names.ROLLOUT_PORT}],
+        **server_life(run),
+        **_shape(run, rollout.resources),
+    }
+    spec = {"initContainers": [prepare], "containers": [serve]}
+    return _pod(run, "rollout", attempt, index, spec, rollout.pod_template)
+
+
+def server_arguments(run: SeeleRun) -> list[str]:
+    """vLLM's command line."""
+    rollout: RolloutSpec = run.spec.rollout
+    length = rollout.max_model_len or run.spec.model.context_length
+    arguments = [
+        f"--model={names.INITIAL_WEIGHTS}",
+        f"--served-model-name={MODEL_NAME}",
+        "--host=$(SEELE_BIND_HOST)",
+        "--port=$(SEELE_HTTP_PORT)",
+        f"--dtype={run.spec.model.dtype}",
+        # Log-probabilities after temperature, which is the distribution that tokens are sampled from.
+        "--logprobs-mode=processed_logprobs",
+        f"--tensor-parallel-size={rollout.tensor_parallel_size}",
+        "--seed=0",
+    ]
+    if length is not None:
+        arguments.append(f"--max-model-len={length}")
+    if run.spec.model.trust_remote_code:
+        arguments.append("--trust-remote-code")
+    for flag, value in rollout.engine_args.items():
+        if value is True:
+            arguments.append(f"--{flag}")
+        elif value is not False:
+            arguments.append(f"--{flag}={value}")
+    return arguments
+
+
+def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
+    """A pod of `parts`, with what all pods share, under the user's template; the identity of the pod comes last."""
+    name = run.metadata.name
+    gang = gang_of(run).membership(run, attempt)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {},
+        "spec": {
+            "subdomain": names.service(name, role),
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": run.spec.run_policy.termination_grace_period_seconds,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **_prepared(run, parts, template),
+            "volumes": volumes(run),
+            **_scheduling(run),
+            **({} if gang.scheduler is None else {"schedulerName": gang.scheduler}),
+        },
+    }
+    identity = {
+        "metadata": {
+            "name": names.pod(name, role, index),
+            "labels": {
+                **names.labels(name, role),
+                names.INDEX_LABEL: str(index),
+                names.ATTEMPT_LABEL: str(attempt),
+                **gang.labels,
+            },
+            **({"annotations": dict(gang.annotations)} if gang.annotations else {}),
+        },
+        "spec": {"hostname": names.pod(name, role, index), "restartPolicy": "Never"},
+    }
+    return merge(merge(pod, template), identity)
+
+
+def _prepared(run: SeeleRun, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
+    """`parts` with an init container that gives folders of the node to the pod's user: the kubelet makes them as root's."""
+    folders = node_folders(run)
+    if not folders:
+        return parts
+    security = template.get("spec", {}).get("securityContext") or {}
+    user, group = (security.get(field, USER) for field in ("runAsUser", "runAsGroup"))
+    prepare = {
+        "name": names.PREPARE_FOLDER,
+        "image": run.spec.trainer.image,
+        "imagePullPolicy": run.spec.trainer.image_pull_policy,
+        # Not what is in them: a cache may be large, and is written by this user anyway.
+        "command": ["chown", f"{user}:{group}", *folders],
+        "resources": parts["containers"][0]["resources"],
+        "terminationMessagePolicy": LAST_WORDS,
+        "securityContext": {
+            "runAsNonRoot": False,
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": ["CHOWN"]},
+        },
+        "volumeMounts": [mount for mount in mounts(run) if mount["mountPath"] in folders],
+    }
+    return {**parts, "initContainers": [prepare, *parts.get("initContainers", ())]}
+
+
+def _shape(run: SeeleRun, resources: Resources) -> Manifest:
+    """Resources, mounts, confinement and last words of a container."""
+    return {
+        "resources": {
+            kind: dict(amounts)
+            for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
+            if amounts
+        },
+        "terminationMessagePolicy": LAST_WORDS,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts(run),
+    }
+
+
+def _scheduling(run: SeeleRun) -> Manifest:
+    scheduling = run.spec.scheduling
+    fields = {
+        "nodeSelector": dict(scheduling.node_selector),
+        "tolerations": [dict(toleration) for toleration in scheduling.tolerations],
+        "affinity": _affinity(run),
+        "priorityClassName": scheduling.priority_class_name,
+        "imagePullSecrets": [{"name": secret.name} for secret in scheduling.image_pull_secrets],
+        "serviceAccountName": scheduling.service_account_name,
+    }
+    return {field: value for field, value in fields.items() if value}
+
+
+def _affinity(run: SeeleRun) -> Manifest:
+    """What the user asks for; pods whose folder is one node's go to one node besides, where it has room.
+
+    No more than a wish: a hostPath may be a folder that all nodes mount from elsewhere.
+    """
+    given = dict(run.spec.scheduling.affinity)
+    volume = run.spec.storage.run
+    template = volume.persistent_volume_claim_template
+    of_one_node = volume.host_path is not None or (
+        template is not None and "ReadWriteMany" not in template.access_modes
+    )
+    if not of_one_node or "podAffinity" in given:
+        return given
+    others = {"labelSelector": {"matchLabels": {names.RUN_LABEL: run.metadata.name}}, "topologyKey": HOST}
+    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": others}]}
+    return {**given, "podAffinity": wish}
+
+
+def _common_environment(run: SeeleRun) -> dict[str, str]:
+    own_cache = run.spec.storage.hugging_face_cache is not None
+    return {
+        "HF_HOME": names.HUGGING_FACE_FOLDER if own_cache else f"{names.RUN_FOLDER}/huggingface",
+        # The root file system is read-only and the user has no entry in /etc/passwd: caches go where they can be
+        # written, and libraries that ask for the user's name get one.
+        "HOME": "/tmp",
+        "USER": MODEL_NAME,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _hugging_face_token(run: SeeleRun) -> list[Manifest]:
+    secret = run.spec.storage.hugging_face_token_secret
+    if secret is None:
+        return []
+    return [{"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}]
+
+
+def _environment(
+    own: Mapping[str, str], given: Sequence[EnvironmentVariable], referenced: Sequence[Manifest] = ()
+) -> list[Manifest]:
+    """A container's environment, each name once: our own values, under those that the user gives."""
+    values = {**own, **{variable.name: variable.value for variable in given}}
+    taken = {entry["name"] for entry in referenced}
+    return [*({"name": name, "value": value} for name, value in values.items() if name not in taken), *referenced]

@@ -1,0 +1,77 @@
+"""When a container counts as started, as ready and as hung, and how it is stopped."""
+
+from __future__ import annotations
+
+import math
+
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.plan import names
+from seele_operator.plan.names import Manifest
+
+TRAINER_START_SECONDS = 600
+"""How long a trainer may take until it answers /healthz: imports, and a large image's first pages from a slow disk."""
+TRAINER_SILENCE_SECONDS = 300
+"""How long a trainer may not answer before it counts as hung; a checkpoint of a large model keeps it busy."""
+START_PERIOD = 2
+"""Seconds between start-up probes."""
+STOP_SECONDS = 5
+"""How long vLLM may take to stop; the rest of the grace period it serves on."""
+
+
+def driver_life() -> Manifest:
+    """Probes of trainer 0, the driver; the other ranks follow it and serve nothing, and it notices when one is gone."""
+    health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 10}
+    return {
+        "startupProbe": {
+            **health,
+            "periodSeconds": START_PERIOD,
+            "failureThreshold": TRAINER_START_SECONDS // START_PERIOD,
+        },
+        "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
+        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20},
+    }
+
+
+def server_life(run: SeeleRun) -> Manifest:
+    """Probes of a rollout server, and what it waits for before it stops."""
+    rollout = run.spec.rollout
+    health = {"httpGet": {"path": "/health", "port": "http"}}
+    return {
+        "startupProbe": {
+            **health,
+            "timeoutSeconds": 5,
+            "periodSeconds": START_PERIOD,
+            "failureThreshold": math.ceil(rollout.server_start_timeout_seconds / START_PERIOD),
+        },
+        "readinessProbe": {**health, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 3},
+        # Longer than the trainer waits for a weight sync: a server that is busy with one must not be killed for it.
+        "livenessProbe": {
+            **health,
+            "timeoutSeconds": 30,
+            "periodSeconds": 30,
+            "failureThreshold": math.ceil(rollout.sync_timeout_seconds / 30) + 2,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": ["python3", "-c", drain(run)]}}},
+    }
+
+
+def drain(run: SeeleRun) -> str:
+    """A program that ends when trainer 0 is gone, or when it is time to stop whoever asks.
+
+    A trainer that is told to stop finishes its step first, and cannot without servers. vLLM would leave at once; its own
+    --shutdown-timeout (from 0.18 on) waits for requests only, and there are none while the trainer learns.
+    """
+    seconds = max(0, run.spec.run_policy.termination_grace_period_seconds - STOP_SECONDS)
+    trainer = (names.host(run.metadata.name, "trainer", 0), names.METRICS_PORT)
+    return "\n".join(
+        (
+            "import socket, time",
+            f"end = time.monotonic() + {seconds}",
+            "try:",
+            "    while time.monotonic() < end:",
+            f"        socket.create_connection({trainer}, 2).close()",
+            "        time.sleep(1)",
+            "except OSError:",
+            "    pass",
+        )
+    )

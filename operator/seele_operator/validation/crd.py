@@ -1,0 +1,136 @@
+"""The CustomResourceDefinition seeleruns.seele.dev."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from seele_operator.api.seelerun import GROUP, KIND, PLURAL, VERSION
+from seele_operator.api.status import RunStatus
+from seele_operator.validation.rules.catalogue import add_rules
+from seele_operator.validation.schema import Schema, run_schema, structural
+
+_COLUMNS: tuple[dict[str, Any], ...] = (
+    {"name": "Phase", "type": "string", "jsonPath": ".status.phase", "description": "Where the run stands."},
+    {"name": "Step", "type": "integer", "jsonPath": ".status.step", "description": "Training steps done."},
+    {
+        "name": "Accuracy",
+        "type": "number",
+        "jsonPath": ".status.accuracy",
+        "description": "Latest held-out accuracy without hints, from 0 to 1.",
+    },
+    {
+        "name": "Hint",
+        "type": "number",
+        "jsonPath": ".status.hintRate",
+        "description": "Mean share of the solution that is shown as a hint, from 0 to 1.",
+    },
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Time since creation."},
+    # With -o wide.
+    {
+        "name": "Attempt",
+        "type": "integer",
+        "jsonPath": ".status.attempt",
+        "priority": 1,
+        "description": "Number of the present attempt.",
+    },
+    {
+        "name": "Checkpoint",
+        "type": "integer",
+        "jsonPath": ".status.lastCheckpoint.step",
+        "priority": 1,
+        "description": "Training steps in the latest saved state.",
+    },
+    {
+        "name": "Message",
+        "type": "string",
+        "jsonPath": ".status.message",
+        "priority": 1,
+        "description": "Where the run stands, in one sentence.",
+    },
+)
+
+_PLAIN = (str, bool, int, float)
+
+
+def crd(cel: bool = True) -> dict[str, Any]:
+    """The definition as a plain dict, ready to be written as YAML or applied; needs Kubernetes 1.16 or later.
+
+    Servers before 1.25 do not check the rules in CEL. Those before 1.23 do not know the field: they drop it from a plain
+    POST, but kubectl and server-side apply refuse it, for which `cel=False` leaves it out.
+    """
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": "seelerun",
+                "shortNames": ["srun"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": deepcopy(list(_COLUMNS)),
+                    "schema": {"openAPIV3Schema": _schema(cel)},
+                }
+            ],
+        },
+    }
+
+
+def _schema(cel: bool) -> Schema:
+    schema = deepcopy(run_schema())
+    _tell_defaults(schema)
+    # The API server checks these three itself and allows no schema of ours for metadata.
+    schema["properties"]["apiVersion"] = {"type": "string", "description": "Version of this format."}
+    schema["properties"]["kind"] = {"type": "string", "description": "Kind of object."}
+    schema["properties"]["metadata"] = {"type": "object"}
+    schema["properties"]["status"] = _status()
+    schema["required"] = ["spec"]
+    if cel:
+        add_rules(schema)
+    return schema
+
+
+def _tell_defaults(schema: Schema) -> None:
+    """End each description with the default: `kubectl explain` shows nothing else of a field."""
+    for field in schema.get("properties", {}).values():
+        default = field.get("default")
+        if isinstance(default, _PLAIN) and default != "":
+            field["description"] += f" Default: {json.dumps(default)}."
+        _tell_defaults(field)
+    for inside in ("items", "additionalProperties"):
+        if inside in schema:
+            _tell_defaults(schema[inside])
+
+
+def _status() -> Schema:
+    """The schema of the status, which asks for nothing: what an operator leaves out must never make a write fail."""
+    written = RunStatus.model_json_schema(by_alias=True)
+    status = structural(written, written["$defs"])
+    _ask_for_nothing(status)
+    status["description"] = "Where the run stands; written by the operator."
+    conditions = status["properties"]["conditions"]
+    conditions |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    conditions["items"]["required"] = ["type", "status"]
+    return status
+
+
+def _ask_for_nothing(schema: Schema) -> None:
+    # A default would be filled in by the server, and then differ from what the operator knows to have written.
+    for key in ("required", "default"):
+        schema.pop(key, None)
+    inside = [*schema.get("properties", {}).values()]
+    inside += [schema[key] for key in ("items", "additionalProperties") if key in schema]
+    for field in inside:
+        _ask_for_nothing(field)

@@ -1,0 +1,97 @@
+"""From a file to a SeeleRun that can be carried out, or to every reason why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from seele_operator.api.problems import BadRunError, nearest, yaml_path
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.yaml_files import read_run_file
+from seele_operator.validation.local_files import check_local_files
+from seele_operator.validation.messages import problem
+from seele_operator.validation.rules.catalogue import check_cluster, check_run
+
+__all__ = [
+    "BadRunError",
+    "check_cluster",
+    "check_local_files",
+    "check_run",
+    "load_run",
+    "parse_run",
+    "read_run",
+    "validate_file",
+]
+
+_METADATA_FIELDS = (
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "uid",
+    "generateName",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+)
+
+
+def parse_run(body: Mapping[str, Any]) -> SeeleRun:
+    """A SeeleRun from plain data, as the API server or a file gives it. Raises BadRunError for any wrong field."""
+    try:
+        # JSON mode: strict about types, yet a list may become a tuple. Only the names of the YAML count.
+        return SeeleRun.model_validate_json(json.dumps(body), strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise BadRunError(_lines(error)) from error
+
+
+def load_run(path: str | Path) -> SeeleRun:
+    """The SeeleRun in a YAML file, or on standard input for `-`, each field checked for itself. Raises BadRunError."""
+    return read_run(read_run_file(path))
+
+
+def read_run(body: Mapping[str, Any]) -> SeeleRun:
+    """The SeeleRun in what a file holds, each field checked for itself. Raises BadRunError."""
+    metadata = body.get("metadata")
+    # The API server may add fields to metadata that we do not know; a file with one has a typing error.
+    unknown = [name for name in metadata if name not in _METADATA_FIELDS] if isinstance(metadata, dict) else []
+    problems = [_unknown_metadata(name) for name in unknown]
+    try:
+        run = parse_run(body)
+    except BadRunError as error:
+        raise BadRunError([*problems, *error.problems]) from error
+    if problems:
+        raise BadRunError(problems)
+    return run
+
+
+def validate_file(path: str | Path) -> SeeleRun:
+    """The SeeleRun in a file after every check that needs no cluster. Raises BadRunError with all that is wrong.
+
+    Relative paths of models and data sets are looked up from the working directory, as `seele run` does.
+    """
+    run = load_run(path)
+    problems = [*check_run(run), *check_local_files(run, Path.cwd())]
+    if problems:
+        raise BadRunError(problems)
+    return run
+
+
+def _lines(error: ValidationError) -> list[str]:
+    return [problem(details) for details in error.errors(include_url=False)]
+
+
+def _unknown_metadata(name: str) -> str:
+    near = nearest(name, _METADATA_FIELDS[:4])
+    remedy = f"did you mean {near}?" if near else f"remove it, or use one of {', '.join(_METADATA_FIELDS[:4])}"
+    return f"{yaml_path(('metadata', name))}: is not a field; {remedy}"

@@ -1,0 +1,214 @@
+"""What only the files of this machine can tell about a SeeleRun. Names on the Hugging Face hub are not looked up."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from seele_operator.api.problems import nearest, shown, yaml_path
+from seele_operator.api.seelerun import SeeleRun, SeeleRunSpec
+from seele_operator.validation.rules.lengths import length_problems, solution_problems
+from seele_trainer.config import DatasetSource
+from seele_trainer.data.problem import BadDataError
+from seele_trainer.data.sources import load_problems
+from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def check_local_files(run: SeeleRun, base_dir: Path) -> list[str]:
+    """Data sets and models that are missing, empty, or not what the run says. Relative paths start at `base_dir`."""
+    spec = run.spec
+    needed = spec.training.problems_per_step
+    problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True, needed=needed)]
+    for index, benchmark in enumerate(spec.evaluation.benchmarks):
+        problems += _data_problems(
+            ("spec", "evaluation", "benchmarks", index), benchmark, base_dir, need_solution=False
+        )
+    return [*problems, *_model_problems(spec, base_dir)]
+
+
+def _data_problems(
+    path: tuple[str | int, ...], source: DatasetSource, base_dir: Path, *, need_solution: bool, needed: int = 1
+) -> Iterator[str]:
+    if source.path is None:
+        return
+    place = yaml_path((*path, "path"))
+    file = base_dir / source.path
+    try:
+        columns = _first_row(file)
+    except FileNotFoundError:
+        yield f"{place}: {shown(source.path)} does not exist{_near_file(file)}; give the path of a data file"
+    except IsADirectoryError:
+        yield f"{place}: {shown(source.path)} is a folder; give the path of a .jsonl, .json or .parquet file"
+    except OSError as error:
+        yield f"{place}: {shown(source.path)} cannot be read: {error.strerror or error}; check its permissions"
+    except ValueError as error:
+        yield f"{place}: {shown(source.path)} {error}"
+    else:
+        if columns is None:
+            return
+        found = [*_column_problems(path, source, columns, need_solution or source.fields.answer is None)]
+        yield from found or _row_problems(path, source, file, need_solution, needed)
+
+
+def _row_problems(
+    path: tuple[str | int, ...], source: DatasetSource, file: Path, need_solution: bool, needed: int
+) -> Iterator[str]:
+    """The first row that the trainer would refuse, read as the trainer reads it: a run should not start to find out."""
+    place = yaml_path((*path, "path"))
+    try:
+        count = len(load_problems(source.model_copy(update={"path": str(file)}), need_solution=need_solution))
+    except BadDataError as error:
+        yield f"{place}: {error}"
+    else:
+        if count < needed:
+            yield (
+                f"{place}: {shown(source.path)} has {count} problems, and a step takes {needed} different ones; "
+                "lower training.problemsPerStep, or give more problems"
+            )
+
+
+def _column_problems(
+    path: tuple[str | int, ...], source: DatasetSource, columns: Mapping[str, object], need_solution: bool
+) -> Iterator[str]:
+    if source.format == "gsm8k":
+        for column in ("question", "answer"):
+            if column not in columns:
+                yield (
+                    f"{yaml_path((*path, 'format'))}: gsm8k needs a column {column}, and the file has "
+                    f"{_listed(columns)}; use format: generic and name its columns in fields"
+                )
+        return
+    for field, column in source.fields.model_dump(by_alias=True).items():
+        place = yaml_path((*path, "fields", field))
+        unused = field == "solution" and (not need_solution or source.fields.steps is not None)
+        if column is None or column in columns or unused:
+            continue
+        near = nearest(column, list(columns))
+        remedy = f"did you mean {near}?" if near else "name the right one"
+        yield f"{place}: the file has no column {shown(column)}, only {_listed(columns)}; {remedy}"
+    question = columns.get(source.fields.problem, "")
+    if not isinstance(question, str):
+        place = yaml_path((*path, "fields", "problem"))
+        yield f"{place}: column {shown(source.fields.problem)} is not text; name another"
+
+
+def _listed(columns: Mapping[str, object]) -> str:
+    names = sorted(columns)
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+
+
+def _near_file(file: Path) -> str:
+    siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+    near = nearest(file.name, siblings)
+    return f" (there is {near})" if near else ""
+
+
+def _first_row(file: Path) -> Mapping[str, object] | None:
+    """First row of a data file; None where nothing here can read it. Raises OSError, or ValueError saying why."""
+    if file.suffix == ".parquet":
+        return _parquet_columns(file)
+    with file.open(encoding="utf-8") as lines:
+        try:
+            first = next((line for line in lines if line.strip()), None)
+            if first is None:
+                raise ValueError("is empty; give a file with problems")
+            if file.suffix == ".json" and first.lstrip().startswith("["):
+                lines.seek(0)
+                return _row(next(iter(json.load(lines)), None))
+            return _row(json.loads(first))
+        except UnicodeDecodeError as error:
+            raise ValueError("is not UTF-8 text; save it as UTF-8") from error
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"does not begin with a JSON object: {error.msg}; write one problem on each line"
+            ) from error
+
+
+def _row(row: object) -> Mapping[str, object]:
+    if not isinstance(row, dict):
+        raise ValueError("does not begin with a JSON object; write one problem on each line")
+    return row
+
+
+def _parquet_columns(file: Path) -> Mapping[str, object] | None:
+    if file.stat().st_size == 0:
+        raise ValueError("is empty; give a file with problems")
+    if importlib.util.find_spec("pyarrow") is None:
+        return None
+    import pyarrow as arrow  # type: ignore[import-untyped]
+    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+
+    try:
+        with parquet.ParquetFile(file) as content:
+            if content.metadata.num_rows == 0:
+                raise ValueError("has no rows; give a file with problems")
+            text = (arrow.types.is_string, arrow.types.is_large_string)
+            return {
+                field.name: "" if any(is_text(field.type) for is_text in text) else None
+                for field in content.schema_arrow
+            }
+    except arrow.ArrowInvalid as error:
+        raise ValueError("is not a Parquet file; give one, or JSON lines with the ending .jsonl") from error
+
+
+def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
+    name = spec.model.name
+    folder = base_dir / name
+    if not folder.is_dir():
+        if _HUB_NAME.fullmatch(name) is None:
+            yield (
+                f"spec.model.name: {shown(name)} is no folder here and no Hugging Face id; "
+                "give the path of a model folder, or an id such as Qwen/Qwen2.5-1.5B"
+            )
+        return
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        yield f"spec.model.name: {shown(name)} has no weights (*.safetensors); save the model with save_pretrained"
+    for file in weights:
+        try:
+            stored_tensors(file)
+        except (BadSafetensors, OSError) as error:
+            yield f"spec.model.name: {error}"
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        yield f"spec.model.name: {shown(name)} has no tokenizer (tokenizer.json); save the tokenizer there too"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        yield f"spec.model.name: {shown(name)} has no config.json; give the folder that save_pretrained wrote"
+    except (OSError, ValueError) as error:
+        yield f"spec.model.name: config.json in {shown(name)} cannot be read: {error}; save the model anew"
+    else:
+        if not isinstance(config, dict):
+            yield f"spec.model.name: config.json in {shown(name)} is not a JSON object; save the model anew"
+            return
+        yield from _config_problems(spec, config)
+
+
+def _config_problems(spec: SeeleRunSpec, config: Mapping[str, Any]) -> Iterator[str]:
+    context = config.get("max_position_embeddings")
+    scaled = bool(config.get("rope_scaling"))
+    if isinstance(context, int) and not scaled:
+        for field, value in (
+            ("model.contextLength", spec.model.context_length),
+            ("rollout.maxModelLen", spec.rollout.max_model_len),
+        ):
+            if value is not None and value > context:
+                yield f"spec.{field}: {value} is above max_position_embeddings of the model, {context}; lower it"
+        if spec.model.context_length is None and spec.rollout.max_model_len is None:
+            yield from length_problems(spec, context, "the model's max_position_embeddings")
+        if spec.model.context_length is None:
+            yield from solution_problems(spec, context, "the model's max_position_embeddings")
+    rollout = spec.rollout
+    tied = config.get("tie_word_embeddings") is True
+    if tied and not rollout.untie_embeddings and rollout.engine == "vllm" and rollout.weight_transport == "directory":
+        yield (
+            "spec.rollout.untieEmbeddings: false cannot serve this model, whose embeddings are tied: after a reload "
+            "from the directory transport vLLM answers with neither the old nor the new weights; use true"
+        )

@@ -1,0 +1,182 @@
+"""Held-out evaluation without hints: greedy pass@1 and, where asked for, the mean over k sampled answers (avg@k)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from seele_trainer.config import Benchmark, TrainerConfig
+from seele_trainer.data.prompts import Template, encode_prompt
+from seele_trainer.data.sources import load_problems
+from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
+from seele_trainer.run_folder.records import BenchmarkScore
+
+logger = logging.getLogger(__name__)
+
+COMPLETIONS_PER_CALL = 256
+"""Completions that one call of the engine asks for: enough to fill a server, few enough to see progress."""
+
+CALLS_IN_FLIGHT = 4
+"""Calls at once: while the longest completion of one ends, the others keep the servers busy."""
+
+
+class AnswerChecker(Protocol):
+    """Whatever decides whether an answer is right; `verify.pool.VerifierPool` is one."""
+
+    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
+        """For each pair of an answer's text and the gold answer: right, wrong, or None where the check timed out."""
+
+
+@dataclass(frozen=True)
+class LoadedBenchmark:
+    """Held-out problems as token ids, each with its gold answer, and how often to sample each (0: greedy only)."""
+
+    title: str
+    prompts: tuple[tuple[int, ...], ...]
+    golds: tuple[str, ...]
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Completions of a benchmark's problems and what the verifier said, both in the order of the problems."""
+
+    completions: list[list[Completion]]
+    verdicts: list[list[bool | None]]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers; one whose check timed out is not a right one."""
+        verdicts = [verdict for of_problem in self.verdicts for verdict in of_problem]
+        return sum(verdict is True for verdict in verdicts) / len(verdicts)
+
+    @property
+    def timeouts(self) -> int:
+        """Answers whose check timed out."""
+        return sum(verdict is None for of_problem in self.verdicts for verdict in of_problem)
+
+    @property
+    def truncated(self) -> float:
+        """Share of completions that hit the length limit."""
+        reasons = [completion.finish_reason for of_problem in self.completions for completion in of_problem]
+        return reasons.count("length") / len(reasons)
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Puts a benchmark's problems to an engine and has the answers checked.
+
+    `answered` is told the number of completions whenever some have been checked.
+    """
+
+    engine: RolloutEngine
+    verifier: AnswerChecker
+    decode: Callable[[Sequence[int]], str]
+    max_tokens: int
+    seed: int
+    answered: Callable[[int], None]
+
+    async def answers(self, benchmark: LoadedBenchmark, n: int, temperature: float) -> Answers:
+        """`n` answers to every problem."""
+        size = max(1, COMPLETIONS_PER_CALL // n)
+        places = asyncio.Semaphore(CALLS_IN_FLIGHT)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._chunk(benchmark, start, size, n, temperature, places))
+                    for start in range(0, len(benchmark.prompts), size)
+                ]
+        except ExceptionGroup as failures:
+            # Callers know the engine's own errors, not groups of them.
+            raise failures.exceptions[0] from failures
+        chunks = [task.result() for task in tasks]
+        return Answers(
+            completions=[of_problem for chunk in chunks for of_problem in chunk.completions],
+            verdicts=[of_problem for chunk in chunks for of_problem in chunk.verdicts],
+        )
+
+    async def _chunk(
+        self, benchmark: LoadedBenchmark, start: int, size: int, n: int, temperature: float, places: asyncio.Semaphore
+    ) -> Answers:
+        # A seed of its own for each chunk, or equal prompts in two of them would get equal samples.
+        sampling = Sampling(n=n, max_tokens=self.max_tokens, temperature=temperature, seed=(self.seed + start) % 2**32)
+        async with places:
+            completions = await self.engine.generate_batch(benchmark.prompts[start : start + size], sampling)
+        golds = benchmark.golds[start : start + size]
+        flat = await self.verifier.check(
+            [
+                (self.decode(completion.tokens), gold)
+                for of_problem, gold in zip(completions, golds, strict=True)
+                for completion in of_problem
+            ]
+        )
+        self.answered(len(flat))
+        verdicts = iter(flat)
+        return Answers(completions, [[next(verdicts) for _ in of_problem] for of_problem in completions])
+
+
+def load_benchmarks(config: TrainerConfig, tokenizer: PreTrainedTokenizerBase) -> list[LoadedBenchmark]:
+    """Read and tokenise the benchmarks of a run, with the prompt template it trains with. Raises BadDataError."""
+    template = config.dataset.prompt_template
+    return [load_benchmark(benchmark, tokenizer, template) for benchmark in config.evaluation.benchmarks]
+
+
+def load_benchmark(benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase, template: Template) -> LoadedBenchmark:
+    """Read and tokenise one benchmark. Raises BadDataError."""
+    problems = load_problems(benchmark, need_solution=False)
+    return LoadedBenchmark(
+        title=benchmark.title,
+        prompts=tuple(encode_prompt(tokenizer, problem.question, template) for problem in problems),
+        golds=tuple(problem.answer for problem in problems),
+        samples=benchmark.samples,
+    )
+
+
+async def evaluate(
+    engine: RolloutEngine,
+    benchmarks: Sequence[LoadedBenchmark],
+    verifier: AnswerChecker,
+    decode: Callable[[Sequence[int]], str],
+    *,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+    answered: Callable[[int], None] = lambda count: None,
+) -> dict[str, BenchmarkScore]:
+    """Answer every problem without a hint, and score each benchmark by title.
+
+    Greedy decoding gives pass@1; where a benchmark asks for k samples, `temperature` is theirs and their mean accuracy
+    is avg@k. A check that times out counts as a wrong answer and is logged. `answered` is told the number of completions
+    whenever some have been checked. Raises RolloutUnavailable when the engine is lost.
+    """
+    examiner = Examiner(engine, verifier, decode, max_tokens, seed, answered)
+    return {benchmark.title: await _score(examiner, benchmark, temperature) for benchmark in benchmarks}
+
+
+def completions_needed(benchmarks: Sequence[LoadedBenchmark]) -> int:
+    """How many completions `evaluate` asks for in all."""
+    return sum(len(benchmark.prompts) * (1 + benchmark.samples) for benchmark in benchmarks)
+
+
+async def _score(examiner: Examiner, benchmark: LoadedBenchmark, temperature: float) -> BenchmarkScore:
+    greedy = await examiner.answers(benchmark, n=1, temperature=0.0)
+    sampled = await examiner.answers(benchmark, benchmark.samples, temperature) if benchmark.samples else None
+    timeouts = greedy.timeouts + (sampled.timeouts if sampled else 0)
+    if timeouts:
+        logger.warning(
+            "%s: checking %d answers timed out, they count as wrong; if many do, raise verifier.timeoutSeconds",
+            benchmark.title,
+            timeouts,
+        )
+    return BenchmarkScore(
+        problems=len(benchmark.prompts),
+        greedy_accuracy=greedy.accuracy,
+        sampled_accuracy=sampled.accuracy if sampled else None,
+        samples=benchmark.samples,
+        truncated=greedy.truncated,
+    )

@@ -1,0 +1,133 @@
+"""Saving and loading the state of a DeepSpeed engine, with proof that what is loaded is what was saved."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from seele_trainer.frozen_model import Section
+from seele_trainer.learner.gang import Gang
+from seele_trainer.run_folder.checkpoint import CheckpointError
+
+_TAG = "engine"
+_MANIFEST = "learner.json"
+_BLOCK = 1 << 22
+
+
+class Manifest(Section):
+    """What a checkpoint was made with, and its files with size and CRC-32; written last."""
+
+    world_size: int
+    zero_stage: int
+    dtype: str
+    updates: int
+    files: Mapping[str, tuple[int, int]] = {}
+
+
+def save_engine(engine: Any, gang: Gang, directory: Path, manifest: Manifest) -> None:
+    """Write engine, optimizer and every rank's torch RNG state to `directory`. Collective.
+
+    Raises CheckpointError on a rank that cannot write its part; the others then wait for it, so it must end.
+    """
+    if gang.is_driver:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _MANIFEST).unlink(missing_ok=True)
+    gang.barrier()
+    try:
+        engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
+        torch.save(_rng_state(gang), directory / _rng_file(gang))
+    except (OSError, RuntimeError) as error:
+        # torch turns a full disk into a RuntimeError.
+        raise CheckpointError(
+            f"cannot write checkpoint {directory}: {error}; the previous one is intact, free space and run again"
+        ) from error
+    gang.barrier()
+    # Every rank reads back its share: one process would spend minutes on a large model.
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    mine = {str(path.relative_to(directory)): _fingerprint(path) for path in paths[gang.rank :: gang.world_size]}
+    parts = gang.gather(json.dumps(mine).encode())
+    if gang.is_driver:
+        files = {name: value for part in parts for name, value in json.loads(part).items()}
+        complete = manifest.model_copy(update={"files": {name: tuple(files[name]) for name in sorted(files)}})
+        (directory / _MANIFEST).write_text(complete.model_dump_json(indent=2))
+    gang.barrier()
+
+
+def load_engine(engine: Any, gang: Gang, directory: Path, expected: Manifest) -> Manifest:
+    """Restore what `save_engine` wrote, in an engine of the same set-up. Collective.
+
+    Every rank checks its share of the files before any rank loads, so that all raise CheckpointError or none does.
+    """
+    problem, manifest = _check(gang, directory, expected)
+    found = gang.gather(problem.encode())
+    verdict = gang.broadcast(b"\n".join(sorted({line for line in found if line})) if gang.is_driver else None).decode()
+    if verdict or manifest is None:
+        raise CheckpointError(verdict or f"{directory / _MANIFEST} could not be read on this rank")
+    try:
+        path, _ = engine.load_checkpoint(str(directory), tag=_TAG)
+        rng = torch.load(directory / _rng_file(gang), weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, AssertionError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{directory}: its files are whole, but DeepSpeed cannot load them ({error}); was it written for another "
+            "model or with another version of DeepSpeed? Resume from another checkpoint, or start a new run"
+        ) from error
+    if path is None:
+        raise CheckpointError(f"{directory}: DeepSpeed found nothing to load; resume from another checkpoint")
+    torch.set_rng_state(rng["cpu"])
+    if gang.device.type == "cuda":
+        torch.cuda.set_rng_state(rng["cuda"], gang.device)
+    return manifest
+
+
+def _check(gang: Gang, directory: Path, expected: Manifest) -> tuple[str, Manifest | None]:
+    """What is wrong with a checkpoint, as far as this rank checks it; empty where nothing is."""
+    try:
+        manifest = Manifest.model_validate_json((directory / _MANIFEST).read_text())
+    except OSError as error:
+        return f"{directory}: no complete checkpoint ({error}); resume from another one", None
+    except (ValidationError, UnicodeDecodeError):
+        return f"{directory / _MANIFEST} is damaged; resume from another checkpoint", None
+    for name, now in (
+        ("world_size", expected.world_size),
+        ("zero_stage", expected.zero_stage),
+        ("dtype", expected.dtype),
+    ):
+        then = getattr(manifest, name)
+        if then != now:
+            return (
+                f"{directory} was saved with {name}={then}, and this run has {name}={now}: "
+                f"resume with {name}={then}, or start a new run from an exported model",
+                None,
+            )
+    for name, fingerprint in list(manifest.files.items())[gang.rank :: gang.world_size]:
+        path = directory / name
+        if not path.is_file() or _fingerprint(path) != fingerprint:
+            return f"{path} is missing or damaged; resume from another checkpoint", None
+    return "", manifest
+
+
+def _fingerprint(path: Path) -> tuple[int, int]:
+    size, checksum = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
+    return size, checksum
+
+
+def _rng_file(gang: Gang) -> str:
+    return f"rng-rank-{gang.rank}.pt"
+
+
+def _rng_state(gang: Gang) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if gang.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(gang.device)
+    return state

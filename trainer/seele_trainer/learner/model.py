@@ -1,0 +1,105 @@
+"""The language model as the learner sees it: token ids in, log-probabilities of chosen tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from seele_trainer.config import Model
+from seele_trainer.learner.loss import token_logprobs
+
+# Elements gathered at a time from a model that ZeRO 3 has spread over ranks.
+_GATHERED_ELEMENTS = 1 << 27
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TokenScorer(nn.Module):
+    """A causal language model that scores given tokens.
+
+    Only the positions that predict such a token reach the output head: its logits are the largest tensor of an
+    update, and prompts and padding need none.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._positions: Tensor | None = None
+        # On the head rather than around it, so that what a model does to its logits afterwards still happens.
+        model.get_output_embeddings().register_forward_pre_hook(self._keep_predicting)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, temperature: Tensor | None, *, with_entropy: bool = False
+    ) -> Tensor:
+        """Float32 log-probabilities (positions,) of the tokens that stand at `positions`.
+
+        With `with_entropy` (2, positions): the second row is the entropy of each prediction, without gradient.
+
+        `tokens` is (rows, width), padded on the right; `positions` indexes it flattened, never a row's first token;
+        `temperature` (positions,) divides the logits. There is no attention mask: attention is causal, so padding on
+        the right reaches no token before it, and position ids count from each row's start.
+        """
+        self._positions = positions - 1
+        logits = self.model(input_ids=tokens, use_cache=False).logits
+        return token_logprobs(logits, tokens.flatten()[positions], temperature, with_entropy=with_entropy)
+
+    def _keep_predicting(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        hidden, *rest = inputs
+        return (hidden.flatten(0, -2)[self._positions], *rest)
+
+
+def load_scorer(model: Model, dtype: torch.dtype, *, gradient_checkpointing: bool = False) -> TokenScorer:
+    """Load the model of a run from the hub or a folder, without dropout: a ratio of two passes must compare like with
+    like.
+
+    Raises OSError (of transformers) where there is no such model.
+    """
+    config = AutoConfig.from_pretrained(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
+    for name, value in vars(config).items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, 0.0)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        model.name,
+        config=config,
+        revision=model.revision,
+        trust_remote_code=model.trust_remote_code,
+        dtype=dtype,
+        attn_implementation="sdpa",
+    )
+    if gradient_checkpointing:
+        loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return TokenScorer(loaded)
+
+
+def gathered_weights(model: nn.Module, dtype: torch.dtype, *, zero3: bool, keep: bool) -> dict[str, Tensor]:
+    """Copies of all parameters in host memory, as `dtype`, where `keep` is set; an empty dict elsewhere.
+
+    Tied parameters appear once. Collective where ZeRO 3 has spread the model: all ranks call it, one keeps.
+    """
+    import deepspeed  # only now: its accelerator is chosen at import, from what `distributed.join` sets
+
+    weights: dict[str, Tensor] = {}
+    for group in _groups(model):
+        with deepspeed.zero.GatheredParameters(list(group.values()), enabled=zero3):
+            if keep:
+                weights |= {name: value.detach().to("cpu", dtype, copy=True) for name, value in group.items()}
+    return weights
+
+
+def _groups(model: nn.Module) -> Iterator[dict[str, nn.Parameter]]:
+    """Split parameters into runs of bounded size, in order."""
+    group: dict[str, nn.Parameter] = {}
+    elements = 0
+    for name, parameter in model.named_parameters():
+        # A parameter that ZeRO 3 has spread is empty in between and keeps its true size aside.
+        size = getattr(parameter, "ds_numel", parameter.numel())
+        if group and elements + size > _GATHERED_ELEMENTS:
+            yield group
+            group, elements = {}, 0
+        group[name] = parameter
+        elements += size
+    yield group

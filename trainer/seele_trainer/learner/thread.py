@@ -1,0 +1,83 @@
+"""The driver's learner, in a thread of its own beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from seele_trainer.learner.learner import Learner, UpdateStats
+from seele_trainer.learner.sample import FloatArray, Sample
+
+Result = TypeVar("Result")
+
+
+class LearnerThread:
+    """Learner's methods as coroutines, so that servers are watched and metrics answered while the learner computes.
+
+    All calls run in the same thread: the current CUDA device belongs to a thread.
+    """
+
+    def __init__(self, build: Callable[[], Learner]) -> None:
+        self._build = build
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="learner")
+        self._learner: Learner | None = None
+        self._failed = False
+
+    async def start(self) -> None:
+        """Load the model and build the engine; takes long, and runs beside the start of the rollout servers."""
+
+        def start() -> None:
+            self._learner = self._build()
+
+        await self._run(start)
+
+    async def update(self, samples: Sequence[Sample]) -> UpdateStats:
+        """One optimizer update on these samples."""
+        return await self._run(lambda: self._started.update(samples))
+
+    async def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[FloatArray]:
+        """Log-probabilities of sequences under the current policy, each one shorter than its sequence."""
+        return await self._run(lambda: self._started.logprobs(sequences))
+
+    async def export(self, directory: Path, *, untie: bool) -> None:
+        """Write the current policy as a Hugging Face model folder."""
+        await self._run(lambda: self._started.export(directory, untie=untie))
+
+    async def save(self, directory: Path) -> None:
+        """Write every rank's part of a checkpoint."""
+        await self._run(lambda: self._started.save(directory))
+
+    async def load(self, directory: Path) -> None:
+        """Restore every rank from its part of a checkpoint."""
+        await self._run(lambda: self._started.load(directory))
+
+    async def close(self) -> None:
+        """Let the other ranks go and end the thread.
+
+        After a call that failed they may wait in the middle of it, where they would not hear: the end of this process
+        closes its connections, and that ends their wait.
+        """
+        if self._learner is not None and not self._failed:
+            await self._run(self._learner.close)
+        self._thread.shutdown()
+
+    @property
+    def _started(self) -> Learner:
+        if self._learner is None:
+            raise RuntimeError("the learner was not started")
+        return self._learner
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        # A collective call cannot be broken off on one rank: when the caller is cancelled, it is finished all the same.
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+        finally:
+            if future.done() and not future.cancelled():
+                self._failed |= future.exception() is not None

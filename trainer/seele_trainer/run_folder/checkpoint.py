@@ -1,0 +1,196 @@
+"""Checkpoints that are either whole or not there.
+
+A checkpoint is written to `step-N.attempt-A.partial`, sealed with a manifest of its files, renamed to `step-N`, and only
+then named by `LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one. An attempt
+that was given up and goes on all the same writes to folders of its own name, and is stopped before anything is renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from seele_trainer.frozen_model import Section
+from seele_trainer.run_folder.attempt import Attempt
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "state.json"
+LATEST_FILE = "LATEST"
+HASHED_BYTES = 64 * 2**20
+"""Files up to this size are checked by content, larger ones by size: hashing tens of gigabytes delays a restart."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or read. The message says which and what to do."""
+
+
+class FileSeal(Section):
+    """Size in bytes and, for small files, the SHA-256 of a checkpoint's file."""
+
+    size: int
+    sha256: str | None
+
+
+class RunState(Section):
+    """The driver's part of a checkpoint: everything at a step boundary that is not in the learner."""
+
+    step: int
+    policy_version: int
+    data_fingerprint: str
+    sampler: dict[str, Any]
+    strategy: dict[str, Any]
+    files: dict[str, FileSeal] = Field(default_factory=dict)
+    """Seal of each file of the checkpoint, by path inside it."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its folder `checkpoints/`, as one attempt at it writes them."""
+
+    def __init__(self, root: Path, keep: int, attempt: Attempt) -> None:
+        self._root = root
+        self._keep = keep
+        self._attempt = attempt
+
+    def begin(self, step: int) -> Path:
+        """An empty folder for the parts of a checkpoint; what saves that were killed left is removed.
+
+        Raises Superseded where a newer attempt has begun.
+        """
+        self._attempt.check()
+        partial = self._partial(step)
+        for left in self._root.glob("step-*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot write a checkpoint to {partial}: {error}; check the run's volume") from error
+        return partial
+
+    def commit(self, state: RunState) -> Path:
+        """Seal the folder that `begin` gave and make it the latest.
+
+        Raises CheckpointError, and Superseded where a newer attempt has begun, leaving the older ones valid.
+        """
+        partial = self._partial(state.step)
+        final = self._root / f"step-{state.step}"
+        try:
+            sealed = state.model_copy(update={"files": _seal(partial)})
+            _write_durably(partial / STATE_FILE, sealed.model_dump_json(by_alias=True))
+            # Here and not before: writing and sealing may have hung for as long as the node was cut off.
+            self._attempt.check()
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            pointer = self._root / f"{LATEST_FILE}.attempt-{self._attempt.number}.partial"
+            _write_durably(pointer, final.name)
+            self._attempt.check()
+            pointer.rename(self._root / LATEST_FILE)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise CheckpointError(
+                f"cannot write checkpoint {final}: {error}; the previous one is intact, free space and run again"
+            ) from error
+        self._prune(state.step)
+        return final
+
+    def latest(self) -> tuple[Path, RunState] | None:
+        """The newest whole checkpoint, or None where there is none yet.
+
+        One that is damaged is passed over with a warning. Raises CheckpointError when all that exist are damaged, since
+        starting from nothing would silently throw the run away.
+        """
+        damaged = []
+        for folder in _newest_first(self._root):
+            try:
+                return folder, _open(folder)
+            except CheckpointError as error:
+                logger.warning("%s; trying the one before", error)
+                damaged.append(folder.name)
+        if damaged:
+            raise CheckpointError(
+                f"every checkpoint in {self._root} is damaged ({', '.join(damaged)}): restore one, "
+                "or remove the folder to begin the run anew"
+            )
+        return None
+
+    def _partial(self, step: int) -> Path:
+        return self._root / f"step-{step}.attempt-{self._attempt.number}.partial"
+
+    def _prune(self, newest: int) -> None:
+        steps = sorted((int(path.name.removeprefix("step-")) for path in _newest_first(self._root)), reverse=True)
+        for step in [step for step in steps if step <= newest][self._keep :]:
+            shutil.rmtree(self._root / f"step-{step}", ignore_errors=True)
+
+
+def latest_state(root: Path) -> RunState | None:
+    """The state of the newest checkpoint in a folder whose state can be read, for people to look at; None without one.
+
+    The other files are not checked. The folder may be written to meanwhile.
+    """
+    for folder in _newest_first(root):
+        try:
+            return _read_state(folder)
+        except CheckpointError as error:
+            logger.debug("%s; looking at the one before", error)
+    return None
+
+
+def _newest_first(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    folders = [path for path in root.glob("step-*") if path.name.removeprefix("step-").isdecimal() and path.is_dir()]
+    folders.sort(key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    pointer = root / LATEST_FILE
+    if pointer.is_file():
+        # LATEST decides what was finished: a renamed folder that it does not name yet is whole too, and newer.
+        named = root / pointer.read_text(errors="replace").strip()
+        if named not in folders:
+            logger.warning("%s names %s, which is not there", pointer, named.name)
+    return folders
+
+
+def _read_state(folder: Path) -> RunState:
+    try:
+        return RunState.model_validate_json((folder / STATE_FILE).read_text())
+    except (OSError, ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"checkpoint {folder} has no readable {STATE_FILE}") from error
+
+
+def _open(folder: Path) -> RunState:
+    state = _read_state(folder)
+    for name, seal in state.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != seal.size:
+            raise CheckpointError(f"checkpoint {folder} is damaged: {name} is missing or cut short")
+        if seal.sha256 is not None and _sha256(path) != seal.sha256:
+            raise CheckpointError(f"checkpoint {folder} is damaged: {name} was changed after it was written")
+    return state
+
+
+def _seal(folder: Path) -> dict[str, FileSeal]:
+    seals = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            size = path.stat().st_size
+            sha256 = _sha256(path) if size <= HASHED_BYTES else None
+            seals[path.relative_to(folder).as_posix()] = FileSeal(size=size, sha256=sha256)
+    return seals
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,92 @@
+"""A run's JSON lines: appended one by one, whole after a kill, cut back on resume."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import ValidationError
+
+from seele_trainer.frozen_model import Section
+
+
+class JournalError(RuntimeError):
+    """A file of records cannot be read. The message names the file, the line and what to do."""
+
+
+Record = TypeVar("Record", bound=Section)
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """All records of a JSON-lines file, in its order; none where the file is absent.
+
+    A last line without its line break is left out: it is still being written, or its writer was killed. Raises
+    JournalError for any other line that is not a record.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
+        try:
+            records.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the line"
+            raise JournalError(
+                f"{path}, line {number}: {where}: {first['msg']}. "
+                "Delete the line, or use the version of seele that wrote it"
+            ) from error
+    return records
+
+
+class Journal:
+    """Appends records to a JSON-lines file; every line reaches the operating system before `append` returns.
+
+    On opening, a last line that a kill left without its line break is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _drop_torn_line(path)
+        self._file = path.open("ab")
+
+    def append(self, *records: Section) -> None:
+        """Write records, a line each, keys in camelCase."""
+        # One write for all of them: a kill tears at most the last line.
+        self._file.write(b"".join(record.model_dump_json(by_alias=True).encode() + b"\n" for record in records))
+        self._file.flush()
+
+    def replace(self, *records: Section) -> None:
+        """Make these records the whole content, atomically."""
+        self._file.close()
+        fresh = self.path.with_name(f".{self.path.name}.new")
+        with fresh.open("wb") as file:
+            file.writelines(record.model_dump_json(by_alias=True).encode() + b"\n" for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path)
+        self._file = self.path.open("ab")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    return content.split(b"\n")[:-1]
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)

@@ -1,0 +1,245 @@
+"""Records a run: JSON lines, Prometheus, trackers and the progress that /progress and the live display show."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from seele_trainer.config import TrainerConfig
+from seele_trainer.rollout.protocol import RolloutServer
+from seele_trainer.run_folder.journal import Journal, read_records
+from seele_trainer.run_folder.records import EvaluationRecord, Progress, SampleRollout, StepRecord
+from seele_trainer.telemetry.collector import RunCollector
+from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, Moment
+from seele_trainer.telemetry.metric import scalars
+from seele_trainer.telemetry.progress import WINDOW, held_out_accuracy, remaining_seconds, tokens_per_second
+from seele_trainer.telemetry.trackers import BackgroundTracker, open_trackers, require_packages
+
+HEALTH_GRACE_SECONDS = 300.0
+"""Time without a sign of life, beyond the longest wait that the configuration allows, before a run counts as stuck."""
+
+RunPhase = Literal["starting", "rollout", "verify", "train", "sync", "eval", "checkpoint", "done", "failed"]
+
+
+class Recorder:
+    """Writes down what a run does; the first trainer process has one.
+
+    Opening it on the folder of an earlier attempt goes on from there: torn lines are repaired, and counters start from
+    all steps that were ever made. Call `truncate_after` with the step of the loaded checkpoint (0 without one) before
+    the first record; it starts the trackers. Any call is a sign of life for /healthz.
+
+    Raises TrackerError where a tracker that is asked for cannot start, JournalError where an earlier attempt's files
+    cannot be read.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: TrainerConfig,
+        *,
+        attempt: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
+    ) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._run_dir = run_dir
+        self._config = config
+        self._clock = clock
+        self._calendar = calendar
+        self._progress_time = calendar()
+        self._servers: Callable[[], Sequence[RolloutServer]] = tuple
+        self._steps = Journal(run_dir / "metrics.jsonl")
+        self._evaluations = Journal(run_dir / "eval.jsonl")
+        self._samples = Journal(run_dir / "rollouts.jsonl")
+        self._discarded = Journal(run_dir / "metrics.discarded.jsonl")
+        require_packages(config.observability)
+        self._collector = RunCollector(config, self._now)
+        self.registry = self._collector.register()
+        self._trackers: list[BackgroundTracker] | None = None
+        self._recent: deque[StepRecord] = deque(maxlen=WINDOW)
+        self._evaluated: list[EvaluationRecord] = []
+        self._progress = Progress(
+            name=config.name,
+            attempt=attempt,
+            step=0,
+            steps=config.training.steps,
+            phase="starting",
+            target_accuracy=config.hints.target_accuracy,
+        )
+        waits = config.rollout
+        self._silence_allowed = HEALTH_GRACE_SECONDS + max(
+            waits.server_start_timeout_seconds,
+            waits.server_retry_timeout_seconds,
+            waits.sync_timeout_seconds,
+            waits.request_timeout_seconds,
+        )
+        self.beat()
+        self._restore()
+
+    def truncate_after(self, step: int) -> None:
+        """Forget records of steps beyond `step`, which the run is about to make again, and start the trackers.
+
+        Discarded steps move to metrics.discarded.jsonl: their tokens were spent, so counters keep them and never fall.
+        """
+        records = read_records(self._steps.path, StepRecord)
+        again = [record for record in records if record.step > step]
+        resumed = bool(records) or bool(self._evaluated)
+        if again:
+            self._discarded.append(*again)
+            records = [record for record in records if record.step <= step]
+            self._steps.replace(*records)
+        for journal, kind in ((self._evaluations, EvaluationRecord), (self._samples, SampleRollout)):
+            kept: Sequence[Any] = read_records(journal.path, kind)
+            if any(record.step > step for record in kept):
+                journal.replace(*(record for record in kept if record.step <= step))
+        self._show_latest(records)
+        self._start_trackers(step if resumed else None)
+        self.beat()
+
+    def record_step(self, record: StepRecord) -> None:
+        """Write down a finished training step."""
+        self._steps.append(record)
+        self._collector.record(record)
+        self._progress_time = self._calendar()
+        self._recent.append(record)
+        self._show_step(record)
+        for tracker in self._started():
+            tracker.log(record.step, scalars(STEP_METRICS, record))
+        self.beat()
+
+    def record_evaluation(self, record: EvaluationRecord) -> None:
+        """Write down an evaluation."""
+        self._evaluations.append(record)
+        self._progress_time = self._calendar()
+        self._evaluated.append(record)
+        self._collector.show_evaluation(record)
+        self._show_evaluation(record)
+        for tracker in self._started():
+            tracker.log(record.step, scalars(EVALUATION_METRICS, record))
+        self.beat()
+
+    def record_samples(self, samples: Sequence[SampleRollout]) -> None:
+        """Write down rollouts that a person can read."""
+        self._samples.append(*samples)
+        self.beat()
+
+    def set_phase(self, phase: RunPhase, message: str = "") -> None:
+        """Say what the run is doing now."""
+        # Verification overlaps sampling, so to an onlooker it is one phase with it.
+        self.update_progress(phase="rollout" if phase == "verify" else phase, message=message)
+
+    def update_progress(self, **changes: Any) -> None:
+        """Change fields of the progress, such as `last_checkpoint_step`. Raises ValidationError for an unknown one."""
+        # Validated, and swapped as one object: the server's threads read it without a lock.
+        self._progress = Progress.model_validate({**self._progress.model_dump(), **changes})
+        if "last_checkpoint_step" in changes:
+            self._progress_time = self._calendar()
+        self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life in a phase that has nothing to record for long."""
+        self._last_beat = self._clock()
+
+    def watch_servers(self, servers: Callable[[], Sequence[RolloutServer]]) -> None:
+        """Say where to ask for the rollout servers; the HTTP server's threads call it."""
+        self._servers = servers
+
+    def servers(self) -> Sequence[RolloutServer]:
+        """The rollout servers that are listed now."""
+        return self._servers()
+
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self._progress
+
+    def problem(self) -> str | None:
+        """Why the run is not healthy: it failed, or gave no sign of life for too long; None while it is."""
+        progress = self._progress
+        if progress.phase == "failed":
+            return f"the run failed at step {progress.step}: {progress.message or 'see its log'}"
+        silence = self._clock() - self._last_beat
+        if progress.phase == "done" or silence <= self._silence_allowed:
+            return None
+        return (
+            f"no sign of life for {silence:.0f} s (limit {self._silence_allowed:.0f} s), "
+            f"in phase {progress.phase} after step {progress.step}"
+        )
+
+    @property
+    def last_evaluation(self) -> EvaluationRecord | None:
+        """The latest evaluation that is on record."""
+        return self._evaluated[-1] if self._evaluated else None
+
+    def close(self) -> None:
+        """Let trackers send their last values, and close the files."""
+        for tracker in self._trackers or ():
+            tracker.close()
+        self._trackers = []
+        for journal in (self._steps, self._evaluations, self._samples, self._discarded):
+            journal.close()
+        if self._discarded.path.stat().st_size == 0:
+            self._discarded.path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _now(self) -> Moment:
+        progress = self._progress
+        return Moment(progress.attempt, progress.last_checkpoint_step or 0, self._progress_time, self.servers())
+
+    def _restore(self) -> None:
+        records = read_records(self._steps.path, StepRecord)
+        for record in (*read_records(self._discarded.path, StepRecord), *records):
+            self._collector.count(record)
+        self._show_latest(records)
+
+    def _show_latest(self, records: Sequence[StepRecord]) -> None:
+        self._recent = deque(records, maxlen=WINDOW)
+        self._evaluated = read_records(self._evaluations.path, EvaluationRecord)
+        self._progress = self._progress.model_copy(update={"step": 0, "eta_seconds": None, "evaluation": {}})
+        if self._evaluated:
+            self._collector.show_evaluation(self._evaluated[-1])
+            self._show_evaluation(self._evaluated[-1])
+        if records:
+            self._collector.show(records[-1])
+            self._show_step(records[-1])
+
+    def _show_step(self, record: StepRecord) -> None:
+        changes: dict[str, Any] = {
+            "step": record.step,
+            "reward": record.reward,
+            "accuracy_by_round": record.accuracy_by_round,
+            "target_accuracy": record.target_accuracy,
+            "hint_rate": record.hint_rate,
+            "policy_version": record.policy_version,
+            "tokens_per_second": tokens_per_second(list(self._recent)),
+            "phase_seconds": record.phase_seconds,
+            "eta_seconds": self._eta(),
+        }
+        if not self._evaluated:
+            changes["accuracy"] = record.unhinted_accuracy
+        self._progress = self._progress.model_copy(update=changes)
+
+    def _show_evaluation(self, record: EvaluationRecord) -> None:
+        scores = {title: score.greedy_accuracy for title, score in record.scores.items()}
+        changes = {"accuracy": held_out_accuracy(record), "evaluation": scores, "eta_seconds": self._eta()}
+        self._progress = self._progress.model_copy(update=changes)
+
+    def _eta(self) -> float | None:
+        steps, every = self._config.training.steps, self._config.evaluation.every_steps
+        return remaining_seconds(list(self._recent), self._evaluated, steps, every)
+
+    def _started(self) -> list[BackgroundTracker]:
+        if self._trackers is None:
+            self._start_trackers(None)
+        return self._trackers or []
+
+    def _start_trackers(self, resumed_step: int | None) -> None:
+        if self._trackers is None:
+            self._trackers = open_trackers(self._run_dir, self._config, resumed_step)
