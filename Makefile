@@ -34,7 +34,7 @@ quickstart-model: .venv/.ready ## Make the quickstart's base model and problems 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml $(if $(OUT),--out $(OUT))
 
-test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run the tests, on two workers (tests/parallel.py)
+test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run the tests, on two workers (tests/support/parallel.py)
 	$(PYTHON_ENV) -m pytest -n 2 --no-loadscope-reorder
 
 e2e: .venv/.ready quickstart-model helm ## Run all tests on a real cluster of one node (root; about half an hour)
@@ -46,7 +46,7 @@ test-unit: .venv/.ready prometheus ## Run the quick tests only
 	$(PYTHON_ENV) -m pytest -m unit
 
 generated: .venv/.ready ## Write the generated files (CRDs, copies in the chart, tables in the docs)
-	$(PYTHON_ENV) tools/generate.py
+	$(PYTHON_ENV) -m tools.generate
 
 lint: .venv/.ready ## Check style and types
 	.venv/bin/ruff format --check .
@@ -59,17 +59,16 @@ format: .venv/.ready ## Rewrite the code in the project's style
 	.venv/bin/ruff format .
 
 bench: .venv/.ready quickstart-model ## Print the figures that the docs quote (about an hour on two cores; a second call reuses runs)
-	OMP_NUM_THREADS=1 $(PYTHON_ENV) benchmarks/learner_cpu.py
-	$(PYTHON_ENV) benchmarks/hint_controller.py
-	$(PYTHON_ENV) benchmarks/verifier_accuracy.py
-	$(PYTHON_ENV) benchmarks/seele_vs_grpo.py
+	OMP_NUM_THREADS=1 $(PYTHON_ENV) -m benchmarks.learner_cpu
+	$(PYTHON_ENV) -m benchmarks.hint_controller
+	$(PYTHON_ENV) -m benchmarks.verifier_accuracy
 
 bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; Ctrl-C and go on at any time; ARGS="--dry-run" lists the runs)
-	$(PYTHON_ENV) benchmarks/methods.py $(ARGS)
+	$(PYTHON_ENV) -m benchmarks.methods $(ARGS)
 
 bench-targets: .venv/.ready ## SEELE's targets on longer chains, with room on both sides (an hour; options as above)
 	$(PYTHON_ENV) -m seele_trainer.quickstart --longest 12 --out $(QUICKSTART)-longer
-	$(PYTHON_ENV) benchmarks/methods.py --only targets --learning-rates 2e-4 --problems $(QUICKSTART)-longer \
+	$(PYTHON_ENV) -m benchmarks.methods --only targets --learning-rates 2e-4 --problems $(QUICKSTART)-longer \
 		--results-file benchmarks/results/longer_chains.json $(ARGS)
 
 clean: ## Remove the environment and caches, but no runs

@@ -1,6 +1,6 @@
 """How fast and how good the hint controller is: fit speed, cost of a training step, and simulated training runs.
 
-    python benchmarks/hint_controller.py [--only NAME ...] [--seeds N]
+    python -m benchmarks.hint_controller [--only NAME ...] [--seeds N]
 
 The paper's estimator makes 5,000 to 8,000 least-squares fits in each simulated run: the whole table takes some ten
 minutes on two cores, `--only "getting easier"` two.
@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 
-import hint_simulation as simulation
+from benchmarks import hint_simulation as simulation
 from seele_trainer.hints import irt
 from seele_trainer.hints.controller import EstimatorName, HintController
 

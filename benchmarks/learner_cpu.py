@@ -4,7 +4,7 @@ Trains a small Qwen2 on rollouts like those of the quickstart: 512 rows of 12 to
 different. Variants take turns, so that a machine that is busy with something else is busy for all of them; gains are
 ratios of the median CPU time, which others' load distorts least.
 
-Run: python benchmarks/learner_cpu.py [--updates 9] [--zero-stage 1] [--rows 512]
+Run: python -m benchmarks.learner_cpu [--updates 9] [--zero-stage 1] [--rows 512]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All methods on the quickstart's problem, and what SEELE's settings do: `python benchmarks/methods.py`.
+"""All methods on the quickstart's problem, and what SEELE's settings do: `python -m benchmarks.methods`.
 
 Every training is a real `seele run` (vLLM server, DeepSpeed trainer) in a folder of its own. Finished ones are used again,
 stopped ones go on: Ctrl-C at any time, and the same command afterwards. After changes to the trainer itself, delete --out.
@@ -16,10 +16,10 @@ from typing import Annotated
 
 import typer
 
-from methods_study.carry_out import NoProblems, Place, carry_out, collected, duration, expected, seconds_of
-from methods_study.design import PARTS, TINY, Part, Scale
-from methods_study.results import BadResults, Study, load, save
-from methods_study.training import REPOSITORY, Stopped, TrainingFailed
+from benchmarks.methods_study.carry_out import NoProblems, Place, carry_out, collected, duration, expected, seconds_of
+from benchmarks.methods_study.design import PARTS, TINY, Part, Scale
+from benchmarks.methods_study.results import BadResults, Study, load, save
+from benchmarks.methods_study.training import REPOSITORY, Stopped, TrainingFailed
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.run_folder.journal import JournalError
@@ -88,7 +88,7 @@ def main(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and how long they take.")] = False,
 ) -> None:
     """Train every method on every seed, and write the results down for docs/benchmarks.md."""
-    command = "python " + shlex.join(["benchmarks/methods.py", *sys.argv[1:]])
+    command = "python -m " + shlex.join(["benchmarks.methods", *sys.argv[1:]])
     base = TINY if tiny else FULL
     try:
         parts = parts_of(only)

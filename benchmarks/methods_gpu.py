@@ -1,4 +1,4 @@
-"""Methods of the study with a model of 84 million parameters on one GPU, without vLLM: `python benchmarks/methods_gpu.py`.
+"""Methods of the study with a model of 84 million parameters on one GPU, without vLLM: `python -m benchmarks.methods_gpu`.
 
 Trains a base model from scratch on easier chains than the quickstart's (a step is right one time in four), then each method
 from it: rollouts by transformers inside the trainer, DeepSpeed ZeRO 2, bfloat16. Everything is kept in --out: Ctrl-C at any
@@ -18,10 +18,10 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from methods_study.design import STRATEGIES, Scale, merged, method
-from methods_study.page import percent, table
-from methods_study.results import HELD_OUT, VALIDATION, Run, measured
-from methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
+from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
+from benchmarks.methods_study.page import percent, table
+from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
+from benchmarks.methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.methods import StrategyName
@@ -162,7 +162,7 @@ def main(
     """Train the base model and each method from it; print one row of the table for each."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plan = TINY if tiny else Plan()
-    command = "python " + shlex.join(["benchmarks/methods_gpu.py", *sys.argv[1:]])
+    command = "python -m " + shlex.join(["benchmarks.methods_gpu", *sys.argv[1:]])
     rows = []
     try:
         named = [name for name in STRATEGIES if name in strategies.split(",")]

@@ -1,6 +1,6 @@
 """How the operator's figures grow with the number of runs, on a real API server; pods' phases are played.
 
-    python benchmarks/operator_scale.py [--runs 10,100,1000] [--quick]
+    python -m benchmarks.operator_scale [--runs 10,100,1000] [--quick]
 
 For each number of runs, a control plane of its own is started (etcd, kube-apiserver, kube-controller-manager, as in the
 tests), with the operator as a process of its own and no more rights than manifests/rbac.yaml. Runs have two to four pods.
@@ -18,10 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "tests")]
-
-from scale.measure import Effort, Figures, measure  # noqa: E402 - the tests' folder is needed first
-from scale.report import save, show  # noqa: E402
+from benchmarks.scale.measure import Effort, Figures, measure
+from benchmarks.scale.report import save, show
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "operator_scale.json"
 THOROUGH = Effort(probes=100, failures=20, idle_seconds=60.0)

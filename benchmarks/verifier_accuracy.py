@@ -1,6 +1,6 @@
 """How often the verifier accepts right answers and wrong ones, on the gold answers of six benchmarks.
 
-    python benchmarks/verifier_accuracy.py [FOLDER]
+    python -m benchmarks.verifier_accuracy [FOLDER]
 
 FOLDER holds gsm8k/test.jsonl and benchmarks/*.jsonl; it is ../shared/data beside the repository where left out. Right
 answers: the gold answer in a box, as `The answer is $…$`, as an unmarked formula at the end, and the reference solution

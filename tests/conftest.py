@@ -14,13 +14,13 @@ from hypothesis import settings
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from parallel import GroupScheduling, rank_of
+from tests.support import REPOSITORY
+from tests.support.parallel import GroupScheduling, rank_of
 
 # How long an example takes says more about who else uses the machine than about the code.
 settings.register_profile("seele", deadline=None)
 settings.load_profile("seele")
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 PUNCTUATION_WITH_LINE_BREAKS = r"""\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\p{N}| ?\p{L}+|\s*[\r\n]+|\s+(?!\S)|\s+"""
 """Pieces as in the tokenizers of recent models: single digits, and `.\\n` may be one token."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from marks import between
+from tools.marks import between
 
 BEGIN, END = "<!-- values: written by `make generated` -->", "<!-- end of values -->"
 

@@ -1,6 +1,6 @@
 """Writes every generated file of the repository: `make generated`, or with `--check` only says which are stale.
 
-A file that is generated has an entry in `generated_files`, and no other place writes it; tests/unit/test_generated.py holds
+A file that is generated has an entry in `generated_files`, and no other place writes it; tests/unit/tools/test_generated.py holds
 all of them against what is committed. Entries import what they need themselves, and nothing that imports torch.
 """
 
@@ -73,14 +73,14 @@ def definition_without_cel() -> str:
 
 def seelerun_page() -> str:
     """The reference of all fields."""
-    from seelerun_page import page
+    from tools.seelerun_page import page
 
     return page()
 
 
 def metrics_page() -> str:
     """What Prometheus can scrape."""
-    from metrics_page import page
+    from tools.metrics_page import page
 
     return page()
 
@@ -97,7 +97,7 @@ def dashboard(name: str) -> Text:
     """The Grafana dashboard `grafana.<name>`."""
 
     def built() -> str:
-        import grafana
+        from tools import grafana
 
         return grafana.text(name)
 
@@ -117,7 +117,7 @@ def install_without_cel() -> str:
 
 def chart_readme() -> str:
     """The chart's README as it is, with the table of its values anew."""
-    from chart_values import with_table
+    from tools.chart_values import with_table
 
     chart = REPOSITORY / CHART
     return with_table(*((chart / name).read_text(encoding="utf-8") for name in ("README.md", "values.yaml")))
@@ -125,7 +125,7 @@ def chart_readme() -> str:
 
 def methods_page() -> str:
     """The page about methods, with the table of those that there are."""
-    from methods_page import page
+    from tools.methods_page import page
 
     return page()
 
@@ -134,12 +134,9 @@ def benchmarks_page() -> dict[str, Text]:
     """The page about the study of all methods, and its pictures; nothing before its hours of training were spent."""
     if not (REPOSITORY / METHODS_RESULTS).exists():
         return {}
-    benchmarks = str(REPOSITORY / "benchmarks")
-    if benchmarks not in sys.path:
-        sys.path.append(benchmarks)
-    from methods_study.page import PICTURES, page
-    from methods_study.plots import pictures
-    from methods_study.results import load
+    from benchmarks.methods_study.page import PICTURES, page
+    from benchmarks.methods_study.plots import pictures
+    from benchmarks.methods_study.results import load
 
     study = load(REPOSITORY / METHODS_RESULTS)
     longer = load(REPOSITORY / LONGER_RESULTS) if (REPOSITORY / LONGER_RESULTS).exists() else None
@@ -167,7 +164,7 @@ def stale() -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     """Write what is stale; with `--check` only name it, and return 1 where there is something."""
     if arguments not in ([], ["--check"]):
-        print("usage: tools/generate.py [--check]", file=sys.stderr)
+        print("usage: python -m tools.generate [--check]", file=sys.stderr)
         return 2
     found = stale()
     for path, text in found.items():

@@ -17,7 +17,7 @@ from seele_trainer.telemetry.definitions import (
     TIME_METRICS,
 )
 from seele_trainer.telemetry.metric import HISTOGRAM_METRICS
-from vllm_metrics import VLLM_METRICS
+from tools.vllm_metrics import VLLM_METRICS
 
 TEXT = """\
 <!-- Written by `make generated` from the definitions in the code; change those. -->

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from methods_study.design import (
+from benchmarks.methods_study.design import (
     Part,
     Planned,
     Scale,
@@ -24,8 +24,8 @@ from methods_study.design import (
     steps_of_pass,
     strategies_of,
 )
-from methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Source, Study, measured
-from methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, revision, versions
+from benchmarks.methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Source, Study, measured
+from benchmarks.methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, revision, versions
 from seele_trainer.methods import StrategyName
 from seele_trainer.quickstart import chains
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods_study.results import TENTHS, Study
+from benchmarks.methods_study.results import TENTHS, Study
 
 FEWEST_GROUPS = 5
 """A tenth with fewer groups is left out: its mean says little."""

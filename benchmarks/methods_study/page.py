@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from methods_study.design import PARTS, Part
-from methods_study.identity import FEWEST_GROUPS, step_gains
-from methods_study.intervals import Interval, mean
-from methods_study.results import TENTHS, SettingResult, Source, Study
-from methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, verdicts
+from benchmarks.methods_study.design import PARTS, Part
+from benchmarks.methods_study.identity import FEWEST_GROUPS, step_gains
+from benchmarks.methods_study.intervals import Interval, mean
+from benchmarks.methods_study.results import TENTHS, SettingResult, Source, Study
+from benchmarks.methods_study.verdicts import PAPER_METHODS, PAPER_ROUNDS, base_name, final, verdicts
 
 PICTURES = "images/benchmarks"
 """Folder of the plots, seen from the page."""
@@ -31,7 +31,7 @@ SEELE below have the rate that was chosen at target 0.5 with its defaults.
 ON_A_GPU = """\
 ## On a GPU
 
-Not run: no GPU was at hand. `python benchmarks/methods_gpu.py` trains a model of 84 million parameters from scratch on easier
+Not run: no GPU was at hand. `python -m benchmarks.methods_gpu` trains a model of 84 million parameters from scratch on easier
 chains, then methods from it, with rollouts by transformers, DeepSpeed ZeRO 2 and bfloat16, and prints a row for each with its
 curve, tokens a second and where the time went. With `--tiny` it was tried on a CPU.
 """

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from methods_study.identity import MIDDLES, bound, step_gains
-from methods_study.results import SettingResult, Study
-from methods_study.verdicts import final, target_of
+from benchmarks.methods_study.identity import MIDDLES, bound, step_gains
+from benchmarks.methods_study.results import SettingResult, Study
+from benchmarks.methods_study.verdicts import final, target_of
 from seele_trainer.report.style import DARK, LIGHT, Theme, legend, percent_axis, style
 
 Draw = Callable[[Figure, Theme, Study], None]

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from methods_study.design import PARTS, Part, Scale
-from methods_study.intervals import mean
-from methods_study.late_rounds import LateRound, late_rounds
+from benchmarks.methods_study.design import PARTS, Part, Scale
+from benchmarks.methods_study.intervals import mean
+from benchmarks.methods_study.late_rounds import LateRound, late_rounds
 from seele_trainer.frozen_model import Section
 from seele_trainer.methods import StrategyName
 from seele_trainer.run_folder.journal import read_records

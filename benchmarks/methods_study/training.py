@@ -19,7 +19,7 @@ from typing import Any, Self
 import psutil
 import yaml
 
-from methods_study.design import merged
+from benchmarks.methods_study.design import merged
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from methods_study.identity import step_gains
-from methods_study.intervals import Interval, interval, mean
-from methods_study.results import SettingResult, Study
+from benchmarks.methods_study.identity import step_gains
+from benchmarks.methods_study.intervals import Interval, interval, mean
+from benchmarks.methods_study.results import SettingResult, Study
 
 PAPER_METHODS = {"seele": 34.2, "uft": 30.4, "prefix_rft": 28.7, "luffy": 25.8, "sft": 25.8, "grpo": 24.2}
 """Mean over six benchmarks of mathematics, Qwen2.5-1.5B, in percent; its base model has 18.5."""

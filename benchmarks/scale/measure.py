@@ -16,14 +16,13 @@ from pathlib import Path
 
 import psutil
 
-import control_plane
-from cluster_runs import run_body
-from control_plane import ControlPlane, die_with_parent
-from operator_process import OperatorProcess, grant
-from scale.api import RUNS, Api, Body, PodSeen, PodWatch
+from benchmarks.scale.api import RUNS, Api, Body, PodSeen, PodWatch
 from seele_operator.validation.crd import crd
+from tests.support import REPOSITORY, control_plane
+from tests.support.cluster_runs import run_body
+from tests.support.control_plane import ControlPlane, die_with_parent
+from tests.support.operator_process import OperatorProcess, grant
 
-BENCHMARKS = Path(__file__).resolve().parents[1]
 SHAPES = ((1, 1), (2, 1), (2, 2))
 """Trainers and rollout servers of runs, in turn."""
 TEAMS = tuple(f"team-{number}" for number in range(10))
@@ -127,8 +126,8 @@ def _nodes(plane: ControlPlane) -> Iterator[None]:
     # One address for all pods: tests on the same machine have others.
     address = f"127.1.{secrets.randbelow(250)}.{1 + secrets.randbelow(250)}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "scale.nodes", str(plane.admin_kubeconfig), address],
-        cwd=BENCHMARKS,
+        [sys.executable, "-m", "benchmarks.scale.nodes", str(plane.admin_kubeconfig), address],
+        cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

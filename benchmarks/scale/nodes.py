@@ -1,6 +1,6 @@
 """Plays the scheduler, one large node and all trainers for thousands of pods, as a process of its own.
 
-    python -m scale.nodes KUBECONFIG ADDRESS        (in benchmarks/)
+    python -m benchmarks.scale.nodes KUBECONFIG ADDRESS
 
 Every pod of a run is bound, and then runs and is ready; a pod that is deleted goes at once. All pods have the loopback
 ADDRESS, where a trainer answers that never gets any further.
@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from scale.api import Api, ApiFailure
+from benchmarks.scale.api import Api, ApiFailure
 from seele_operator.plan.names import METRICS_PORT
 
 NODE = "node-of-all"

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from scale.measure import Figures
+from benchmarks.scale.measure import Figures
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _met(row: Row, figures: Figures) -> bool:
 def save(found: Sequence[Figures], path: Path, command: Sequence[str]) -> None:
     """Write the figures, with what they were measured by and on."""
     told = {
-        "command": shlex.join(["python", "benchmarks/operator_scale.py", *command[1:]]),
+        "command": shlex.join(["python", "-m", "benchmarks.operator_scale", *command[1:]]),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": {"cores": os.cpu_count(), "processor": _processor(), "memoryGiB": round(_memory() / 2**30)},
         "versions": {

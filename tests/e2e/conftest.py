@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,10 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from runs import REPOSITORY
-from watched_run import QuickstartRun, watched_quickstart
+from tests.e2e.watched_run import QuickstartRun, watched_quickstart
+from tests.support import REPOSITORY
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support import REPOSITORY
+
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from watched_run import QuickstartRun
 
-from dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
-from grafana.prometheus import QueryRefused
-from grafana.reading import Asked
+from tests.e2e.watched_run import QuickstartRun
+from tests.support.dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
+from tools.grafana.prometheus import QueryRefused
+from tools.grafana.reading import Asked
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from runs import REPOSITORY, records
-from watched_run import CHECKPOINTS, LABELS, STEPS, QuickstartRun
 
-from metrics_page import trainer_rows, vllm_rows
-from prometheus_server import RULES, complaints_about_metrics
 from seele_trainer.telemetry.rollout_metrics import LONGEST_ANSWER
+from tests.e2e.runs import records
+from tests.e2e.watched_run import CHECKPOINTS, LABELS, STEPS, QuickstartRun
+from tests.support import REPOSITORY
+from tests.support.prometheus_server import RULES, complaints_about_metrics
+from tools.metrics_page import trainer_rows, vllm_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
-from runs import REPOSITORY, finish, held_out, records, start, write_run
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from watched_run import STEPS, QuickstartRun
+
+from tests.e2e.runs import finish, held_out, records, start, write_run
+from tests.e2e.watched_run import STEPS, QuickstartRun
+from tests.support import REPOSITORY
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 

@@ -16,12 +16,13 @@ from typing import Any, get_args
 import pytest
 import torch
 import yaml
-from runs import QUICKSTART, REPOSITORY, merged, records
 from safetensors.torch import load_file
 
-from docs_pages import blocks, text_of
 from seele_operator.validation.load import parse_run
 from seele_trainer.methods import WITH_HINTS, StrategyName
+from tests.e2e.runs import QUICKSTART, merged, records
+from tests.support import REPOSITORY
+from tests.support.docs_pages import blocks, text_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -63,7 +64,7 @@ def train(configs: Mapping[Path, dict[str, Any]], **environment: str) -> None:
         folder.mkdir()
         (folder / "config.yaml").write_text(yaml.safe_dump(content))
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("strategies_worker.py")), *map(str, configs)],
+        [sys.executable, "-m", "tests.e2e.strategies_worker", *map(str, configs)],
         cwd=REPOSITORY,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import requests
-from runs import finish, records, start_quickstart
 
-from prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets
+from tests.e2e.runs import finish, records, start_quickstart
+from tests.support.prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets
 
 STEPS = 60
 CHECKPOINTS = 20

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from control_plane import ControlPlane
 from seele_operator.validation.crd import crd
+from tests.support.control_plane import ControlPlane
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from learner_cases import Case, config_of
-
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.thread import LearnerThread
+from tests.integration.learner_cases import Case, config_of
 
 
 def fill_the_disk() -> None:

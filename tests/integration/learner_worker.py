@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from learner_cases import SEQUENCES, TOTAL_UPDATES, Case, Outcome, config_of, samples_of
-
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.model import load_scorer
 from seele_trainer.run_folder.checkpoint import CheckpointError
+from tests.integration.learner_cases import SEQUENCES, TOTAL_UPDATES, Case, Outcome, config_of, samples_of
 
 
 def run(case: Case, shared: Path, folder: Path) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from learner_cases import TOTAL_UPDATES, Case, config_of, model_folder, samples_of
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+
+from tests.integration.learner_cases import TOTAL_UPDATES, Case, config_of, model_folder, samples_of
 
 
 @dataclass(frozen=True)

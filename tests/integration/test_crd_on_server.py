@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cel_cases import CASES, bad_run, good_run
-from control_plane import ControlPlane
-from kubernetes_api import ApiError, Body
 from seele_operator.api.status import RunStatus, patch_between, read_status
 from seele_operator.validation.crd import crd
 from seele_operator.validation.load import parse_run
-from spec_data import full_run, patched, small_run
-from status_data import FULL_STATUS
-from waiting import wait_for
+from tests.support import REPOSITORY
+from tests.support.cel_cases import CASES, bad_run, good_run
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import ApiError, Body
+from tests.support.spec_data import full_run, patched, small_run
+from tests.support.status_data import FULL_STATUS
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
 RUNS = "seeleruns"
 DEFINITION = "seeleruns.seele.dev"
-MANIFESTS = Path(__file__).parents[2] / "manifests"
+MANIFESTS = REPOSITORY / "manifests"
 
 
 @pytest.fixture(scope="module")

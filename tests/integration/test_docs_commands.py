@@ -1,6 +1,6 @@
 """The commands on the pages, executed as they stand there: by the real `seele`, kubectl and Helm, on a real API server.
 
-Pods are played (`tests/pods_driver.py`), and the operator is a process with the account that the chart made for it.
+Pods are played (`tests/support/pods_driver.py`), and the operator is a process with the account that the chart made for it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from control_plane import ControlPlane
-from docs_pages import REPOSITORY, Block, blocks, commands, pages, shows
-from operator_process import LEASE_SECONDS, NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
-from pods_driver import PodsDriver
-from run_folder import make_run_folder
 from seele_operator.api.yaml_files import read_run_file
-from waiting import wait_for
+from tests.support import REPOSITORY
+from tests.support.control_plane import ControlPlane
+from tests.support.docs_pages import Block, blocks, commands, pages, shows
+from tests.support.operator_process import LEASE_SECONDS, NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
+from tests.support.pods_driver import PodsDriver
+from tests.support.run_folder import make_run_folder
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

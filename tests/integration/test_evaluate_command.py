@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from seele_trainer.evaluation.command import BAD_INPUT, DONE, FAILED, EngineKind, run
 from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.rollout.protocol import RolloutUnavailable
-from small_models import EOS, save_llama
+from tests.support.small_models import EOS, save_llama
 
 pytestmark = pytest.mark.integration
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from control_plane import ControlPlane
-from kubernetes_api import plural
 from seele_operator.plan.objects import ClusterFeatures, plan
 from seele_operator.validation.load import load_run
+from tests.support import REPOSITORY
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import plural
 
 pytestmark = pytest.mark.integration
 
-FOLDER = Path(__file__).parents[2] / "manifests" / "examples"
+FOLDER = REPOSITORY / "manifests" / "examples"
 
 
 def test_every_example_and_all_that_it_becomes_is_accepted(control_plane: ControlPlane) -> None:

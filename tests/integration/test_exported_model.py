@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from learner_cases import Case
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from tests.integration.learner_cases import Case
+from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.integration
 
@@ -35,10 +37,11 @@ def test_an_export_keeps_the_ends_of_a_completion_and_says_its_dtype(tmp_path: P
     (tmp_path / "cases").write_bytes(pickle.dumps([Case("case", samples="none", updates=0)]))
     (tmp_path / "none.samples").write_bytes(pickle.dumps([]))
 
-    worker = Path(__file__).with_name("learner_worker.py")
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
-    command = [sys.executable, str(worker), str(tmp_path), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "tests.integration.learner_worker", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
     assert json.loads((tmp_path / "case" / "generation_config.json").read_text())["eos_token_id"] == ENDS

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tests.support import REPOSITORY
+
 pytestmark = pytest.mark.integration
 
 VOCABULARY = 8
@@ -40,13 +42,14 @@ def test_a_rank_that_runs_out_of_disk_leaves_no_other_waiting(
     tmp_path: Path, what: str, failing_rank: str, words: str
 ) -> None:
     save_model(tmp_path / "tied")
-    worker = str(Path(__file__).with_name("gang_failure_worker.py"))
-    arguments = ["-m", "seele_trainer.launch", "--standalone", "--nproc-per-node=2", worker]
+    worker = ("-m", "tests.integration.gang_failure_worker")
+    arguments = ["-m", "seele_trainer.launch", "--standalone", "--nproc-per-node=2", *worker]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, *arguments, what, failing_rank, str(tmp_path)],
+        cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from control_plane import REPOSITORY, ControlPlane, kubernetes_binaries
-from helm_chart import CHART, NAMESPACE, NEW, OLD, RELEASE, Body, as_file, helm_done, objects, rendered
-from waiting import wait_for
+from tests.support import REPOSITORY
+from tests.support.control_plane import ControlPlane, kubernetes_binaries
+from tests.support.helm_chart import CHART, NAMESPACE, NEW, OLD, RELEASE, Body, as_file, helm_done, objects, rendered
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster_runs import ClusterRuns
-from control_plane import ControlPlane
-from helm_chart import CHART, helm, helm_done
-from operator_process import OperatorProcess
-from pods_driver import PodsDriver
-from waiting import wait_for
+from tests.support.cluster_runs import ClusterRuns
+from tests.support.control_plane import ControlPlane
+from tests.support.helm_chart import CHART, helm, helm_done
+from tests.support.operator_process import OperatorProcess
+from tests.support.pods_driver import PodsDriver
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster_runs import run_body
-from control_plane import ControlPlane
-from helm_chart import CHART, RELEASE, Body, helm, helm_done
-from kubernetes_api import ApiError
 from seele_operator.validation.crd import crd
-from waiting import wait_for
+from tests.support.cluster_runs import run_body
+from tests.support.control_plane import ControlPlane
+from tests.support.helm_chart import CHART, RELEASE, Body, helm, helm_done
+from tests.support.kubernetes_api import ApiError
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from built_image import SCRIPT, built_image
+from tests.support import REPOSITORY
+from tests.support.built_image import SCRIPT, built_image
 
 pytestmark = pytest.mark.integration
 
 LARGEST = 250e6
 """Bytes of the operator's image, unpacked and with its base."""
-VERSION: str = tomllib.loads(SCRIPT.parents[1].joinpath("pyproject.toml").read_text())["project"]["version"]
+VERSION: str = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 PINNED = next(
     line.partition("=")[2]
-    for line in SCRIPT.parents[1].joinpath("Dockerfile").read_text().splitlines()
+    for line in (REPOSITORY / "Dockerfile").read_text().splitlines()
     if line.startswith("ARG PYTHON_IMAGE=")
 )
 BUILDAH = """#!/bin/bash

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from control_plane import ControlPlane, die_with_parent
-from operator_process import NAMESPACE, grant
-from waiting import wait_for
+from tests.support import REPOSITORY
+from tests.support.control_plane import ControlPlane, die_with_parent
+from tests.support.operator_process import NAMESPACE, grant
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -28,10 +29,10 @@ class Candidate:
     """A process of lease_candidate.py, and what it said so far."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        script = Path(__file__).with_name("lease_candidate.py")
         self.said: list[tuple[str, float]] = []
         self.process = subprocess.Popen(
-            [sys.executable, script, str(kubeconfig), namespace, str(DURATION)],
+            [sys.executable, "-m", "tests.integration.lease_candidate", str(kubeconfig), namespace, str(DURATION)],
+            cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             text=True,
             preexec_fn=die_with_parent,

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learner_cases import SEQUENCES, Case, Outcome, config_of, model_folder
-from plain_learner import Plain, plain_pytorch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -24,6 +22,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.sample import Sample
+from tests.integration.learner_cases import SEQUENCES, Case, Outcome, config_of, model_folder
+from tests.integration.plain_learner import Plain, plain_pytorch
+from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.integration
 
@@ -171,13 +172,15 @@ def launch(shared: Path, folder: Path, ranks: int, cases: list[Case]) -> None:
     """Run cases in a gang of `ranks` fresh processes."""
     folder.mkdir()
     (folder / "cases").write_bytes(pickle.dumps(cases))
-    worker = [str(Path(__file__).with_name("learner_worker.py")), str(shared), str(folder)]
+    worker = ["-m", "tests.integration.learner_worker", str(shared), str(folder)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     command = [sys.executable, *(torchrun if ranks > 1 else []), *worker]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
 

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from control_plane import ControlPlane
-from kubernetes_api import KubernetesApi, plural
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.plan.objects import ClusterFeatures, gang_objects, plan
 from seele_operator.validation.load import check_cluster, check_run, parse_run
-from spec_data import ABSENT, patched
+from tests.support import REPOSITORY
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import KubernetesApi, plural
+from tests.support.spec_data import ABSENT, patched
 
 pytestmark = pytest.mark.integration
 
-PLANS = Path(__file__).parents[1] / "unit" / "data" / "plan"
-QUICKSTART = Path(__file__).parents[2] / "manifests" / "examples" / "quickstart.yaml"
+PLANS = REPOSITORY / "tests" / "unit" / "data" / "plan"
+QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 POD_GROUPS = ("scheduling.volcano.sh/v1beta1", "scheduling.x-k8s.io/v1alpha1")
 
 

@@ -17,10 +17,11 @@ import pytest_asyncio
 
 from seele_trainer.config import Verifier
 from seele_trainer.verify.pool import VerifierPool
+from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.integration
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "verifier_accuracy.py"
+SCRIPT = REPOSITORY / "benchmarks" / "verifier_accuracy.py"
 FIRST = 60
 FLOORS = {"boxed": 1.0, "stated": 1.0, "solution": 1.0, "unmarked": 0.98}
 CEILINGS = {"plus one": 0.005, "sign flipped": 0.005, "another's": 0.005}

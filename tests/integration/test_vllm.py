@@ -15,8 +15,8 @@ from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import Canary, Completion, Sampling, WeightSyncError
 from seele_trainer.weights.export import write_model_folder
 from seele_trainer.weights.prepare import prepare_model
-from small_models import EOS, logprobs_of, save_llama
-from vllm_process import VllmProcess
+from tests.support.small_models import EOS, logprobs_of, save_llama
+from tests.support.vllm_process import VllmProcess
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 

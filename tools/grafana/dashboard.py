@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grafana.panels import Json, Panel
-from grafana.queries import DATASOURCE
+from tools.grafana.panels import Json, Panel
+from tools.grafana.queries import DATASOURCE
 
 COLUMNS = 24
 SCHEMA = 37

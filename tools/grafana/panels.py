@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from grafana.looks import GREEN, Limit, Look, thresholds
-from grafana.queries import DATASOURCE, Format, Query
+from tools.grafana.looks import GREEN, Limit, Look, thresholds
+from tools.grafana.queries import DATASOURCE, Format, Query
 
 Json = dict[str, Any]
 

@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import requests
 import yaml
-from clusters import Cluster
-from runs import QUICKSTART, merged, records
-from single_node import CGROUP
 
-from kubernetes_api import ApiError, Body, KubernetesApi
-from waiting import wait_for
+from tests.e2e.cluster.clusters import Cluster
+from tests.e2e.cluster.single_node import CGROUP
+from tests.e2e.runs import QUICKSTART, merged, records
+from tests.support.kubernetes_api import ApiError, Body, KubernetesApi
+from tests.support.waiting import wait_for
 
 NAMESPACE = "default"
 ROLE = "seele.dev/role"

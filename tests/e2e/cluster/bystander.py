@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kubernetes_api import KubernetesApi
+from tests.support.kubernetes_api import KubernetesApi
 
 NAME = "bystander"
 HEARTBEAT_SECONDS = 2.0

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 import requests
-from cluster_dns import ClusterDns
-from single_node import ADDRESS, CHECKOUT, IMAGES, NAME, Node
 
-from control_plane import ControlPlane, die_with_parent, free_port, kubernetes_binaries
-from kubernetes_api import ApiError, Body, KubernetesApi
-from operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
 from seele_operator.validation.crd import crd
-from waiting import wait_for
+from tests.e2e.cluster.cluster_dns import ClusterDns
+from tests.e2e.cluster.single_node import ADDRESS, CHECKOUT, IMAGES, NAME, Node
+from tests.support.control_plane import ControlPlane, die_with_parent, free_port, kubernetes_binaries
+from tests.support.kubernetes_api import ApiError, Body, KubernetesApi
+from tests.support.operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorProcess
+from tests.support.waiting import wait_for
 
 NODE_SILENCE_SECONDS = 20
 """Silence after which the node counts as lost: on a busy machine a kubelet's heartbeats come late."""

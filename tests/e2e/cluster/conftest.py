@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from applied_runs import ClusterRun, run_manifest
-from clusters import Cluster, existing_cluster, own_cluster
-from runs import QUICKSTART, REPOSITORY
+
+from tests.e2e.cluster.applied_runs import ClusterRun, run_manifest
+from tests.e2e.cluster.clusters import Cluster, existing_cluster, own_cluster
+from tests.e2e.runs import QUICKSTART
+from tests.support import REPOSITORY
 
 ALL = "SEELE_E2E_ALL"
 EXISTING = "SEELE_E2E_KUBECONFIG"

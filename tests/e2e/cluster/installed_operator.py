@@ -9,15 +9,15 @@ from pathlib import Path
 
 import psutil
 import requests
-from applied_runs import processes_of
-from clusters import Cluster, bare_cluster
-from service_address import ServiceAddress
-from single_node import BRIDGE, PLAIN_RUNTIME
 
-from built_image import BuiltImage
-from helm_chart import CHART, NAMESPACE, RELEASE, helm_done
-from kubernetes_api import Body, KubernetesApi
-from waiting import wait_for
+from tests.e2e.cluster.applied_runs import processes_of
+from tests.e2e.cluster.clusters import Cluster, bare_cluster
+from tests.e2e.cluster.service_address import ServiceAddress
+from tests.e2e.cluster.single_node import BRIDGE, PLAIN_RUNTIME
+from tests.support.built_image import BuiltImage
+from tests.support.helm_chart import CHART, NAMESPACE, RELEASE, helm_done
+from tests.support.kubernetes_api import Body, KubernetesApi
+from tests.support.waiting import wait_for
 
 PORT = 9401
 SECONDS = 120

@@ -17,10 +17,12 @@ from typing import IO
 
 import psutil
 import yaml
-from cluster_dns import DOMAIN
-from node_image import plain_spec, runtime_spec, write_image
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+from tests.e2e.cluster.cluster_dns import DOMAIN
+from tests.e2e.cluster.node_image import plain_spec, runtime_spec, write_image
+from tests.support import REPOSITORY
+
+CHECKOUT = REPOSITORY
 NAME = "seele-node"
 PAUSE = "localhost/seele-pause:e2e"
 """The sandbox of every pod: a name of its own, for a test may bring in another image under the first."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from applied_runs import ClusterRun
-from clusters import Cluster
-from installed_operator import installed_cluster
-from runs import held_out
-from single_node import PLAIN_RUNTIME
 
-from built_image import built_image
+from tests.e2e.cluster.applied_runs import ClusterRun
+from tests.e2e.cluster.clusters import Cluster
+from tests.e2e.cluster.installed_operator import installed_cluster
+from tests.e2e.cluster.single_node import PLAIN_RUNTIME
+from tests.e2e.runs import held_out
+from tests.support.built_image import built_image
 
 BUILD = "SEELE_E2E_IMAGES"
 

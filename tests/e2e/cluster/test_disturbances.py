@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from applied_runs import ATTEMPT, IN_PROCESS, ClusterRun, attempts_running, processes_of
-from bystander import bystander
-from clusters import Cluster
-from runs import merged
 
-from waiting import wait_for
+from tests.e2e.cluster.applied_runs import ATTEMPT, IN_PROCESS, ClusterRun, attempts_running, processes_of
+from tests.e2e.cluster.bystander import bystander
+from tests.e2e.cluster.clusters import Cluster
+from tests.e2e.runs import merged
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200), pytest.mark.usefixtures("own_node")]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from applied_runs import IN_PROCESS, ClusterRun
-from clusters import Cluster
-from installed_operator import InstalledOperator, installed_cluster
-from runs import merged
 
-from built_image import BuiltImage, built_image
-from helm_chart import NAMESPACE, RELEASE
-from waiting import wait_for
+from tests.e2e.cluster.applied_runs import IN_PROCESS, ClusterRun
+from tests.e2e.cluster.clusters import Cluster
+from tests.e2e.cluster.installed_operator import InstalledOperator, installed_cluster
+from tests.e2e.runs import merged
+from tests.support.built_image import BuiltImage, built_image
+from tests.support.helm_chart import NAMESPACE, RELEASE
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200)]
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from applied_runs import IN_PROCESS, ClusterRun
-from clusters import Cluster
-from runs import held_out, merged
 from safetensors.torch import load_file
 
-from waiting import wait_for
+from tests.e2e.cluster.applied_runs import IN_PROCESS, ClusterRun
+from tests.e2e.cluster.clusters import Cluster
+from tests.e2e.runs import held_out, merged
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from seele_operator.decide.decision import Refusal
 from seele_operator.kube.errors import Refused
-from spec_data import small_run
+from tests.support.spec_data import small_run
 
 ACCOUNT = "seele-operator-cluster-api"
 """The service account that the client has."""

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from bodies import ACCOUNT, Body, run_body
 
-from control_plane import ControlPlane
-from kubernetes_api import KubernetesApi
-from operator_process import grant
 from seele_operator.kube.cluster import Cluster
+from tests.integration.cluster.bodies import ACCOUNT, Body, run_body
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.operator_process import grant
 
 
 @pytest.fixture

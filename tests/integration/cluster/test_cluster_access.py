@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bodies import ACCOUNT, NOW, Body, config_of, owner, pod_of, refused, uid
 from kubernetes.aio.config import incluster_config
 
-from control_plane import ControlPlane
-from kubernetes_api import KubernetesApi
 from seele_operator.decide.decision import Notice
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube import connection as api_connection
 from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.connection import ApiConnection
 from seele_operator.kube.errors import ClusterUnavailable, NoCluster, NotLeading
+from tests.integration.cluster.bodies import ACCOUNT, NOW, Body, config_of, owner, pod_of, refused, uid
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import KubernetesApi
 
 pytestmark = pytest.mark.integration
 

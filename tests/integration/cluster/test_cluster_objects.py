@@ -7,17 +7,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bodies import NOW, SOMEBODY_ELSE, Body, child, config_of, refused, uid, without_owner
 
-from control_plane import ControlPlane
-from kubernetes_api import KubernetesApi
-from pod_groups import pod_group_crd
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.decide.decision import Notice, Refusal
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
 from seele_operator.plan import objects as plan
-from waiting import wait_for
+from tests.integration.cluster.bodies import NOW, SOMEBODY_ELSE, Body, child, config_of, refused, uid, without_owner
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.pod_groups import pod_group_crd
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

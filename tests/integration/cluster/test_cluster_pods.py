@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from bodies import SOMEBODY_ELSE, Body, config_of, owner, pod_of, refused, run_body, uid, without_owner
 
-from control_plane import ControlPlane
-from kubernetes_api import KubernetesApi
 from seele_operator.decide.decision import Refusal
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.errors import Conflict, Gone, NamespaceTerminating, Refused
-from waiting import wait_for
+from tests.integration.cluster.bodies import (
+    SOMEBODY_ELSE,
+    Body,
+    config_of,
+    owner,
+    pod_of,
+    refused,
+    run_body,
+    uid,
+    without_owner,
+)
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

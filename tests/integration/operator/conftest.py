@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster_runs import ClusterRuns
-from control_plane import ControlPlane
-from operator_process import LEASE_SECONDS, OperatorProcess, grant
-from pods_driver import PodsDriver
+from tests.support.cluster_runs import ClusterRuns
+from tests.support.control_plane import ControlPlane
+from tests.support.operator_process import LEASE_SECONDS, OperatorProcess, grant
+from tests.support.pods_driver import PodsDriver
 
 # Neither outlives a module: tests elsewhere have the cluster to themselves.
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster_runs import SECONDS, ClusterRuns, run_body
-from kubernetes_api import ApiError
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_cluster, check_run, parse_run
-from spec_data import DATA, full_run, patched
-from waiting import wait_for
+from tests.support.cluster_runs import SECONDS, ClusterRuns, run_body
+from tests.support.kubernetes_api import ApiError
+from tests.support.spec_data import DATA, full_run, patched
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

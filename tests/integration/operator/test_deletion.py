@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cluster_runs import SECONDS, ClusterRuns
-from operator_process import OperatorProcess
-from pods_driver import PodsDriver
-from waiting import wait_for
+from tests.support.cluster_runs import SECONDS, ClusterRuns
+from tests.support.operator_process import OperatorProcess
+from tests.support.pods_driver import PodsDriver
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

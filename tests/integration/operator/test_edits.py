@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cluster_runs import ClusterRuns
-from pods_driver import PodsDriver
 from seele_operator.plan.names import ATTEMPT_LABEL
-from waiting import wait_for
+from tests.support.cluster_runs import ClusterRuns
+from tests.support.pods_driver import PodsDriver
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

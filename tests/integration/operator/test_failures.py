@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cluster_runs import ClusterRuns
-from operator_process import OperatorProcess
-from pods_driver import PodsDriver
 from seele_operator.plan.names import ATTEMPT_LABEL
-from waiting import wait_for
+from tests.support.cluster_runs import ClusterRuns
+from tests.support.operator_process import OperatorProcess
+from tests.support.pods_driver import PodsDriver
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

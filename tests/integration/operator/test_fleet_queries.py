@@ -10,16 +10,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from cluster_runs import ClusterRuns
-from control_plane import ControlPlane
-from dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
-from grafana.dashboard import MARK_STEP
-from grafana.prometheus import Series
-from grafana.reading import Asked
-from operator_process import OperatorProcess
-from played_fleet import PlayedFleet, PlayedRun
-from pods_driver import PodsDriver
-from waiting import wait_for
+from tests.support.cluster_runs import ClusterRuns
+from tests.support.control_plane import ControlPlane
+from tests.support.dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
+from tests.support.operator_process import OperatorProcess
+from tests.support.played_fleet import PlayedFleet, PlayedRun
+from tests.support.pods_driver import PodsDriver
+from tests.support.waiting import wait_for
+from tools.grafana.dashboard import MARK_STEP
+from tools.grafana.prometheus import Series
+from tools.grafana.reading import Asked
 
 pytestmark = pytest.mark.integration
 

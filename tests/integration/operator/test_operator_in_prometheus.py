@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster_runs import ClusterRuns
-from metrics_page import operator_rows
-from operator_process import OperatorProcess
-from pods_driver import PodsDriver
-from prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets, complaints_about_metrics
-from waiting import wait_for
+from tests.support.cluster_runs import ClusterRuns
+from tests.support.operator_process import OperatorProcess
+from tests.support.pods_driver import PodsDriver
+from tests.support.prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets, complaints_about_metrics
+from tests.support.waiting import wait_for
+from tools.metrics_page import operator_rows
 
 pytestmark = pytest.mark.integration
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cluster_runs import ROLLOUTS, TRAINERS, ClusterRuns
-from control_plane import ControlPlane
-from operator_process import LEASE_SECONDS, OperatorProcess, grant
-from pods_driver import PodsDriver
-from waiting import wait_for
+from tests.support.cluster_runs import ROLLOUTS, TRAINERS, ClusterRuns
+from tests.support.control_plane import ControlPlane
+from tests.support.operator_process import LEASE_SECONDS, OperatorProcess, grant
+from tests.support.pods_driver import PodsDriver
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cluster_runs import SECONDS, ClusterRuns
-from operator_process import OperatorProcess
-from waiting import wait_for
+from tests.support.cluster_runs import SECONDS, ClusterRuns
+from tests.support.operator_process import OperatorProcess
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

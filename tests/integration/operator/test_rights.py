@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from cluster_runs import SECONDS, ClusterRuns
-from control_plane import ControlPlane
-from operator_process import NAMESPACE, SERVICE_ACCOUNT, manifests
-from pod_groups import pod_group_crd
-from pods_driver import PodsDriver
-from spec_data import ABSENT
-from waiting import wait_for
+from tests.support.cluster_runs import SECONDS, ClusterRuns
+from tests.support.control_plane import ControlPlane
+from tests.support.operator_process import NAMESPACE, SERVICE_ACCOUNT, manifests
+from tests.support.pod_groups import pod_group_crd
+from tests.support.pods_driver import PodsDriver
+from tests.support.spec_data import ABSENT
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from remote_runs import Cluster
 
-from control_plane import ControlPlane
 from seele_operator.client import runs as following
 from seele_operator.client import submit
+from tests.integration.remote.remote_runs import Cluster
+from tests.support.control_plane import ControlPlane
 
 
 @pytest.fixture

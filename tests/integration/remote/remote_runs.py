@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 from typer.testing import CliRunner, Result
 
-from control_plane import ControlPlane
-from kubernetes_api import KubernetesApi
 from seele_operator.cli import app
-from spec_data import small_run
+from tests.support.control_plane import ControlPlane
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.spec_data import small_run
 
 Body = dict[str, Any]
 POD_SPEC: Body = {"containers": [{"name": "trainer", "image": "seele:1"}], "automountServiceAccountToken": False}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from remote_runs import Cluster
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
-from waiting import wait_for
+from tests.integration.remote.remote_runs import Cluster
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 import typer
 import yaml
-from remote_runs import POD_SPEC, Cluster
 from typer.testing import CliRunner
 
-from remote_bodies import RUNNING, pod_body
 from seele_operator.cli import app
-from waiting import wait_for
+from tests.integration.remote.remote_runs import POD_SPEC, Cluster
+from tests.support.remote_bodies import RUNNING, pod_body
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from remote_runs import Body, Cluster, shared_run
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
 from seele_operator.client import submit
-from spec_data import small_run
-from waiting import wait_for
+from tests.integration.remote.remote_runs import Body, Cluster, shared_run
+from tests.support.spec_data import small_run
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import MARK_STEP, Choice, Dashboard, Mark, Row
-from grafana.fleet.comparison import COMPARISON
-from grafana.fleet.operator import OPERATOR
-from grafana.fleet.overview import OVERVIEW
-from grafana.fleet.runs import RUNS
-from grafana.fleet.selectors import of_operator
-from grafana.looks import ORANGE
+from tools.grafana.dashboard import MARK_STEP, Choice, Dashboard, Mark, Row
+from tools.grafana.fleet.comparison import COMPARISON
+from tools.grafana.fleet.operator import OPERATOR
+from tools.grafana.fleet.overview import OVERVIEW
+from tools.grafana.fleet.runs import RUNS
+from tools.grafana.fleet.selectors import of_operator
+from tools.grafana.looks import ORANGE
 
 UID = "seele-fleet"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from grafana.fleet.selectors import live, told
-from grafana.panels import Graph
-from grafana.queries import Query
+from tools.grafana.fleet.selectors import live, told
+from tools.grafana.panels import Graph
+from tools.grafana.queries import Query
 
 COMPARISON = (
     Graph(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import RATE
-from grafana.fleet.selectors import of_operator, operator_quantile
-from grafana.looks import BLUE, ORANGE, RED, Limit, looks
-from grafana.panels import Graph
-from grafana.queries import Query
+from tools.grafana.dashboard import RATE
+from tools.grafana.fleet.selectors import of_operator, operator_quantile
+from tools.grafana.looks import BLUE, ORANGE, RED, Limit, looks
+from tools.grafana.panels import Graph
+from tools.grafana.queries import Query
 
 PASS = "seele_operator_reconcile_seconds"
 REQUEST = "seele_operator_api_request_seconds"

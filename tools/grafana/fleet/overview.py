@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.fleet.selectors import in_phase, of_operator, of_trainers
-from grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED, Limit
-from grafana.panels import Number
-from grafana.queries import Query
+from tools.grafana.fleet.selectors import in_phase, of_operator, of_trainers
+from tools.grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED, Limit
+from tools.grafana.panels import Number
+from tools.grafana.queries import Query
 
 _SINCE_PROGRESS = f"time() - {of_trainers('seele_last_progress_timestamp_seconds')}"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import WINDOW
-from grafana.fleet.selectors import LEADING, RUN_URL, measured, of_operator, operator_quantile, restarts, told
-from grafana.looks import BLUE, ORANGE, PHASE_COLOURS, PURPLE, RED, Limit, looks
-from grafana.panels import Column, Graph, HeatMap, Table, Timeline
-from grafana.queries import Query
+from tools.grafana.dashboard import WINDOW
+from tools.grafana.fleet.selectors import LEADING, RUN_URL, measured, of_operator, operator_quantile, restarts, told
+from tools.grafana.looks import BLUE, ORANGE, PHASE_COLOURS, PURPLE, RED, Limit, looks
+from tools.grafana.panels import Column, Graph, HeatMap, Table, Timeline
+from tools.grafana.queries import Query
 
 _NUMBERS = {phase: number for number, phase in enumerate(PHASE_COLOURS, start=1)}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import Choice, Dashboard, Mark, Row
-from grafana.looks import BLUE, ORANGE
-from grafana.queries import of_run
-from grafana.run.gpu import GPU
-from grafana.run.health import HEALTH
-from grafana.run.learning import LEARNING
-from grafana.run.overview import OVERVIEW
-from grafana.run.speed import SPEED
+from tools.grafana.dashboard import Choice, Dashboard, Mark, Row
+from tools.grafana.looks import BLUE, ORANGE
+from tools.grafana.queries import of_run
+from tools.grafana.run.gpu import GPU
+from tools.grafana.run.health import HEALTH
+from tools.grafana.run.learning import LEARNING
+from tools.grafana.run.overview import OVERVIEW
+from tools.grafana.run.speed import SPEED
 
 UID = "seele-run"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from grafana.panels import Graph
-from grafana.queries import Query
+from tools.grafana.panels import Graph
+from tools.grafana.queries import Query
 
 _PODS = "$run-(trainer|rollout)-[0-9]+"
 _LEGEND = "{{pod}}, GPU {{gpu}}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import WINDOW
-from grafana.looks import BLUE, GREEN, ORANGE, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
-from grafana.panels import Graph
-from grafana.queries import Query, by, of_run, one, told_of_run
+from tools.grafana.dashboard import WINDOW
+from tools.grafana.looks import BLUE, GREEN, ORANGE, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
+from tools.grafana.panels import Graph
+from tools.grafana.queries import Query, by, of_run, one, told_of_run
 
 HEALTH = (
     Graph(

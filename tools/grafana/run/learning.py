@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import WINDOW
-from grafana.looks import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
-from grafana.panels import Graph, HeatMap
-from grafana.queries import Query, by, of_run, one, quantile
+from tools.grafana.dashboard import WINDOW
+from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
+from tools.grafana.panels import Graph, HeatMap
+from tools.grafana.queries import Query, by, of_run, one, quantile
 
 # Far apart in hue, above all those of the first four, which is how many rounds a run has by default. None is the target's.
 _ROUNDS = looks(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import WINDOW
-from grafana.looks import BLUE, GREEN, GREY, ORANGE, PHASE_COLOURS, RED, TURQUOISE, YELLOW, Limit, looks
-from grafana.panels import Number
-from grafana.queries import Query, average, of_run, one, told_of_run
+from tools.grafana.dashboard import WINDOW
+from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PHASE_COLOURS, RED, TURQUOISE, YELLOW, Limit, looks
+from tools.grafana.panels import Number
+from tools.grafana.queries import Query, average, of_run, one, told_of_run
 
 _UP = f"max({of_run('up', job='seele-trainer')}"
 

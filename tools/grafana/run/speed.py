@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana.dashboard import RATE, WINDOW
-from grafana.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Limit, Look, looks
-from grafana.panels import Graph
-from grafana.queries import Query, by, of_run, one, quantile
+from tools.grafana.dashboard import RATE, WINDOW
+from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, Limit, Look, looks
+from tools.grafana.panels import Graph
+from tools.grafana.queries import Query, by, of_run, one, quantile
 
 _TOKEN = "vllm:request_time_per_output_token_seconds"
 

@@ -1,0 +1,75 @@
+"""Helm and the chart in tests: rendered, checked, and read back as plain objects."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import REPOSITORY
+
+CHART = REPOSITORY / "charts" / "seele-operator"
+RELEASE, NAMESPACE = "seele-operator", "seele-system"
+NEW, OLD = "v1.30.0", "v1.20.2"
+"""Kubernetes with and without rules in CEL."""
+
+Body = dict[str, Any]
+
+try:
+    _LOADER: Any = yaml.CSafeLoader
+except AttributeError:
+    _LOADER = yaml.SafeLoader
+
+
+@functools.cache
+def helm_binary() -> str:
+    """A helm. Skips where SEELE_SKIP_HELM says why, and fails where none can be had."""
+    if reason := os.environ.get("SEELE_SKIP_HELM"):
+        pytest.skip(f"SEELE_SKIP_HELM: {reason}")
+    found = subprocess.run([REPOSITORY / "tools" / "helm.sh"], stdout=subprocess.PIPE, text=True)
+    assert found.returncode == 0, "tools/helm.sh found no helm; it says why above"
+    return found.stdout.strip()
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run helm; its answer, whatever it is."""
+    return subprocess.run([helm_binary(), *arguments], capture_output=True, text=True)
+
+
+def helm_done(*arguments: str | Path) -> str:
+    """Run helm; its output. Raises AssertionError with its words where it refuses."""
+    done = helm(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def as_file(values: Mapping[str, Any], folder: Path) -> Path:
+    """A file of values."""
+    path = folder / "values.yaml"
+    path.write_text(yaml.safe_dump(dict(values)))
+    return path
+
+
+def rendered(values: Path | None = None, *flags: str, kubernetes: str = NEW) -> list[Body]:
+    """The objects that the chart becomes."""
+    given: tuple[str | Path, ...] = () if values is None else ("--values", values)
+    where = ("--namespace", NAMESPACE, "--kube-version", kubernetes)
+    return objects(helm_done("template", RELEASE, CHART, *where, *given, *flags))
+
+
+def objects(text: str) -> list[Body]:
+    """The objects of a YAML stream."""
+    return [body for body in yaml.load_all(text, Loader=_LOADER) if body]
+
+
+def one(bodies: list[Body], kind: str, name: str | None = None) -> Body:
+    """The one object of a kind, and of a name where there are several. Raises AssertionError."""
+    found = [body for body in bodies if body["kind"] == kind and name in (None, body["metadata"]["name"])]
+    assert len(found) == 1, f"{len(found)} of {kind} {name or ''}"
+    return found[0]

@@ -1,0 +1,92 @@
+"""Studies of methods with made-up figures, and what they are built of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.methods_study.results import RateChoice, Run, SettingResult, Source, Study
+from seele_trainer.run_folder.records import Tokens
+
+
+def a_run(seed: int, after: float, **changes: Any) -> Run:
+    fields: dict[str, Any] = {
+        "seed": seed,
+        "folder": f"run{seed}",
+        "evaluated_at": (0, 40),
+        "held_out": (0.0, after),
+        "validation": after,
+        "rollouts": 20480,
+        "tokens": Tokens(prompt=1, hint=2, generated=3_000_000, trained=1_500_000, loss=2_500_000),
+        "accuracy_by_round": ((0.4, 0.5, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)),
+        "late_accuracy_by_round": (0.46, 0.48, 0.5, 0.51),
+        "late_reward": 0.49,
+        "late_hint_rate": 0.3,
+        "efficiency": 0.9,
+        "zero_gradient_groups": 0.05,
+        "minutes": 2.5,
+    }
+    return Run(**{**fields, **changes})
+
+
+def a_setting(
+    part: Any, name: str, afters: list[float], strategy: Any = "seele", base_model: str | None = None, **changes: Any
+) -> SettingResult:
+    runs = tuple(a_run(seed, after, **changes) for seed, after in enumerate(afters))
+    return SettingResult(
+        part=part,
+        name=name,
+        strategy=strategy,
+        changes={},
+        learning_rate=3e-4,
+        base_model=base_model,
+        runs=runs,
+    )
+
+
+def a_source(
+    *parts: Any,
+    command: str = "python -m benchmarks.methods",
+    base_model: str | None = None,
+    revision: str | None = None,
+) -> Source:
+    computer: dict[str, str | int] = {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24}
+    versions = {"seele": "0.1.0"}
+    return Source(
+        parts=parts,
+        command=command,
+        machine=computer,
+        base_model=base_model,
+        at_once=2,
+        versions=versions,
+        revision=revision,
+    )
+
+
+def a_study(*results: SettingResult, **changes: Any) -> Study:
+    fields: dict[str, Any] = {
+        "tiny": False,
+        "sources": (a_source(*dict.fromkeys(result.part for result in results)),),
+        "problems": {"seed": 0},
+        "steps": 40,
+        "seeds": 3,
+        "problems_per_step": 16,
+        "rollouts_per_problem": 32,
+        "rates": (RateChoice(strategy="seele", tried=((1e-4, 0.5), (3e-4, 0.8)), chosen=3e-4),),
+        "settings": results,
+    }
+    return Study(**{**fields, **changes})
+
+
+WHOLE = a_study(
+    a_setting("methods", "grpo", [0.0, 0.1, 0.2], strategy="grpo", accuracy_by_round=((0.1,),)),
+    a_setting("methods", "seele", [0.8, 0.9, 1.0]),
+    a_setting("unsupervised", "seele, hints not learnt", [0.6, 0.7, 0.8], efficiency=0.7),
+    a_setting("unsupervised", "uft, hints not learnt", [0.1, 0.1, 0.1], strategy="uft"),
+    a_setting("targets", "target 0.25", [0.6, 0.6, 0.6], unhinted_share=0.9, whole_share=0.05, free_reward=0.24),
+    a_setting("targets", "target 0.5", [0.8, 0.9, 1.0]),
+    a_setting("rounds", "2 × 16", [0.7, 0.7, 0.7], accuracy_by_round=((0.4, 0.5),), late_accuracy_by_round=(0.4, 0.5)),
+    a_setting("estimators", "shared-ability", [0.8, 0.8, 0.8], efficiency=0.9, second_pass_first_round=0.52),
+    a_setting("estimators", "paper", [0.7, 0.7, 0.7], efficiency=0.8, second_pass_first_round=0.7),
+    a_setting("options", "hints end at steps", [0.5, 0.6, 0.7]),
+    a_setting("supervision", "high-entropy", [0.4, 0.4, 0.4]),
+)

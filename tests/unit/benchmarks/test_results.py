@@ -1,0 +1,168 @@
+"""The study of all methods: what it measures of a run, keeps in its file, and how far a mean over seeds can be trusted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.methods_study.design import Scale
+from benchmarks.methods_study.intervals import Interval, interval
+from benchmarks.methods_study.late_rounds import late_rounds
+from benchmarks.methods_study.results import BadResults, load, measured, measured_from, save
+from seele_trainer.hints.controller import HintController
+from seele_trainer.run_folder.checkpoint import RunState
+from seele_trainer.run_folder.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
+from tests.support.method_studies import WHOLE, a_study
+from tests.support.run_folder import step_record
+
+pytestmark = pytest.mark.unit
+
+
+def test_an_interval_is_students() -> None:
+    # Mean 0.9, deviation 0.1; t(0.975, 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3).
+    value = interval([0.8, 0.9, 1.0])
+
+    assert (value.mean, value.half) == (pytest.approx(0.9), pytest.approx(0.2484139, abs=1e-6))
+    assert interval([0.1, 0.3]).half == pytest.approx(12.706205 * 0.1, abs=1e-6)
+    assert interval([0.4]) == Interval(0.4, None)
+
+
+def test_intervals_are_apart_only_where_both_are_known() -> None:
+    assert Interval(0.9, 0.1).above(Interval(0.7, 0.05))
+    assert not Interval(0.9, 0.1).above(Interval(0.7, 0.15))
+    assert not Interval(0.9, None).above(Interval(0.1, 0.1))
+    assert not Interval(0.9, 0.1).above(Interval(0.1, None))
+
+
+def test_a_run_is_measured() -> None:
+    def record(step: int, rounds: tuple[float | None, ...], reward: float | None, efficiency: float | None) -> Any:
+        return step_record(
+            step,
+            accuracy_by_round=rounds,
+            reward=reward,
+            hint_rate=reward,
+            learning_efficiency=efficiency,
+            zero_gradient_groups=efficiency,
+            rollouts=10,
+            step_seconds=30.0,
+            tokens=Tokens(prompt=1, hint=2, generated=3, trained=4, loss=5),
+        )
+
+    steps = [
+        record(1, (0.0, 0.2), 0.1, 0.4),
+        record(2, (0.4, None), 0.4, 0.6),
+        record(3, (0.6, 0.4), 0.5, 1.0),
+        record(4, (0.8, 0.6), 0.7, 0.4),
+    ]
+    evaluations = [
+        EvaluationRecord(
+            step=step,
+            time=0.0,
+            policy_version=step,
+            seconds=15.0,
+            scores={
+                "held-out": BenchmarkScore(problems=4, greedy_accuracy=accuracy),
+                "validation": BenchmarkScore(problems=4, greedy_accuracy=1 - accuracy),
+            },
+        )
+        for step, accuracy in ((0, 0.0), (4, 0.75))
+    ]
+    run = measured_from(steps, evaluations, "abc", seed=2, steps_of_pass=1)
+
+    assert (run.seed, run.evaluated_at, run.held_out, run.validation) == (2, (0, 4), (0.0, 0.75), 0.25)
+    assert (run.before, run.after, run.rollouts, run.minutes) == (0.0, 0.75, 40, 2.5)
+    assert run.tokens == Tokens(prompt=4, hint=8, generated=12, trained=16, loss=20)
+    assert run.accuracy_by_round == ((0.0, 0.2), (0.4, None), (0.6, 0.4), (0.8, 0.6))
+    assert run.late_accuracy_by_round == (0.7, 0.5)
+    assert (run.late_reward, run.late_hint_rate) == (0.6, 0.6)
+    assert (run.efficiency, run.zero_gradient_groups) == (0.6, 0.6)
+    assert run.second_pass_first_round == 0.4
+
+    without = measured_from([record(1, (), None, None)], evaluations, "abc", seed=0)
+    assert (without.accuracy_by_round, without.late_reward, without.efficiency) == ((), None, None)
+
+
+def test_what_a_step_gained_is_kept_by_tenths_of_accuracy() -> None:
+    found = [Descent(accuracy=a, descent=d) for a, d in ((0.5, 0.2), (0.5625, 0.4), (0.03125, 0.1), (0.96875, -0.1))]
+    scores = {title: BenchmarkScore(problems=4, greedy_accuracy=0.5) for title in ("held-out", "validation")}
+    evaluations = [EvaluationRecord(step=2, time=0.0, policy_version=2, seconds=1.0, scores=scores)]
+    run = measured_from(
+        [step_record(1), step_record(2, descents=tuple(found), learning_rate=3e-4)], evaluations, "abc", seed=0
+    )
+
+    (gains,) = run.gains
+    assert (gains.step, gains.learning_rate) == (2, 3e-4)
+    assert gains.groups == (1, 0, 0, 0, 0, 2, 0, 0, 0, 1)
+    assert gains.descent == pytest.approx((0.1, 0, 0, 0, 0, 0.6, 0, 0, 0, -0.1))
+
+
+def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Path) -> None:
+    controller = HintController(0.5, 2, 8)
+
+    def step(**problems: list[tuple[float, int]]) -> None:
+        for problem, rounds in problems.items():
+            for rate, successes in rounds:
+                controller.observe(problem, rate, successes, 8)
+        controller.end_step()
+
+    step(early=[(0.5, 8), (0.5, 8)])
+    step(both=[(0.5, 8), (0.5, 8)])
+    step(both=[(0.5, 3), (0.4, 4)], easy=[(0.0, 8), (0.05, 6)])
+    step(hard=[(0.95, 1), (0.96, 0)])
+    late = late_rounds(save_checkpoint(tmp_path, controller), 2)
+    assert sorted(one.successes for one in late if one.free) == [1, 3, 4, 6]
+    assert [one.successes for one in late if one.unhinted] == [8]
+    assert [one.successes for one in late if one.whole] == [0]
+
+    scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
+    evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
+    records = [step_record(number, accuracy_by_round=(0.5, 0.5)) for number in range(1, 5)]
+    write_lines(tmp_path / "metrics.jsonl", records)
+    write_lines(tmp_path / "eval.jsonl", [evaluation])
+    run = measured(tmp_path, 0)
+    assert run.free_reward == 14 / 32
+    assert (run.unhinted_share, run.unhinted_reward) == (pytest.approx(8 / 48, abs=1e-6), 1.0)
+    assert (run.whole_share, run.whole_reward) == (pytest.approx(8 / 48, abs=1e-6), 0.0)
+
+    shutil.rmtree(tmp_path / "checkpoints")
+    without = measured(tmp_path, 0)
+    assert (without.free_reward, without.unhinted_share, without.whole_share) == (None, None, None)
+    save_checkpoint(tmp_path, HintController(0.5, 2, 8, estimator="paper"))
+    assert late_rounds(tmp_path, 0) == []
+
+
+def save_checkpoint(folder: Path, controller: HintController) -> Path:
+    (folder / "checkpoints" / "step-4").mkdir(parents=True)
+    state = RunState(step=4, policy_version=4, data_fingerprint="", sampler={}, strategy=controller.state_dict())
+    (folder / "checkpoints" / "step-4" / "state.json").write_text(state.model_dump_json(by_alias=True))
+    return folder
+
+
+def write_lines(path: Path, records: Sequence[StepRecord | EvaluationRecord]) -> None:
+    path.write_text("".join(f"{record.model_dump_json(by_alias=True)}\n" for record in records))
+
+
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    save(WHOLE, tmp_path / "results" / "methods.json")
+
+    assert load(tmp_path / "results" / "methods.json") == WHOLE
+    assert "lateAccuracyByRound" in (tmp_path / "results" / "methods.json").read_text()
+
+
+def test_results_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "methods.json").write_text("{}")
+
+    with pytest.raises(BadResults, match=r"^[^\n]*methods.json: [^\n]*run `make bench-methods` to write it anew$"):
+        load(tmp_path / "methods.json")
+
+
+def test_results_of_another_scale_are_not_mixed_in() -> None:
+    study = a_study()
+
+    assert study.trained(Scale(), {"seed": 0})
+    assert not study.trained(Scale(steps=41), {"seed": 0})
+    assert not study.trained(Scale(), {"seed": 1})

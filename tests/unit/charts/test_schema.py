@@ -1,0 +1,169 @@
+"""The chart's schema: what it knows is what values.yaml has, and it refuses everything else by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.helm_chart import CHART, as_file, helm
+from tools.chart_values import described_values
+
+pytestmark = pytest.mark.unit
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+Schema = dict[str, Any]
+
+FREE = {
+    *("global", "podSecurityContext", "securityContext", "affinity.*", "resources.claims[]"),
+    *("extraVolumes[]", "extraEnv[].valueFrom", "extraEnvFrom[].configMapRef", "extraEnvFrom[].secretRef"),
+    *("networkPolicy.from[].*", "topologySpreadConstraints[].labelSelector"),
+}
+"""What is Kubernetes' own and passed on as it is: the API server checks it."""
+
+
+def resolved(schema: Schema) -> Schema:
+    name = schema.get("$ref", "").removeprefix("#/definitions/")
+    return SCHEMA["definitions"][name] if name else schema
+
+
+def nodes(schema: Schema, place: str = "") -> Iterator[tuple[str, Schema]]:
+    """All schemas below one, with their places."""
+    schema = resolved(schema)
+    yield place, schema
+    for name, inside in schema.get("properties", {}).items():
+        yield from nodes(inside, f"{place}.{name}".lstrip("."))
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{place}[]")
+
+
+def is_free(place: str) -> bool:
+    return bool({place, f"{place.rpartition('.')[0]}.*"} & FREE)
+
+
+def test_no_object_takes_keys_that_it_does_not_know() -> None:
+    objects = {place: schema for place, schema in nodes(SCHEMA) if schema.get("type") == "object"}
+    loose = {place for place, schema in objects.items() if "additionalProperties" not in schema}
+
+    assert {place for place in loose if not is_free(place)} == set()
+    assert len(objects) - len(loose) > 20
+
+
+def test_it_knows_the_values_of_the_chart_and_no_others() -> None:
+    def keys(values: Any, schema: Schema, place: str) -> list[str]:
+        known = resolved(schema).get("properties")
+        if not isinstance(values, dict) or not known or is_free(place):
+            return []
+        # Of what Kubernetes takes, the defaults need not name everything.
+        differ = set(values) - set(known) if described(place) else set(values) ^ set(known) - {"global"}
+        inside = [
+            keys(value, known[key], f"{place}.{key}".lstrip(".")) for key, value in values.items() if key in known
+        ]
+        return [f"{place}.{key}".lstrip(".") for key in differ] + [key for one in inside for key in one]
+
+    whole = {value.key for value in described_values((CHART / "values.yaml").read_text())}
+
+    def described(place: str) -> bool:
+        return any(place == key or place.startswith(f"{key}.") for key in whole)
+
+    assert keys(VALUES, SCHEMA, "") == []
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a misspelt value": ({"replica": 2}, "replica"),
+    "a misspelt value of a group": ({"image": {"repo": "x"}}, "repo"),
+    "a misspelt switch": ({"monitoring": {"podMonitor": {"enable": True}}}, "enable"),
+    "a group that does not exist": ({"monitoring": {"podMonitors": {}}}, "podMonitors"),
+    "a misspelt resource": ({"resources": {"limit": {"cpu": 1}}}, "limit"),
+    "a misspelt field of a probe": ({"probes": {"liveness": {"period": 3}}}, "period"),
+    "a misspelt field of a toleration": ({"tolerations": [{"keys": "gpu"}]}, "keys"),
+    "a misspelt kind of affinity": ({"affinity": {"podAntiAfinity": {}}}, "podAntiAfinity"),
+    "a misspelt field of a variable": ({"extraEnv": [{"name": "A", "values": "1"}]}, "values"),
+    "a misspelt field of a rule": ({"monitoring": {"serviceMonitor": {"relabelings": [{"source": []}]}}}, "source"),
+    "a misspelt peer": ({"networkPolicy": {"from": [{"podSelectors": {}}]}}, "podSelectors"),
+    "a text for a number": ({"replicas": "two"}, "replicas"),
+    "more operators than make sense": ({"replicas": 100}, "replicas"),
+    "no workers": ({"workers": 0}, "workers"),
+    "a text for a switch": ({"crds": {"install": "yes"}}, "install"),
+    "an unknown log format": ({"logFormat": "yaml"}, "logFormat"),
+    "an unknown pull policy": ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    "a tag in the repository": ({"image": {"repository": "ghcr.io/seele-dev/seele-operator:0.1.0"}}, "repository"),
+    "a digest in the tag": ({"image": {"tag": "sha256:0123"}}, "tag"),
+    "half a digest": ({"image": {"digest": "sha256:0123"}}, "digest"),
+    "a lease that is over at once": ({"leaderElection": {"leaseDurationSeconds": 1}}, "leaseDurationSeconds"),
+    "a namespace that cannot be": ({"watchNamespaces": ["Research"]}, "watchNamespaces"),
+    "a namespace twice": ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+    "namespaces as one text": ({"watchNamespaces": "a,b"}, "watchNamespaces"),
+    "a label that is no text": ({"commonLabels": {"gpu": True}}, "gpu"),
+    "a label with a space": ({"podLabels": {"team": "re search"}}, "team"),
+    "an annotation that is no text": ({"podAnnotations": {"port": 9401}}, "port"),
+    "an interval without a unit": ({"monitoring": {"podMonitor": {"interval": "30"}}}, "interval"),
+    "a secret by its name alone": ({"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
+    "a volume of the chart's own": ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes"),
+    "a share without a sign": ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
+    "a port that cannot be": ({"service": {"port": 70000}}, "port"),
+    "a name with capitals": ({"nameOverride": "Seele"}, "nameOverride"),
+    "a name that no Service can have": ({"fullnameOverride": "1a.b"}, "fullnameOverride"),
+    "a name that would be cut": ({"fullnameOverride": "a" * 41}, "fullnameOverride"),
+    "memory with a unit of disks": ({"resources": {"limits": {"memory": "1GB"}}}, "memory"),
+    "no image at all": ({"image": None}, "image"),
+    "no probes at all": ({"probes": None}, "probes"),
+    "no monitoring at all": ({"monitoring": None}, "monitoring"),
+    "no rules at all": ({"monitoring": {"prometheusRule": None}}, "prometheusRule"),
+    "no number of workers": ({"workers": None}, "workers"),
+    "no log format": ({"logFormat": None}, "logFormat"),
+    "no number of operators": ({"replicas": None}, "replicas"),
+    "no repository": ({"image": {"repository": None}}, "repository"),
+    "no length of the lease": ({"leaderElection": {"leaseDurationSeconds": None}}, "leaseDurationSeconds"),
+    "no word on whether to keep runs": ({"crds": {"keep": None}}, "keep"),
+    "no limit of a budget": ({"podDisruptionBudget": {"maxUnavailable": None}}, "maxUnavailable"),
+    "no port": ({"service": {"port": None}}, "port"),
+    "no label of dashboards": ({"monitoring": {"dashboards": {"label": None}}}, "label"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_value_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    values, name = BAD[case]
+    refused = helm("template", "x", CHART, "--values", as_file(values, tmp_path))
+
+    assert refused.returncode != 0
+    assert "schema" in refused.stderr
+    assert name in refused.stderr
+
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "several operators without a leader": (
+        {"replicas": 2, "leaderElection": {"enabled": False}},
+        "replicas: several operators need a leader; set leaderElection.enabled to true, or replicas to 1",
+    ),
+    "no account": (
+        {"serviceAccount": {"create": False}},
+        "serviceAccount.name: name the account that the operator has, or set serviceAccount.create to true",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_values_that_do_not_go_together_are_refused(case: str, tmp_path: Path) -> None:
+    values, message = IMPOSSIBLE[case]
+    refused = helm("template", "x", CHART, "--values", as_file(values, tmp_path))
+
+    assert refused.returncode != 0
+    assert message in refused.stderr
+
+
+def test_an_old_server_is_refused() -> None:
+    refused = helm("template", "x", CHART, "--kube-version", "v1.19.16")
+
+    assert refused.returncode != 0
+    assert ">=1.20" in refused.stderr
+
+
+def test_a_chart_of_charts_may_pass_its_globals_on(tmp_path: Path) -> None:
+    assert helm("template", "x", CHART, "--values", as_file({"global": {"cluster": "lab"}}, tmp_path)).returncode == 0

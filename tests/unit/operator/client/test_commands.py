@@ -1,0 +1,158 @@
+"""The commands for clusters as a user meets them: help, what does not go together, and a live page on a terminal."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from seele_operator.cli import app
+from seele_operator.client import runs as following
+from seele_operator.client.control import what_goes
+from seele_operator.client.errors import BadInput
+from seele_operator.client.kubeconfig import Target
+from seele_operator.client.logs import seconds_of
+from seele_operator.client.runs import see
+from seele_operator.client.status import show_run
+from tests.support.fake_api_server import FakeApiServer
+from tests.support.remote_bodies import RUNNING, Body, pod_body, run_body
+
+pytestmark = pytest.mark.unit
+
+COMMANDS = ("submit", "status", "logs", "suspend", "resume", "delete")
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.02)
+    with FakeApiServer() as fake:
+        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
+        yield fake
+
+
+def seele(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    result = seele(command, "--help")
+
+    assert result.exit_code == 0
+    assert "Examples:" in result.output
+    assert f"seele {command}" in result.output
+    assert all(option in result.output for option in ("--kubeconfig", "--context", "--namespace", "-n"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["submit", "-f", "run.yaml", "--dry-run", "--wait"],
+        ["status", "quick", "-A"],
+        ["status", "-w", "-o", "json"],
+        ["submit", "-f", "none.yaml"],
+        ["logs", "quick", "--since", "yesterday"],
+    ],
+)
+def test_what_does_not_go_together_is_one_line_before_anything_is_asked(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/none")
+    result = seele(*words)
+
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert "KUBECONFIG" not in result.stderr
+
+
+def test_other_commands_do_not_load_the_kubernetes_client() -> None:
+    script = "import sys, seele_operator.cli; sys.exit('kubernetes' in sys.modules or 'rich.live' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_live_page_ends_with_the_run(server: FakeApiServer) -> None:
+    server.runs["quick"] = run_body(phase="Running", attempt=1, step=3)
+    server.pods = [pod_body("trainer", 0, RUNNING)]
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=30)
+
+    class Ending(dict[str, Body]):
+        """The run is over when it is looked at for the third time."""
+
+        looks = 0
+
+        def get(self, name: str, default: Body | None = None) -> Body | None:  # type: ignore[override]
+            self.looks += 1
+            return run_body(phase="Succeeded", attempt=1, step=60) if self.looks > 2 else self[name]
+
+    server.runs = Ending(server.runs)
+    assert show_run(Target(), "quick", console, watch=True, output="table") == 0
+    shown = screen.getvalue()
+    assert shown.index(" 3/60") < shown.index(" 60/60")
+    assert "quick-trainer-0" in shown
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(server: FakeApiServer) -> None:
+    server.runs["quick"] = run_body(phase="Running", attempt=1)
+    server.pods = [pod_body("trainer", 0, RUNNING)]
+    server.write("quick-trainer-0", "trainer", *[("2026-11-22T10:00:00Z", "x" * 200)] * 5_000, ended=True)
+    command = [sys.executable, "-m", "seele_operator.cli", "logs", "quick"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"trainer-0")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ({}, ["  deletes the run's folder (checkpoints, report, final model), which is inside its pod"]),
+        (
+            {
+                "run": {"persistentVolumeClaim": {"claimName": "disk"}},
+                "huggingFaceCache": {"hostPath": {"path": "/hf"}},
+            },
+            [
+                "  keeps claim disk with the run's folder (checkpoints, report, final model)",
+                "  keeps /hf on the node with the Hugging Face cache",
+            ],
+        ),
+        (
+            {"run": {"persistentVolumeClaimTemplate": {"size": "1Gi"}}},
+            [
+                "  keeps claim quick-run with the run's folder (checkpoints, report, final model); "
+                "a run of the same name goes on from it"
+            ],
+        ),
+        (
+            {"run": {"persistentVolumeClaimTemplate": {"size": "1Gi", "retention": "Delete"}}},
+            ["  deletes claim quick-run with the run's folder (checkpoints, report, final model)"],
+        ),
+    ],
+)
+def test_what_a_deletion_keeps_is_said(storage: Body, said: list[str]) -> None:
+    body = run_body(phase="Running", step=12)
+    body["spec"]["storage"] = storage
+    first, *rest = what_goes(see(body))
+
+    assert first.startswith("SeeleRun quick in namespace default (Running, step 12/60), with its pods")
+    assert rest == said
+
+
+@pytest.mark.parametrize(("since", "seconds"), [("45s", 45), ("90", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800)])
+def test_times_are_read(since: str, seconds: int) -> None:
+    assert seconds_of(since) == seconds
+
+
+@pytest.mark.parametrize("since", ["", "0", "0s", "m", "10x", "-5m", "30m1h", "1.5h"])
+def test_what_is_no_time_is_refused(since: str) -> None:
+    with pytest.raises(BadInput, match="write it like 45s, 10m or 1h30m"):
+        seconds_of(since)

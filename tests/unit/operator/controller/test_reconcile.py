@@ -1,0 +1,260 @@
+"""Passes over a run: the status is written before anything is done about it, and any request may be the last."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from seele_operator.controller import children
+from seele_operator.decide.decision import Refusal
+from seele_operator.kube.errors import ClusterUnavailable, Refused
+from tests.support.fake_cluster import FakeCluster, Request
+from tests.support.reconcile_world import (
+    KEY,
+    ROLLOUT,
+    RUN,
+    TRAINER,
+    World,
+    pods,
+    run_body,
+    running_world,
+    start_pods,
+    world_with_run,
+)
+
+pytestmark = pytest.mark.unit
+
+
+class Died(BaseException):
+    """The operator's process is gone in the middle of something."""
+
+
+def fail_pod(cluster: FakeCluster, name: str) -> None:
+    ended = {"name": "trainer", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}
+    cluster.change(name, status={"phase": "Failed", "containerStatuses": [ended]})
+
+
+def remove_terminating(cluster: FakeCluster) -> None:
+    for name, body in list(cluster.objects.items()):
+        if body["metadata"].get("deletionTimestamp"):
+            cluster.remove(name)
+
+
+async def test_a_new_run_gets_its_status_then_what_its_pods_need_and_then_itspods() -> None:
+    world = await world_with_run()
+    await world.pass_over()
+    verbs = [verb for verb, _ in world.cluster.asked("patch_status", "ensure", "create")]
+    assert verbs[0] == "patch_status"
+    assert verbs == sorted(verbs, key=["patch_status", "ensure", "create"].index)
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
+    assert "first-config" in world.cluster.names("ConfigMap")
+    assert [notice.reason for notice in world.cluster.events] == ["Started"]
+    # The pods that were just made are known although no watch has told of them.
+    assert {pod.name for pod in world.store.pods(KEY)} == {"first-trainer-0", "first-rollout-0"}
+    assert len(world.queue) == 1
+
+
+async def test_nothing_is_done_where_the_status_could_not_be_written() -> None:
+    world = await world_with_run()
+
+    def away(request: Request) -> None:
+        if request[0] == "patch_status":
+            raise ClusterUnavailable("no connection")
+
+    world.cluster.before = away
+    await world.pass_over()
+    assert world.cluster.asked("ensure", "create") == []
+    assert world.errors("unavailable") == 1
+    assert not world.gate.open
+    assert world.queue.failures(KEY) == 1
+    await world.gate.leave_open()
+
+
+async def test_a_run_that_changed_in_the_meantime_is_read_and_decided_upon_anew() -> None:
+    world = await world_with_run()
+    world.cluster.change(RUN, spec=run_body(rollout={"replicas": 2})["spec"])
+    await world.pass_over()
+    assert [verb for verb, name in world.cluster.requests if name == RUN] == ["patch_status", "read", "patch_status"]
+    assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0", "first-rollout-1"}
+    assert world.errors("conflict") == 0
+
+
+async def test_a_run_that_is_gone_when_its_status_is_written_is_forgotten() -> None:
+    world = await world_with_run()
+    world.cluster.remove(RUN)
+    await world.pass_over()
+    assert world.store.run(KEY) is None
+    assert world.cluster.asked("ensure", "create") == []
+
+
+async def test_a_run_that_is_being_deleted_is_left_alone() -> None:
+    world = await running_world()
+    world.cluster.objects[RUN]["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
+    world.cluster.change(RUN)
+    world.cluster.remove(TRAINER)
+    before = len(world.cluster.asked("patch_status", "create", "delete", "ensure"))
+    await world.settle(2)
+    assert len(world.cluster.asked("patch_status", "create", "delete", "ensure")) == before
+
+
+async def test_a_rumour_of_a_lost_pod_is_checked_before_it_is_counted() -> None:
+    world = await running_world()
+    lost = next(pod for pod in world.store.pods(KEY) if pod.role == "trainer")
+    world.store.lost_pod(KEY, lost.name, lost.uid)
+    # What was deleted may be heard of again only in a newer version.
+    world.cluster.change(TRAINER)
+    await world.pass_over()
+    assert world.status()["phase"] == "Running"
+    assert world.status()["failures"] == {"application": 0, "disruption": 0}
+    assert ("read", TRAINER) in world.cluster.requests
+
+
+async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
+    world = await running_world()
+    world.cluster.remove(TRAINER)
+    await world.hear()
+    await world.pass_over()
+    assert (world.status()["attempt"], world.status()["gang"]) == (2, "stopping")
+    assert world.cluster.asked("delete") == [("delete", ROLLOUT)]
+    restarts = world.metrics.registry.get_sample_value("seele_operator_restarts_total", {"class": "disruption"})
+    assert restarts == 1.0
+    remove_terminating(world.cluster)
+    await world.settle(3)
+    assert {body["metadata"]["labels"]["seele.dev/attempt"] for body in pods(world.cluster)} == {"2"}
+
+
+async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
+    """A run from its beginning to its end, with a failed trainer in between; the operator dies at one of its writes.
+
+    Returns how many writes there were.
+    """
+    writes = itertools.count()
+    moments = itertools.count()
+
+    def clock() -> datetime:
+        return datetime(2026, 11, 22, 20, 0, tzinfo=UTC) + timedelta(seconds=next(moments))
+
+    def after(request: Request) -> None:
+        attempts = {body["metadata"]["labels"]["seele.dev/attempt"] for body in pods(cluster)}
+        assert len(attempts) <= 1, f"pods of attempts {attempts} at once"
+        if next(writes) == die_after:
+            raise Died
+
+    cluster.after = after
+    world = World(cluster, clock)
+
+    async def passes(count: int) -> None:
+        nonlocal world
+        for _ in range(count):
+            try:
+                await world.hear()
+                await world.pass_over()
+            except Died:
+                world = World(cluster, clock)
+
+    await passes(5)
+    start_pods(cluster)
+    await passes(4)
+    assert world.status()["phase"] == "Running"
+    fail_pod(cluster, TRAINER)
+    await passes(4)
+    remove_terminating(cluster)
+    await passes(6)
+    start_pods(cluster)
+    await passes(4)
+    assert world.status()["phase"] == "Running"
+    cluster.change(TRAINER, status={"phase": "Succeeded"})
+    await passes(4)
+    remove_terminating(cluster)
+    await passes(4)
+    assert world.status()["phase"] == "Succeeded"
+    assert world.status()["restarts"] == 1
+    assert world.status()["failures"]["application"] == 1
+    assert world.status()["attempt"] == 2
+    assert cluster.names("Pod") == {"first-trainer-0"}
+    return next(writes)
+
+
+async def test_an_operator_that_dies_after_any_of_its_writes_is_no_worse_than_one_that_lives() -> None:
+    cluster = FakeCluster()
+    cluster.add("SeeleRun", run_body())
+    writes = await live_a_life(cluster, die_after=-1)
+    assert writes > 15
+    for moment in range(writes):
+        cluster = FakeCluster()
+        cluster.add("SeeleRun", run_body())
+        await live_a_life(cluster, moment)
+
+
+async def test_an_orphan_of_the_run_is_adopted_instead_of_made_again() -> None:
+    world = await world_with_run()
+    await world.settle(3)
+    for name in (TRAINER, ROLLOUT):
+        world.cluster.objects[name]["metadata"]["ownerReferences"] = []
+        world.cluster.change(name)
+    await world.settle(2)
+    assert world.cluster.objects[TRAINER]["metadata"]["ownerReferences"][0]["uid"] == "run-1"
+    assert world.cluster.asked("create").count(("create", TRAINER)) == 1
+
+
+async def test_a_pass_without_news_asks_nothing_of_the_api_server() -> None:
+    world = await running_world()
+    world.cluster.requests.clear()
+    await world.pass_over()
+    await world.pass_over()
+    assert world.cluster.requests == []
+
+
+async def test_what_the_pods_need_is_made_sure_of_once_and_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "UPKEEP_SECONDS", 0.0)
+    monkeypatch.setattr(children, "UPKEEP_SECONDS_A_RUN", 0.0)
+    world = await running_world()
+    world.cluster.remove("ConfigMap/first-config")
+    await world.pass_over()
+    assert "first-config" in world.cluster.names("ConfigMap")
+
+
+async def running_with_two_servers() -> World:
+    world = await running_world(rollout={"replicas": 2})
+    assert servers_told(world) == 2
+    return world
+
+
+async def take_a_server_away(world: World) -> None:
+    world.cluster.objects[RUN]["metadata"]["generation"] = 2
+    world.cluster.change(RUN, spec=run_body(rollout={"replicas": 1})["spec"])
+    await world.settle(3)
+
+
+def servers_told(world: World) -> int:
+    """Rollout servers that the trainers can read of."""
+    return len(world.cluster.objects["ConfigMap/first-config"]["data"]["rollout-urls"].split())
+
+
+async def test_a_server_that_is_taken_away_is_asked_no_more() -> None:
+    world = await running_with_two_servers()
+    await take_a_server_away(world)
+    assert servers_told(world) == 1
+    assert ("delete", "Pod/first-rollout-1") in world.cluster.requests
+
+
+@pytest.mark.parametrize("error", [ClusterUnavailable("away"), Refused(Refusal("Error", "a webhook is broken"))])
+async def test_what_an_edit_could_not_change_at_once_is_changed_later(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
+    world = await running_with_two_servers()
+    failures = [error] * 3
+
+    def fail(request: Request) -> None:
+        if request == ("ensure", "ConfigMap/first-config") and failures:
+            raise failures.pop()
+
+    world.cluster.before = fail
+    await take_a_server_away(world)
+    await world.settle(8)
+    assert failures == []
+    assert servers_told(world) == 1
+    await world.gate.leave_open()

@@ -1,0 +1,164 @@
+"""What becomes of a spec that is edited, invalid, or no longer readable, decision by decision."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from seele_operator.decide.decide import CreatePods, DeletePods, UpdateChildren
+from seele_operator.observe.pods import Waiting
+from seele_operator.observe.trainer import ProgressSeen
+from tests.support.run_world import STEPS, World, answer, kinds, new_world, started
+
+pytestmark = pytest.mark.unit
+
+
+def test_rollout_servers_can_be_added_and_taken_away_while_training() -> None:
+    world = started()
+    world.spec["rollout"]["replicas"] = 3
+    world.generation += 1
+    decision = world.reconcile()
+    assert [type(action) for action in decision.actions] == [UpdateChildren, CreatePods]
+    assert "r-rollout-2" in world.pods
+    assert world.status.failures.disruption == 0
+    for _ in range(3):
+        world.kubelet()
+        world.reconcile()
+    world.spec["rollout"]["replicas"] = 1
+    world.generation += 1
+    world.reconcile()
+    world.kubelet()
+    world.reconcile()
+    assert sorted(world.pods) == ["r-rollout-0", "r-trainer-0"]
+    assert world.status.attempt == 1
+    assert world.status.failures.disruption == 0
+
+
+def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_goes_on() -> None:
+    world = started()
+    world.train(3)
+    world.reconcile()
+    world.spec["training"]["learningRate"] = 2e-6
+    world.spec["runPolicy"]["backoffLimit"] = 7
+    world.generation += 1
+    decision = world.reconcile()
+    assert answer(world, "Valid") == ("False", "ChangeRefused")
+    assert [notice.reason for notice in decision.notices] == ["ChangeRefused"]
+    assert world.reconcile().notices == ()
+    assert "spec.training.learningRate: was 1e-06 and is 2e-06" in world.status.message
+    assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
+    assert '"backoffLimit":7' in (world.status.accepted_spec or ""), "what may change changes"
+    assert '"learningRate":1e-06' in (world.status.accepted_spec or "")
+    world.spec["training"]["learningRate"] = 1e-6
+    world.generation += 1
+    world.reconcile()
+    assert answer(world, "Valid")[0] == "True"
+
+
+def test_an_invalid_edit_does_not_disturb_the_run() -> None:
+    world = started()
+    world.spec["training"]["learningRat"] = 1.0
+    world.generation += 1
+    assert world.reconcile().status.phase == "Running"
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert "did you mean" in world.status.message
+
+
+def test_an_invalid_run_waits_for_a_better_spec() -> None:
+    world = new_world(1, {})
+    del world.spec["model"]
+    decision = world.reconcile()
+    assert (decision.status.phase, decision.actions) == ("Pending", ())
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert [notice.reason for notice in decision.notices] == ["Invalid"]
+    assert world.reconcile().notices == ()
+    world.spec["model"] = {"name": "m"}
+    world.generation += 1
+    assert kinds(world.reconcile()) == ["CreatePods"]
+
+
+def test_an_image_that_cannot_be_pulled_is_told_and_can_be_repaired() -> None:
+    world = new_world(1, {})
+    world.reconcile()
+    world.kubelet()
+    words = Waiting("ImagePullBackOff", 'Back-off pulling image "nothing:1"')
+    world.change("r-trainer-0", waiting=words)
+    world.reconcile()
+    assert answer(world, "TrainerReady") == ("False", "ImagePullBackOff")
+    assert answer(world, "Progressing") == ("False", "ImagePullBackOff")
+    assert "nothing:1" in world.status.message
+    world.spec["trainer"]["image"] = "seele:0.1.1"
+    world.generation += 1
+    decision = world.reconcile()
+    assert answer(world, "Valid")[0] == "True"
+    assert decision.status.attempt == 2
+    assert decision.status.failures.application == 0
+    world.kubelet()
+    world.reconcile()
+    assert len(world.pods) == 3
+
+
+def test_what_keeps_servers_from_being_made_can_be_repaired_while_trainers_wait_for_them() -> None:
+    world = new_world(1, {})
+    world.reconcile()
+    for name in ("r-rollout-0", "r-rollout-1"):
+        del world.pods[name]  # refused
+    world.quota = True
+    for _ in range(3):
+        world.kubelet()
+    world.progress = ProgressSeen(attempt=1, step=0, steps=STEPS, phase="starting")
+    assert world.reconcile().status.gang == "creating"
+    assert world.pods["r-trainer-0"].ready
+    world.quota = False
+    world.spec["rollout"]["image"] = "vllm:better"
+    world.generation += 1
+    decision = world.reconcile()
+    assert answer(world, "Valid")[0] == "True"
+    assert (decision.status.attempt, decision.status.failures.application) == (2, 0)
+
+
+def unreadable(world: World) -> None:
+    """What was valid once is no longer, as after an upgrade of the operator that renamed a field."""
+    world.spec["hints"] = {"nameOfAnOldRelease": 1}
+    stored = json.loads(world.stored["acceptedSpec"])
+    world.stored["acceptedSpec"] = json.dumps(
+        {**stored, "hints": world.spec["hints"]}, separators=(",", ":"), sort_keys=True
+    )
+
+
+def test_a_run_whose_spec_the_operator_no_longer_reads_goes_on_and_is_told() -> None:
+    world = started(2)
+    unreadable(world)
+    decision = world.reconcile()
+    assert (decision.status.phase, decision.actions) == ("Running", ())
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert answer(world, "TrainerReady")[0] == "True"
+    assert [notice.reason for notice in decision.notices] == ["Invalid"]
+    assert world.reconcile().notices == ()
+    del world.spec["hints"]
+    world.generation += 1
+    decision = world.reconcile()
+    assert (decision.status.phase, decision.status.attempt) == ("Running", 1)
+    assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
+
+
+def test_a_run_that_has_ended_stays_so_though_the_operator_no_longer_reads_its_spec() -> None:
+    world = started()
+    world.train(STEPS)
+    world.reconcile()
+    unreadable(world)
+    assert [notice.reason for notice in world.reconcile().notices] == ["Invalid"]
+    assert world.status.phase == "Succeeded"
+    assert answer(world, "Complete")[0] == "True"
+    assert world.reconcile().notices == ()
+
+
+@pytest.mark.parametrize("section", ["trainer", "rollout"])
+def test_more_pods_than_anybody_can_mean_are_refused_before_they_are_counted(section: str) -> None:
+    world = new_world(1, {})
+    world.spec[section]["replicas"] = 1_000_001
+    decision = world.reconcile()
+    assert decision.actions == ()
+    assert answer(world, "Valid") == ("False", "Invalid")
+    assert f"spec.{section}.replicas: 1000001 is above" in world.status.message

@@ -1,0 +1,235 @@
+"""What failures, disruptions and deadlines do to a run, decision by decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from seele_operator.decide.decide import DeletePods
+from seele_operator.observe.pods import PodFailure, Waiting
+from tests.support.run_world import FAILURES, STEPS, answer, happen_to_trainer, kinds, new_world, started
+
+pytestmark = pytest.mark.unit
+
+
+def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
+    world = started(trainers=2)
+    happen_to_trainer(world, "error", index=1)
+    decision = world.reconcile()
+    assert decision.consequential
+    assert (decision.status.phase, decision.status.attempt, decision.status.restarts) == ("Restarting", 2, 1)
+    assert kinds(decision) == ["DeletePods"]
+    assert all(pod.terminating for pod in world.pods.values())
+    # One of the old pods is slow to stop: nothing is made beside it.
+    slow = world.pods["r-trainer-0"]
+    world.kubelet()
+    world.pods["r-trainer-0"] = slow
+    assert kinds(world.reconcile()) == []
+    world.kubelet()
+    assert kinds(world.reconcile()) == ["CreatePods"]
+    assert {pod.attempt for pod in world.pods.values()} == {2}
+
+
+def test_the_last_failure_names_class_pod_code_and_reason() -> None:
+    world = started()
+    happen_to_trainer(world, "oom")
+    world.reconcile()
+    failure = world.status.last_failure
+    assert failure is not None
+    assert (failure.failure_class, failure.pod, failure.exit_code, failure.reason, failure.attempt) == (
+        "application",
+        "r-trainer-0",
+        137,
+        "OOMKilled",
+        1,
+    )
+
+
+def test_of_several_failed_trainers_the_one_that_explains_the_others_is_named() -> None:
+    world = started(trainers=2)
+    happen_to_trainer(world, "error", index=0)
+    happen_to_trainer(world, "evicted", index=1)
+    world.reconcile()
+    assert world.status.last_failure is not None
+    assert world.status.last_failure.reason == "Evicted"
+
+
+@pytest.mark.parametrize("trainers", [1, 2])
+def test_a_deleted_trainer_is_a_disruption(trainers: int) -> None:
+    world = started(trainers=trainers)
+    world.change(f"r-trainer-{trainers - 1}", terminating_since=world.now)
+    world.reconcile()
+    assert world.status.attempt == 2
+    assert (world.status.failures.application, world.status.failures.disruption) == (0, 1)
+
+
+@pytest.mark.parametrize("trainers", [1, 2])
+def test_a_trainer_that_is_gone_is_a_disruption(trainers: int) -> None:
+    world = started(trainers=trainers)
+    del world.pods[f"r-trainer-{trainers - 1}"]
+    world.reconcile()
+    assert world.status.attempt == 2
+    assert world.status.failures.disruption == 1
+    assert world.status.last_failure is not None
+    assert world.status.last_failure.reason == "PodDeleted"
+
+
+def test_restarts_wait_longer_each_time_until_there_is_progress() -> None:
+    world = started(backoffLimit=9)
+    delays = []
+    for _ in range(4):
+        happen_to_trainer(world, "error")
+        world.reconcile()
+        world.kubelet()
+        before = world.now
+        while not world.pods:
+            decision = world.reconcile()
+            if not world.pods:
+                assert decision.look_again is not None
+                world.now += timedelta(seconds=decision.look_again)
+        delays.append((world.now - before).total_seconds())
+        for _ in range(2):
+            world.kubelet()
+            world.reconcile()
+    assert delays == [0, 10, 20, 40]
+    world.train(12)
+    world.reconcile()
+    assert world.status.failures.application == 0
+    assert world.status.restarts == 4
+
+
+def test_a_failure_beyond_the_budget_ends_the_run_and_keeps_what_failed() -> None:
+    world = started(trainers=2, backoffLimit=0)
+    happen_to_trainer(world, "error")
+    decision = world.reconcile()
+    assert decision.status.phase == "Failed"
+    assert answer(world, "Failed") == ("True", "BackoffLimitExceeded")
+    assert "runPolicy.backoffLimit is 0" in world.status.message
+    deleted = [pod.name for action in decision.actions if isinstance(action, DeletePods) for pod in action.pods]
+    assert sorted(deleted) == ["r-rollout-0", "r-rollout-1", "r-trainer-1"]
+    world.kubelet()
+    world.reconcile()
+    assert sorted(world.pods) == ["r-trainer-0"]
+    assert world.status.gang == "released"
+
+
+def test_bad_input_is_not_tried_again() -> None:
+    world = started()
+    refused = PodFailure("application", "BadInput", "trainer", 2, "spec.x: no")
+    world.change("r-trainer-0", phase="Failed", ready=False, failure=refused)
+    world.reconcile()
+    assert world.status.phase == "Failed"
+    assert answer(world, "Failed") == ("True", "BadInput")
+
+
+def test_disruptions_do_not_use_up_the_budget_of_failures() -> None:
+    world = started(backoffLimit=0, disruptionLimit=1)
+    world.change("r-trainer-0", phase="Failed", ready=False, failure=FAILURES["evicted"])
+    world.reconcile()
+    assert world.status.phase == "Restarting"
+
+
+def test_a_rollout_pod_that_keeps_failing_ends_the_run() -> None:
+    world = started(backoffLimit=2)
+    crash = PodFailure("application", "Error", "rollout", 1, "cuda")
+    for _ in range(40):
+        if world.status.terminal:
+            break
+        if "r-rollout-0" in world.pods:
+            world.change("r-rollout-0", phase="Failed", ready=False, failure=crash)
+        decision = world.reconcile()
+        world.kubelet()
+        world.now += timedelta(seconds=decision.look_again or 1)
+    assert world.status.phase == "Failed"
+    assert world.status.failures.application == 3
+
+
+def test_the_schedulers_words_are_told() -> None:
+    world = new_world(1, {"startDeadlineSeconds": 100})
+    world.reconcile()
+    words = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    world.change("r-trainer-0", waiting=Waiting("Unschedulable", words))
+    decision = world.reconcile()
+    assert answer(world, "Scheduled") == ("False", "Unschedulable")
+    assert decision.status.message == f"r-trainer-0: {words}"
+    assert decision.look_again == 100
+    world.now += timedelta(seconds=101)
+    world.reconcile()
+    assert answer(world, "Failed") == ("True", "StartDeadlineExceeded")
+    assert words in world.status.message
+
+
+def test_a_quota_is_told_and_survived() -> None:
+    world = new_world(1, {})
+    world.quota = True
+    world.reconcile()
+    decision = world.reconcile()
+    assert answer(world, "Scheduled") == ("False", "QuotaExceeded")
+    assert kinds(decision) == ["CreatePods"]
+    world.quota = False
+    world.reconcile()
+    assert len(world.pods) == 3
+
+
+def test_a_run_without_new_steps_counts_as_failed() -> None:
+    world = started(stalledAfterSeconds=60)
+    world.train(3)
+    world.reconcile()
+    world.now += timedelta(seconds=59)
+    assert world.reconcile().look_again == 1
+    world.now += timedelta(seconds=2)
+    world.reconcile()
+    assert world.status.last_failure is not None
+    assert world.status.last_failure.reason == "Stalled"
+    assert world.status.attempt == 2
+
+
+def test_an_operator_that_was_away_does_not_call_a_run_stalled_before_it_has_asked() -> None:
+    world = started(stalledAfterSeconds=60)
+    world.train(3)
+    world.reconcile()
+    world.now += timedelta(hours=2)
+    world.progress = None
+    assert world.reconcile().status.attempt == 1
+
+
+def test_a_clock_that_was_ahead_does_not_hold_a_run_back() -> None:
+    world = started()
+    for _ in range(2):
+        happen_to_trainer(world, "error")
+        for _ in range(3):
+            world.reconcile()
+            world.kubelet()
+    assert world.status.not_before is not None
+    world.now -= timedelta(days=1)
+    world.reconcile()
+    assert world.status.gang == "creating"
+
+
+@pytest.mark.parametrize("limit", ["startDeadlineSeconds", "activeDeadlineSeconds", "stalledAfterSeconds"])
+@pytest.mark.parametrize("seconds", [10**10, 10**12, 2**53])
+def test_a_limit_beyond_the_calendar_is_none(limit: str, seconds: int) -> None:
+    world = started(**{limit: seconds, "ttlSecondsAfterFinished": seconds})
+    for _ in range(2):
+        world.train(STEPS // 2)
+        world.reconcile()
+    assert world.status.phase == "Succeeded"
+    assert not world.deleted
+
+
+def test_a_run_that_only_gets_back_to_where_it_was_is_not_forgiven() -> None:
+    world = started(backoffLimit=9)
+    world.train(25)
+    world.reconcile()
+    happen_to_trainer(world, "error")
+    world.reconcile()
+    assert world.progress is not None
+    for step in (10, 20):
+        # Its newest checkpoint was damaged: it went on from an older one.
+        world.progress = replace(world.progress, attempt=2, step=step, last_checkpoint_step=step)
+        for _ in range(3):
+            world.kubelet()
+            world.reconcile()
+        assert world.status.failures.application == 1

@@ -1,0 +1,443 @@
+"""What a SeeleRun becomes. The golden files are what `seele render` prints; SEELE_UPDATE_GOLDEN=1 writes them anew."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.types import RESERVED_ENVIRONMENT
+from seele_operator.api.yaml_files import yaml_text
+from seele_operator.plan import names
+from seele_operator.plan.objects import ClusterFeatures, config_text, endpoints, plan, pod_names, support_objects
+from seele_operator.plan.objects import pods as pods_of_attempt
+from seele_operator.validation.load import load_run, parse_run
+from seele_trainer.config import TrainerConfig
+from tests.support import REPOSITORY
+
+pytestmark = pytest.mark.unit
+
+DATA = REPOSITORY / "tests" / "unit" / "data" / "plan"
+CLAIMS = {
+    "run": {"persistentVolumeClaimTemplate": {"size": "500Gi", "storageClassName": "fast"}},
+    "huggingFaceCache": {"persistentVolumeClaimTemplate": {"size": "50Gi", "retention": "Delete"}},
+}
+
+
+def run_with(**spec: Any) -> SeeleRun:
+    return parse_run(
+        {
+            "apiVersion": "seele.dev/v1alpha1",
+            "kind": "SeeleRun",
+            "metadata": {"name": "demo"},
+            "spec": {"model": {"name": "org/model"}, "dataset": {"name": "org/data"}, **spec},
+        }
+    )
+
+
+def in_cluster(run: SeeleRun) -> SeeleRun:
+    """The run as an API server has it."""
+    body = run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    body["metadata"] = {"name": "demo", "namespace": "lab", "uid": "0b5e"}
+    return parse_run(body)
+
+
+def pods(run: SeeleRun, attempt: int = 1) -> dict[str, dict[str, Any]]:
+    return {manifest["metadata"]["name"]: manifest for manifest in plan(run, attempt) if manifest["kind"] == "Pod"}
+
+
+def environment(pod: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("case", ["one-of-each", "two-by-two", "transformers", "gang"])
+def test_a_run_becomes_these_objects(case: str) -> None:
+    rendered = yaml_text(*plan(load_run(DATA / f"{case}.run.yaml"), attempt=2))
+    golden = DATA / f"{case}.plan.yaml"
+    if os.environ.get("SEELE_UPDATE_GOLDEN"):
+        golden.write_text(rendered)
+
+    assert rendered == golden.read_text()
+
+
+def test_the_trainers_read_the_configuration_that_the_spec_stands_for() -> None:
+    run = run_with(training={"learningRate": 1e-6}, hints={"targetAccuracy": 0.4})
+
+    assert TrainerConfig.model_validate(yaml.safe_load(config_text(run))) == run.spec.trainer_config("demo")
+
+
+def test_addresses_resolve_through_the_headless_services() -> None:
+    run = run_with(rollout={"replicas": 2}, trainer={"replicas": 2})
+    services = {m["metadata"]["name"]: m for m in plan(run, 1) if m["kind"] == "Service"}
+    where = endpoints(run)
+
+    for address in (where.rendezvous, *(url.removeprefix("http://") for url in (where.trainer, *where.rollout))):
+        host, _, port = address.partition(":")
+        pod_name, _, service_name = host.partition(".")
+        pod, service = pods(run)[pod_name], services[service_name]
+        assert (pod["spec"]["hostname"], pod["spec"]["subdomain"]) == (pod_name, service_name)
+        assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        assert service["spec"]["clusterIP"] == "None"
+        assert int(port) in [declared["port"] for declared in service["spec"]["ports"]]
+        assert int(port) in [declared["containerPort"] for declared in pod["spec"]["containers"][0]["ports"]]
+
+
+def test_the_transformers_engine_needs_no_servers() -> None:
+    run = run_with(rollout={"engine": "transformers", "replicas": 3})
+
+    assert list(pods(run)) == ["demo-trainer-0"]
+    assert environment(pods(run)["demo-trainer-0"])["SEELE_ROLLOUT_URLS"] == ""
+    assert endpoints(run).rollout == ()
+
+
+def test_the_attempt_is_on_every_pod_and_in_every_trainer() -> None:
+    for pod in pods(run_with(trainer={"replicas": 2}), attempt=7).values():
+        assert pod["metadata"]["labels"]["seele.dev/attempt"] == "7"
+        if pod["metadata"]["labels"]["seele.dev/role"] == "trainer":
+            assert environment(pod)["SEELE_ATTEMPT"] == "7"
+
+
+def test_no_environment_variable_stands_twice_and_the_users_value_wins() -> None:
+    pod = pods(run_with(trainer={"env": [{"name": "PYTHONUNBUFFERED", "value": "0"}]}))["demo-trainer-0"]
+    given = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
+
+    assert len(given) == len(set(given))
+    assert environment(pod)["PYTHONUNBUFFERED"] == "0"
+
+
+def test_a_run_cannot_set_what_the_plan_sets() -> None:
+    for pod in pods(run_with()).values():
+        own = {name for name in environment(pod) if name.startswith("SEELE_") or name == "HF_HOME"}
+        assert all(name.startswith("SEELE_") or name in RESERVED_ENVIRONMENT for name in own)
+
+
+def test_flags_of_vllm_follow_from_the_spec() -> None:
+    rollout = {"engineArgs": {"enforce-eager": True, "enable-lora": False, "gpu-memory-utilization": 0.8}}
+    arguments = pods(run_with(rollout=rollout))["demo-rollout-0"]["spec"]["containers"][0]["args"]
+
+    assert "--enforce-eager" in arguments
+    assert "--gpu-memory-utilization=0.8" in arguments
+    assert not [argument for argument in arguments if "enable-lora" in argument or "max-model-len" in argument]
+
+
+@pytest.mark.parametrize(
+    ("spec", "length"),
+    [
+        ({"model": {"name": "org/model", "contextLength": 4096}}, "4096"),
+        ({"model": {"name": "org/model", "contextLength": 4096}, "rollout": {"maxModelLen": 2048}}, "2048"),
+    ],
+)
+def test_the_servers_length_is_their_own_or_the_models(spec: dict[str, Any], length: str) -> None:
+    arguments = pods(run_with(**spec))["demo-rollout-0"]["spec"]["containers"][0]["args"]
+
+    assert f"--max-model-len={length}" in arguments
+
+
+def test_nothing_runs_as_root_or_writes_outside_its_volumes() -> None:
+    for pod in pods(run_with(trainer={"replicas": 2})).values():
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
+            confined = container["securityContext"]
+            assert confined["readOnlyRootFilesystem"] is True
+            assert confined["allowPrivilegeEscalation"] is False
+            mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+            assert {"/seele/run", "/tmp", "/dev/shm"} <= set(mounted)
+            assert set(mounted.values()) <= {volume["name"] for volume in spec["volumes"]}
+
+
+def test_every_container_leaves_the_end_of_its_log_in_the_status_of_its_pod() -> None:
+    run = run_with(trainer={"replicas": 2}, storage={"run": {"hostPath": {"path": "/data/demo"}}})
+
+    for pod in pods(run).values():
+        for container in (*pod["spec"]["containers"], *pod["spec"]["initContainers"]):
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+class TestFoldersOfTheNode:
+    """The kubelet makes them as root's, and nothing that trains or serves runs as root."""
+
+    STORAGE: ClassVar = {
+        "run": {"hostPath": {"path": "/data/demo"}},
+        "huggingFaceCache": {"hostPath": {"path": "/data/models"}},
+    }
+
+    def test_they_are_handed_to_the_pods_user_first(self) -> None:
+        for pod in pods(run_with(storage=self.STORAGE)).values():
+            first = pod["spec"]["initContainers"][0]
+            assert first["name"] == names.PREPARE_FOLDER
+            assert first["command"] == ["chown", "1000:1000", "/seele/run", "/seele/huggingface"]
+            assert [mount["name"] for mount in first["volumeMounts"]] == ["run", "huggingface"]
+
+    def test_it_takes_root_and_nothing_but_the_right_to_do_it(self) -> None:
+        security = pods(run_with(storage=self.STORAGE))["demo-trainer-0"]["spec"]["initContainers"][0][
+            "securityContext"
+        ]
+
+        assert (security["runAsUser"], security["runAsNonRoot"]) == (0, False)
+        assert security["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["allowPrivilegeEscalation"] is False
+
+    def test_they_go_to_the_user_that_the_template_names(self) -> None:
+        template = {"spec": {"securityContext": {"runAsUser": 2000}}}
+        pod = pods(run_with(storage=self.STORAGE, trainer={"podTemplate": template}))["demo-trainer-0"]
+
+        assert pod["spec"]["securityContext"]["runAsUser"] == 2000
+        assert pod["spec"]["initContainers"][0]["command"][1] == "2000:1000"
+
+    @pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"persistentVolumeClaim": {"claimName": "runs"}}])
+    def test_other_volumes_need_no_root(self, volume: dict[str, Any]) -> None:
+        for pod in pods(run_with(storage={"run": volume, "huggingFaceCache": volume})).values():
+            assert names.PREPARE_FOLDER not in [init["name"] for init in pod["spec"].get("initContainers", ())]
+
+    def test_only_they_are_handed_over(self) -> None:
+        storage = {"run": {"persistentVolumeClaim": {"claimName": "runs"}}, "huggingFaceCache": self.STORAGE["run"]}
+        init = pods(run_with(storage=storage))["demo-trainer-0"]["spec"]["initContainers"]
+
+        assert [container["command"][2:] for container in init] == [["/seele/huggingface"]]
+
+
+def test_a_pod_template_cannot_change_who_a_pod_is() -> None:
+    template = {
+        "metadata": {"labels": {"team": "nlp", "seele.dev/role": "rollout"}},
+        "spec": {"restartPolicy": "Always", "hostname": "other"},
+    }
+    pod = pods(run_with(trainer={"podTemplate": template}))["demo-trainer-0"]
+
+    assert pod["metadata"]["labels"]["team"] == "nlp"
+    assert pod["metadata"]["labels"]["seele.dev/role"] == "trainer"
+    assert pod["spec"]["restartPolicy"] == "Never"
+    assert pod["spec"]["hostname"] == "demo-trainer-0"
+
+
+def test_a_run_of_a_cluster_owns_its_objects() -> None:
+    for manifest in plan(in_cluster(run_with()), 1):
+        assert manifest["metadata"]["namespace"] == "lab"
+        assert [owner["uid"] for owner in manifest["metadata"]["ownerReferences"]] == ["0b5e"]
+    assert "ownerReferences" not in plan(run_with(), 1)[0]["metadata"]
+
+
+def test_the_plan_is_what_is_around_the_pods_and_then_the_pods() -> None:
+    run = load_run(DATA / "two-by-two.run.yaml")
+
+    assert plan(run, 3) == [*support_objects(run, 3), *pods_of_attempt(run, 3).values()]
+    assert list(pods_of_attempt(run, 3)) == list(pod_names(run)) == [
+        *(f"two-by-two-trainer-{index}" for index in range(2)),
+        *(f"two-by-two-rollout-{index}" for index in range(2)),
+    ]  # fmt: skip
+    assert all(manifest["kind"] != "Pod" for manifest in support_objects(run, 3))
+
+
+def test_every_object_is_found_by_the_runs_label() -> None:
+    for gang in ("none", "volcano", "coscheduling"):
+        run = run_with(scheduling={"gang": gang}, storage=CLAIMS)
+        for manifest in plan(run, 1):
+            assert manifest["metadata"]["labels"]["seele.dev/run"] == "demo"
+            assert manifest["metadata"]["namespace"] == "default"
+
+
+def test_no_two_objects_are_one() -> None:
+    run = run_with(trainer={"replicas": 2}, rollout={"replicas": 2}, scheduling={"gang": "volcano"}, storage=CLAIMS)
+    keys = [(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]) for manifest in plan(run, 1)]
+
+    assert len(keys) == len(set(keys))
+
+
+def test_another_number_of_servers_changes_no_pod_but_the_list_that_the_trainers_read() -> None:
+    """A live edit: pods that exist are never changed, and the file follows in a mounted folder (never by subPath)."""
+    one, three = (run_with(rollout={"replicas": count}) for count in (1, 3))
+    maps = [next(m for m in support_objects(run, 1) if m["kind"] == "ConfigMap") for run in (one, three)]
+    listed = [config_map["data"]["rollout-urls"].splitlines() for config_map in maps]
+
+    assert listed == [list(endpoints(one).rollout), list(endpoints(three).rollout)]
+    for name, pod in pods(one).items():
+        later = pods(three)[name]
+        if name == "demo-rollout-0":
+            assert pod == later
+        (mount,) = [m for m in pod["spec"]["containers"][0]["volumeMounts"] if m["name"] == "config"]
+        assert mount == {"name": "config", "mountPath": "/etc/seele", "readOnly": True}
+    assert environment(pods(one)["demo-trainer-0"])["SEELE_ROLLOUT_URLS_FILE"] == "/etc/seele/rollout-urls"
+
+
+class TestEnvironment:
+    def test_what_nccl_needs_reaches_the_container_that_uses_it(self) -> None:
+        run = run_with(
+            trainer={"env": [{"name": "NCCL_SOCKET_IFNAME", "value": "eth1"}]},
+            rollout={"env": [{"name": "NCCL_P2P_DISABLE", "value": "1"}]},
+        )
+
+        assert environment(pods(run)["demo-trainer-0"])["NCCL_SOCKET_IFNAME"] == "eth1"
+        assert environment(pods(run)["demo-rollout-0"])["NCCL_P2P_DISABLE"] == "1"
+        assert "NCCL_SOCKET_IFNAME" not in environment(pods(run)["demo-rollout-0"])
+
+    def test_the_token_of_the_hub_comes_from_the_secret_and_only_to_who_downloads(self) -> None:
+        run = run_with(storage={"huggingFaceTokenSecret": {"name": "hub", "key": "read"}})
+        expected = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "read"}}}
+        trainer, rollout = (pods(run)[f"demo-{role}-0"]["spec"] for role in ("trainer", "rollout"))
+
+        assert expected in trainer["containers"][0]["env"]
+        assert expected in rollout["initContainers"][0]["env"]
+        assert "HF_TOKEN" not in [entry["name"] for entry in rollout["containers"][0]["env"]]
+
+    def test_shared_memory_is_as_large_as_asked_for(self) -> None:
+        for pod in pods(run_with(storage={"sharedMemory": "32Gi"})).values():
+            (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "shared-memory"]
+            assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "32Gi"}
+
+
+class TestClaims:
+    def test_a_claim_is_made_by_the_runs_name_and_mounted(self) -> None:
+        run = run_with(storage=CLAIMS)
+        claims = {m["metadata"]["name"]: m for m in support_objects(run, 1) if m["kind"] == "PersistentVolumeClaim"}
+
+        assert claims["demo-run"]["spec"] == {
+            "storageClassName": "fast",
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "500Gi"}},
+        }
+        # The cluster's default class: an empty name would mean none.
+        assert "storageClassName" not in claims["demo-huggingface"]["spec"]
+        for pod in pods(run).values():
+            mounted = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["spec"]["volumes"]}
+            assert (mounted["run"], mounted["huggingface"]) == (
+                {"claimName": "demo-run"},
+                {"claimName": "demo-huggingface"},
+            )
+
+    def test_checkpoints_outlive_the_run_unless_they_should_not(self) -> None:
+        run = in_cluster(run_with(storage=CLAIMS))
+        claims = {m["metadata"]["name"]: m for m in support_objects(run, 1) if m["kind"] == "PersistentVolumeClaim"}
+
+        assert "ownerReferences" not in claims["demo-run"]["metadata"]
+        assert [owner["uid"] for owner in claims["demo-huggingface"]["metadata"]["ownerReferences"]] == ["0b5e"]
+
+
+class TestProtection:
+    def policies(self, run: SeeleRun) -> dict[str, dict[str, Any]]:
+        return {m["metadata"]["name"]: m["spec"] for m in support_objects(run, 1) if m["kind"] == "NetworkPolicy"}
+
+    def test_servers_answer_to_the_runs_own_trainers_only(self) -> None:
+        policy = self.policies(run_with())["demo-rollout"]
+        own = {"matchLabels": {"seele.dev/run": "demo", "seele.dev/role": "trainer"}}
+
+        assert policy["podSelector"]["matchLabels"] == {"seele.dev/run": "demo", "seele.dev/role": "rollout"}
+        assert policy["ingress"] == [
+            {"from": [{"podSelector": own}], "ports": [{"protocol": "TCP", "port": names.ROLLOUT_PORT}]}
+        ]
+
+    def test_trainers_answer_to_each_other_and_to_whoever_asks_how_they_are(self) -> None:
+        policy = self.policies(run_with())["demo-trainer"]
+        own = policy["podSelector"]
+
+        assert own["matchLabels"] == {"seele.dev/run": "demo", "seele.dev/role": "trainer"}
+        assert policy["ingress"] == [
+            {"from": [{"podSelector": own}]},
+            {"ports": [{"protocol": "TCP", "port": names.METRICS_PORT}]},
+        ]
+
+    def test_what_goes_out_is_free(self) -> None:
+        for policy in self.policies(run_with()).values():
+            assert policy["policyTypes"] == ["Ingress"]
+
+    def test_without_servers_there_is_nothing_to_keep_others_from(self) -> None:
+        assert list(self.policies(run_with(rollout={"engine": "transformers"}))) == ["demo-trainer"]
+
+    @pytest.mark.parametrize("version", ["policy/v1", "policy/v1beta1"])
+    def test_no_trainer_is_evicted_that_could_stay(self, version: Any) -> None:
+        run = run_with(trainer={"replicas": 3})
+        (budget,) = [m for m in plan(run, 1, ClusterFeatures(version)) if m["kind"] == "PodDisruptionBudget"]
+
+        assert budget["apiVersion"] == version
+        assert budget["spec"]["minAvailable"] == 3
+        selected = [
+            name
+            for name, pod in pods(run).items()
+            if budget["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        ]
+        assert selected == ["demo-trainer-0", "demo-trainer-1", "demo-trainer-2"]
+
+    def test_a_budget_that_is_switched_off_later_protects_nobody(self) -> None:
+        run = run_with(runPolicy={"podDisruptionBudget": False})
+        (budget,) = [m for m in support_objects(run, 1) if m["kind"] == "PodDisruptionBudget"]
+
+        assert budget["spec"]["minAvailable"] == 0
+
+
+class TestStopping:
+    def test_a_server_in_weight_sync_is_not_killed_for_it(self) -> None:
+        server = pods(run_with(rollout={"syncTimeoutSeconds": 900}))["demo-rollout-0"]["spec"]["containers"][0]
+        probe = server["livenessProbe"]
+
+        assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 900
+
+    def test_a_server_serves_until_the_trainer_is_gone_and_then_stops_at_once(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as trainer:
+            waiting = subprocess.Popen(self.drain(trainer.getsockname(), grace=65))
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(1.5)
+
+        assert waiting.wait(10) == 0
+
+    def test_a_server_does_not_wait_for_a_trainer_beyond_its_own_time(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as trainer:
+            assert subprocess.run(self.drain(trainer.getsockname(), grace=3), timeout=10, check=False).returncode == 0
+
+    def test_a_server_waits_within_the_grace_period(self) -> None:
+        run = run_with(runPolicy={"terminationGracePeriodSeconds": 60})
+        pod = pods(run)["demo-rollout-0"]["spec"]
+        (line,) = [line for line in self.program(run).splitlines() if line.startswith("end = ")]
+
+        assert int(line.rpartition("+ ")[2]) < pod["terminationGracePeriodSeconds"] == 60
+
+    def program(self, run: SeeleRun) -> str:
+        command = pods(run)["demo-rollout-0"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert command[:2] == ["python3", "-c"]
+        return str(command[2])
+
+    def drain(self, address: tuple[str, int], grace: int) -> list[str]:
+        """The very program, its trainer at `address`."""
+        program = self.program(run_with(runPolicy={"terminationGracePeriodSeconds": grace}))
+        where = repr((names.host("demo", "trainer", 0), names.METRICS_PORT))
+        assert where in program
+        return [sys.executable, "-c", program.replace(where, repr(address))]
+
+
+def test_planning_twice_gives_the_same_and_changes_nothing() -> None:
+    run = load_run(DATA / "two-by-two.run.yaml")
+    before = run.model_dump()
+
+    assert plan(run, 1) == plan(run, 1)
+    assert run.model_dump() == before
+
+
+def test_pods_that_share_a_folder_of_their_node_ask_for_one_node() -> None:
+    def affinities(**spec: Any) -> list[Any]:
+        return [pod["spec"].get("affinity") for pod in pods(run_with(**spec)).values()]
+
+    folder = {"run": {"hostPath": {"path": "/data"}}}
+    for affinity in affinities(storage=folder):
+        [wish] = affinity["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert wish["podAffinityTerm"]["labelSelector"]["matchLabels"] == {"seele.dev/run": "demo"}
+    node = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    assert {tuple(affinity) for affinity in affinities(storage=folder, scheduling={"affinity": node})} == {
+        ("nodeAffinity", "podAffinity")
+    }
+    # Whoever says where pods go is not overruled, and a claim goes where it can.
+    own = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
+    assert affinities(storage=folder, scheduling={"affinity": own}) == [own] * len(affinities(storage=folder))
+    once, many = (
+        {"run": {"persistentVolumeClaimTemplate": {"size": "1Gi", "accessModes": [mode]}}}
+        for mode in ("ReadWriteOnce", "ReadWriteMany")
+    )
+    assert affinities(storage=once) == affinities(storage=folder)
+    assert affinities(storage=many) == [None, None]
+    assert affinities(storage={"run": {"persistentVolumeClaim": {"claimName": "shared"}}}) == [None, None]

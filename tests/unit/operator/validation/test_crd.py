@@ -1,0 +1,325 @@
+"""The CustomResourceDefinition is one that an API server accepts, and says what the models say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from seele_operator.api.seelerun import SeeleRunSpec
+from seele_operator.api.status import RunStatus
+from seele_operator.cli import app
+from seele_operator.validation.crd import crd
+from seele_operator.validation.load import parse_run
+from seele_operator.validation.rules.catalogue import VALIDATIONS
+from seele_operator.validation.schema import PRESERVE, Schema, structural
+from tests.support.spec_data import full_run, small_run
+from tests.support.status_data import FULL_STATUS
+
+pytestmark = pytest.mark.unit
+
+INT_OR_STRING = "x-kubernetes-int-or-string"
+# What apiextensions v1 knows of OpenAPI v3.0, as far as we use it; `$ref`, `const` and more are refused or dropped.
+ALLOWED = {
+    *("type", "format", "description", "default", "nullable", "enum", "properties", "required", "items"),
+    *("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength"),
+    *("additionalProperties", "anyOf", PRESERVE, INT_OR_STRING, VALIDATIONS),
+    *("x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
+}
+
+
+def root() -> Schema:
+    (version,) = crd()["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]
+
+
+def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from nodes(inner, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from nodes(schema[key], f"{path}[{key}]")
+
+
+NODES = dict(nodes(root()))
+SPEC = NODES[".spec"]["properties"]
+
+
+def accepts(schema: Schema, value: Any) -> bool:
+    """Whether a value fits a schema, by the rules of OpenAPI v3.0 as far as they occur."""
+    if value is None:
+        return bool(schema.get("nullable"))
+    if schema.get(INT_OR_STRING):
+        return isinstance(value, (int, str)) and not isinstance(value, bool)
+    types = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
+    expected = schema.get("type")
+    if expected and (not isinstance(value, types[expected]) or (isinstance(value, bool) and expected != "boolean")):
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = schema.get("minimum", value), schema.get("maximum", value)
+        return (
+            low <= value <= high
+            and not (schema.get("exclusiveMinimum") and value == low)
+            and not (schema.get("exclusiveMaximum") and value == high)
+        )
+    if isinstance(value, list):
+        fits = schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        return fits and all(accepts(schema["items"], entry) for entry in value)
+    if isinstance(value, dict) and "properties" in schema:
+        known = set(value) <= set(schema["properties"]) and set(schema.get("required", ())) <= set(value)
+        return known and all(accepts(schema["properties"][name], entry) for name, entry in value.items())
+    if isinstance(value, dict) and "additionalProperties" in schema:
+        return all(accepts(schema["additionalProperties"], entry) for entry in value.values())
+    return True
+
+
+def test_every_node_is_structural() -> None:
+    assert len(NODES) > 150
+    for path, schema in NODES.items():
+        assert set(schema) <= ALLOWED, path
+        open_ended = schema.get(INT_OR_STRING) or schema.get(PRESERVE)
+        assert schema.get("type") in {"string", "integer", "number", "boolean", "array", "object"} or open_ended, path
+        assert ("items" in schema) == (schema.get("type") == "array"), path
+        assert not ("properties" in schema and "additionalProperties" in schema), path
+        if "anyOf" in schema:
+            assert schema["anyOf"] == [{"type": "integer"}, {"type": "string"}], path
+            assert schema[INT_OR_STRING] is True, path
+            assert "type" not in schema, path
+        for bound in ("exclusiveMinimum", "exclusiveMaximum"):
+            assert schema.get(bound, True) is True, path
+            assert bound not in schema or bound.removeprefix("exclusive").lower() in schema, path
+        assert set(schema.get("required", ())) <= set(schema.get("properties", {})), path
+
+
+def test_defaults_fit_their_own_schema() -> None:
+    defaults = {path: schema["default"] for path, schema in NODES.items() if "default" in schema}
+    assert len(defaults) > 60
+    for path, default in defaults.items():
+        assert default is not None, path
+        assert accepts(NODES[path], default), path
+
+
+def test_defaults_filled_in_by_the_server_change_nothing() -> None:
+    def filled(schema: Schema, value: Any) -> Any:
+        if isinstance(value, dict) and "properties" in schema:
+            given = {name: inner["default"] for name, inner in schema["properties"].items() if "default" in inner}
+            return {name: filled(schema["properties"][name], entry) for name, entry in {**given, **value}.items()}
+        if isinstance(value, list) and "items" in schema:
+            return [filled(schema["items"], entry) for entry in value]
+        return value
+
+    for body in (small_run(), full_run()):
+        stored = {**body, "spec": filled(NODES[".spec"], body["spec"])}
+        assert stored != body or body == full_run()
+        assert parse_run(stored) == parse_run(body)
+    assert filled(NODES[".spec"], small_run()["spec"])["storage"]["run"] == {"emptyDir": {}}
+
+
+def test_good_runs_fit_the_schema() -> None:
+    assert accepts(NODES[".spec"], full_run()["spec"])
+    assert accepts(NODES[".spec"], small_run()["spec"])
+    resolved = parse_run(full_run()).model_dump(mode="json", by_alias=True)["spec"]
+    assert accepts(NODES[".spec"], resolved)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("hints", "targetAccuracy", 1),
+        ("hints", "rounds", 0),
+        ("training", "strategy", "ppo"),
+        ("training", "steps", 1.5),
+        ("training", "seed", 2**32),
+        ("training", "adamBetas", [0.9]),
+        ("model", "name", None),
+        ("runPolicy", "cleanPodPolicy", "Some"),
+    ],
+)
+def test_bad_values_do_not_fit_the_schema(section: str, field: str, value: Any) -> None:
+    assert field in SPEC[section]["properties"]
+    assert not accepts(SPEC[section]["properties"][field], value)
+
+
+def test_the_schema_holds_every_field_of_the_spec() -> None:
+    assert list(SPEC) == [field.alias for field in SeeleRunSpec.model_fields.values()]
+    assert NODES[".spec"]["required"] == ["model", "dataset"]
+
+
+def test_descriptions_and_defaults_are_kept() -> None:
+    target = SPEC["hints"]["properties"]["targetAccuracy"]
+    assert target["default"] == 0.5
+    assert "Share of rollouts that should succeed" in target["description"]
+    undescribed = [
+        path
+        for path, schema in NODES.items()
+        if not path.endswith("]") and path != ".metadata" and "description" not in schema
+    ]
+    assert undescribed == []
+
+
+def test_optional_fields_may_be_null() -> None:
+    assert SPEC["model"]["properties"]["contextLength"] == {
+        "description": "Longest prompt plus completion, in tokens; the model's own limit where absent.",
+        "type": "integer",
+        "minimum": 1,
+        "nullable": True,
+    }
+    size = SPEC["storage"]["properties"]["run"]["properties"]["emptyDir"]["properties"]["sizeLimit"]
+    assert size["nullable"] is True
+    assert size[INT_OR_STRING] is True
+
+
+def test_free_objects_are_preserved() -> None:
+    assert SPEC["trainer"]["properties"]["podTemplate"][PRESERVE] is True
+    assert SPEC["scheduling"]["properties"]["tolerations"]["items"][PRESERVE] is True
+    assert SPEC["rollout"]["properties"]["engineArgs"]["additionalProperties"] == {PRESERVE: True}
+
+
+def test_the_definition_is_named_and_shown_as_promised() -> None:
+    definition = crd()
+    assert definition["apiVersion"] == "apiextensions.k8s.io/v1"
+    assert definition["metadata"]["name"] == "seeleruns.seele.dev"
+    assert definition["spec"]["names"]["shortNames"] == ["srun"]
+    assert definition["spec"]["names"]["kind"] == "SeeleRun"
+    (version,) = definition["spec"]["versions"]
+    assert (version["name"], version["served"], version["storage"]) == ("v1alpha1", True, True)
+    assert version["subresources"] == {"status": {}}
+    columns = version["additionalPrinterColumns"]
+    assert [column["name"] for column in columns if not column.get("priority")] == [
+        "Phase",
+        "Step",
+        "Accuracy",
+        "Hint",
+        "Age",
+    ]
+    for column in columns:
+        path = column["jsonPath"]
+        assert path == ".metadata.creationTimestamp" or NODES[path]["type"] == column["type"], column["name"]
+
+
+def test_the_definition_is_small_enough_for_plain_apply() -> None:
+    # What kubectl keeps in an annotation may have 262,144 bytes, with those of all others.
+    assert len(json.dumps(crd()).encode()) < 100_000
+    text = yaml.safe_dump(crd(), sort_keys=False)
+    assert "&id" not in text
+    assert yaml.safe_load(text) == crd()
+
+
+UNITS = {
+    "Seconds": "second",
+    "Tokens": "token",
+    "Length": "token",
+    "Len": "token",
+    "Steps": "step",
+    "Updates": "update",
+    "Size": "GPU",
+    "size": "500Gi",
+    "Share": "Share",
+    "Ratio": "share",
+    "Rate": "",
+}
+
+
+def test_a_field_that_is_counted_in_something_says_in_what() -> None:
+    for path, schema in NODES.items():
+        field = path.rsplit(".", 1)[-1]
+        unit = next((unit for ending, unit in UNITS.items() if field.endswith(ending)), "")
+        assert unit.lower() in schema.get("description", "").lower(), path
+    assert sum(path.endswith("Seconds") for path in NODES) > 8
+
+
+def test_a_description_ends_with_the_default() -> None:
+    assert SPEC["hints"]["properties"]["targetAccuracy"]["description"].endswith(" Default: 0.5.")
+    assert SPEC["runPolicy"]["properties"]["suspend"]["description"].endswith(" Default: false.")
+    assert SPEC["model"]["properties"]["dtype"]["description"].endswith(' Default: "bfloat16".')
+    plain = {path: schema for path, schema in NODES.items() if isinstance(schema.get("default"), (int, float, str))}
+    assert len(plain) > 50
+    for path, schema in plain.items():
+        assert schema["default"] == "" or json.dumps(schema["default"]) in schema["description"], path
+
+
+def test_a_field_without_a_default_says_what_its_absence_means() -> None:
+    silent = [
+        path
+        for path, schema in NODES.items()
+        if path.startswith(".spec") and schema.get("nullable") and "default" not in schema
+        if not any(words in schema["description"] for words in ("absent", "null for", "Give either"))
+        # One of several kinds, and what is off without its section.
+        if not any(path.startswith(f".spec.storage.{volume}.") for volume in ("run", "huggingFaceCache"))
+        if path not in {".spec.observability.wandb", ".spec.observability.mlflow"}
+    ]
+    assert silent == []
+
+
+# The status
+
+STATUS = {path.removeprefix(".status"): schema for path, schema in NODES.items() if path.startswith(".status")}
+
+
+def test_every_field_of_a_status_is_kept_by_the_server() -> None:
+    def names(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: names(inner) for key, inner in value.items()}
+        return [names(entry) for entry in value[:1]] if isinstance(value, list) else None
+
+    def kept(schema: Schema, value: Any) -> Any:
+        if isinstance(value, dict):
+            inner = {**dict.fromkeys(value, schema.get("additionalProperties")), **schema.get("properties", {})}
+            return {key: kept(inner[key], entry) for key, entry in value.items() if inner[key] is not None}
+        return [kept(schema["items"], entry) for entry in value[:1]] if isinstance(value, list) else None
+
+    written = FULL_STATUS.to_api()
+    assert set(written) == {field.alias for field in RunStatus.model_fields.values()}
+    assert kept(NODES[".status"], written) == names(written)
+    assert accepts(NODES[".status"], written)
+
+
+def test_a_status_may_lack_anything() -> None:
+    for path, schema in STATUS.items():
+        assert "default" not in schema, path
+        assert schema.get("required", []) == (["type", "status"] if path == ".conditions[items]" else []), path
+    assert accepts(NODES[".status"], {})
+
+
+def test_conditions_are_merged_by_type() -> None:
+    conditions = STATUS[".conditions"]
+    assert (conditions["x-kubernetes-list-type"], conditions["x-kubernetes-list-map-keys"]) == ("map", ["type"])
+
+
+def test_times_of_a_status_are_checked() -> None:
+    times = {path for path, schema in STATUS.items() if schema.get("format") == "date-time"}
+    assert {".startTime", ".lastFailure.time", ".conditions[items].lastTransitionTime"} <= times
+    assert all(path.endswith(("Time", ".time", "Since", "notBefore")) for path in times)
+
+
+# What is written
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["crd", *arguments])
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_rules_in_cel_can_be_left_out() -> None:
+    assert yaml.safe_load(printed()) == crd()
+    assert yaml.safe_load(printed("--no-cel")) == crd(cel=False)
+    assert VALIDATIONS in json.dumps(crd())
+    assert VALIDATIONS not in json.dumps(crd(cel=False))
+
+
+def test_callers_may_change_what_they_get() -> None:
+    crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"].clear()
+    assert "spec" in root()["properties"]
+
+
+def test_a_union_that_kubernetes_cannot_express_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no structural schema"):
+        structural({"anyOf": [{"type": "string"}, {"type": "object"}]}, {})

@@ -1,0 +1,180 @@
+"""The files of manifests/examples are what people start from: each is valid, and fits the hardware that it names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.yaml_files import read_run_file
+from seele_operator.cli import app
+from seele_operator.local.accelerator import requested_gpus
+from seele_operator.plan.objects import plan, pods
+from seele_operator.validation.changes import differences
+from seele_operator.validation.load import check_cluster, check_local_files, check_run, load_run
+from seele_trainer.evaluation.benchmarks import BENCHMARKS
+from tests.support import REPOSITORY
+
+pytestmark = pytest.mark.unit
+
+FOLDER = REPOSITORY / "manifests" / "examples"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the head of an example says it needs."""
+
+    nodes: int
+    gpus: int
+    """GPUs of a node."""
+    words: str
+    """How the head says it."""
+
+
+HARDWARE = {
+    "quickstart": Hardware(1, 0, "any machine without a GPU"),
+    # Two slices of one, or two.
+    "one-gpu": Hardware(1, 2, "a node with two GPUs, or"),
+    "private-model": Hardware(1, 2, "two GPUs of 40 GB"),
+    "eight-gpus": Hardware(1, 8, "one node with eight GPUs"),
+    "deepmath-1.5b": Hardware(1, 8, "one node with eight GPUs"),
+    "grpo-baseline": Hardware(1, 8, "one node with eight GPUs"),
+    "resume": Hardware(1, 8, "one node with eight GPUs"),
+    "several-nodes-kueue": Hardware(4, 8, "four nodes of eight GPUs"),
+}
+
+PAPER: dict[str, Any] = {
+    "model": {"name": "Qwen/Qwen2.5-1.5B"},
+    "dataset": {"name": "zwhe99/DeepMath-103K", "promptTemplate": "r1-zero"},
+    "training": {
+        "strategy": "seele",
+        "steps": 400,
+        "problemsPerStep": 256,
+        "problemsPerUpdate": 64,
+        "clipEpsilon": 0.2,
+        "klCoefficient": 0.001,
+        "hintLossCoefficient": 0.001,
+        "advantageGroup": "problem",
+    },
+    "hints": {"targetAccuracy": 0.5, "rounds": 4, "rolloutsPerRound": 8, "estimator": "paper", "unhintedShare": 0},
+    "rollout": {"temperature": 1.0, "maxCompletionTokens": 2048},
+    "evaluation": {"temperature": 0.6},
+}
+"""Section 5.1 of arXiv 2509.06923."""
+
+
+def example(name: str) -> SeeleRun:
+    return load_run(FOLDER / f"{name}.yaml")
+
+
+def head(name: str) -> str:
+    """The comment that an example begins with, as one line."""
+    lines = (FOLDER / f"{name}.yaml").read_text().split("\napiVersion:")[0].splitlines()
+    assert all(line.startswith("#") for line in lines)
+    return " ".join(" ".join(line.removeprefix("#") for line in lines).split())
+
+
+def settings(run: SeeleRun) -> dict[str, Any]:
+    return run.spec.model_dump(mode="json", by_alias=True)
+
+
+def test_each_example_has_its_hardware_here() -> None:
+    assert sorted(HARDWARE) == NAMES
+    assert len({example(name).metadata.name for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_begins_with_what_it_needs_and_what_to_change(name: str) -> None:
+    said = head(name)
+
+    assert " Needs: " in said
+    assert " Change: " in said
+    assert HARDWARE[name].words in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_valid_here_and_on_a_cluster(name: str, tmp_path: Path) -> None:
+    run = example(name)
+
+    assert [*check_run(run), *check_cluster(run)] == []
+    # The quickstart names files that `make quickstart` makes; the others name what is on the hub.
+    missing = [line.split(":")[0] for line in check_local_files(run, tmp_path)]
+    assert missing == (
+        ["spec.dataset.path", "spec.evaluation.benchmarks[0].path", "spec.model.name"] if name == "quickstart" else []
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_can_be_rendered(name: str) -> None:
+    result = CliRunner().invoke(app, ["render", "-f", str(FOLDER / f"{name}.yaml")])
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("\nkind: Pod\n") == len(pods(example(name), 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_uses_the_hardware_it_names_and_no_more(name: str) -> None:
+    wanted = sorted(map(requested_gpus, pods(example(name), 1).values()), reverse=True)
+    free = [HARDWARE[name].gpus] * HARDWARE[name].nodes
+    for gpus in wanted:
+        node = next((index for index, left in enumerate(free) if left >= gpus), None)
+        assert node is not None, f"no node has {gpus} GPUs left: {free}"
+        free[node] -= gpus
+
+    assert sum(free) == 0
+
+
+def test_deepmath_has_the_papers_settings_and_benchmarks() -> None:
+    run = example("deepmath-1.5b")
+    told = settings(run)
+
+    assert {section: {field: told[section][field] for field in fields} for section, fields in PAPER.items()} == PAPER
+    assert {benchmark.title: benchmark for benchmark in run.spec.evaluation.benchmarks} == BENCHMARKS
+
+
+def test_what_the_paper_sets_is_written_out_and_not_left_to_defaults() -> None:
+    written = read_run_file(FOLDER / "deepmath-1.5b.yaml")["spec"]
+
+    unwritten = {
+        (section, field) for section, fields in PAPER.items() for field in fields if field not in written[section]
+    }
+    assert unwritten == {("hints", "unhintedShare")}
+
+
+def test_the_baseline_differs_in_the_method_alone() -> None:
+    seele, grpo = (settings(example(name)) for name in ("deepmath-1.5b", "grpo-baseline"))
+
+    assert differences(seele, grpo, ()) == ['training.strategy: was "seele" and is "grpo"']
+
+
+def test_the_resumed_run_may_go_on_from_the_checkpoints_of_the_one_before() -> None:
+    before, after = example("deepmath-1.5b"), example("resume")
+
+    old, new = ({**settings(run), "storage": None, "scheduling": None} for run in (before, after))
+    assert differences(old, new) == []
+    # The operator does not see that a claim by name is one node's: the example says what it says for a template.
+    wishes = (pod["spec"]["affinity"] for run in (before, after) for pod in pods(run, 1).values())
+    assert len({str(wish).replace(after.metadata.name, before.metadata.name) for wish in wishes}) == 1
+    assert after.spec.training.steps > before.spec.training.steps
+    claim = after.spec.storage.run.persistent_volume_claim
+    kept = [manifest["metadata"]["name"] for manifest in plan(before, 1) if manifest["kind"] == "PersistentVolumeClaim"]
+    assert claim is not None
+    assert [claim.claim_name] == kept
+
+
+def test_the_token_reaches_what_downloads_and_not_the_servers() -> None:
+    trainer, rollout = pods(example("private-model"), 1).values()
+    (prepare,) = rollout["spec"]["initContainers"]
+
+    def token(container: dict[str, Any]) -> list[dict[str, Any]]:
+        return [entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if entry["name"] == "HF_TOKEN"]
+
+    secret = {"name": "hugging-face", "key": "token"}
+    assert token(trainer["spec"]["containers"][0]) == token(prepare) == [secret]
+    assert token(rollout["spec"]["containers"][0]) == []
+    assert trainer["spec"]["imagePullSecrets"] == rollout["spec"]["imagePullSecrets"] == [{"name": "registry"}]

@@ -1,0 +1,281 @@
+"""What `seele validate` says about wrong SeeleRuns: which field, which value, what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from seele_operator.api.seelerun import SeeleRun
+from seele_operator.validation.load import BadRunError, check_cluster, check_run, load_run, parse_run
+from seele_operator.validation.schema import PRESERVE, Schema, run_schema
+from tests.support import REPOSITORY
+from tests.support.spec_data import DATA, FULL_RUN, full_run, patched, small_run
+
+pytestmark = pytest.mark.unit
+
+BAD_SPECS = yaml.safe_load((DATA / "bad_specs.yaml").read_text())
+
+
+def problems_of(body: Any, folder: Path) -> list[str]:
+    """What loading and checking a run says, from a file as a user writes it."""
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(body))
+    try:
+        return check_run(load_run(file))
+    except BadRunError as error:
+        return error.problems
+
+
+def test_the_full_example_is_accepted() -> None:
+    assert check_run(load_run(FULL_RUN)) == []
+
+
+def test_the_shortest_run_is_accepted(tmp_path: Path) -> None:
+    assert problems_of(small_run(), tmp_path) == []
+
+
+def test_the_table_holds_enough_and_each_case_once() -> None:
+    names = [case["name"] for case in BAD_SPECS]
+    assert len(names) == len(set(names)) >= 45
+
+
+@pytest.mark.parametrize("case", BAD_SPECS, ids=lambda case: case["name"])
+def test_a_bad_spec_is_refused_in_one_line_with_place_and_remedy(case: dict[str, Any], tmp_path: Path) -> None:
+    problems = problems_of(patched(full_run(), case["patch"]), tmp_path)
+    assert len(problems) == 1, problems
+    place, remedy = case["place"], case["remedy"]
+    assert problems[0].startswith(place)
+    assert problems[0].removeprefix(place)[0] in ":;,"
+    assert remedy in problems[0].removeprefix(place)
+    assert "\n" not in problems[0]
+
+
+def test_the_line_names_path_value_and_remedy(tmp_path: Path) -> None:
+    body = patched(small_run(), {"spec": {"hints": {"targetAccuracy": 1.5}}})
+    assert problems_of(body, tmp_path) == [
+        "spec.hints.targetAccuracy: 1.5 is not below 1; use a number above 0 and below 1, such as 0.5"
+    ]
+
+
+def test_all_wrong_fields_are_reported_at_once(tmp_path: Path) -> None:
+    wrong = {
+        "metadata": {"lables": {}},
+        "spec": {"training": {"steps": 0, "seed": -1}, "modell": {}, "model": {"name": 1}},
+    }
+    problems = problems_of(patched(small_run(), wrong), tmp_path)
+    places = {problem.split(":")[0] for problem in problems}
+    assert places == {"metadata.lables", "spec.training.steps", "spec.training.seed", "spec.modell", "spec.model.name"}
+    assert len(problems) == 5
+
+
+def test_all_broken_rules_are_reported_at_once(tmp_path: Path) -> None:
+    wrong = {"spec": {"training": {"problemsPerUpdate": 48, "warmupUpdates": 9999}, "hints": {"rounds": 1}}}
+    places = [problem.split(":")[0] for problem in problems_of(patched(small_run(), wrong), tmp_path)]
+    assert places == ["spec.training.problemsPerUpdate", "spec.hints.rounds", "spec.training.warmupUpdates"]
+
+
+def test_sft_needs_no_group_of_rollouts_and_says_so_of_nobody_else() -> None:
+    alone = {"hints": {"rounds": 1, "rolloutsPerRound": 1}}
+    supervised = {**alone, "training": {"strategy": "sft"}}
+    assert check_run(parse_run(patched(small_run(), {"spec": supervised}))) == []
+    both = {**alone, "training": {"strategy": "sft_then_grpo"}}
+    (problem,) = check_run(parse_run(patched(small_run(), {"spec": both})))
+    assert problem.startswith("spec.hints.rolloutsPerRound: 1 in 1 round leaves nothing to compare")
+
+
+def test_long_values_are_cut_short(tmp_path: Path) -> None:
+    (problem,) = problems_of(patched(small_run(), {"metadata": {"name": "x" * 5000}}), tmp_path)
+    assert len(problem) < 200
+
+
+def test_what_the_api_server_adds_to_metadata_is_tolerated() -> None:
+    added = {"managedFields": [{"manager": "kubectl"}], "generation": 3, "resourceVersion": "12", "aFutureField": 1}
+    body = patched(small_run(), {"metadata": added, "status": {"phase": "Running"}})
+    assert parse_run(body).metadata.name == "small"
+
+
+def test_null_stands_for_an_absent_optional_field(tmp_path: Path) -> None:
+    body = patched(small_run(), {"spec": {"model": {"contextLength": None}, "storage": {"huggingFaceCache": None}}})
+    assert problems_of(body, tmp_path) == []
+
+
+def test_grpo_needs_room_for_no_hint(tmp_path: Path) -> None:
+    lengths = {"model": {"contextLength": 3072}}
+    assert problems_of(patched(small_run(), {"spec": {**lengths, "training": {"strategy": "grpo"}}}), tmp_path) == []
+    (problem,) = problems_of(patched(small_run(), {"spec": lengths}), tmp_path)
+    assert "dataset.maxSolutionTokens 2048" in problem
+    assert "= 5120 tokens" in problem
+
+
+def test_a_shared_folder_on_a_cluster_is_no_empty_dir() -> None:
+    run = parse_run(small_run())
+    assert check_run(run) == []
+    (problem,) = check_cluster(run)
+    assert problem.startswith("spec.storage.run.emptyDir: ")
+    assert "this run has 2" in problem
+    alone = parse_run(patched(small_run(), {"spec": {"rollout": {"engine": "transformers"}}}))
+    assert check_cluster(alone) == []
+    claim = {"run": {"persistentVolumeClaim": {"claimName": "runs"}}}
+    assert check_cluster(parse_run(patched(small_run(), {"spec": {"storage": claim}}))) == []
+
+
+def test_the_full_example_and_the_quickstart_work_in_a_cluster() -> None:
+    quickstart = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
+
+    for file in (FULL_RUN, quickstart):
+        assert check_cluster(load_run(file)) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (
+            {"storage": {"run": {"hostPath": {"path": "/var/lib/"}}}},
+            'spec.storage.run.hostPath.path: "/var/lib/" belongs to the node itself',
+        ),
+        (
+            {"storage": {"huggingFaceCache": {"hostPath": {"path": "/usr/share/models"}}}},
+            "spec.storage.huggingFaceCache.hostPath.path: ",
+        ),
+        ({"storage": {"run": {"hostPath": {"path": "//."}}}}, "spec.storage.run.hostPath.path: "),
+        (
+            {
+                "storage": {"run": {"hostPath": {"path": "/data/run"}}},
+                "trainer": {"podTemplate": {"spec": {"securityContext": {"runAsUser": 2000}}}},
+            },
+            "spec.rollout.podTemplate.spec.securityContext.runAsUser: null is not the trainer's, 2000",
+        ),
+        (
+            {"rollout": {"resources": {"requests": {"nvidia.com/gpu": 1}}}},
+            'spec.rollout.resources.requests["nvidia.com/gpu"]: 1 cannot be shared with other pods, and has no limit',
+        ),
+        (
+            {"trainer": {"resources": {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}}},
+            'spec.trainer.resources.requests["nvidia.com/gpu"]: 1 cannot be shared with other pods, and its limit is 2',
+        ),
+        (
+            {"scheduling": {"gang": "kueue", "queueName": "queue." + "q" * 60}},
+            "spec.scheduling.queueName: has 66 characters, and pods carry it as a label; ",
+        ),
+    ],
+)
+def test_what_only_a_cluster_refuses_is_said_before(spec: dict[str, Any], line: str) -> None:
+    claims = {"storage": {"run": {"persistentVolumeClaim": {"claimName": "runs"}}}}
+    body = patched(patched(small_run(), {"spec": {} if "storage" in spec else claims}), {"spec": spec})
+    if "huggingFaceCache" in spec.get("storage", {}):
+        body = patched(body, {"spec": claims})
+
+    run = parse_run(body)
+    assert check_run(run) == []
+    (problem,) = check_cluster(run)
+    assert problem.startswith(line)
+    assert "; " in problem.removeprefix(line) or "; " in line
+
+
+@pytest.mark.parametrize("path", ["/var/lib/seele/runs", "/data", "/scratch/", "/mnt/disk", "/libraries"])
+def test_a_folder_of_the_nodes_that_is_a_runs_own_is_accepted(path: str) -> None:
+    run = parse_run(patched(small_run(), {"spec": {"storage": {"run": {"hostPath": {"path": path}}}}}))
+
+    assert check_cluster(run) == []
+
+
+def test_a_template_that_is_wrong_is_no_reason_to_fall_over() -> None:
+    template = {"podTemplate": {"spec": "text"}}
+    storage = {"run": {"hostPath": {"path": "/data"}}}
+    run = parse_run(patched(small_run(), {"spec": {"trainer": template, "storage": storage}}))
+
+    assert check_cluster(run) == []
+
+
+def sections(schema: Schema, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Places of all mappings with fixed fields that the full example holds."""
+    found = [path] if "properties" in schema and path != ("metadata",) else []
+    for name, inner in schema.get("properties", {}).items():
+        if not inner.get(PRESERVE):
+            found += sections(inner, (*path, name))
+    if "items" in schema:
+        found += sections(schema["items"], (*path, 0))
+    return found
+
+
+def at(body: Any, path: tuple[str | int, ...]) -> Any:
+    for part in path:
+        if isinstance(body, dict) and part not in body:
+            return None
+        body = body[part]
+    return body
+
+
+SECTIONS = [path for path in sections(run_schema()) if isinstance(at(full_run(), path), dict)]
+
+
+def test_sections_are_found_at_every_depth() -> None:
+    assert () in SECTIONS
+    assert ("spec", "evaluation", "benchmarks", 0, "fields") in SECTIONS
+    assert len(SECTIONS) > 30
+
+
+@settings(max_examples=200, deadline=None)
+@example(path=(), key="[key]", value=1)
+@example(path=("spec", "hints"), key="[key]", value="hints")
+@given(
+    path=st.sampled_from(SECTIONS), key=st.text(min_size=1, max_size=20), value=st.sampled_from([1, "x", None, {}, []])
+)
+def test_an_unknown_key_anywhere_is_refused_with_its_place(path: tuple[str | int, ...], key: str, value: Any) -> None:
+    known = run_schema()
+    for part in path:
+        known = known["items"] if isinstance(part, int) else known["properties"][part]
+    if key in known["properties"]:
+        return
+    try:
+        json.dumps(key).encode()
+        key.encode()
+    except UnicodeEncodeError:
+        return
+    body = full_run()
+    at(body, path)[key] = value
+    with pytest.raises(BadRunError) as refused:
+        parse_run(body)
+    (problem,) = refused.value.problems
+    start = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    assert problem.startswith(start)
+    assert key in problem or json.dumps(key, ensure_ascii=False) in problem
+    assert "is not a field" in problem
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(path=st.sampled_from([path for path in SECTIONS if path]), data=st.data(), value=JSON)
+def test_any_value_anywhere_is_accepted_or_refused_line_by_line(
+    path: tuple[str | int, ...], data: st.DataObject, value: Any
+) -> None:
+    body = full_run()
+    section = at(body, path)
+    section[data.draw(st.sampled_from(sorted(section)))] = value
+    try:
+        run = parse_run(body)
+    except BadRunError as error:
+        problems = error.problems
+        assert problems
+    else:
+        assert isinstance(run, SeeleRun)
+        problems = check_run(run)
+    for problem in problems:
+        assert "\n" not in problem
+        assert problem.split(":")[0]
+        assert re.search(r";|did you mean|give |needs ", problem)
+        assert "Input should" not in problem
+        assert len(problem) < 700

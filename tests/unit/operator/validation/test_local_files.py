@@ -1,0 +1,255 @@
+"""What the files of this machine tell about a SeeleRun before anything is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+import yaml
+
+from seele_operator.validation.load import BadRunError, check_local_files, parse_run, validate_file
+from tests.support.spec_data import patched, small_run
+
+pytestmark = pytest.mark.unit
+
+ROW = {"problem": "1 + 1?", "question": "1 + 1?", "solution": "1 + 1 = 2\n#### 2", "answer": "2"}
+STEP = 256
+"""Problems in a step where the run does not say."""
+
+
+EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a data file, and a model that has every file it needs."""
+    (tmp_path / "train.jsonl").write_text(lines([ROW] * STEP))
+    model = tmp_path / "model"
+    model.mkdir()
+    config = {"max_position_embeddings": 6000, "tie_word_embeddings": False}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "model.safetensors").write_bytes(EMPTY_SAFETENSORS)
+    (model / "tokenizer.json").write_text("{}")
+    return tmp_path
+
+
+def problems(folder: Path, spec: dict[str, Any]) -> list[str]:
+    """Lines for the smallest run with a local model, changed by `spec`."""
+    body = patched(small_run(), {"spec": patched({"model": {"name": "model"}}, spec)})
+    return check_local_files(parse_run(body), folder)
+
+
+def only_problem(folder: Path, spec: dict[str, Any]) -> str:
+    (problem,) = problems(folder, spec)
+    assert "\n" not in problem
+    return problem
+
+
+def test_a_run_whose_files_are_all_there_is_accepted(folder: Path) -> None:
+    assert problems(folder, {}) == []
+
+
+def test_names_on_the_hub_are_not_looked_up(folder: Path) -> None:
+    assert problems(folder, {"model": {"name": "nobody/nothing"}}) == []
+    assert problems(folder, {"dataset": {"path": None, "name": "nobody/nothing"}}) == []
+
+
+def test_a_missing_data_file_is_named_with_its_neighbour(folder: Path) -> None:
+    problem = only_problem(folder, {"dataset": {"path": "trian.jsonl"}})
+    assert problem.startswith('spec.dataset.path: "trian.jsonl" does not exist (there is train.jsonl); ')
+
+
+def test_a_benchmark_file_is_looked_at_too(folder: Path) -> None:
+    problem = only_problem(folder, {"evaluation": {"benchmarks": [{"title": "a", "path": "no/such.jsonl"}]}})
+    assert problem.startswith('spec.evaluation.benchmarks[0].path: "no/such.jsonl" does not exist; ')
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "is empty"),
+        ("\n  \n", "is empty"),
+        ("not json\n", "does not begin with a JSON object"),
+        ("[1]\n", "does not begin with a JSON object"),
+        (b"\xff\xfe\n", "is not UTF-8"),
+    ],
+)
+def test_a_data_file_that_holds_no_problems_is_refused(folder: Path, content: str | bytes, says: str) -> None:
+    (folder / "bad.jsonl").write_bytes(content.encode() if isinstance(content, str) else content)
+    assert says in only_problem(folder, {"dataset": {"path": "bad.jsonl"}})
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('{"problem": "1 +', "line 257: broken JSON at column 13: "),
+        ('{"problem": "1 + 1?", "answer": "2"}', "line 257: no column 'solution'; "),
+        ('{"problem": "1 + 1?", "solution": "two"}', "line 257: no final answer "),
+    ],
+)
+def test_a_row_that_the_trainer_would_refuse_is_refused_before_anything_starts(
+    folder: Path, row: str, says: str
+) -> None:
+    (folder / "late.jsonl").write_text(lines([ROW] * STEP) + row + "\n")
+    problem = only_problem(folder, {"dataset": {"path": "late.jsonl"}})
+    assert problem.startswith(f"spec.dataset.path: {folder / 'late.jsonl'}, {says}")
+
+
+def test_a_row_of_a_benchmark_is_looked_at_too(folder: Path) -> None:
+    (folder / "late.jsonl").write_text(lines([ROW]) + "[]\n")
+    problem = only_problem(folder, {"evaluation": {"benchmarks": [{"title": "a", "path": "late.jsonl"}]}})
+    assert problem.startswith(f"spec.evaluation.benchmarks[0].path: {folder / 'late.jsonl'}, line 2: a row must be ")
+
+
+def test_ids_that_are_given_twice_are_refused(folder: Path) -> None:
+    (folder / "twice.jsonl").write_text(lines([{**ROW, "id": number % STEP} for number in range(STEP + 1)]))
+    problem = only_problem(folder, {"dataset": {"path": "twice.jsonl", "fields": {"id": "id"}}})
+    assert "line 257: the id '0' was taken by " in problem
+
+
+def test_fewer_problems_than_a_step_takes_are_refused(folder: Path) -> None:
+    (folder / "few.jsonl").write_text(lines([ROW] * (STEP - 1)))
+    problem = only_problem(folder, {"dataset": {"path": "few.jsonl"}})
+    assert problem.startswith('spec.dataset.path: "few.jsonl" has 255 problems, and a step takes 256 different ones; ')
+
+
+def test_a_folder_is_no_data_file(folder: Path) -> None:
+    (folder / "data.jsonl").mkdir()
+    assert "is a folder" in only_problem(folder, {"dataset": {"path": "data.jsonl"}})
+
+
+def test_a_json_list_is_read_as_well(folder: Path) -> None:
+    (folder / "list.json").write_text(json.dumps([{**ROW, "problem": "?"}] * STEP, indent=1))
+    assert problems(folder, {"dataset": {"path": "list.json"}}) == []
+    (folder / "none.json").write_text("[]")
+    assert "does not begin with a JSON object" in only_problem(folder, {"dataset": {"path": "none.json"}})
+
+
+def test_a_column_that_is_not_there_gets_the_nearest_one(folder: Path) -> None:
+    fields = {"problem": "problems", "answer": "anwser"}
+    assert problems(folder, {"dataset": {"fields": fields}}) == [
+        'spec.dataset.fields.problem: the file has no column "problems", '
+        "only answer, problem, question, solution; did you mean problem?",
+        'spec.dataset.fields.answer: the file has no column "anwser", '
+        "only answer, problem, question, solution; did you mean answer?",
+    ]
+
+
+def test_a_column_of_numbers_is_no_problem_text(folder: Path) -> None:
+    (folder / "numbers.jsonl").write_text(json.dumps({**ROW, "problem": 7}))
+    assert '"problem" is not text' in only_problem(folder, {"dataset": {"path": "numbers.jsonl"}})
+
+
+def test_benchmarks_need_solutions_only_for_their_answers(folder: Path) -> None:
+    (folder / "plain.jsonl").write_text(json.dumps({"problem": "?", "answer": 2}))
+    plain = {"path": "plain.jsonl", "fields": {"answer": "answer"}}
+    assert only_problem(folder, {"dataset": plain}).startswith("spec.dataset.fields.solution: ")
+    assert problems(folder, {"evaluation": {"benchmarks": [{"title": "a", **plain}]}}) == []
+    unmarked = {"title": "a", "path": "plain.jsonl"}
+    assert "fields.solution" in only_problem(folder, {"evaluation": {"benchmarks": [unmarked]}})
+
+
+def test_gsm8k_format_names_its_columns(folder: Path) -> None:
+    (folder / "gsm8k.jsonl").write_text(lines([{"question": "?", "answer": "#### 1"}] * STEP))
+    assert problems(folder, {"dataset": {"path": "gsm8k.jsonl", "format": "gsm8k"}}) == []
+    (folder / "other.jsonl").write_text(json.dumps({"problem": "?", "answer": "1"}))
+    problem = only_problem(folder, {"dataset": {"path": "other.jsonl", "format": "gsm8k"}})
+    assert problem.startswith("spec.dataset.format: gsm8k needs a column question, and the file has answer, problem; ")
+
+
+def test_parquet_columns_come_from_its_schema(folder: Path) -> None:
+    table = arrow.table({"problem": ["?"], "solution": ["#### 1"], "number": [1]}).take([0] * STEP)
+    parquet.write_table(table, folder / "train.parquet")
+    assert problems(folder, {"dataset": {"path": "train.parquet"}}) == []
+    fields = {"problem": "number", "answer": "answers"}
+    found = problems(folder, {"dataset": {"path": "train.parquet", "fields": fields}})
+    assert [line.split(":")[0] for line in found] == ["spec.dataset.fields.answer", "spec.dataset.fields.problem"]
+
+
+def test_parquet_files_without_rows_or_of_another_kind_are_refused(folder: Path) -> None:
+    parquet.write_table(arrow.table({"problem": arrow.array([], arrow.string())}), folder / "none.parquet")
+    assert "has no rows" in only_problem(folder, {"dataset": {"path": "none.parquet"}})
+    (folder / "text.parquet").write_text("not parquet at all")
+    assert "is not a Parquet file" in only_problem(folder, {"dataset": {"path": "text.parquet"}})
+    (folder / "empty.parquet").write_text("")
+    assert "is empty" in only_problem(folder, {"dataset": {"path": "empty.parquet"}})
+
+
+@pytest.mark.parametrize("name", ["./model2", "/no/such/model", "a/b/c", ".cache/base", "~/model"])
+def test_a_path_that_is_no_folder_is_refused(folder: Path, name: str) -> None:
+    assert "is no folder here and no Hugging Face id" in only_problem(folder, {"model": {"name": name}})
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [("config.json", "config.json"), ("model.safetensors", "no weights"), ("tokenizer.json", "no tokenizer")],
+)
+def test_a_model_folder_that_lacks_a_file_is_refused(folder: Path, file: str, says: str) -> None:
+    (folder / "model" / file).unlink()
+    assert says in only_problem(folder, {})
+
+
+@pytest.mark.parametrize("content", [b"junk" * 100, EMPTY_SAFETENSORS[:9], (2).to_bytes(8, "little") + b"[]"])
+def test_weights_that_are_no_safetensors_are_refused(folder: Path, content: bytes) -> None:
+    weights = folder / "model" / "model.safetensors"
+    weights.write_bytes(content)
+    problem = only_problem(folder, {})
+    assert problem.startswith(f"spec.model.name: {weights} ")
+    assert problem.endswith("download or export it again")
+
+
+def test_a_broken_model_configuration_is_refused(folder: Path) -> None:
+    (folder / "model" / "config.json").write_text("{")
+    assert "cannot be read" in only_problem(folder, {})
+    (folder / "model" / "config.json").write_text("[]")
+    assert "is not a JSON object" in only_problem(folder, {})
+
+
+def test_the_model_own_limit_counts_where_the_run_names_none(folder: Path) -> None:
+    problem = only_problem(folder, {"rollout": {"maxCompletionTokens": 3000}})
+    assert (
+        "= 6072 tokens do not fit into the model's max_position_embeddings, which is 6000; use at most 2928" in problem
+    )
+
+
+def test_a_longer_context_than_the_model_has_is_refused(folder: Path) -> None:
+    problem = only_problem(folder, {"model": {"contextLength": 8192}})
+    assert problem == "spec.model.contextLength: 8192 is above max_position_embeddings of the model, 6000; lower it"
+    (folder / "model" / "config.json").write_text(
+        json.dumps({"max_position_embeddings": 6000, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}})
+    )
+    assert problems(folder, {"model": {"contextLength": 8192}}) == []
+
+
+def test_tied_embeddings_cannot_be_served_as_they_are(folder: Path) -> None:
+    tied = {"max_position_embeddings": 6000, "tie_word_embeddings": True}
+    (folder / "model" / "config.json").write_text(json.dumps(tied))
+    problem = only_problem(folder, {"rollout": {"untieEmbeddings": False}})
+    assert problem.startswith("spec.rollout.untieEmbeddings: false ")
+    assert problems(folder, {}) == []
+    assert problems(folder, {"rollout": {"untieEmbeddings": False, "engine": "transformers"}}) == []
+
+
+def test_validate_file_reports_rules_and_files_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"dataset": {"path": "none.jsonl"}, "training": {"problemsPerUpdate": 48}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(patched(small_run(), {"spec": wrong})))
+    monkeypatch.chdir(folder)
+    with pytest.raises(BadRunError) as refused:
+        validate_file("run.yaml")
+    places = [problem.split(":")[0] for problem in refused.value.problems]
+    assert places == ["spec.training.problemsPerUpdate", "spec.dataset.path"]
+    assert str(refused.value).splitlines() == refused.value.problems
+
+
+def test_validate_file_returns_a_good_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "run.yaml").write_text(yaml.safe_dump(small_run()))
+    monkeypatch.chdir(folder)
+    assert validate_file("run.yaml").metadata.name == "small"

@@ -1,0 +1,94 @@
+"""docs/seelerun.md says of each field whether it may change; what the operator does decides whether that is true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from seele_operator.decide.accept import Freedom, accept
+from seele_operator.validation.schema import run_schema
+from tests.support.spec_data import patched, small_run
+from tools import seelerun_page
+
+pytestmark = pytest.mark.unit
+
+TEXTS = {"dataset.path": "other.jsonl", "storage.huggingFaceTokenSecret.name": "token"}
+"""Fields of text that take not just any."""
+RUN: dict[str, Any] = patched(small_run(), {"spec": {"storage": {"run": {"hostPath": {"path": "/srv/run"}}}}})
+
+
+def leaves(section: Mapping[str, Any], path: str = "") -> dict[str, Mapping[str, Any]]:
+    """Every field below a section that holds a value of its own."""
+    found = {}
+    for name, schema in section["properties"].items():
+        here = f"{path}{name}"
+        found |= leaves(schema, f"{here}.") if "properties" in schema else {here: schema}
+    return found
+
+
+def another(path: str, schema: Mapping[str, Any]) -> Any:
+    """A value that the field does not have by default; None where this test knows none."""
+    default = schema.get("default")
+    if "enum" in schema:
+        return next((value for value in schema["enum"] if value != default), None)
+    match schema.get("type"):
+        case "boolean":
+            return not default
+        case "integer":
+            return (default or schema.get("minimum", 0)) + 1
+        case "number":
+            return default * 0.75 if default else 0.25
+        case "string":
+            return TEXTS.get(path, "other")
+        case "object" if "additionalProperties" in schema:
+            return {"cpu": "3"}
+        case _:
+            return "9Gi" if "x-kubernetes-int-or-string" in schema else None
+
+
+def written(path: str, value: Any) -> dict[str, Any]:
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return patched(RUN, {"spec": value})
+
+
+def followed(body: Mapping[str, Any], freedom: Freedom) -> str:
+    outcome = accept(body, json.dumps(RUN["spec"]), freedom)
+    return "Respawn" if outcome.respawn and freedom == "live" else outcome.reason
+
+
+def observed(path: str, value: Any) -> str | None:
+    """What the operator makes of an edit of this field; None where the edit is not valid by itself."""
+    body = written(path, value)
+    if followed(body, "all") == "Invalid":
+        return None
+    if followed(body, "live") == "Accepted":
+        return "always"
+    return "suspended" if followed(body, "resumable") == "Accepted" else "no"
+
+
+def test_the_operator_follows_just_the_changes_that_the_page_allows() -> None:
+    told, found = {}, {}
+    for path, schema in leaves(run_schema()["properties"]["spec"]).items():
+        value = another(path, schema)
+        outcome = None if value is None or path.startswith("storage.run.") else observed(path, value)
+        if outcome is not None:
+            told[path], found[path] = seelerun_page.may_change(path), outcome
+
+    assert told == found
+    assert len(found) > 70
+    assert set(found.values()) == {"always", "suspended", "no"}
+
+
+def test_every_field_of_the_spec_has_a_row_that_says_what_it_is() -> None:
+    page = seelerun_page.page()
+    rows = list(seelerun_page.fields())
+
+    for path in leaves(run_schema()["properties"]["spec"]):
+        covered = [field for field in rows if path == field.path or path.startswith(f"{field.path}.")]
+        assert covered, path
+    for field in rows:
+        assert field.schema["description"].replace("|", "\\|") in page, field.path

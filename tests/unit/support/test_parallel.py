@@ -1,0 +1,33 @@
+"""What has to stay together stays together, and the longest is begun first."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from tests.support import REPOSITORY
+from tests.support.parallel import group_of, rank_of
+
+pytestmark = pytest.mark.unit
+
+TESTS = REPOSITORY / "tests"
+
+
+def test_runs_share_a_worker_and_other_files_go_where_there_is_room() -> None:
+    assert group_of(PurePath("e2e/test_runs.py")) == group_of(PurePath("e2e/cluster/test_training.py"))
+    operator = {group_of(PurePath(f"integration/operator/{name}.py")) for name in ("test_edits", "test_failures")}
+    assert len(operator) == 2
+
+
+def test_two_workers_begin_with_runs_and_with_the_operator() -> None:
+    files = ["unit/test_loss.py", "integration/test_vllm.py", "integration/operator/test_edits.py", "e2e/test_runs.py"]
+    assert sorted(files, key=lambda file: rank_of(PurePath(file))) == files[::-1]
+
+
+def test_every_file_is_of_the_kind_that_its_folder_says_and_has_a_name_of_its_own() -> None:
+    files = sorted(TESTS.rglob("test_*.py"))
+    without = [file.name for file in files if f"pytest.mark.{file.relative_to(TESTS).parts[0]}" not in file.read_text()]
+
+    assert without == [], "they are left out of `-m unit` and the like"
+    assert len({file.name for file in files}) == len(files), "pytest refuses two of one name"

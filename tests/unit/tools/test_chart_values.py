@@ -1,0 +1,78 @@
+"""The table of the chart's values."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.helm_chart import CHART
+from tools.chart_values import BEGIN, END, UndescribedValue, Value, described_values, table, with_table
+
+pytestmark = pytest.mark.unit
+
+TEXT = """\
+# Of the file.
+
+## Image
+
+image:
+  # Where it
+  # comes from.
+  repository: ghcr.io/x
+  # Its tag.
+  tag: ""
+## Pods
+# What they ask for.
+resources:
+  limits: {memory: 1Gi}
+# Where they may run.
+tolerations: []
+"""
+
+
+def test_each_comment_describes_the_value_below_it() -> None:
+    assert described_values(TEXT) == [
+        Value("Image", "image.repository", "ghcr.io/x", "Where it comes from."),
+        Value("Image", "image.tag", "", "Its tag."),
+        Value("Pods", "resources", {"limits": {"memory": "1Gi"}}, "What they ask for."),
+        Value("Pods", "tolerations", [], "Where they may run."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("a: 1\n", "a"), ("group:\n  # Has one.\n  a: 1\n  b: 2\n", "group.b"), ("empty: {}\n", "empty")],
+)
+def test_a_value_without_a_comment_is_refused(text: str, key: str) -> None:
+    with pytest.raises(UndescribedValue, match=f"^{key}: write a comment"):
+        described_values(text)
+
+
+def test_the_table_has_a_part_for_each_section() -> None:
+    lines = table(described_values(TEXT)).splitlines()
+
+    assert [line for line in lines if line.startswith("###")] == ["### Image", "### Pods"]
+    assert '| `image.tag` | `""` | Its tag. |' in lines
+    assert '| `resources` | `{"limits": {"memory": "1Gi"}}` | What they ask for. |' in lines
+
+
+def test_only_what_is_between_the_marks_is_written_anew() -> None:
+    once = with_table(f"# Title\n{BEGIN}\nold\n{END}\nend\n", TEXT)
+
+    assert once.startswith(f"# Title\n{BEGIN}\n\n### Image")
+    assert once.endswith(f"|\n\n{END}\nend\n")
+    assert "old" not in once
+    assert with_table(once, TEXT) == once
+
+
+@pytest.mark.parametrize("readme", ["# Title\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}{END}\n"])
+def test_a_readme_without_a_place_for_the_table_is_refused(readme: str) -> None:
+    with pytest.raises(ValueError, match="it needs the marks `<!-- values"):
+        with_table(readme, TEXT)
+
+
+def test_the_charts_readme_has_a_line_for_every_value() -> None:
+    readme = (CHART / "README.md").read_text()
+    values = described_values((CHART / "values.yaml").read_text())
+
+    assert len(values) > 60
+    assert [value.key for value in values if f"| `{value.key}` |" not in readme] == []

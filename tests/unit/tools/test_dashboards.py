@@ -1,0 +1,286 @@
+"""The dashboards' files: whole, without overlaps, explained, and about metrics that there are."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from seele_operator.api.status import FailureClass, Phase
+from seele_trainer.rollout.protocol import ServerState
+from seele_trainer.telemetry.definitions import STEP_METRICS, TIME_METRICS
+from tests.support.dashboard_queries import asked_by, dashboard, series_names
+from tests.support.prometheus_server import RULES
+from tests.support.run_folder import step_record
+from tools import grafana
+from tools.grafana import fleet, run
+from tools.grafana.dashboard import Dashboard, Row
+from tools.grafana.looks import PHASE_COLOURS
+from tools.grafana.panels import Graph
+from tools.grafana.queries import Query
+from tools.grafana.reading import Asked, named, panels, put_in, queries
+
+pytestmark = pytest.mark.unit
+
+DASHBOARDS = {name: dashboard(name) for name in ("run", "fleet")}
+PANELS = [pytest.param(panel, id=panel["title"]) for board in DASHBOARDS.values() for panel in panels(board)]
+ASKED = [one for name in DASHBOARDS for one in asked_by(name)]
+
+DCGM = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_PROF_SM_ACTIVE", "DCGM_FI_DEV_POWER_USAGE"}
+"""Fields of the exporter's own list; SM_ACTIVE is commented out there, and its panel says so."""
+FREE_BELOW = {"Ability µ of fitted curves", "Loss terms"}
+"""Panels whose values may be negative."""
+NEITHER = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+"""Series of Prometheus' own and of its client library."""
+
+WORDS: Mapping[str, Collection[str]] = {
+    **{one.name: tuple(one.read(step_record(1))) for one in (*STEP_METRICS, *TIME_METRICS) if one.label},
+    "seele_rollout_servers": get_args(ServerState),
+    **dict.fromkeys(("seele_run_phase", "seele_operator_runs"), get_args(Phase)),
+    **dict.fromkeys(
+        ("seele_run_failures", "seele_run_failures_limit", "seele_operator_restarts_total"), get_args(FailureClass)
+    ),
+}
+"""The values that a metric's own label can have."""
+FREE = {"round": r"[1-9]\d*", "benchmark": ".+"}
+"""Labels whose values a run's spec decides."""
+
+
+def names_of(asked: Asked) -> str:
+    """What the series of a query can be called, as a regular expression."""
+
+    def values(label: str) -> str:
+        if label in FREE:
+            return FREE[label]
+        written = re.findall(rf'"{label}", "([^"$]+)", "", ""', asked.expr)
+        words = set(written).union(*(WORDS.get(metric, ()) for metric in asked.metrics))
+        assert words, f"{asked.where}: what are the values of {label}?"
+        return "|".join(map(re.escape, sorted(words)))
+
+    parts = re.split(r"\{\{(\w+)\}\}", asked.legend)
+    return "".join(f"({values(part)})" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_panel_has_a_number_and_a_title_of_its_own(name: str) -> None:
+    board = DASHBOARDS[name]
+    everything = [*board["panels"], *(panel for row in board["panels"] for panel in row.get("panels", []))]
+
+    assert [count for count in Counter(panel["id"] for panel in everything).values() if count > 1] == []
+    assert [title for title, count in Counter(panel["title"] for panel in everything).items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
+    board = DASHBOARDS[name]
+    for visible in (board["panels"], *(row["panels"] for row in board["panels"] if row.get("panels"))):
+        taken: set[tuple[int, int]] = set()
+        for panel in visible:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24, panel["title"]
+            cells = {
+                (place["x"] + column, place["y"] + line) for column in range(place["w"]) for line in range(place["h"])
+            }
+            assert not cells & taken, panel["title"]
+            taken |= cells
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_can_be_provisioned_as_it_is(name: str) -> None:
+    board = DASHBOARDS[name]
+    declared = {variable["name"] for variable in board["templating"]["list"]}
+
+    assert "__inputs" not in board
+    assert board["uid"] == f"seele-{name}"
+    assert (
+        board["templating"]["list"][0] | {"type": "datasource", "query": "prometheus"} == board["templating"]["list"][0]
+    )
+    asked = [panel["datasource"] for panel in panels(board)]
+    asked += [target["datasource"] for panel in panels(board) for target in panel["targets"]]
+    asked += [one["datasource"] for one in [*board["annotations"]["list"], *board["templating"]["list"][1:-1]]]
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in asked)
+    used = {match for one in asked_by(name) for match in re.findall(r"\$(\w+)", _without_groups(one.expr))}
+    assert used - {"__rate_interval", "__range"} <= declared
+    assert declared - used <= {"datasource", "run"}
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+    said = panel["fieldConfig"]["defaults"]
+
+    assert panel["description"].endswith(".")
+    assert 20 <= len(panel["description"]) <= 128
+    assert said["unit"]
+    assert said["thresholds"]["steps"]
+    if panel["title"] not in FREE_BELOW:
+        assert said["min"] == 0
+    if said["unit"] == "percentunit" and panel["title"] != "CPU":
+        assert said["max"] == 1
+    assert panel["targets"]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    assert all(target["legendFormat"] for target in panel["targets"]) or panel["type"] == "table"
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_looks_are_about_series_that_a_panel_can_have(panel: dict[str, Any]) -> None:
+    names = [column["matcher"]["options"] for column in panel["fieldConfig"]["overrides"]]
+    if panel["type"] == "table":
+        renamed = panel["transformations"][1]["options"]["renameByName"]
+        assert set(names) == set(renamed.values())
+        return
+    for name in names:
+        legends = [names_of(asked) for asked in queries(panel)]
+        assert any(re.fullmatch(legend, name) for legend in legends), f"{name} fits none of {legends}"
+
+
+def test_every_phase_of_a_run_has_a_colour() -> None:
+    assert tuple(PHASE_COLOURS) == get_args(Phase)
+
+
+def test_all_metrics_of_all_queries_exist() -> None:
+    known = series_names() | DCGM | NEITHER
+    wanted = {name for one in ASKED for name in one.metrics}
+
+    assert len(wanted) > 50
+    assert wanted - known == set()
+    # What the expression leaves when all known names are taken out holds no other series.
+    for one in ASKED:
+        assert one.metrics, one.expr
+        assert not re.search(
+            r"(seele|vllm|DCGM)[\w:]*(?=\{)", re.sub("|".join(sorted(known, key=len, reverse=True)), "", one.expr)
+        )
+
+
+def test_a_metric_that_is_made_up_would_be_found() -> None:
+    made_up = Asked("panel", 'sum(rate(seele_nonsense_total{run="$run"}[5m])) / seele_training_step', "")
+
+    assert made_up.metrics == {"seele_nonsense_total", "seele_training_step"}
+    assert made_up.metrics - series_names() == {"seele_nonsense_total"}
+
+
+def test_the_limits_that_the_documentation_names_are_drawn() -> None:
+    by_title = {panel["title"]: panel for board in DASHBOARDS.values() for panel in panels(board)}
+    mismatch = by_title["Mismatch of engine and trainer"]["fieldConfig"]["defaults"]
+    assert [step["value"] for step in mismatch["thresholds"]["steps"]] == [None, 0.015]
+    assert mismatch["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+
+    rounds = by_title["Accuracy by round, against the target"]
+    assert rounds["targets"][1]["expr"] == 'max(seele_target_accuracy{namespace="$namespace", run="$run"})'
+    (target,) = [one for one in rounds["fieldConfig"]["overrides"] if one["matcher"]["options"] == "target"]
+    assert {"id": "custom.lineStyle", "value": {"dash": [8, 6], "fill": "dash"}} in target["properties"]
+
+
+def test_a_run_counts_as_stalled_when_its_alert_fires() -> None:
+    (tile,) = [one for one in ASKED if one.where == "Stalled"]
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    (alert,) = [rule["expr"] for rule in rules if rule.get("alert") == "SeeleRunStalled"]
+
+    conditions = tile.expr.replace('{namespace=~"$namespace"}', "")
+    assert conditions == f"count(max by (namespace, run) ({' '.join(alert.split())})) or on() vector(0)"
+
+
+def test_restarts_are_compared_with_the_moment_before() -> None:
+    (mark,) = DASHBOARDS["fleet"]["annotations"]["list"]
+    counter = 'sum by (class) (seele_operator_restarts_total{job="seele-operator"}'
+
+    assert mark["expr"] == f"{counter}) > {counter} offset {mark['step']})"
+
+
+def test_rounds_and_their_target_have_colours_that_can_be_told_apart() -> None:
+    by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["run"])}
+    colours = [
+        bytes.fromhex(one["value"]["fixedColor"].removeprefix("#"))
+        for override in by_title["Accuracy by round, against the target"]["fieldConfig"]["overrides"]
+        for one in override["properties"]
+        if one["id"] == "color"
+    ]
+
+    assert len(colours) == 9
+    for one, other in itertools.combinations(colours, 2):
+        assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 80
+
+
+def test_the_dashboards_lead_to_each_other() -> None:
+    assert DASHBOARDS["run"]["links"][0]["url"] == f"/d/{fleet.UID}"
+    assert DASHBOARDS["fleet"]["links"][0]["url"] == f"/d/{run.UID}"
+    (table,) = [panel for panel in panels(DASHBOARDS["fleet"]) if panel["type"] == "table"]
+    links = [
+        one["value"][0]["url"]
+        for column in table["fieldConfig"]["overrides"]
+        for one in column["properties"]
+        if one["id"] == "links"
+    ]
+    assert links == [
+        f"/d/{run.UID}?var-datasource=${{datasource}}&var-namespace=${{__data.fields.namespace}}"
+        "&var-run=${__data.fields.run}&${__url_time_range}"
+    ]
+
+
+def test_gpu_panels_are_not_asked_for_until_their_row_is_opened() -> None:
+    gpu = [row for row in DASHBOARDS["run"]["panels"] if row["type"] == "row" and row["collapsed"]]
+
+    assert [row["title"] for row in gpu] == ["GPUs (needs the DCGM exporter)"]
+    assert {name for panel in gpu[0]["panels"] for one in queries(panel) for name in one.metrics} == DCGM
+    open_panels = [panel for panel in DASHBOARDS["run"]["panels"] if panel["type"] != "row"]
+    assert not {name for panel in open_panels for one in queries(panel) for name in one.metrics} & DCGM
+
+
+def test_panels_flow_from_left_to_right_and_then_below() -> None:
+    def graph(title: str, width: int, height: int) -> Graph:
+        query = Query("up", "up")
+        return Graph(title=title, description="", unit="none", queries=(query,), width=width, height=height)
+
+    board = Dashboard(
+        uid="u",
+        title="t",
+        description="",
+        rows=(
+            Row("", (graph("a", 12, 8), graph("b", 12, 6), graph("c", 24, 5))),
+            Row("folded", (graph("d", 8, 8),), folded=True),
+            Row("open", (graph("e", 8, 8),)),
+        ),
+        choices=(),
+        since="now-1h",
+        refresh="1m",
+        other=("", ""),
+    ).json()
+
+    places = {one["title"]: tuple(one["gridPos"][key] for key in "xywh") for one in board["panels"]}
+    assert places == {
+        "a": (0, 0, 12, 8),
+        "b": (12, 0, 12, 6),
+        "c": (0, 8, 24, 5),
+        "folded": (0, 13, 24, 1),
+        "open": (0, 14, 24, 1),
+        "e": (0, 15, 8, 8),
+    }
+    assert [panel["title"] for panel in board["panels"][3]["panels"]] == ["d"]
+
+
+def test_variables_are_put_in_and_an_unknown_one_is_named() -> None:
+    values = {"run": "r", "__range": "5m"}
+    assert put_in('a{run="$run", x="${run:raw}"}[$__range]', values) == 'a{run="r", x="r"}[5m]'
+    assert put_in('label_replace(a, "b", "$1", "run", "(.+)")', {}) == 'label_replace(a, "b", "$1", "run", "(.+)")'
+    with pytest.raises(KeyError, match="nobody"):
+        put_in("$nobody", {})
+
+
+def test_a_legend_takes_its_words_from_labels() -> None:
+    assert named("round {{round}}, {{ server }}", {"round": "2", "server": "0"}) == "round 2, 0"
+    assert named("", {"__name__": "up", "job": "x"}) == "job=x"
+
+
+def test_a_file_ends_with_a_line_break_and_keeps_its_letters() -> None:
+    text = grafana.text("run")
+    assert text.endswith("}\n")
+    assert "µ" in text
+
+
+def _without_groups(expr: str) -> str:
+    """Without the $1 of label_replace."""
+    return expr.replace('"$1"', "")

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from seele_trainer.evaluation.evaluate import (
+    CALLS_IN_FLIGHT,
+    LoadedBenchmark,
+    completions_needed,
+    evaluate,
+    load_benchmarks,
+)
+from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from tests.support.run_folder import run_config
+
+pytestmark = pytest.mark.unit
+
+
+class DigitEngine:
+    """Answers the prompt (p,) greedily with p; of n samples the first p are right and the others are 0."""
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.counts = RequestCounts()
+        self.samplings: list[Sampling] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._fail_after = fail_after
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
+        raise NotImplementedError
+
+    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
+        raise NotImplementedError
+
+    async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        if self._fail_after is not None and len(self.samplings) >= self._fail_after:
+            raise RolloutUnavailable("no server is left")
+        self.samplings.append(sampling)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        # Later chunks end first, so that an order by completion would be wrong.
+        for _ in range(max(1, 50 - len(self.samplings))):
+            await asyncio.sleep(0)
+        self.in_flight -= 1
+        return [self._answers(prefix[0], sampling) for prefix in prefixes]
+
+    def _answers(self, number: int, sampling: Sampling) -> list[Completion]:
+        right = [sampling.temperature == 0 or index < number for index in range(sampling.n)]
+        reason = "length" if number == 9 else "stop"
+        return [Completion((number if ok else 0,), (-0.1,), reason, 3) for ok in right]  # type: ignore[arg-type]
+
+
+class EqualTexts:
+    def __init__(self, times_out_on: str = "") -> None:
+        self._times_out_on = times_out_on
+
+    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
+        return [None if text == self._times_out_on else text == gold for text, gold in items]
+
+
+def decode(tokens: Sequence[int]) -> str:
+    return "".join(map(str, tokens))
+
+
+def digits(numbers: Sequence[int], golds: Sequence[int], samples: int = 0) -> LoadedBenchmark:
+    return LoadedBenchmark("digits", tuple((n,) for n in numbers), tuple(map(str, golds)), samples)
+
+
+async def test_greedy_accuracy_is_the_share_of_right_answers_at_temperature_zero() -> None:
+    engine = DigitEngine()
+    scores = await evaluate(
+        engine, [digits([1, 2, 3, 9], [1, 2, 7, 9])], EqualTexts(), decode, temperature=0.6, max_tokens=32, seed=5
+    )
+    score = scores["digits"]
+    assert (score.problems, score.greedy_accuracy, score.truncated) == (4, 0.75, 0.25)
+    assert (score.sampled_accuracy, score.samples) == (None, 0)
+    assert [(s.n, s.temperature, s.max_tokens) for s in engine.samplings] == [(1, 0.0, 32)]
+
+
+async def test_avg_at_k_is_the_mean_over_all_samples() -> None:
+    engine = DigitEngine()
+    benchmark = digits([1, 2, 3], [1, 2, 7], samples=4)
+    scores = await evaluate(engine, [benchmark], EqualTexts(), decode, temperature=0.6, max_tokens=8, seed=0)
+    assert scores["digits"].greedy_accuracy == pytest.approx(2 / 3)
+    # 1 of 4, 2 of 4, and none, for the third problem's gold is another.
+    assert scores["digits"].sampled_accuracy == pytest.approx((1 + 2 + 0) / 12)
+    assert scores["digits"].samples == 4
+    assert [(s.n, s.temperature) for s in engine.samplings] == [(1, 0.0), (4, 0.6)]
+
+
+async def test_many_problems_go_out_in_parts_and_come_back_in_order() -> None:
+    engine = DigitEngine()
+    numbers = [index % 9 for index in range(3000)]
+    told: list[int] = []
+    benchmark = digits(numbers, numbers)
+    scores = await evaluate(
+        engine, [benchmark], EqualTexts(), decode, temperature=1.0, max_tokens=8, seed=0, answered=told.append
+    )
+    assert scores["digits"].greedy_accuracy == 1.0
+    assert sum(told) == completions_needed([benchmark]) == 3000
+    assert len(told) > 1
+    assert 1 < engine.most_in_flight <= CALLS_IN_FLIGHT
+    assert len({sampling.seed for sampling in engine.samplings}) == len(engine.samplings)
+
+
+async def test_a_check_that_times_out_is_a_wrong_answer_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        scores = await evaluate(
+            DigitEngine(), [digits([1, 2], [1, 2])], EqualTexts("2"), decode, temperature=1.0, max_tokens=8, seed=0
+        )
+    assert scores["digits"].greedy_accuracy == 0.5
+    assert "digits: checking 1 answers timed out, they count as wrong" in caplog.text
+
+
+async def test_a_lost_engine_ends_the_evaluation_with_the_engines_own_error() -> None:
+    numbers = [1] * 3000
+    with pytest.raises(RolloutUnavailable, match="no server is left"):
+        await evaluate(
+            DigitEngine(fail_after=2),
+            [digits(numbers, numbers)],
+            EqualTexts(),
+            decode,
+            temperature=1,
+            max_tokens=8,
+            seed=0,
+        )
+
+
+def test_benchmarks_are_read_and_tokenised_with_the_runs_own_template(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.WordLevel({"one": 1, "two": 2, "?": 0}, unk_token="?"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="?")
+    path = tmp_path / "test.jsonl"
+    path.write_text(
+        "".join(json.dumps({"problem": text, "answer": gold}) + "\n" for text, gold in (("one", 7), ("two", "8")))
+    )
+    evaluation = {
+        "benchmarks": [
+            {"title": "words", "path": str(path), "samples": 2, "fields": {"answer": "answer", "solution": None}}
+        ]
+    }
+    (benchmark,) = load_benchmarks(run_config(evaluation=evaluation), tokenizer)
+    assert benchmark == LoadedBenchmark("words", ((1,), (2,)), ("7", "8"), 2)

@@ -1,0 +1,138 @@
+"""Building a run's parts: what does not fit the model's context is found here, or made to fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from seele_trainer.assemble import Surroundings, assemble
+from seele_trainer.config import TrainerConfig
+from seele_trainer.data.problem import BadDataError
+from seele_trainer.loop import Parts
+from seele_trainer.run_folder.attempt import Attempt, Superseded
+from seele_trainer.telemetry.recorder import Recorder
+from tests.support.fake_vllm import FakeVllm
+from tests.support.rollout_pool import canary_of, folder_with
+from tests.support.small_models import EOS, VOCABULARY, save_llama
+
+pytestmark = pytest.mark.unit
+
+CONTEXT = 20
+
+
+def words(count: int) -> str:
+    return " ".join(f"w{3 + index % 50}" for index in range(count))
+
+
+def write_rows(path: Path, question: int, after_answer: int, worked: int = 3) -> None:
+    """Two problems with so many words in the question, and in the solution before and after the answer.
+
+    Hints show what is before it only.
+    """
+    row = {"problem": words(question), "solution": f"{words(worked)} #### w60 {words(after_answer)}", "answer": "w60"}
+    path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
+
+
+def assembled(
+    tmp_path: Path,
+    benchmark_words: int = 4,
+    question: int = 4,
+    worked: int = 3,
+    after_answer: int = 0,
+    engine: str = "transformers",
+    strategy: str = "seele",
+    urls_file: Path | None = None,
+    **evaluation: Any,
+) -> Parts:
+    save_llama(tmp_path / "model", seed=0)
+    tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{EOS}").save_pretrained(tmp_path / "model")
+    write_rows(tmp_path / "train.jsonl", question, after_answer, worked)
+    write_rows(tmp_path / "test.jsonl", benchmark_words, 0)
+    fields = {"answer": "answer"}
+    config = TrainerConfig.model_validate(
+        {
+            "name": "t",
+            "model": {"name": str(tmp_path / "model"), "context_length": CONTEXT},
+            "dataset": {"path": str(tmp_path / "train.jsonl"), "prompt_template": "plain", "fields": fields},
+            "training": {"strategy": strategy, "problems_per_step": 2, "problems_per_update": 2},
+            "rollout": {"engine": engine, "max_completion_tokens": 6},
+            "evaluation": {
+                "benchmarks": [{"title": "held-out", "path": str(tmp_path / "test.jsonl"), "fields": fields}],
+                **evaluation,
+            },
+            "observability": {"tensorboard": False},
+        }
+    )
+    attempt = Attempt(tmp_path / "run", 1)
+    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, attempt, urls_file)
+    with Recorder(tmp_path / "run", config) as recorder:
+        return assemble(config, surroundings, recorder)
+
+
+def test_the_canary_leaves_a_server_room_for_the_token_that_it_must_generate(tmp_path: Path) -> None:
+    parts = assembled(tmp_path, after_answer=40)
+    assert len(parts.problems[0].prompt) + len(parts.problems[0].solution) > CONTEXT
+    assert max(map(len, parts.canary_sequences)) < CONTEXT
+
+
+@pytest.mark.parametrize("strategy", ["sft", "sft_then_grpo", "luffy"])
+def test_a_solution_that_a_method_trains_on_whole_has_to_fit_into_the_context(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(BadDataError, match=r"tokens of prompt and solution, which this strategy trains on"):
+        assembled(tmp_path, strategy=strategy, after_answer=40)
+
+
+@pytest.mark.parametrize("strategy", ["seele", "uft", "prefix_rft", "fixed_hint"])
+def test_a_hint_has_to_leave_room_for_a_completion(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(BadDataError, match=r"tokens of prompt and hint, and the model's context is 20"):
+        assembled(tmp_path, strategy=strategy, worked=30)
+
+
+def test_a_long_solution_is_no_hindrance_to_a_method_that_shows_nothing_of_it(tmp_path: Path) -> None:
+    problem = assembled(tmp_path, strategy="grpo", worked=30).problems[0]
+    assert len(problem.prompt) + problem.revealable > CONTEXT
+    with pytest.raises(
+        BadDataError, match=r"tokens of prompt, and the model's context is 20: lower dataset\.maxPrompt"
+    ):
+        assembled(tmp_path, strategy="grpo", question=30)
+
+
+def test_answers_of_an_evaluation_fit_into_the_context_beside_its_longest_prompt(tmp_path: Path) -> None:
+    parts = assembled(tmp_path, benchmark_words=12, max_completion_tokens=16)
+    longest = max(len(prompt) for prompt in parts.benchmarks[0].prompts)
+    assert longest + parts.answer_tokens == CONTEXT
+
+
+def test_a_benchmark_that_leaves_no_room_for_an_answer_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="benchmark held-out has a prompt of"):
+        assembled(tmp_path, benchmark_words=25)
+
+
+async def test_the_pool_follows_the_list_of_servers_and_asks_whether_the_attempt_is_still_the_newest(
+    tmp_path: Path,
+) -> None:
+    server = FakeVllm()
+    await server.start()
+    (tmp_path / "urls").write_text(f"{server.url}\n")
+    parts = assembled(tmp_path, engine="vllm", urls_file=tmp_path / "urls")
+    try:
+        await parts.engine.start()
+        Attempt(tmp_path / "run", 2).claim()
+        with pytest.raises(Superseded):
+            await parts.engine.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
+        assert server.requests["reload"] == 0
+    finally:
+        await parts.engine.close()
+        await server.stop()
+
+
+def test_without_any_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="set SEELE_ROLLOUT_URLS"):
+        assembled(tmp_path, engine="vllm")
