@@ -64,7 +64,7 @@ RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile --cons
              /opt/seele/venv/lib/python3*/site-packages/kubernetes/aio/client/api
 COPY --from=code /code/opt/seele /opt/seele
 # The root file system is read-only where this runs, so bytecode is made here, and only of modules that are used.
-RUN /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.operator_command' \
+RUN /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.controller.process' \
     && /opt/seele/venv/bin/seele crd >/dev/null
 
 FROM image AS operator

@@ -48,10 +48,11 @@ test-unit: .venv/.ready prometheus ## Run the quick tests only
 generated: .venv/.ready ## Write the generated files (CRDs, copies in the chart, tables in the docs)
 	$(PYTHON_ENV) -m tools.generate
 
-lint: .venv/.ready ## Check style and types
+lint: .venv/.ready ## Check style, types, and what imports what
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	.venv/bin/hadolint Dockerfile
 
 format: .venv/.ready ## Rewrite the code in the project's style

@@ -17,10 +17,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 from benchmarks.scale.measure import Effort, Figures, measure
 from benchmarks.scale.report import save, show
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "operator_scale.json"
 THOROUGH = Effort(probes=100, failures=20, idle_seconds=60.0)
 QUICK = Effort(probes=10, failures=3, idle_seconds=10.0)

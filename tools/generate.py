@@ -1,7 +1,7 @@
 """Writes every generated file of the repository: `make generated`, or with `--check` only says which are stale.
 
-A file that is generated has an entry in `generated_files`, and no other place writes it; tests/unit/tools/test_generated.py holds
-all of them against what is committed. Entries import what they need themselves, and nothing that imports torch.
+A file that is generated has an entry in `generated_files`, and no other place writes it; tests/unit/tools/test_generated.py
+holds all of them against what is committed. Entries import what they need themselves, and nothing that imports torch.
 """
 
 from __future__ import annotations

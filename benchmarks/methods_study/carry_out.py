@@ -33,7 +33,7 @@ STARTING_SECONDS = 45.0
 STEP_SECONDS = 4.5
 """Start and one step of a run on two cores, about as results/seele_vs_grpo.json has them; corrected by runs as they end."""
 TINY_SECONDS = (15.0, 1.0)
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 class NoProblems(RuntimeError):
@@ -184,7 +184,7 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
     return distinct([place.job(planned) for planned in plans])
 
 
-def carry_out(place: Place, parts: Sequence[Part], say: Say, clock: Callable[[], float], at_once: int = 1) -> None:
+def carry_out(place: Place, parts: Sequence[Part], say: Print, clock: Callable[[], float], at_once: int = 1) -> None:
     """Train whatever is not finished, `at_once` runs side by side, the grid of learning rates first.
 
     Raises TrainingFailed and Stopped; runs under way have then saved themselves.

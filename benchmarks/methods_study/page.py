@@ -162,7 +162,7 @@ def _source(source: Source) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
     revision = f"revision {source.revision}" if source.revision else "a revision that was not kept"
     return (
-        f"Parts {', '.join(source.parts)}: `{source.command}` at {revision} on {machine}, from "
+        f"RunParts {', '.join(source.parts)}: `{source.command}` at {revision} on {machine}, from "
         f"{base_name(source.base_model)}, with {versions}."
     )
 

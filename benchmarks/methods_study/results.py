@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from benchmarks.methods_study.design import PARTS, Part, Scale
 from benchmarks.methods_study.intervals import mean
 from benchmarks.methods_study.late_rounds import LateRound, late_rounds
-from seele_trainer.frozen_model import Section
+from seele_trainer.frozen_model import FrozenModel
 from seele_trainer.methods import StrategyName
 from seele_trainer.run_folder.journal import read_records
 from seele_trainer.run_folder.records import EvaluationRecord, StepRecord, Tokens
@@ -31,7 +31,7 @@ class BadResults(RuntimeError):
     """The JSON of a study cannot be read. The message names the file and what to do."""
 
 
-class Gains(Section):
+class Gains(FrozenModel):
     """What one step gained on its baseline groups, by tenths of their accuracy: groups, and their descents in nats together."""
 
     step: int
@@ -40,7 +40,7 @@ class Gains(Section):
     descent: tuple[float, ...]
 
 
-class Run(Section):
+class Run(FrozenModel):
     """One training on one seed. Accuracies are greedy and without hints, on problems that nobody trained on."""
 
     seed: int
@@ -89,7 +89,7 @@ class Run(Section):
         return self.held_out[-1]
 
 
-class SettingResult(Section):
+class SettingResult(FrozenModel):
     """A setting of one part, with its runs in the order of their seeds."""
 
     part: Part
@@ -103,7 +103,7 @@ class SettingResult(Section):
     runs: tuple[Run, ...]
 
 
-class RateChoice(Section):
+class RateChoice(FrozenModel):
     """How a method got its learning rate: validation accuracy of each that was tried, on the first seed."""
 
     strategy: StrategyName
@@ -111,7 +111,7 @@ class RateChoice(Section):
     chosen: float
 
 
-class Source(Section):
+class Source(FrozenModel):
     """Where some parts come from."""
 
     parts: tuple[Part, ...]
@@ -125,7 +125,7 @@ class Source(Section):
     """Commit that its runs were collected at, with a `+` where files were changed; None in results that do not say."""
 
 
-class Study(Section):
+class Study(FrozenModel):
     """Everything that docs/benchmarks.md shows."""
 
     tiny: bool

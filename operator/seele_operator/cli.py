@@ -339,9 +339,9 @@ def _refusals() -> Iterator[None]:
 
 
 def _refuse(problems: list[str], code: int = BAD_INPUT) -> NoReturn:
-    from seele_trainer.termination import leave_word
+    from seele_trainer.termination import write_termination_message
 
-    leave_word("\n".join(problems))
+    write_termination_message("\n".join(problems))
     for problem in problems:
         print(problem, file=sys.stderr)
     raise typer.Exit(code)

@@ -131,9 +131,9 @@ def test_a_step_without_rollouts_says_that_nothing_was_measured(runs: Path) -> N
         about_rollouts = ("reward", "hintRate", "learningEfficiency", "zeroGradientGroups", "truncatedCompletions")
         assert [step[key] for key in about_rollouts] == [None] * 5
         assert step["rollouts"] == 0
-        assert step["losses"]["hint"] > 0
+        assert step["losses"]["supervised"] > 0
         assert step["losses"]["policy"] == step["losses"]["kl"] == 0.0
-    assert (last["rollouts"], last["losses"]["hint"]) == (16, 0.0)
+    assert (last["rollouts"], last["losses"]["supervised"]) == (16, 0.0)
     # Each phase ends with a tenth of its own peak.
     assert [supervised[-1]["learningRate"], last["learningRate"]] == pytest.approx([1e-4, 3e-5])
 

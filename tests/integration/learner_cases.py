@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seele_trainer.config import Dataset, DeepSpeed, Model, Rollout, Trainer, TrainerConfig, Training
+from seele_trainer.config import Dataset, DeepSpeed, Model, RolloutOptions, Trainer, TrainerConfig, Training
 from seele_trainer.learner.sample import Sample
 
 TOTAL_UPDATES = 6
@@ -63,7 +63,7 @@ def config_of(case: Case, shared: Path) -> TrainerConfig:
         model=Model(name=str(model_folder(shared, tied=case.tied)), dtype=case.dtype),  # type: ignore[arg-type]
         dataset=Dataset(path="unused.jsonl"),
         training=Training(**training),
-        rollout=Rollout(temperature=case.temperature),
+        rollout=RolloutOptions(temperature=case.temperature),
         trainer=Trainer(deepspeed=DeepSpeed(zero_stage=case.zero_stage, **case.deepspeed)),  # type: ignore[arg-type]
     )
 

@@ -241,8 +241,8 @@ def test_what_kubectl_get_shows(control_plane: ControlPlane, namespace: str) -> 
 
     shown = {column["name"] for column in table["columnDefinitions"] if column["priority"] == 0}
     cells = dict(zip((column["name"] for column in table["columnDefinitions"]), table["rows"][0]["cells"], strict=True))
-    assert shown == {"Name", "Phase", "Step", "Accuracy", "Hint", "Age"}
-    assert [cells[name] for name in ("Name", "Phase", "Step", "Attempt")] == ["table", "Restarting", 12, 3]
+    assert shown == {"Name", "StepPhase", "Step", "Accuracy", "Hint", "Age"}
+    assert [cells[name] for name in ("Name", "StepPhase", "Step", "Attempt")] == ["table", "Restarting", 12, 3]
     assert (float(cells["Accuracy"]), float(cells["Hint"])) == (0.5, 1)
     assert cells["Message"] == FULL_STATUS.message
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from seele_trainer.config import Dataset, Model, Rollout, TrainerConfig
+from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import Canary, Completion, Sampling, WeightSyncError
 from seele_trainer.weights.export import write_model_folder
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 CANARY_SEQUENCES = ((2, 5, 9, 33, 7, 60, 12, 12, 40), (2, 17, 3, 44))
 PREFIX = (2, 5, 6, 30)
 SAMPLING = Sampling(n=8, max_tokens=24, temperature=1.0, seed=11)
-CONFIG = Rollout(server_start_timeout_seconds=180, server_retry_timeout_seconds=180)
+CONFIG = RolloutOptions(server_start_timeout_seconds=180, server_retry_timeout_seconds=180)
 
 
 class Servers:

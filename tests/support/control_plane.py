@@ -1,6 +1,7 @@
 """A real Kubernetes control plane for tests: etcd, kube-apiserver and kube-controller-manager, without any node.
 
-`with ControlPlane(folder) as plane:` is up in about five seconds. `python -m tests.support.control_plane` starts one to play with.
+`with ControlPlane(folder) as plane:` is up in about five seconds.
+`python -m tests.support.control_plane` starts one to play with.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-from seele_operator.decide.decision import Notice
+from seele_operator.api.notices import Notice
 from seele_operator.kube.errors import Conflict, Gone
 from seele_operator.plan.objects import ClusterFeatures
 

@@ -33,7 +33,7 @@ class PodHistory:
         self.created: list[PodLife] = []
         self.overlaps: list[str] = []
         """Moments at which pods of two attempts of one run existed."""
-        self.strangers: set[str] = set()
+        self.foreign: set[str] = set()
         """Names of pods that have a run's labels and belong to nobody."""
         self._api = api
         self._namespace = namespace
@@ -75,7 +75,7 @@ class PodHistory:
 
     def _came(self, pod: Body) -> None:
         metadata = pod["metadata"]
-        if metadata["uid"] in self._alive or metadata["name"] in self.strangers:
+        if metadata["uid"] in self._alive or metadata["name"] in self.foreign:
             return
         labels = metadata["labels"]
         life = PodLife(metadata["name"], metadata["uid"], labels[RUN_LABEL], labels.get(ATTEMPT_LABEL, ""))

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from seele_trainer.config import Rollout
+from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.protocol import Canary, Sampling
 
-CONFIG = Rollout(
+CONFIG = RolloutOptions(
     request_timeout_seconds=5,
     server_start_timeout_seconds=5,
     server_retry_timeout_seconds=5,

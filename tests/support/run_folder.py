@@ -75,7 +75,7 @@ def step_record(step: int, *, steps: int = 120, seed: int = 0, problems: int = 1
             "zero_gradient_groups": float(np.clip(0.06 + random.normal(0, 0.03), 0, 1)),
             "losses": Losses(
                 policy=float(random.normal(0, 0.01)),
-                hint=0.9 * float(np.exp(-2 * done)) + 0.2,
+                supervised=0.9 * float(np.exp(-2 * done)) + 0.2,
                 kl=0.3 * done,
                 total=float(random.normal(0, 0.01)),
             ),

@@ -1,4 +1,4 @@
-"""Building the parts of a run from its configuration and its surroundings."""
+"""Building the parts of a run from its configuration and its environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seele_trainer.data.tokenize import tokenize_all
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.thread import LearnerThread
-from seele_trainer.loop import Parts
+from seele_trainer.loop import RunParts
 from seele_trainer.methods import ON_SOLUTIONS, WITH_HINTS, StrategyName
 from seele_trainer.rollout.canary import canary_sequences, default_tolerance
 from seele_trainer.rollout.pool import VllmPool
@@ -39,7 +39,7 @@ CANARY_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PodEnvironment:
     """What a trainer pod learns from its environment rather than from its configuration."""
 
     run_dir: Path
@@ -53,7 +53,7 @@ class Surroundings:
     """Where the list of servers may change while the run goes on."""
 
     @classmethod
-    def from_environment(cls) -> Surroundings:
+    def from_environment(cls) -> PodEnvironment:
         """Read the variables that the plan sets; the defaults suit a trainer started by hand."""
         urls, urls_file = os.environ.get("SEELE_ROLLOUT_URLS", ""), os.environ.get("SEELE_ROLLOUT_URLS_FILE", "")
         run_dir = Path(os.environ.get("SEELE_RUN_DIR", "run"))
@@ -76,7 +76,7 @@ def build_learner(config: TrainerConfig) -> Learner:
     return Learner(config, config.training.steps * config.training.updates_per_step, config.training.seed)
 
 
-def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder) -> Parts:
+def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recorder) -> RunParts:
     """Load the data and build every part, started by nobody yet. Raises BadDataError for data that cannot be used."""
     tokenizer = load_tokenizer(config.model)
     longest = context_length(config.model)
@@ -85,14 +85,14 @@ def assemble(config: TrainerConfig, surroundings: Surroundings, recorder: Record
     logger.info("%d problems to train on; left out: %s", len(problems), dropped)
     _check_fits(problems, longest, config.training.strategy)
     benchmarks = load_benchmarks(config, tokenizer)
-    engine = _build_engine(config, surroundings)
+    engine = _build_engine(config, environment)
     verifier = VerifierPool(config.verifier)
 
     def decode(tokens: Sequence[int]) -> str:
         return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    run_dir, attempt = surroundings.run_dir, surroundings.attempt
-    return Parts(
+    run_dir, attempt = environment.run_dir, environment.attempt
+    return RunParts(
         config=config,
         run_dir=run_dir,
         attempt=attempt,
@@ -161,19 +161,19 @@ def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark],
     return wanted
 
 
-def _build_engine(config: TrainerConfig, surroundings: Surroundings) -> RolloutEngine:
+def _build_engine(config: TrainerConfig, environment: PodEnvironment) -> RolloutEngine:
     if config.rollout.engine == "transformers":
         # Imported here: it needs torch, which a trainer with vLLM servers loads in its learner only.
         from seele_trainer.rollout.transformers_engine import TransformersEngine
 
-        initial = surroundings.run_dir / "weights" / "initial"
+        initial = environment.run_dir / "weights" / "initial"
         prepare_model(config, initial)
         return TransformersEngine(initial, config.rollout)
-    if not surroundings.rollout_urls and surroundings.rollout_urls_file is None:
+    if not environment.rollout_urls and environment.rollout_urls_file is None:
         raise BadDataError("no rollout server is known: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
     return VllmPool(
-        surroundings.rollout_urls,
+        environment.rollout_urls,
         config.rollout,
-        url_file=surroundings.rollout_urls_file,
-        before_push=surroundings.attempt.check,
+        url_file=environment.rollout_urls_file,
+        before_push=environment.attempt.check,
     )

@@ -12,14 +12,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
-from seele_trainer.frozen_model import Fraction, NonNegativeFloat, PositiveFloat, PositiveFraction, PositiveInt, Section
+from seele_trainer.frozen_model import (
+    Fraction,
+    FrozenModel,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+)
 from seele_trainer.methods import FixedHint, Luffy, PrefixRft, SftThenGrpo, StrategyName, Uft
 
 Replicas = Annotated[int, Field(ge=1, le=1000)]
 """Pods of one kind. Bounded, because the operator goes through them by name: a typing error must not hold all runs up."""
 
 
-class Model(Section):
+class Model(FrozenModel):
     """The language model to train."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -34,7 +41,7 @@ class Model(Section):
     """Run Python code that comes with the model."""
 
 
-class Fields(Section):
+class Fields(FrozenModel):
     """Names of the columns of a data set."""
 
     problem: str = "problem"
@@ -49,7 +56,7 @@ class Fields(Section):
     """Column with a unique id; the row number where absent."""
 
 
-class DatasetSource(Section):
+class DatasetSource(FrozenModel):
     """Where problems come from: a data set of the Hugging Face hub, or a local JSONL or Parquet file."""
 
     name: str | None = None
@@ -91,7 +98,7 @@ class Dataset(DatasetSource):
     """Problems with a solution of more tokens are left out, and counted in the log."""
 
 
-class Hints(Section):
+class Hints(FrozenModel):
     """The hint of each problem: how long it is, and how its length is chosen (arXiv 2509.06923, Alg. 1)."""
 
     unit: Literal["token", "step"] = "token"
@@ -115,7 +122,7 @@ class Hints(Section):
     """Share of each hint's tokens that `supervision: high-entropy` learns."""
 
 
-class Training(Section):
+class Training(FrozenModel):
     """The optimisation: which strategy, how much, how fast."""
 
     strategy: StrategyName = "seele"
@@ -180,7 +187,7 @@ class Training(Section):
         return int(self.sft_then_grpo.sft_share * self.steps + 1e-9)
 
 
-class DeepSpeed(Section):
+class DeepSpeed(FrozenModel):
     """Options handed to DeepSpeed."""
 
     zero_stage: Literal[0, 1, 2, 3] = 1
@@ -201,7 +208,7 @@ class DeepSpeed(Section):
         return self
 
 
-class Trainer(Section):
+class Trainer(FrozenModel):
     """The gang of trainer processes."""
 
     replicas: Replicas = 1
@@ -217,13 +224,13 @@ class Trainer(Section):
         return self.replicas * self.processes_per_replica
 
 
-class Rollout(Section):
+class RolloutOptions(FrozenModel):
     """How completions are sampled, and how the servers that sample them are talked to."""
 
     engine: Literal["vllm", "transformers"] = "vllm"
     """`vllm`: servers in pods of their own; `transformers`: inside the first trainer process, for tests and debugging."""
     replicas: Replicas = 1
-    """Rollout servers."""
+    """RolloutOptions servers."""
     temperature: PositiveFloat = 1.0
     """Sampling temperature in training."""
     max_completion_tokens: PositiveInt = 2048
@@ -246,7 +253,7 @@ class Rollout(Section):
     """Largest mean difference of a canary prompt's log-probabilities after a sync; by dtype where absent (1e-2 or 0.15)."""
 
 
-class Verifier(Section):
+class Verifier(FrozenModel):
     """How completions are checked against the answer."""
 
     method: Literal["math", "exact"] = "math"
@@ -266,7 +273,7 @@ class Benchmark(DatasetSource):
     """Sampled answers a problem for avg@k (k); 0 measures greedy pass@1 only."""
 
 
-class Evaluation(Section):
+class Evaluation(FrozenModel):
     """Held-out evaluation, without hints, during training."""
 
     every_steps: Annotated[int, Field(ge=0)] = 20
@@ -287,7 +294,7 @@ class Evaluation(Section):
         return self
 
 
-class Checkpoints(Section):
+class Checkpoints(FrozenModel):
     """When the whole state of a run is saved."""
 
     every_steps: PositiveInt = 20
@@ -296,7 +303,7 @@ class Checkpoints(Section):
     """Checkpoints kept; older ones are deleted."""
 
 
-class WandB(Section):
+class WandB(FrozenModel):
     """Weights & Biases."""
 
     project: str
@@ -307,7 +314,7 @@ class WandB(Section):
     """`offline` writes to the run's folder for a later `wandb sync`."""
 
 
-class MLflow(Section):
+class MLflow(FrozenModel):
     """MLflow."""
 
     tracking_uri: str
@@ -316,7 +323,7 @@ class MLflow(Section):
     """Experiment name."""
 
 
-class Observability(Section):
+class Observability(FrozenModel):
     """Where metrics go, besides Prometheus and metrics.jsonl, which always get them."""
 
     tensorboard: bool = True
@@ -329,7 +336,7 @@ class Observability(Section):
     """Rollouts written to rollouts.jsonl each step, with the hint marked."""
 
 
-class TrainerConfig(Section):
+class TrainerConfig(FrozenModel):
     """Everything a trainer pod reads from its config.yaml."""
 
     name: str
@@ -339,7 +346,7 @@ class TrainerConfig(Section):
     training: Training = Training()
     hints: Hints = Hints()
     trainer: Trainer = Trainer()
-    rollout: Rollout = Rollout()
+    rollout: RolloutOptions = RolloutOptions()
     verifier: Verifier = Verifier()
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()

@@ -14,7 +14,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 
-class Section(BaseModel):
+class FrozenModel(BaseModel):
     """Base of every configuration section: immutable, camelCase in YAML, unknown fields refused."""
 
     model_config = ConfigDict(

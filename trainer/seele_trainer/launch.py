@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-from seele_trainer.termination import leave_word
+from seele_trainer.termination import write_termination_message
 
 
 def launch(arguments: Sequence[str]) -> int:
@@ -23,15 +23,15 @@ def launch(arguments: Sequence[str]) -> int:
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         if failure.exitcode >= 0:
-            leave_word(f"rank {rank} ended with exit code {failure.exitcode}")
+            write_termination_message(f"rank {rank} ended with exit code {failure.exitcode}")
             return failure.exitcode
         # It had no time for a word of its own.
-        leave_word(f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}")
+        write_termination_message(f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}")
         return 128 - failure.exitcode
     except SignalException as stopped:
         return 128 + stopped.sigval
     except Exception as error:
-        leave_word(f"the gang could not be started: {type(error).__name__}: {error}")
+        write_termination_message(f"the gang could not be started: {type(error).__name__}: {error}")
         raise
     return 0
 

@@ -26,7 +26,7 @@ from seele_trainer.rollout.protocol import Canary, RolloutEngine, RolloutUnavail
 from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, RunState
 from seele_trainer.run_folder.durable import put_in_place
-from seele_trainer.run_folder.records import Descent, EvaluationRecord, Phase
+from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepPhase
 from seele_trainer.step_record import StepFacts, descents, probe, sample_rollouts, sequences, summarise
 from seele_trainer.strategies.base import Strategy
 from seele_trainer.telemetry.recorder import Recorder
@@ -42,7 +42,7 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunParts:
     """Everything the loop drives, assembled in `assemble.py`."""
 
     config: TrainerConfig
@@ -69,10 +69,10 @@ class Parts:
 class Loop:
     """One run from its last checkpoint, or its beginning, to its end."""
 
-    def __init__(self, parts: Parts, stop: asyncio.Event) -> None:
+    def __init__(self, parts: RunParts, stop: asyncio.Event) -> None:
         self._parts = parts
         self._stop = stop
-        self._seconds: defaultdict[Phase, float] = defaultdict(float)
+        self._seconds: defaultdict[StepPhase, float] = defaultdict(float)
         self._boundary = self._state_at(step=0)
         self._saved_step = -1
         # Between the first update of a step and its end the learner is ahead of the boundary, and cannot be saved with it.
@@ -107,7 +107,7 @@ class Loop:
         requests = _outcomes(parts.engine)
         parts.strategy.begin_step(step)
         with self._phase("rollout"):
-            work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.beat)
+            work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.heartbeat)
             collected = await self._until_stopped(work)
         self._ahead = True
         with self._phase("train"):
@@ -136,7 +136,7 @@ class Loop:
             return await self._learn(problems, collected), ()
         # The sampler's own log-probabilities will not do: they differ from the learner's by as much as an update changes.
         before = await learner.logprobs(sequences(probed))
-        self._parts.recorder.beat()
+        self._parts.recorder.heartbeat()
         updates = await self._learn(problems, collected)
         return updates, descents(probed, before, await learner.logprobs(sequences(probed)))
 
@@ -149,7 +149,7 @@ class Loop:
             chunk = pairs[start : start + size]
             samples = [sample for pair in chunk for sample in self._parts.strategy.samples(*pair)]
             updates.append(await self._parts.learner.update(samples))
-            self._parts.recorder.beat()
+            self._parts.recorder.heartbeat()
         return updates
 
     async def _push_weights(self, version: int) -> WeightSync:
@@ -192,7 +192,7 @@ class Loop:
                 temperature=parts.config.evaluation.temperature,
                 max_tokens=parts.answer_tokens,
                 seed=parts.config.training.seed,
-                answered=lambda _: parts.recorder.beat(),
+                answered=lambda _: parts.recorder.heartbeat(),
             )
         parts.attempt.check()
         parts.recorder.record_evaluation(
@@ -296,7 +296,7 @@ class Loop:
         raise Interrupted("stopped on request")
 
     @contextmanager
-    def _phase(self, phase: Phase) -> Iterator[None]:
+    def _phase(self, phase: StepPhase) -> Iterator[None]:
         began = time.monotonic()
         self._parts.recorder.set_phase(phase)
         try:

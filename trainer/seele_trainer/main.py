@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import yaml
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.termination import leave_word
+from seele_trainer.termination import write_termination_message
 
 if TYPE_CHECKING:
     # Imported where they are used: torchrun's own process, which replaces this one, needs none of it.
-    from seele_trainer.assemble import Surroundings
+    from seele_trainer.assemble import PodEnvironment
     from seele_trainer.telemetry.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -43,14 +43,14 @@ def train(config_path: Path) -> int:
         return asyncio.run(_drive(config, config_path)) if rank == 0 else _follow(config)
     except Exception as error:
         # Nobody expected it, so the log has the trace.
-        leave_word(f"rank {rank}: {type(error).__name__}: {error}")
+        write_termination_message(f"rank {rank}: {type(error).__name__}: {error}")
         raise
 
 
 def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
-    from seele_trainer.assemble import Surroundings
+    from seele_trainer.assemble import PodEnvironment
 
-    surroundings = Surroundings.from_environment()
+    environment = PodEnvironment.from_environment()
     if "OMP_NUM_THREADS" in os.environ:
         # What is there is meant for the pod; its processes share it.
         threads = int(os.environ["OMP_NUM_THREADS"]) // config.trainer.processes_per_replica
@@ -63,8 +63,8 @@ def _become_torchrun(config: TrainerConfig, config_path: Path) -> None:
         "seele_trainer.launch",
         f"--nnodes={config.trainer.replicas}",
         f"--nproc-per-node={config.trainer.processes_per_replica}",
-        f"--node-rank={surroundings.node_rank}",
-        f"--rdzv-endpoint={surroundings.rendezvous}",
+        f"--node-rank={environment.node_rank}",
+        f"--rdzv-endpoint={environment.rendezvous}",
         "--max-restarts=0",
         "-m",
         "seele_trainer.main",
@@ -92,12 +92,12 @@ def _failed(failure: Exception) -> int:
     from seele_trainer.failures import exit_code
 
     logger.error("%s", failure)
-    leave_word(str(failure))
+    write_termination_message(str(failure))
     return exit_code(failure)
 
 
 async def _drive(config: TrainerConfig, config_path: Path) -> int:
-    from seele_trainer.assemble import Surroundings
+    from seele_trainer.assemble import PodEnvironment
     from seele_trainer.failures import EXPECTED_FAILURES
     from seele_trainer.loop import Interrupted
     from seele_trainer.telemetry.recorder import Recorder
@@ -107,14 +107,14 @@ async def _drive(config: TrainerConfig, config_path: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        surroundings = Surroundings.from_environment()
-        surroundings.attempt.claim()
-        surroundings.attempt.keep_config(config_path.read_text())
+        environment = PodEnvironment.from_environment()
+        environment.attempt.claim()
+        environment.attempt.keep_config(config_path.read_text())
         with (
-            Recorder(surroundings.run_dir, config, attempt=surroundings.attempt.number) as recorder,
-            TelemetryServer(recorder, surroundings.bind_host, surroundings.http_port),
+            Recorder(environment.run_dir, config, attempt=environment.attempt.number) as recorder,
+            TelemetryServer(recorder, environment.bind_host, environment.http_port),
         ):
-            return await _train(config, surroundings, recorder, stop)
+            return await _train(config, environment, recorder, stop)
     except Interrupted:
         logger.info("stopped on request; the same command goes on from the last checkpoint")
         return INTERRUPTED
@@ -122,13 +122,13 @@ async def _drive(config: TrainerConfig, config_path: Path) -> int:
         return _failed(failure)
 
 
-async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Recorder, stop: asyncio.Event) -> int:
+async def _train(config: TrainerConfig, environment: PodEnvironment, recorder: Recorder, stop: asyncio.Event) -> int:
     from seele_trainer.assemble import assemble
     from seele_trainer.failures import EXPECTED_FAILURES
     from seele_trainer.loop import Interrupted, Loop
 
     try:
-        parts = assemble(config, surroundings, recorder)
+        parts = assemble(config, environment, recorder)
         recorder.watch_servers(parts.engine.servers)
         try:
             await Loop(parts, stop).run()
@@ -154,7 +154,7 @@ async def _train(config: TrainerConfig, surroundings: Surroundings, recorder: Re
 
 def _leave_progress(recorder: Recorder) -> None:
     """Say with the last words where the run stands: nobody can ask for /progress any more."""
-    leave_word(recorder.progress().model_dump_json(by_alias=True, exclude={"message"}))
+    write_termination_message(recorder.progress().model_dump_json(by_alias=True, exclude={"message"}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
-from seele_trainer.frozen_model import Fraction, PositiveFloat, PositiveFraction, PositiveInt, Section
+from seele_trainer.frozen_model import Fraction, FrozenModel, PositiveFloat, PositiveFraction, PositiveInt
 
 StrategyName: TypeAlias = Literal[
     "seele",
@@ -32,7 +32,7 @@ WITHOUT_ROLLOUTS = ("sft",)
 """Methods that sample nothing to train on."""
 
 
-class SftThenGrpo(Section):
+class SftThenGrpo(FrozenModel):
     """Supervised fine-tuning on solutions first, then GRPO (as compared in arXiv 2604.23747)."""
 
     sft_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
@@ -41,7 +41,7 @@ class SftThenGrpo(Section):
     """Peak learning rate of the supervised steps; `learningRate` where absent. Both phases have their own schedule."""
 
 
-class Uft(Section):
+class Uft(FrozenModel):
     """Hints that a schedule takes away (UFT, arXiv 2505.16984)."""
 
     hint_share: PositiveFraction = 0.6
@@ -54,7 +54,7 @@ class Uft(Section):
     """Probability that a slice is shown where hints end."""
 
 
-class PrefixRft(Section):
+class PrefixRft(FrozenModel):
     """One rollout in each group continues a prefix of the solution (Prefix-RFT, arXiv 2507.01679)."""
 
     longest_prefix: Fraction = 0.95
@@ -67,14 +67,14 @@ class PrefixRft(Section):
     """Share of the prefix's tokens that keep their gradient: those that the policy is least certain of."""
 
 
-class Luffy(Section):
+class Luffy(FrozenModel):
     """One rollout in each group is the reference solution itself (LUFFY, arXiv 2504.14945)."""
 
     shaping: PositiveFloat = 0.1
     """The constant c of the weight w / (w + c) of a reference token, w being its probability under the policy."""
 
 
-class FixedHint(Section):
+class FixedHint(FrozenModel):
     """The same hinting rate for every problem at every step: what SEELE is without its controller."""
 
     rate: Fraction = 0.5

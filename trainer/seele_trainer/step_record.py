@@ -13,7 +13,15 @@ from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.sample import FloatArray, Sample
 from seele_trainer.rollout.protocol import WeightSync
-from seele_trainer.run_folder.records import Descent, IrtParameters, Losses, Phase, SampleRollout, StepRecord, Tokens
+from seele_trainer.run_folder.records import (
+    Descent,
+    IrtParameters,
+    Losses,
+    SampleRollout,
+    StepPhase,
+    StepRecord,
+    Tokens,
+)
 from seele_trainer.strategies.advantages import policy_sample, rewards, with_advantages
 from seele_trainer.strategies.base import Rollout, Strategy
 from seele_trainer.telemetry.metric import hint_rate_histogram
@@ -29,7 +37,7 @@ class StepFacts:
     sync: WeightSync
     hint_summary: ControllerSummary | None
     requests: dict[str, int]
-    phase_seconds: dict[Phase, float]
+    phase_seconds: dict[StepPhase, float]
     step_seconds: float
     descents: tuple[Descent, ...] = ()
 
@@ -57,7 +65,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         zero_gradient_groups=_mean((accuracies == 0) | (accuracies == 1)),
         losses=Losses(
             policy=_over_updates(facts.updates, lambda update: update.policy_loss),
-            hint=_over_updates(facts.updates, lambda update: update.hint_loss),
+            supervised=_over_updates(facts.updates, lambda update: update.supervised_loss),
             kl=_over_updates(facts.updates, lambda update: update.kl_loss),
             total=_over_updates(facts.updates, lambda update: update.total_loss),
         ),

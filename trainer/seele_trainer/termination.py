@@ -16,7 +16,7 @@ MAX_BYTES = 4000
 """The kubelet keeps the last 4096 bytes, and the beginning is what says most."""
 
 
-def leave_word(message: str) -> None:
+def write_termination_message(message: str) -> None:
     """Write why this container fails to its termination log, where it has one (`TERMINATION_LOG` names another file).
 
     The processes of a pod share the file, and the one that failed first knows why: whatever is there stays.

@@ -21,7 +21,7 @@ from seele_operator.api.types import (
     RunName,
 )
 from seele_trainer import config
-from seele_trainer.frozen_model import PositiveInt, Section
+from seele_trainer.frozen_model import FrozenModel, PositiveInt
 
 API_VERSION = "seele.dev/v1alpha1"
 
@@ -49,7 +49,7 @@ AccessModes = Annotated[
 ]
 
 
-class EnvironmentVariable(Section):
+class EnvironmentVariable(FrozenModel):
     """An environment variable of a container."""
 
     name: EnvironmentName
@@ -58,7 +58,7 @@ class EnvironmentVariable(Section):
     """Value, as text."""
 
 
-class Resources(Section):
+class Resources(FrozenModel):
     """What each pod's main container asks for and may use."""
 
     requests: dict[str, Quantity] = {}
@@ -82,7 +82,7 @@ class TrainerSpec(config.Trainer):
     """Overrides merged strategically into each trainer pod: `metadata` and `spec` of a pod template."""
 
 
-class RolloutSpec(config.Rollout):
+class RolloutSpec(config.RolloutOptions):
     """The rollout servers, and how completions are sampled on them."""
 
     image: Annotated[str, Field(min_length=1)] = "vllm/vllm-openai:v0.32.0"
@@ -108,14 +108,14 @@ class RolloutSpec(config.Rollout):
         return self.replicas if self.engine == "vllm" else 0
 
 
-class PersistentVolumeClaim(Section):
+class PersistentVolumeClaim(FrozenModel):
     """A claim that exists already."""
 
     claim_name: ObjectName
     """Name of the claim, in the run's namespace."""
 
 
-class PersistentVolumeClaimTemplate(Section):
+class PersistentVolumeClaimTemplate(FrozenModel):
     """A claim that is made for the run, by the name of the run and the volume, such as `<run>-run`."""
 
     storage_class_name: ObjectName | None = None
@@ -128,21 +128,21 @@ class PersistentVolumeClaimTemplate(Section):
     """Whether the claim outlives the SeeleRun, so that a run of the same name goes on from its checkpoints, or not."""
 
 
-class HostPath(Section):
+class HostPath(FrozenModel):
     """A folder of the node; for clusters of one node."""
 
     path: AbsolutePath
     """Absolute path; created where absent."""
 
 
-class EmptyDir(Section):
+class EmptyDir(FrozenModel):
     """A folder that lives and dies with its pod; in `seele run` the run's own folder."""
 
     size_limit: Quantity | None = None
     """Largest size; the node's own limit where absent."""
 
 
-class Volume(Section):
+class Volume(FrozenModel):
     """Where files are kept: exactly one of the four kinds."""
 
     persistent_volume_claim: PersistentVolumeClaim | None = None
@@ -166,7 +166,7 @@ class Volume(Section):
         return self
 
 
-class SecretKey(Section):
+class SecretKey(FrozenModel):
     """One entry of a Secret in the run's namespace."""
 
     name: ObjectName
@@ -175,7 +175,7 @@ class SecretKey(Section):
     """Key in the Secret."""
 
 
-class Storage(Section):
+class Storage(FrozenModel):
     """Volumes of a run."""
 
     run: Volume = Volume(empty_dir=EmptyDir())
@@ -188,7 +188,7 @@ class Storage(Section):
     """Size of /dev/shm in each pod."""
 
 
-class RunPolicy(Section):
+class RunPolicy(FrozenModel):
     """When a run is started, stopped, restarted, given up and cleaned away."""
 
     suspend: bool = False
@@ -213,14 +213,14 @@ class RunPolicy(Section):
     """Keep trainers from evictions that can wait, such as those of a node that is drained."""
 
 
-class ImagePullSecret(Section):
+class ImagePullSecret(FrozenModel):
     """A Secret with credentials for an image registry."""
 
     name: ObjectName
     """Name of the Secret, in the run's namespace."""
 
 
-class Scheduling(Section):
+class Scheduling(FrozenModel):
     """Where pods may run, and under whose account."""
 
     node_selector: dict[str, str] = {}
@@ -241,7 +241,7 @@ class Scheduling(Section):
     """Queue of Kueue (LocalQueue), which needs one, or of Volcano, whose default it is where absent."""
 
 
-class SeeleRunSpec(Section):
+class SeeleRunSpec(FrozenModel):
     """What is trained, on what, how, and with which pods."""
 
     model: config.Model
@@ -277,16 +277,16 @@ class SeeleRunSpec(Section):
         return config.TrainerConfig(
             name=name,
             trainer=config.Trainer(**_inherited(self.trainer, config.Trainer)),
-            rollout=config.Rollout(**_inherited(self.rollout, config.Rollout)),
+            rollout=config.RolloutOptions(**_inherited(self.rollout, config.RolloutOptions)),
             **{section: getattr(self, section) for section in shared},
         )
 
 
-def _inherited(section: Section, base: type[Section]) -> dict[str, Any]:
+def _inherited(section: FrozenModel, base: type[FrozenModel]) -> dict[str, Any]:
     return {field: getattr(section, field) for field in base.model_fields}
 
 
-class Metadata(Section):
+class Metadata(FrozenModel):
     """The part of a Kubernetes object's metadata that Seele reads; what else the API server adds is let through."""
 
     model_config = ConfigDict(extra="ignore")
@@ -303,7 +303,7 @@ class Metadata(Section):
     """Identifier that the API server gave the run; absent outside a cluster."""
 
 
-class SeeleRun(Section):
+class SeeleRun(FrozenModel):
     """A training run, as a user writes it in a file and as the API server stores it."""
 
     api_version: Literal["seele.dev/v1alpha1"]

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from seele_trainer.frozen_model import Section
+from seele_trainer.frozen_model import FrozenModel
 
-Phase = Literal["Pending", "Starting", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
-TERMINAL: tuple[Phase, ...] = ("Succeeded", "Failed")
+RunPhase = Literal["Pending", "Starting", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
+TERMINAL: tuple[RunPhase, ...] = ("Succeeded", "Failed")
 
 ConditionType = Literal["Valid", "Scheduled", "RolloutReady", "TrainerReady", "Progressing", "Complete", "Failed"]
 CONDITION_TYPES: tuple[ConditionType, ...] = (
@@ -32,12 +32,12 @@ CONDITION_TYPES: tuple[ConditionType, ...] = (
 FailureClass = Literal["application", "disruption"]
 """Failures of the run's own processes, and what the cluster did to them. Each class has a budget of its own."""
 
-Gang = Literal["stopping", "creating", "created", "released"]
+GangState = Literal["stopping", "creating", "created", "released"]
 """Pods of earlier attempts may still be there and have to go; some pods of the attempt may not exist yet; all of them have
 existed; the run is over and holds nothing any more."""
 
 
-class StatusSection(Section):
+class StatusSection(FrozenModel):
     """Part of a status. An older operator may read what a newer one wrote, so unknown fields are let through."""
 
     model_config = ConfigDict(extra="ignore")
@@ -111,7 +111,7 @@ class Replacement(StatusSection):
 class RunStatus(StatusSection):
     """Where a run stands."""
 
-    phase: Phase = "Pending"
+    phase: RunPhase = "Pending"
     """Where the run stands, in one word."""
     message: str = ""
     """Where the run stands, in one sentence."""
@@ -143,7 +143,7 @@ class RunStatus(StatusSection):
 
     attempt: int = 0
     """Number of the present attempt, or of the next where the last one has ended; from 1, and 0 before the first."""
-    gang: Gang = "stopping"
+    gang: GangState = "stopping"
     """How far the pods of the attempt are."""
     attempt_start_time: AwareDatetime | None = None
     """When the pods of the attempt could be created first."""

@@ -13,9 +13,9 @@ from seele_operator.api.problems import BadRunError
 from seele_operator.client.errors import BadInput, RemoteError
 
 if TYPE_CHECKING:
-    from seele_operator.client.control import Ask
+    from seele_operator.client.control import Confirm
     from seele_operator.client.kubeconfig import Target
-    from seele_operator.client.runs import Say
+    from seele_operator.client.runs import Print
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -220,7 +220,7 @@ def delete(
         raise typer.Exit(delete_runs(target, names, _say(), questioner(), yes=yes, wait=wait))
 
 
-def questioner() -> Ask | None:
+def questioner() -> Confirm | None:
     """How the user is asked; None where there is no terminal to ask on."""
     return typer.confirm if sys.stdin.isatty() else None
 
@@ -231,7 +231,7 @@ def _target(kubeconfig: str | None, context: str | None, namespace: str | None) 
     return Target(kubeconfig, context, namespace)
 
 
-def _say() -> Say:
+def _say() -> Print:
     """Lines for the user, whole and as soon as they are said."""
     return typer.echo
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from seele_operator.client.errors import BadInput
 from seele_operator.client.kubeconfig import Target, connect
 from seele_operator.client.pods import see_pods
-from seele_operator.client.runs import Say, SeenRun, find, looks, see, step_text, wait_until
+from seele_operator.client.runs import Print, SeenRun, find, looks, see, step_text, wait_until
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping, text
 from seele_operator.plan import names
 
 
-def suspend(target: Target, name: str, say: Say, *, wait: bool) -> int:
-    """Ask for a run's suspension; with `wait`, 0 when it is suspended and 1 where it ends before."""
+def suspend(target: Target, name: str, say: Print, *, wait: bool) -> int:
+    """Confirm for a run's suspension; with `wait`, 0 when it is suspended and 1 where it ends before."""
     server = Server(connect(target))
     run = _changeable(server, name, "suspend")
     if run.policy.suspend:
@@ -30,7 +30,7 @@ def suspend(target: Target, name: str, say: Say, *, wait: bool) -> int:
     return _wait(server, run, say, suspended=True) if wait else 0
 
 
-def resume(target: Target, name: str, say: Say, *, wait: bool) -> int:
+def resume(target: Target, name: str, say: Print, *, wait: bool) -> int:
     """Let a suspended run go on; with `wait`, 0 when it is running again and 1 where that cannot be."""
     server = Server(connect(target))
     run = _changeable(server, name, "resume")
@@ -57,7 +57,7 @@ def _is_suspended(run: SeenRun) -> bool:
     return run.status.phase == "Suspended" and run.up_to_date
 
 
-def _wait(server: Server, run: SeenRun, say: Say, *, suspended: bool) -> int:
+def _wait(server: Server, run: SeenRun, say: Print, *, suspended: bool) -> int:
     def reached(seen: SeenRun) -> bool:
         there = seen.status.phase == ("Suspended" if suspended else "Running")
         return seen.up_to_date and (there or seen.status.terminal or seen.invalid is not None)
@@ -74,11 +74,11 @@ def _wait(server: Server, run: SeenRun, say: Say, *, suspended: bool) -> int:
     return 1 if seen.status.phase == "Failed" else 0
 
 
-Ask = Callable[[str], bool]
+Confirm = Callable[[str], bool]
 """Asks the user a question; True for yes."""
 
 
-def delete(target: Target, wanted: Sequence[str], say: Say, ask: Ask | None, *, yes: bool, wait: bool) -> int:
+def delete(target: Target, wanted: Sequence[str], say: Print, ask: Confirm | None, *, yes: bool, wait: bool) -> int:
     """Delete the runs once the user has agreed. `ask` is None where there is no terminal to ask on.
 
     Raises BadInput, with nothing deleted, where a run does not exist or nobody can agree.
@@ -133,7 +133,7 @@ def _fate(run: str, volume: str, source: object) -> str:
     return f"deletes {holds}, which is inside its pod"
 
 
-def _wait_until_gone(server: Server, run: SeenRun, say: Say) -> None:
+def _wait_until_gone(server: Server, run: SeenRun, say: Print) -> None:
     def remaining() -> int:
         body = server.run(run.name)
         there = body is not None and text(mapping(body, "metadata"), "uid") == run.uid

@@ -133,13 +133,13 @@ LOOK_SECONDS = 2.0
 PATIENCE_SECONDS = 300.0
 """How long an API server that does not answer is waited for, once it has answered."""
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 T = TypeVar("T")
 
 
 def looks(
-    look: Callable[[], T], say: Say, every: float | None = None, pause: Callable[[float], None] = time.sleep
+    look: Callable[[], T], say: Print, every: float | None = None, pause: Callable[[float], None] = time.sleep
 ) -> Iterator[T]:
     """`look()` now and after every pause of so many seconds. Raises Unreachable where the server is silent for too long."""
     answered = False
@@ -161,7 +161,7 @@ def looks(
         pause(LOOK_SECONDS if every is None else every)
 
 
-def follow_run(server: Server, run: SeenRun, say: Say) -> Iterator[SeenRun | None]:
+def follow_run(server: Server, run: SeenRun, say: Print) -> Iterator[SeenRun | None]:
     """This very run again and again; None, as the last, when it is gone."""
 
     def look() -> SeenRun | None:
@@ -175,8 +175,8 @@ def follow_run(server: Server, run: SeenRun, say: Say) -> Iterator[SeenRun | Non
             return
 
 
-def wait_until(server: Server, run: SeenRun, say: Say, reached: Callable[[SeenRun], bool]) -> SeenRun | None:
-    """Say what becomes of a run until it is what is waited for; None where it is gone before."""
+def wait_until(server: Server, run: SeenRun, say: Print, reached: Callable[[SeenRun], bool]) -> SeenRun | None:
+    """Print what becomes of a run until it is what is waited for; None where it is gone before."""
     last = ""
     started = time.monotonic()
     for seen in follow_run(server, run, say):

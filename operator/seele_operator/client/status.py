@@ -15,7 +15,7 @@ from seele_operator.client.errors import ServerTrouble, Unreachable
 from seele_operator.client.kubeconfig import Target, connect
 from seele_operator.client.pages import Detail, detail_lines, runs_table
 from seele_operator.client.pods import see_pods
-from seele_operator.client.runs import Say, SeenRun, find, follow_run, looks, plain_line, see
+from seele_operator.client.runs import Print, SeenRun, find, follow_run, looks, plain_line, see
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
@@ -124,7 +124,7 @@ def _screen(console: Console) -> Live:
     return Live(console=console, auto_refresh=False)
 
 
-def _print_changes(look: Callable[[], list[Manifest]], say: Say) -> None:
+def _print_changes(look: Callable[[], list[Manifest]], say: Print) -> None:
     """Without a terminal: a line for each run, and again for each that has changed."""
     known: dict[str, str] = {}
     for bodies in looks(look, say):
@@ -140,7 +140,7 @@ def _print(console: Console, lines: Sequence[Text]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _saying(console: Console) -> Say:
+def _saying(console: Console) -> Print:
     return lambda line: console.print(Text(line), soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from seele_operator.api.seelerun import API_VERSION, KIND
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.client.errors import BadInput
 from seele_operator.client.kubeconfig import Target, connect
-from seele_operator.client.runs import Say, SeenRun, see, wait_until
+from seele_operator.client.runs import Print, SeenRun, see, wait_until
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
@@ -21,7 +21,7 @@ OPERATOR_ANSWER_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 
 
-def submit(target: Target, file: str, say: Say, *, dry_run: bool, wait: bool) -> int:
+def submit(target: Target, file: str, say: Print, *, dry_run: bool, wait: bool) -> int:
     """Check the file, apply it, and say what comes next; with `wait`, 0 where the run succeeds and 1 where it fails.
 
     Models and data sets are not looked for here: they are where the pods run. Raises BadRunError and RemoteError.
@@ -58,7 +58,7 @@ def submit(target: Target, file: str, say: Say, *, dry_run: bool, wait: bool) ->
     return 0
 
 
-def wait_for_end(server: Server, run: SeenRun, say: Say) -> int:
+def wait_for_end(server: Server, run: SeenRun, say: Print) -> int:
     """Follow a run to its end: 0 where it succeeds, 1 where it fails, is deleted, or can never start."""
     seen = wait_until(server, run, say, lambda seen: seen.status.terminal or _cannot_start(seen))
     if seen is None:
@@ -99,7 +99,7 @@ def _check_free(server: Server, existing: SeenRun, wanted: Manifest) -> None:
         )
 
 
-def _say_answer(server: Server, run: SeenRun, say: Say) -> None:
+def _say_answer(server: Server, run: SeenRun, say: Print) -> None:
     """The operator's word on a change, if it comes soon."""
     deadline = time.monotonic() + OPERATOR_ANSWER_SECONDS
     while time.monotonic() < deadline:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from seele_operator.api.notices import Refusal
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.controller.store import Body, RunKey, Store, key_of, uid_of
 from seele_operator.decide.decision import (
@@ -17,7 +18,6 @@ from seele_operator.decide.decision import (
     CreatePods,
     DeletePods,
     DeleteRun,
-    Refusal,
     ReleaseGang,
     UpdateChildren,
 )

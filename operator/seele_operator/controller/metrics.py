@@ -20,11 +20,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from seele_operator.api.seelerun import RunPolicy
-from seele_operator.api.status import FailureClass, Phase, RunStatus
+from seele_operator.api.status import FailureClass, RunPhase, RunStatus
 
 Body = Mapping[str, Any]
 
-_PHASES: tuple[str, ...] = get_args(Phase)
+_PHASES: tuple[str, ...] = get_args(RunPhase)
 
 _LIMITS = {
     "application": RunPolicy.model_fields["backoff_limit"],

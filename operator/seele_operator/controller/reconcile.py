@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from seele_operator.api.notices import Notice
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.status import RunStatus, patch_between, read_status
 from seele_operator.controller.children import Children
@@ -19,7 +20,7 @@ from seele_operator.controller.store import Body, RunKey, Store, uid_of
 from seele_operator.controller.workqueue import WorkQueue
 from seele_operator.decide.accept import accept
 from seele_operator.decide.decide import decide
-from seele_operator.decide.decision import Decision, Notice, Observed
+from seele_operator.decide.decision import Decision, Observed
 from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.errors import ClusterUnavailable, Conflict, Gone, NamespaceTerminating, NotLeading, Refused
 from seele_operator.observe.trainer import ProgressSeen
@@ -131,7 +132,7 @@ class Reconciler:
             if run is None or _is_going(run):
                 return None
             decision = await self._decide(run, key)
-            if decision.consequential:
+            if decision.needs_fresh_read:
                 run = await self._look_closely(run, key)
                 if run is None or _is_going(run):
                     return None

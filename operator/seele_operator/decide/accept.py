@@ -14,7 +14,7 @@ from seele_operator.plan.gangs import gang_of
 from seele_operator.validation.changes import MAY_CHANGE_LIVE, differences
 from seele_operator.validation.load import check_cluster, check_run, parse_run
 
-Freedom = Literal["all", "resumable", "live"]
+EditScope = Literal["all", "resumable", "live"]
 """What may change: everything, as nothing was trained yet; what a checkpoint can go on with, as no trainer is at work;
 or only what changes under pods that work."""
 
@@ -39,7 +39,7 @@ class Accepted:
     """Whether what was taken over needs new pods."""
 
 
-def accept(body: Mapping[str, Any], before: str | None, freedom: Freedom) -> Accepted:
+def accept(body: Mapping[str, Any], before: str | None, scope: EditScope) -> Accepted:
     """The spec that the run in `body` follows, where `before` was accepted last (None at first)."""
     metadata = _metadata(body["metadata"])
     text = json.dumps(body.get("spec"), separators=(",", ":"), sort_keys=True)
@@ -52,13 +52,13 @@ def accept(body: Mapping[str, Any], before: str | None, freedom: Freedom) -> Acc
         return Accepted(last, before if last else None, "Invalid", "; ".join(new), changed=False, respawn=False)
     if last is None or before is None:
         return Accepted(new, text, "Accepted", "", changed=True, respawn=False)
-    refused = [] if freedom == "all" else _not_resumable(last, new)
+    refused = [] if scope == "all" else _not_resumable(last, new)
     live = _live_fields(last)
     pods = differences(_dump(last), _dump(new), live)
-    if not refused and (freedom != "live" or not pods):
+    if not refused and (scope != "live" or not pods):
         return Accepted(new, text, "Accepted", "", changed=True, respawn=bool(pods))
-    lines = [f"spec.{line}" for line in dict.fromkeys([*refused, *(pods if freedom == "live" else ())])]
-    message = f"{'; '.join(lines)}: {_remedy(freedom, refused)}"
+    lines = [f"spec.{line}" for line in dict.fromkeys([*refused, *(pods if scope == "live" else ())])]
+    message = f"{'; '.join(lines)}: {_remedy(scope, refused)}"
     kept = _with_live_fields(before, text, live)
     merged = _parse(kept, metadata)
     if isinstance(merged, SeeleRun):
@@ -66,7 +66,7 @@ def accept(body: Mapping[str, Any], before: str | None, freedom: Freedom) -> Acc
     return Accepted(last, before, "ChangeRefused", message, changed=False, respawn=False)
 
 
-def _remedy(freedom: Freedom, refused: list[str]) -> str:
+def _remedy(scope: EditScope, refused: list[str]) -> str:
     if refused:
         return "cannot change in a run that has begun; change it back, or make a new run"
     return "cannot change while the pods are at work; change it back, or suspend the run first (runPolicy.suspend)"

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Literal
 
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.api.status import CONDITION_TYPES, Condition, ConditionType, Phase, RunStatus, whole_seconds
+from seele_operator.api.status import CONDITION_TYPES, Condition, ConditionType, RunPhase, RunStatus, whole_seconds
 from seele_operator.decide.accept import Accepted
 from seele_operator.decide.decision import Observed
-from seele_operator.decide.run_pods import Crew
+from seele_operator.decide.run_pods import RunPods
 from seele_operator.observe.pods import ObservedPod
 
 PATIENCE_SECONDS = 30
@@ -37,16 +37,16 @@ class _Answer:
 def report(
     run: SeeleRun,
     status: RunStatus,
-    crew: Crew,
+    run_pods: RunPods,
     seen: Observed,
     accepted: Accepted,
     generation: int,
     now: datetime,
 ) -> RunStatus:
     """`status` with what it says about the run brought up to date; the phase of a run that has ended stays."""
-    answers = _answers(run, status, crew, seen, accepted, now)
-    phase = _phase(run, status, crew, answers)
-    answers["Progressing"] = _progressing(run, status, phase, crew, seen, answers, now)
+    answers = _answers(run, status, run_pods, seen, accepted, now)
+    phase = _phase(run, status, run_pods, answers)
+    answers["Progressing"] = _progressing(run, status, phase, run_pods, seen, answers, now)
     return status.model_copy(
         update={
             "phase": phase,
@@ -98,17 +98,17 @@ def report_invalid(status: RunStatus, accepted: Accepted, generation: int, now: 
 
 
 def _answers(
-    run: SeeleRun, status: RunStatus, crew: Crew, seen: Observed, accepted: Accepted, now: datetime
+    run: SeeleRun, status: RunStatus, run_pods: RunPods, seen: Observed, accepted: Accepted, now: datetime
 ) -> dict[ConditionType, _Answer]:
     valid = _Answer("True" if accepted.reason == "Accepted" else "False", accepted.reason, accepted.message)
-    refusal = seen.refusal if crew.missing and status.gang in ("creating", "created") else None
+    refusal = seen.refusal if run_pods.missing and status.gang in ("creating", "created") else None
     if refusal is not None and refusal.reason == "Invalid":
         valid = _Answer("False", "PodRefused", refusal.message)
     answers: dict[ConditionType, _Answer] = {
         "Valid": valid,
-        "Scheduled": _scheduled(status, crew, seen),
-        "RolloutReady": _ready("rollout server", crew.rollouts, crew, status),
-        "TrainerReady": _ready("trainer", crew.trainers, crew, status),
+        "Scheduled": _scheduled(status, run_pods, seen),
+        "RolloutReady": _ready("rollout server", run_pods.rollouts, run_pods, status),
+        "TrainerReady": _ready("trainer", run_pods.trainers, run_pods, status),
         "Complete": _Answer("True", "Succeeded", "all steps are done")
         if status.phase == "Succeeded"
         else _Answer("False", "Failed" if status.phase == "Failed" else "NotFinished"),
@@ -119,38 +119,38 @@ def _answers(
     return answers
 
 
-def _scheduled(status: RunStatus, crew: Crew, seen: Observed) -> _Answer:
+def _scheduled(status: RunStatus, run_pods: RunPods, seen: Observed) -> _Answer:
     if status.terminal:
         return _Answer("False", "Ended")
     if status.gang == "stopping":
         return _Answer("False", "NoPods")
     waiting = [
         (pod.name, pod.waiting)
-        for pod in crew.present.values()
+        for pod in run_pods.present.values()
         if not pod.scheduled and pod.waiting is not None and pod.waiting.message
     ]
-    if seen.refusal is not None and crew.missing:
+    if seen.refusal is not None and run_pods.missing:
         return _Answer("False", seen.refusal.reason, seen.refusal.message)
     if waiting:
         name, words = waiting[0]
         return _Answer("False", words.reason, f"{name}{_others(waiting)}: {words.message}")
-    if crew.strangers and crew.missing:
-        return _Answer("False", "NameTaken", f"pod {crew.strangers[0].name} exists and belongs to something else")
-    if crew.missing:
+    if run_pods.foreign and run_pods.missing:
+        return _Answer("False", "NameTaken", f"pod {run_pods.foreign[0].name} exists and belongs to something else")
+    if run_pods.missing:
         return _Answer("False", "Creating")
-    if not all(pod.scheduled for pod in crew.present.values()):
+    if not all(pod.scheduled for pod in run_pods.present.values()):
         return _Answer("False", "Pending")
     return _Answer("True", "AllScheduled")
 
 
-def _ready(what: str, wanted: tuple[str, ...], crew: Crew, status: RunStatus) -> _Answer:
+def _ready(what: str, wanted: tuple[str, ...], run_pods: RunPods, status: RunStatus) -> _Answer:
     if not wanted:
         return _Answer("True", "NotNeeded", "completions are sampled inside the trainer")
     if status.terminal:
         return _Answer("False", "Ended")
-    if crew.is_ready(wanted):
+    if run_pods.is_ready(wanted):
         return _Answer("True", "Ready", f"{_count(len(wanted), what)} ready")
-    pods = [crew.present[name] for name in wanted if name in crew.present]
+    pods = [run_pods.present[name] for name in wanted if name in run_pods.present]
     troubled = _troubled(pod for pod in pods if pod.scheduled)
     if troubled is not None and troubled.waiting is not None:
         return _Answer("False", troubled.waiting.reason, f"{troubled.name}: {troubled.waiting.message}")
@@ -169,12 +169,12 @@ def _troubled(pods: Iterable[ObservedPod]) -> ObservedPod | None:
     )
 
 
-def _phase(run: SeeleRun, status: RunStatus, crew: Crew, answers: dict[ConditionType, _Answer]) -> Phase:
+def _phase(run: SeeleRun, status: RunStatus, run_pods: RunPods, answers: dict[ConditionType, _Answer]) -> RunPhase:
     if status.terminal:
         return status.phase
     if run.spec.run_policy.suspend:
         return "Suspended"
-    again: Phase = (
+    again: RunPhase = (
         "Restarting" if status.last_failure and status.last_failure.attempt == status.attempt - 1 else "Pending"
     )
     if status.gang in ("stopping", "creating"):
@@ -184,31 +184,31 @@ def _phase(run: SeeleRun, status: RunStatus, crew: Crew, answers: dict[Condition
     if answers["Scheduled"].status == "True":
         return "Starting"
     # A server that is replaced waits for the scheduler again; the trainers have started all the same.
-    return "Starting" if status.phase == "Starting" and crew.trainer_at_work else "Pending"
+    return "Starting" if status.phase == "Starting" and run_pods.trainer_at_work else "Pending"
 
 
 def _progressing(
     run: SeeleRun,
     status: RunStatus,
-    phase: Phase,
-    crew: Crew,
+    phase: RunPhase,
+    run_pods: RunPods,
     seen: Observed,
     answers: dict[ConditionType, _Answer],
     now: datetime,
 ) -> _Answer:
     if status.terminal:
         return _Answer("False", phase)
-    if stuck := _stuck(run, crew, now):
+    if stuck := _stuck(run, run_pods, now):
         return stuck
     if phase == "Suspended":
-        left = len(crew.everyone)
+        left = len(run_pods.everyone)
         return _Answer("False", "Suspended", f"{_count(left, 'pod')} still stopping" if left else "no pod is left")
     if status.gang == "stopping":
-        if crew.strangers and not crew.everyone:
-            return _Answer("False", "NameTaken", f"pod {crew.strangers[0].name} exists and belongs to something else")
-        if crew.everyone:
+        if run_pods.foreign and not run_pods.everyone:
+            return _Answer("False", "NameTaken", f"pod {run_pods.foreign[0].name} exists and belongs to something else")
+        if run_pods.everyone:
             return _Answer(
-                "True", "StoppingPods", f"{_count(len(crew.everyone), 'pod')} of the last attempt still stopping"
+                "True", "StoppingPods", f"{_count(len(run_pods.everyone), 'pod')} of the last attempt still stopping"
             )
         if status.not_before is not None and status.not_before > now:
             at = whole_seconds(status.not_before).isoformat()
@@ -222,10 +222,10 @@ def _progressing(
     return _Answer("True", "Training")
 
 
-def _stuck(run: SeeleRun, crew: Crew, now: datetime) -> _Answer | None:
+def _stuck(run: SeeleRun, run_pods: RunPods, now: datetime) -> _Answer | None:
     """Pods that are still there long after they should have stopped: usually their node is lost."""
     patience = run.spec.run_policy.termination_grace_period_seconds + PATIENCE_SECONDS
-    for pod in crew.everyone:
+    for pod in run_pods.everyone:
         if pod.terminating_since is not None and (now - pod.terminating_since).total_seconds() > patience:
             where = f" on node {pod.node}" if pod.node else ""
             return _Answer(
@@ -237,7 +237,7 @@ def _stuck(run: SeeleRun, crew: Crew, now: datetime) -> _Answer | None:
     return None
 
 
-def _message(phase: Phase, status: RunStatus, answers: dict[ConditionType, _Answer]) -> str:
+def _message(phase: RunPhase, status: RunStatus, answers: dict[ConditionType, _Answer]) -> str:
     if phase == "Succeeded":
         return "all steps are done"
     if answers["Valid"].telling:

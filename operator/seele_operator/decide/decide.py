@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from seele_operator.api.notices import Notice, Refusal
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.status import Checkpoint, Failures, Replacement, RunStatus
-from seele_operator.decide.accept import Accepted, Freedom, accept
+from seele_operator.decide.accept import Accepted, EditScope, accept
+from seele_operator.decide.builder import GONE_CHECK_SECONDS, DecisionBuilder, clean_up, end_attempt, fail, finish
 from seele_operator.decide.conditions import report, report_invalid
 from seele_operator.decide.decision import (
     Action,
@@ -23,15 +25,12 @@ from seele_operator.decide.decision import (
     Decision,
     DeletePods,
     DeleteRun,
-    Notice,
     Observed,
-    Refusal,
     ReleaseGang,
     UpdateChildren,
 )
-from seele_operator.decide.draft import GONE_CHECK_SECONDS, Draft, clean_up, end_attempt, fail, finish
 from seele_operator.decide.failures import LONGEST_BACKOFF_SECONDS, backoff, count, gang_failure, rollout_failure, words
-from seele_operator.decide.run_pods import Crew
+from seele_operator.decide.run_pods import RunPods
 from seele_operator.observe.failures import PodFailure
 from seele_operator.observe.trainer import ProgressSeen, parse_progress
 from seele_operator.plan import names
@@ -55,28 +54,28 @@ __all__ = [
 
 def decide(body: Mapping[str, Any], status: RunStatus, seen: Observed, now: datetime) -> Decision:
     """One pass over the run in `body` (as the API server gives it), with `status` read from it."""
-    accepted = accept(body, status.accepted_spec, _freedom(body, status, seen))
+    accepted = accept(body, status.accepted_spec, _edit_scope(body, status, seen))
     generation = int(body["metadata"].get("generation", 0))
     before = status.condition("Valid")
     refused = accepted.reason != "Accepted" and (before is None or before.message != accepted.message)
     news = (Notice("Warning", accepted.reason, accepted.message),) if refused else ()
     if accepted.run is None:
         return Decision(report_invalid(status, accepted, generation, now), notices=news)
-    draft = Draft(accepted.run, status, seen, now, notices=list(news))
+    builder = DecisionBuilder(accepted.run, status, seen, now, notices=list(news))
     if status.terminal:
-        clean_up(draft)
+        clean_up(builder)
     else:
-        _take_over(draft, accepted)
-        _advance(draft)
-    crew = draft.crew
-    told = report(draft.run, draft.status, crew, seen, accepted, generation, now)
+        _take_over(builder, accepted)
+        _advance(builder)
+    run_pods = builder.run_pods
+    told = report(builder.run, builder.status, run_pods, seen, accepted, generation, now)
     if told.phase == "Running" and status.phase != "Running":
         told = told.model_copy(update={"running_time": told.running_time or now})
-        draft.tell("Normal", "Running", f"attempt {told.attempt} is training")
-    return Decision(told, tuple(draft.actions), tuple(draft.notices), draft.look_again, draft.consequential)
+        builder.emit("Normal", "Running", f"attempt {told.attempt} is training")
+    return Decision(told, tuple(builder.actions), tuple(builder.notices), builder.look_again, builder.needs_fresh_read)
 
 
-def _freedom(body: Mapping[str, Any], status: RunStatus, seen: Observed) -> Freedom:
+def _edit_scope(body: Mapping[str, Any], status: RunStatus, seen: Observed) -> EditScope:
     if status.terminal:
         return "live"
     if status.running_time is None and not status.step:
@@ -94,28 +93,30 @@ def _freedom(body: Mapping[str, Any], status: RunStatus, seen: Observed) -> Free
     return "live" if at_work or lost else "resumable"
 
 
-def _take_over(draft: Draft, accepted: Accepted) -> None:
+def _take_over(builder: DecisionBuilder, accepted: Accepted) -> None:
     """Follow the accepted spec; where that needs other pods, as an attempt of its own that no budget pays for."""
     if not accepted.changed:
         return
-    before = draft.status.accepted_spec
-    draft.set(accepted_spec=accepted.text)
-    if before is None or draft.status.gang == "stopping":
+    before = builder.status.accepted_spec
+    builder.set(accepted_spec=accepted.text)
+    if before is None or builder.status.gang == "stopping":
         return
     if accepted.respawn:
-        draft.tell("Normal", "Respawned", "the spec was changed before training began: its pods are made anew")
-        end_attempt(draft, "the spec was changed")
+        builder.emit("Normal", "Respawned", "the spec was changed before training began: its pods are made anew")
+        end_attempt(builder, "the spec was changed")
         return
-    crew = draft.crew
-    if draft.status.gang == "created":
+    run_pods = builder.run_pods
+    if builder.status.gang == "created":
         # Servers that are added now are no lost ones, nor are those that still stop because they were taken away before.
         added = {
-            name: Replacement(uid=crew.present[name].uid if name in crew.present else "", not_before=draft.now)
-            for name in crew.rollouts
-            if not _was_wanted(before, draft.run, name)
+            name: Replacement(
+                uid=run_pods.present[name].uid if name in run_pods.present else "", not_before=builder.now
+            )
+            for name in run_pods.rollouts
+            if not _was_wanted(before, builder.run, name)
         }
-        draft.set(replacing={**draft.status.replacing, **added})
-    draft.actions.append(UpdateChildren(draft.run, draft.status.attempt))
+        builder.set(replacing={**builder.status.replacing, **added})
+    builder.actions.append(UpdateChildren(builder.run, builder.status.attempt))
 
 
 def _was_wanted(before: str, run: SeeleRun, rollout: str) -> bool:
@@ -123,64 +124,68 @@ def _was_wanted(before: str, run: SeeleRun, rollout: str) -> bool:
     return rollout in {names.pod(run.metadata.name, "rollout", index) for index in range(replicas)}
 
 
-def _advance(draft: Draft) -> None:
+def _advance(builder: DecisionBuilder) -> None:
     """One pass over a run that has not ended."""
-    _learn(draft)
-    _number_anew(draft)
-    policy = draft.run.spec.run_policy
-    crew = draft.crew
-    if draft.status.gang != "stopping" and _trainer_done(crew):
-        finish(draft)
+    _learn(builder)
+    _number_anew(builder)
+    policy = builder.run.spec.run_policy
+    run_pods = builder.run_pods
+    if builder.status.gang != "stopping" and _trainer_done(run_pods):
+        finish(builder)
         return
     if policy.suspend:
-        _suspend(draft)
+        _suspend(builder)
         return
-    if draft.status.active_since is None:
-        resumed = draft.status.start_time is not None
-        draft.set(active_since=draft.now, start_time=draft.status.start_time or draft.now)
+    if builder.status.active_since is None:
+        resumed = builder.status.start_time is not None
+        builder.set(active_since=builder.now, start_time=builder.status.start_time or builder.now)
         if resumed:
-            draft.tell("Normal", "Resumed", f"goes on as attempt {draft.status.attempt}")
-    if policy.active_deadline_seconds is not None and draft.status.active_since is not None:
-        left = policy.active_deadline_seconds - draft.status.active_seconds
-        if draft.passed(draft.status.active_since, left):
+            builder.emit("Normal", "Resumed", f"goes on as attempt {builder.status.attempt}")
+    if policy.active_deadline_seconds is not None and builder.status.active_since is not None:
+        left = policy.active_deadline_seconds - builder.status.active_seconds
+        if builder.passed(builder.status.active_since, left):
             fail(
-                draft,
+                builder,
                 "DeadlineExceeded",
                 f"active for {policy.active_deadline_seconds} s, runPolicy.activeDeadlineSeconds",
             )
             return
-    if draft.status.gang == "stopping":
-        _stop_old(draft)
-    if draft.status.gang != "stopping":
-        _run_gang(draft)
+    if builder.status.gang == "stopping":
+        _stop_old(builder)
+    if builder.status.gang != "stopping":
+        _run_gang(builder)
 
 
-def _learn(draft: Draft) -> None:
+def _learn(builder: DecisionBuilder) -> None:
     """Take over what the trainer said last: on /progress, or with its last words when it ended."""
-    status, name = draft.status, names.pod(draft.run.metadata.name, "trainer", 0)
-    if draft.seen.progress is not None and draft.seen.progress.attempt == status.attempt and status.gang != "stopping":
-        _take_progress(draft, draft.seen.progress)
-    for pod in draft.seen.pods:
+    status, name = builder.status, names.pod(builder.run.metadata.name, "trainer", 0)
+    if (
+        builder.seen.progress is not None
+        and builder.seen.progress.attempt == status.attempt
+        and status.gang != "stopping"
+    ):
+        _take_progress(builder, builder.seen.progress)
+    for pod in builder.seen.pods:
         ended = pod.name == name and pod.owner == "run" and pod.last_words
         # An attempt that is being stopped is the one before that of the status.
         if ended and pod.attempt == status.attempt - (status.gang == "stopping"):
             said = parse_progress(pod.last_words, pod.attempt)
             if said is not None:
-                _take_progress(draft, said)
+                _take_progress(builder, said)
 
 
-def _take_progress(draft: Draft, progress: ProgressSeen) -> None:
-    status = draft.status
+def _take_progress(builder: DecisionBuilder, progress: ProgressSeen) -> None:
+    status = builder.status
     if progress.step != status.step:
-        draft.set(last_step_time=draft.now)
+        builder.set(last_step_time=builder.now)
     saved = status.last_checkpoint.step if status.last_checkpoint else 0
     if progress.last_checkpoint_step is not None and progress.last_checkpoint_step != saved:
         step = progress.last_checkpoint_step
-        draft.set(last_checkpoint=Checkpoint(step=step, path=f"checkpoints/step-{step}"))
+        builder.set(last_checkpoint=Checkpoint(step=step, path=f"checkpoints/step-{step}"))
         if step > status.furthest_checkpoint_step:
             # It got further than any attempt before it: what failed until then is forgiven.
-            draft.set(failures=Failures(), furthest_checkpoint_step=step)
-    draft.set(
+            builder.set(failures=Failures(), furthest_checkpoint_step=step)
+    builder.set(
         step=progress.step,
         steps=progress.steps,
         reward=_either(progress.reward, status.reward),
@@ -195,128 +200,132 @@ def _either(new: float | None, old: float | None) -> float | None:
     return old if new is None else new
 
 
-def _trainer_done(crew: Crew) -> bool:
+def _trainer_done(run_pods: RunPods) -> bool:
     """Trainer 0 drives the run and ends last: once it has, the final model is written."""
-    first = crew.present.get(crew.trainers[0])
+    first = run_pods.present.get(run_pods.trainers[0])
     return first is not None and first.phase == "Succeeded"
 
 
-def _suspend(draft: Draft) -> None:
-    status = draft.status
+def _suspend(builder: DecisionBuilder) -> None:
+    status = builder.status
     if status.active_since is not None:
-        active = status.active_seconds + (draft.now - status.active_since).total_seconds()
-        draft.set(active_seconds=active, active_since=None)
+        active = status.active_seconds + (builder.now - status.active_since).total_seconds()
+        builder.set(active_seconds=active, active_since=None)
     if status.phase != "Suspended":
-        draft.tell("Normal", "Suspended", "the pods are stopped; the run's folder stays")
+        builder.emit("Normal", "Suspended", "the pods are stopped; the run's folder stays")
     if status.gang != "stopping":
-        end_attempt(draft, "the run is suspended")
+        end_attempt(builder, "the run is suspended")
         return
-    everyone = draft.crew.everyone
-    draft.delete(everyone, "the run is suspended")
+    everyone = builder.run_pods.everyone
+    builder.delete(everyone, "the run is suspended")
     if everyone:
-        draft.looks.append(GONE_CHECK_SECONDS)
+        builder.recheck_after.append(GONE_CHECK_SECONDS)
     else:
-        draft.actions.append(ReleaseGang(draft.run))
+        builder.actions.append(ReleaseGang(builder.run))
 
 
-def _number_anew(draft: Draft) -> None:
+def _number_anew(builder: DecisionBuilder) -> None:
     """After a status was lost: no two attempts may have the same number, for trainers tell by it who may write."""
-    highest = max((pod.attempt for pod in draft.crew.everyone if pod.owner == "run"), default=0)
-    if draft.status.gang == "stopping" and highest >= max(1, draft.status.attempt):
-        draft.set(attempt=highest + 1)
+    highest = max((pod.attempt for pod in builder.run_pods.everyone if pod.owner == "run"), default=0)
+    if builder.status.gang == "stopping" and highest >= max(1, builder.status.attempt):
+        builder.set(attempt=highest + 1)
 
 
-def _stop_old(draft: Draft) -> None:
+def _stop_old(builder: DecisionBuilder) -> None:
     """Wait until nothing is left of earlier attempts, then begin the next."""
-    crew = draft.crew
-    if crew.everyone or crew.strangers:
-        draft.delete(crew.everyone, f"attempt {draft.status.attempt} begins when the pods before it are gone")
-        draft.looks.append(GONE_CHECK_SECONDS)
+    run_pods = builder.run_pods
+    if run_pods.everyone or run_pods.foreign:
+        builder.delete(run_pods.everyone, f"attempt {builder.status.attempt} begins when the pods before it are gone")
+        builder.recheck_after.append(GONE_CHECK_SECONDS)
         return
-    if draft.status.not_before is not None and not draft.due(draft.status.not_before, 2 * LONGEST_BACKOFF_SECONDS):
+    if builder.status.not_before is not None and not builder.due(
+        builder.status.not_before, 2 * LONGEST_BACKOFF_SECONDS
+    ):
         return
-    attempt = max(1, draft.status.attempt)
-    draft.set(attempt=attempt, gang="creating", attempt_start_time=draft.now, not_before=None)
-    saved = draft.status.last_checkpoint
+    attempt = max(1, builder.status.attempt)
+    builder.set(attempt=attempt, gang="creating", attempt_start_time=builder.now, not_before=None)
+    saved = builder.status.last_checkpoint
     where = f" from the checkpoint of step {saved.step}" if saved else ""
-    draft.tell("Normal", "Started", f"attempt {attempt} starts{where}")
+    builder.emit("Normal", "Started", f"attempt {attempt} starts{where}")
 
 
-def _run_gang(draft: Draft) -> None:
-    crew = draft.crew
-    failure = gang_failure(draft, crew)
+def _run_gang(builder: DecisionBuilder) -> None:
+    run_pods = builder.run_pods
+    failure = gang_failure(builder, run_pods)
     if failure is not None:
-        _restart(draft, *failure)
+        _restart(builder, *failure)
         return
-    if draft.status.attempt_running_time is None:
-        if crew.all_running:
-            draft.set(attempt_running_time=draft.now)
-        elif _start_deadline_passed(draft):
+    if builder.status.attempt_running_time is None:
+        if run_pods.all_running:
+            builder.set(attempt_running_time=builder.now)
+        elif _start_deadline_passed(builder):
             return
-    if crew.orphans:
-        draft.actions.append(AdoptPods(crew.orphans))
-    draft.delete(crew.old, "belongs to an attempt that has ended")
-    if draft.status.gang == "creating":
-        if not crew.missing:
-            draft.set(gang="created")
-        elif crew.old or crew.strangers:
-            draft.looks.append(GONE_CHECK_SECONDS)
+    if run_pods.orphans:
+        builder.actions.append(AdoptPods(run_pods.orphans))
+    builder.delete(run_pods.old, "belongs to an attempt that has ended")
+    if builder.status.gang == "creating":
+        if not run_pods.missing:
+            builder.set(gang="created")
+        elif run_pods.old or run_pods.foreign:
+            builder.recheck_after.append(GONE_CHECK_SECONDS)
         else:
-            draft.actions.append(CreatePods(draft.run, draft.status.attempt, crew.missing))
-    if draft.status.gang == "created":
-        _tend_rollouts(draft, crew)
+            builder.actions.append(CreatePods(builder.run, builder.status.attempt, run_pods.missing))
+    if builder.status.gang == "created":
+        _tend_rollouts(builder, run_pods)
 
 
-def _start_deadline_passed(draft: Draft) -> bool:
-    limit, since = draft.run.spec.run_policy.start_deadline_seconds, draft.status.attempt_start_time
-    if limit is None or since is None or not draft.passed(since, limit):
+def _start_deadline_passed(builder: DecisionBuilder) -> bool:
+    limit, since = builder.run.spec.run_policy.start_deadline_seconds, builder.status.attempt_start_time
+    if limit is None or since is None or not builder.passed(since, limit):
         return False
-    crew = draft.crew
-    refusal = draft.seen.refusal
-    waits = [pod.waiting.message for pod in crew.present.values() if pod.waiting is not None and pod.waiting.message]
-    why = refusal.message if refusal is not None and crew.missing else next(iter(waits), "")
+    run_pods = builder.run_pods
+    refusal = builder.seen.refusal
+    waits = [
+        pod.waiting.message for pod in run_pods.present.values() if pod.waiting is not None and pod.waiting.message
+    ]
+    why = refusal.message if refusal is not None and run_pods.missing else next(iter(waits), "")
     message = f"not all pods were running within {limit} s, runPolicy.startDeadlineSeconds"
-    fail(draft, "StartDeadlineExceeded", f"{message}: {why}" if why else message)
+    fail(builder, "StartDeadlineExceeded", f"{message}: {why}" if why else message)
     return True
 
 
-def _restart(draft: Draft, pod: str | None, failure: PodFailure) -> None:
+def _restart(builder: DecisionBuilder, pod: str | None, failure: PodFailure) -> None:
     """Count the failure and end the attempt; or the run, where its budget is spent."""
-    if count(draft, pod, failure):
-        draft.set(restarts=draft.status.restarts + 1)
-        delay = backoff(draft.status.failures)
+    if count(builder, pod, failure):
+        builder.set(restarts=builder.status.restarts + 1)
+        delay = backoff(builder.status.failures)
         waits = f" in {delay:g} s" if delay else ""
-        draft.tell("Warning", "Restarting", f"{words(pod, failure)}; all pods are restarted{waits}")
-        end_attempt(draft, f"{pod or 'a trainer'} failed", delay)
+        builder.emit("Warning", "Restarting", f"{words(pod, failure)}; all pods are restarted{waits}")
+        end_attempt(builder, f"{pod or 'a trainer'} failed", delay)
 
 
-def _tend_rollouts(draft: Draft, crew: Crew) -> None:
+def _tend_rollouts(builder: DecisionBuilder, run_pods: RunPods) -> None:
     """Replace rollout pods one by one, and take away those that are wanted no longer."""
-    draft.delete(crew.surplus, "the run wants fewer rollout servers")
+    builder.delete(run_pods.surplus, "the run wants fewer rollout servers")
     due = []
-    for name in crew.rollouts:
-        pod, known = crew.present.get(name), draft.status.replacing.get(name)
+    for name in run_pods.rollouts:
+        pod, known = run_pods.present.get(name), builder.status.replacing.get(name)
         failure = rollout_failure(name, pod)
         if failure is None:
             if known is not None:
-                draft.set(replacing={other: one for other, one in draft.status.replacing.items() if other != name})
+                builder.set(replacing={other: one for other, one in builder.status.replacing.items() if other != name})
             continue
         if known is None or (pod is not None and pod.uid != known.uid):
-            if not count(draft, name, failure):
+            if not count(builder, name, failure):
                 return
-            delay = backoff(draft.status.failures)
-            known = Replacement(uid=pod.uid if pod else "", not_before=draft.now + timedelta(seconds=delay))
-            draft.set(replacing={**draft.status.replacing, name: known})
-            draft.tell("Warning", "RolloutReplaced", f"{words(name, failure)}; it is replaced")
+            delay = backoff(builder.status.failures)
+            known = Replacement(uid=pod.uid if pod else "", not_before=builder.now + timedelta(seconds=delay))
+            builder.set(replacing={**builder.status.replacing, name: known})
+            builder.emit("Warning", "RolloutReplaced", f"{words(name, failure)}; it is replaced")
         if pod is not None:
-            draft.delete((pod,), "failed, and is replaced")
-            draft.looks.append(GONE_CHECK_SECONDS)
-        elif draft.due(known.not_before, 2 * LONGEST_BACKOFF_SECONDS):
+            builder.delete((pod,), "failed, and is replaced")
+            builder.recheck_after.append(GONE_CHECK_SECONDS)
+        elif builder.due(known.not_before, 2 * LONGEST_BACKOFF_SECONDS):
             due.append(name)
-    unwanted = set(draft.status.replacing) - set(crew.rollouts)
+    unwanted = set(builder.status.replacing) - set(run_pods.rollouts)
     if unwanted:
-        draft.set(replacing={name: one for name, one in draft.status.replacing.items() if name not in unwanted})
-    if any(pod.name in due for pod in crew.strangers):
-        draft.looks.append(GONE_CHECK_SECONDS)
+        builder.set(replacing={name: one for name, one in builder.status.replacing.items() if name not in unwanted})
+    if any(pod.name in due for pod in run_pods.foreign):
+        builder.recheck_after.append(GONE_CHECK_SECONDS)
     elif due:
-        draft.actions.append(CreatePods(draft.run, draft.status.attempt, tuple(due)))
+        builder.actions.append(CreatePods(builder.run, builder.status.attempt, tuple(due)))

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from seele_operator.api.notices import Notice, Refusal
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.status import RunStatus
 from seele_operator.observe.pods import ObservedPod
 from seele_operator.observe.trainer import ProgressSeen
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """The API server's refusal of the last attempt to make a child object."""
-
-    reason: Literal["QuotaExceeded", "Forbidden", "Invalid", "NameTaken", "GangUnavailable", "Error"]
-    message: str
-    """In the API server's own words, with the object's kind and name in front."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +72,6 @@ Action = CreatePods | UpdateChildren | AdoptPods | DeletePods | ReleaseGang | De
 
 
 @dataclass(frozen=True)
-class Notice:
-    """A Kubernetes Event about the run."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    """Stable: Started, Running, Restarting, RolloutReplaced, Suspended, Resumed, Succeeded, Failed, Refused, ..."""
-    message: str
-
-
-@dataclass(frozen=True)
 class Decision:
     """What becomes of a run in one pass. The status is written first; actions follow only where that succeeded."""
 
@@ -99,5 +80,5 @@ class Decision:
     notices: tuple[Notice, ...] = ()
     look_again: float | None = None
     """Seconds until time alone changes something; None where only an event can."""
-    consequential: bool = False
+    needs_fresh_read: bool = False
     """Counts a failure, ends an attempt, or finishes the run: to be decided again on a fresh read before it is acted on."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from seele_operator.api.status import Failures, LastFailure
-from seele_operator.decide.draft import Draft, fail
-from seele_operator.decide.run_pods import Crew
+from seele_operator.decide.builder import DecisionBuilder, fail
+from seele_operator.decide.run_pods import RunPods
 from seele_operator.observe.pods import ObservedPod, PodFailure, deletion_failure
 from seele_operator.plan.gangs import gang_of
 
@@ -13,22 +13,26 @@ BACKOFF_SECONDS = 10.0
 LONGEST_BACKOFF_SECONDS = 300.0
 
 
-def gang_failure(draft: Draft, crew: Crew) -> tuple[str | None, PodFailure] | None:
+def gang_failure(builder: DecisionBuilder, run_pods: RunPods) -> tuple[str | None, PodFailure] | None:
     """The failure that ends the attempt, with the pod it began in; None while the trainers are well.
 
     A gang that takes no other pods than its first goes as a whole with a rollout server too.
     """
-    found = [(name, failure) for name in crew.trainers if (failure := _trainer_failure(draft, crew, name)) is not None]
-    if gang_of(draft.run).fixed and draft.status.gang == "created":
-        servers = [(name, rollout_failure(name, crew.present.get(name))) for name in crew.rollouts]
+    found = [
+        (name, failure)
+        for name in run_pods.trainers
+        if (failure := _trainer_failure(builder, run_pods, name)) is not None
+    ]
+    if gang_of(builder.run).fixed and builder.status.gang == "created":
+        servers = [(name, rollout_failure(name, run_pods.present.get(name))) for name in run_pods.rollouts]
         found += [(name, failure) for name, failure in servers if failure is not None]
     if found:
         # When one trainer goes, the others fail for want of it: what explains most comes first, then what came first.
-        return min(found, key=lambda one: (_explains(one[1]), one[1].ended_at or draft.now))
-    if _stalled(draft):
-        limit = draft.run.spec.run_policy.stalled_after_seconds
-        message = f"no new step for {limit} s, runPolicy.stalledAfterSeconds; the last one was {draft.status.step}"
-        return crew.trainers[0], PodFailure("application", "Stalled", None, None, message)
+        return min(found, key=lambda one: (_explains(one[1]), one[1].ended_at or builder.now))
+    if _stalled(builder):
+        limit = builder.run.spec.run_policy.stalled_after_seconds
+        message = f"no new step for {limit} s, runPolicy.stalledAfterSeconds; the last one was {builder.status.step}"
+        return run_pods.trainers[0], PodFailure("application", "Stalled", None, None, message)
     return None
 
 
@@ -38,11 +42,11 @@ def _explains(failure: PodFailure) -> int:
     return 1 if failure.failure_class == "disruption" else 2
 
 
-def _trainer_failure(draft: Draft, crew: Crew, name: str) -> PodFailure | None:
-    pod = crew.present.get(name)
+def _trainer_failure(builder: DecisionBuilder, run_pods: RunPods, name: str) -> PodFailure | None:
+    pod = run_pods.present.get(name)
     if pod is None:
         # While the gang is being made, a pod that is not there was not made yet.
-        return gone(name) if draft.status.gang == "created" else None
+        return gone(name) if builder.status.gang == "created" else None
     if pod.failure is not None:
         return pod.failure
     return deletion_failure(pod) if pod.terminating else None
@@ -53,15 +57,15 @@ def gone(name: str) -> PodFailure:
     return PodFailure("disruption", "PodDeleted", None, None, f"{name} was deleted")
 
 
-def _stalled(draft: Draft) -> bool:
-    status, limit = draft.status, draft.run.spec.run_policy.stalled_after_seconds
+def _stalled(builder: DecisionBuilder) -> bool:
+    status, limit = builder.status, builder.run.spec.run_policy.stalled_after_seconds
     running = status.attempt_running_time
     # Without an answer of the trainer nobody knows: this operator may have started just now.
-    if limit is None or running is None or draft.seen.progress is None or status.gang != "created":
+    if limit is None or running is None or builder.seen.progress is None or status.gang != "created":
         return False
     if status.steps is not None and status.step is not None and status.step >= status.steps:
         return False
-    return draft.passed(max(running, status.last_step_time or running), limit)
+    return builder.passed(max(running, status.last_step_time or running), limit)
 
 
 def rollout_failure(name: str, pod: ObservedPod | None) -> PodFailure | None:
@@ -77,10 +81,10 @@ def rollout_failure(name: str, pod: ObservedPod | None) -> PodFailure | None:
     return None
 
 
-def count(draft: Draft, pod: str | None, failure: PodFailure) -> bool:
+def count(builder: DecisionBuilder, pod: str | None, failure: PodFailure) -> bool:
     """Put the failure on record; whether the run may go on."""
-    kind, policy = failure.failure_class, draft.run.spec.run_policy
-    failures = draft.status.failures
+    kind, policy = failure.failure_class, builder.run.spec.run_policy
+    failures = builder.status.failures
     failures = failures.model_copy(update={kind: getattr(failures, kind) + 1})
     record = LastFailure(
         failure_class=kind,
@@ -89,11 +93,11 @@ def count(draft: Draft, pod: str | None, failure: PodFailure) -> bool:
         container=failure.container,
         exit_code=failure.exit_code,
         message=failure.message,
-        attempt=draft.status.attempt,
-        time=draft.now,
+        attempt=builder.status.attempt,
+        time=builder.now,
     )
-    draft.set(failures=failures, last_failure=record)
-    draft.consequential = True
+    builder.set(failures=failures, last_failure=record)
+    builder.needs_fresh_read = True
     limit, field_name = (
         (policy.backoff_limit, "backoffLimit")
         if kind == "application"
@@ -101,10 +105,10 @@ def count(draft: Draft, pod: str | None, failure: PodFailure) -> bool:
     )
     told = words(pod, failure)
     if failure.hopeless:
-        fail(draft, "BadInput", f"{told}; a restart would not change that")
+        fail(builder, "BadInput", f"{told}; a restart would not change that")
     elif getattr(failures, kind) > limit:
         reason = "BackoffLimitExceeded" if kind == "application" else "DisruptionLimitExceeded"
-        fail(draft, reason, f"{told}; runPolicy.{field_name} is {limit}")
+        fail(builder, reason, f"{told}; runPolicy.{field_name} is {limit}")
     else:
         return True
     return False

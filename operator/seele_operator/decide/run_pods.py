@@ -12,7 +12,7 @@ from seele_operator.plan.objects import rollout_replicas
 
 
 @dataclass(frozen=True)
-class Crew:
+class RunPods:
     """Who is there, and who should be."""
 
     trainers: tuple[str, ...]
@@ -25,7 +25,7 @@ class Crew:
     """The run's pods of other attempts."""
     surplus: tuple[ObservedPod, ...]
     """Rollout pods of the present attempt that the run wants no longer."""
-    strangers: tuple[ObservedPod, ...]
+    foreign: tuple[ObservedPod, ...]
     """Pods of somebody else that have a name which the run wants, and trainers of an earlier run of its name."""
 
     @property
@@ -64,7 +64,7 @@ class Crew:
         return all(pod is not None and pod.ready and not pod.terminating for pod in pods)
 
 
-def sort_pods(run: SeeleRun, attempt: int, pods: Iterable[ObservedPod]) -> Crew:
+def sort_pods(run: SeeleRun, attempt: int, pods: Iterable[ObservedPod]) -> RunPods:
     """The pods with the run's label, sorted for its attempt number `attempt`.
 
     A pod that nobody controls is the run's own if it has one of its names: an orphan of an operator that died, or of a
@@ -75,17 +75,17 @@ def sort_pods(run: SeeleRun, attempt: int, pods: Iterable[ObservedPod]) -> Crew:
     rollouts = tuple(names.pod(name, "rollout", index) for index in range(rollout_replicas(run)))
     wanted = {*trainers, *rollouts}
     present: dict[str, ObservedPod] = {}
-    old, surplus, strangers = [], [], []
+    old, surplus, foreign = [], [], []
     for pod in sorted(pods, key=lambda one: one.name):
         own = pod.owner == "run" or (pod.owner == "nobody" and pod.name == names.pod(name, pod.role, pod.index))
         if not own:
             # A trainer of an earlier run of this name may still write to the folder, though this run wants fewer of them.
             if pod.name in wanted or (pod.role == "trainer" and pod.name == names.pod(name, "trainer", pod.index)):
-                strangers.append(pod)
+                foreign.append(pod)
         elif pod.attempt != attempt:
             old.append(pod)
         elif pod.name in wanted:
             present[pod.name] = pod
         else:
             surplus.append(pod)
-    return Crew(trainers, rollouts, present, tuple(old), tuple(surplus), tuple(strangers))
+    return RunPods(trainers, rollouts, present, tuple(old), tuple(surplus), tuple(foreign))

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from seele_operator.api.notices import Notice, Refusal
 from seele_operator.api.seelerun import API_VERSION, KIND
-from seele_operator.decide.decision import Notice, Refusal
 from seele_operator.kube.connection import ApiConnection, ContentType, RequestSeen, default_identity
 from seele_operator.kube.errors import (
     AlreadyExists,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from seele_operator.decide.decision import Refusal
+from seele_operator.api.notices import Refusal
 
 LONGEST_MESSAGE = 1000
 """Characters of a refusal that are kept: a webhook may say anything, and it all goes into the status of the run."""

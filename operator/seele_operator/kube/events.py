@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from seele_operator.decide.decision import Notice
+from seele_operator.api.notices import Notice
 from seele_operator.plan.names import Manifest
 
 REPORTER = "seele-operator"

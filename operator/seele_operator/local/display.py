@@ -22,7 +22,7 @@ from seele_operator.local.logs import Follower, serious
 from seele_operator.local.pod import PodState
 from seele_operator.local.ports import HOST
 from seele_operator.local.translate import LocalPod
-from seele_trainer.run_folder.records import Phase, Progress
+from seele_trainer.run_folder.records import Progress, StepPhase
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
@@ -179,7 +179,7 @@ def rounds(progress: Progress) -> str:
     return f"{values}{target}" if values else ""
 
 
-def split(phase_seconds: Mapping[Phase, float]) -> str:
+def split(phase_seconds: Mapping[StepPhase, float]) -> str:
     """Shares of a step's time by phase, largest first: `rollout 61 %  train 30 %  sync 9 %`."""
     total = sum(phase_seconds.values())
     if total <= 0:

@@ -21,7 +21,7 @@ class Membership:
     """Scheduler of the pod, where its template names none."""
 
 
-class Gang(ABC):
+class GangScheduler(ABC):
     """One way of scheduling a gang."""
 
     fixed: bool = False
@@ -36,7 +36,7 @@ class Gang(ABC):
         return []
 
 
-class Alone(Gang):
+class Alone(GangScheduler):
     """The cluster's own scheduler, which places each pod by itself."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
@@ -44,7 +44,7 @@ class Alone(Gang):
         return Membership()
 
 
-class Kueue(Gang):
+class Kueue(GangScheduler):
     """Kueue's groups of plain pods (`integrations.frameworks: [pod]` in its configuration), admitted by quota."""
 
     # Kueue keeps a pod that failed until another of the group, with another name, has taken its place; and it refuses
@@ -66,7 +66,7 @@ class Kueue(Gang):
         )
 
 
-class Volcano(Gang):
+class Volcano(GangScheduler):
     """A PodGroup of Volcano, in its default queue or a named one."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
@@ -82,7 +82,7 @@ class Volcano(Gang):
         return [_pod_group(run, "scheduling.volcano.sh/v1beta1", spec)]
 
 
-class Coscheduling(Gang):
+class Coscheduling(GangScheduler):
     """A PodGroup of the coscheduling plugin of Kubernetes' scheduler-plugins."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
@@ -95,7 +95,7 @@ class Coscheduling(Gang):
         return [_pod_group(run, "scheduling.x-k8s.io/v1alpha1", {"minMember": gang_size(run)})]
 
 
-GANGS: Mapping[str, Gang] = {
+GANGS: Mapping[str, GangScheduler] = {
     "none": Alone(),
     "kueue": Kueue(),
     "volcano": Volcano(),
@@ -104,7 +104,7 @@ GANGS: Mapping[str, Gang] = {
 """By the value of `spec.scheduling.gang`."""
 
 
-def gang_of(run: SeeleRun) -> Gang:
+def gang_of(run: SeeleRun) -> GangScheduler:
     """How the pods of `run` are scheduled."""
     return GANGS[run.spec.scheduling.gang]
 

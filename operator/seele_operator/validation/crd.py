@@ -12,7 +12,7 @@ from seele_operator.validation.rules.catalogue import add_rules
 from seele_operator.validation.schema import Schema, run_schema, structural
 
 _COLUMNS: tuple[dict[str, Any], ...] = (
-    {"name": "Phase", "type": "string", "jsonPath": ".status.phase", "description": "Where the run stands."},
+    {"name": "RunPhase", "type": "string", "jsonPath": ".status.phase", "description": "Where the run stands."},
     {"name": "Step", "type": "integer", "jsonPath": ".status.step", "description": "Training steps done."},
     {
         "name": "Accuracy",

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from seele_operator.api.seelerun import SeeleRun
-from seele_trainer.frozen_model import Section
+from seele_trainer.frozen_model import FrozenModel
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
@@ -41,7 +41,7 @@ class _SparseDefaults(GenerateJsonSchema):
     """Writes the default of a section as what differs from the defaults of its own fields, usually `{}`."""
 
     def encode_default(self, dft: Any) -> Any:
-        if isinstance(dft, Section):
+        if isinstance(dft, FrozenModel):
             return dft.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return super().encode_default(dft)
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes.aio.config import incluster_config
 
-from seele_operator.decide.decision import Notice
+from seele_operator.api.notices import Notice
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube import connection as api_connection
 from seele_operator.kube.cluster import Cluster

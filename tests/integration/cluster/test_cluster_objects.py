@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seele_operator.api.notices import Notice, Refusal
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.decide.decision import Notice, Refusal
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
 from seele_operator.plan import objects as plan

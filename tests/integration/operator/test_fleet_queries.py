@@ -167,7 +167,7 @@ def test_attempts_of_one_run_are_one_line_and_a_mark_each(seen: Seen) -> None:
 
     assert len(run.series(by_title["Reward and accuracy without hints"])) == 1
     assert legends(run.series(by_title["Starts and restarts"]), "attempt") == {"1", "2"}
-    assert [one.labels["phase"] for one in run.series(by_title["Phase"])] == ["Running"]
+    assert [one.labels["phase"] for one in run.series(by_title["StepPhase"])] == ["Running"]
     assert run.series(by_title["Attempt"])[0].values[-1] == 2
 
 

@@ -99,7 +99,7 @@ def test_a_copy_of_a_pod_with_its_labels_is_left_alone(runs: ClusterRuns) -> Non
         "spec": {"automountServiceAccountToken": False, "containers": [{"name": "shell", "image": "debian:12"}]},
     }
     runs.driver.behave(runs.namespace, except_for=frozenset({"debugging"}))
-    runs.history.strangers.add("debugging")
+    runs.history.foreign.add("debugging")
     runs.api.create(made, runs.namespace)
     runs.driver.finish(runs.pod("trainer"), 1)
     runs.until("Running", attempt=2)

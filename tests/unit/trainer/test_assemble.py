@@ -11,10 +11,10 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.assemble import Surroundings, assemble
+from seele_trainer.assemble import PodEnvironment, assemble
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import BadDataError
-from seele_trainer.loop import Parts
+from seele_trainer.loop import RunParts
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.telemetry.recorder import Recorder
 from tests.support.fake_vllm import FakeVllm
@@ -49,7 +49,7 @@ def assembled(
     strategy: str = "seele",
     urls_file: Path | None = None,
     **evaluation: Any,
-) -> Parts:
+) -> RunParts:
     save_llama(tmp_path / "model", seed=0)
     tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -72,9 +72,9 @@ def assembled(
         }
     )
     attempt = Attempt(tmp_path / "run", 1)
-    surroundings = Surroundings(tmp_path / "run", (), "", 0, "127.0.0.1", 0, attempt, urls_file)
+    environment = PodEnvironment(tmp_path / "run", (), "", 0, "127.0.0.1", 0, attempt, urls_file)
     with Recorder(tmp_path / "run", config) as recorder:
-        return assemble(config, surroundings, recorder)
+        return assemble(config, environment, recorder)
 
 
 def test_the_canary_leaves_a_server_room_for_the_token_that_it_must_generate(tmp_path: Path) -> None:

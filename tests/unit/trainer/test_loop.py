@@ -19,7 +19,7 @@ from seele_trainer.evaluation.evaluate import LoadedBenchmark
 from seele_trainer.failures import EXPECTED_FAILURES
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.sample import Sample
-from seele_trainer.loop import Interrupted, Loop, Parts
+from seele_trainer.loop import Interrupted, Loop, RunParts
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints
@@ -199,7 +199,7 @@ async def run(
         attempt = Attempt(folder, number)
         attempt.claim()
         engine = Engine(held_out, sampled)
-        parts = Parts(
+        parts = RunParts(
             config=config,
             run_dir=folder,
             attempt=attempt,

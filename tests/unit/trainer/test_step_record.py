@@ -34,7 +34,7 @@ def rollout(round_number: int, reward: float | None, hint_length: int = 0, *, cu
 def update(**changes: float) -> UpdateStats:
     values = {
         "policy_loss": 0.1,
-        "hint_loss": 2.0,
+        "supervised_loss": 2.0,
         "kl_loss": 0.01,
         "total_loss": 0.102,
         "gradient_norm": 1.0,

@@ -19,7 +19,7 @@ from seele_trainer.failures import BAD_INPUT, FAILED
 from seele_trainer.launch import launch
 from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.checkpoint import CheckpointError
-from seele_trainer.termination import MAX_BYTES, leave_word
+from seele_trainer.termination import MAX_BYTES, write_termination_message
 from tests.support.run_folder import run_config
 
 pytestmark = pytest.mark.unit
@@ -43,7 +43,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A trainer's configuration, and surroundings in which it can start."""
+    """A trainer's configuration, and environment in which it can start."""
     for name in ("RANK", "LOCAL_RANK", "SEELE_ATTEMPT", "SEELE_RUN_UID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SEELE_RUN_DIR", str(tmp_path / "run"))
@@ -59,20 +59,20 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_whoever_failed_first_has_the_last_word(log: Path) -> None:
-    leave_word("the disk is full\n")
-    leave_word("rank 1: connection closed by peer")
+    write_termination_message("the disk is full\n")
+    write_termination_message("rank 1: connection closed by peer")
     assert log.read_text() == "the disk is full"
 
 
 def test_a_long_message_keeps_its_beginning_and_is_not_cut_within_a_character(log: Path) -> None:
-    leave_word("why: " + "–" * 3000)
+    write_termination_message("why: " + "–" * 3000)
     assert log.stat().st_size <= MAX_BYTES
     assert log.read_text().startswith("why: –")
 
 
 def test_outside_of_a_pod_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERMINATION_LOG", str(tmp_path / "none"))
-    leave_word("the disk is full")
+    write_termination_message("the disk is full")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,7 +185,7 @@ def test_the_word_of_a_process_that_failed_is_worth_more_than_the_launchers(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(_: object) -> NoReturn:
-        leave_word("the disk is full")
+        write_termination_message("the disk is full")
         raise ended(0, 1)
 
     monkeypatch.setattr("seele_trainer.launch.run", run)

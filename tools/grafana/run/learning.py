@@ -127,7 +127,7 @@ LEARNING = (
         queries=(Query('max by (term) (seele_loss{namespace="$namespace", run="$run", term!="kl"})', "{{term}}"),),
         lowest=None,
         fill=0,
-        looks=looks({"policy": BLUE, "hint": YELLOW, "total": GREEN}),
+        looks=looks({"policy": BLUE, "supervised": YELLOW, "total": GREEN}),
     ),
     Graph(
         title="KL divergence to the initial model",

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from seele_trainer.config import Benchmark, Evaluation, Rollout, Verifier
+from seele_trainer.config import Benchmark, Evaluation, RolloutOptions, Verifier
 from seele_trainer.data.problem import BadDataError, BadTokenizerError
 from seele_trainer.data.prompts import Template
 from seele_trainer.evaluation.benchmarks import known_benchmark
@@ -192,7 +192,7 @@ async def _engine(
         from seele_trainer.rollout.pool import VllmPool
 
         async with _closing(
-            VllmPool([url], Rollout(server_start_timeout_seconds=URL_SECONDS), SERVED_NAME, waiting=waiting)
+            VllmPool([url], RolloutOptions(server_start_timeout_seconds=URL_SECONDS), SERVED_NAME, waiting=waiting)
         ) as engine:
             yield engine
         return
@@ -203,7 +203,7 @@ async def _engine(
         from seele_trainer.rollout.transformers_engine import TransformersEngine
 
         device = "cuda" if gpu else "cpu"
-        async with _closing(TransformersEngine(exam.folder, Rollout(), device=device)) as engine:
+        async with _closing(TransformersEngine(exam.folder, RolloutOptions(), device=device)) as engine:
             yield engine
         return
     from seele_trainer.rollout.pool import VllmPool
@@ -212,7 +212,7 @@ async def _engine(
         log = Path(folder) / "vllm.log"
         async with (
             local_server(exam.folder, SERVED_NAME, exam.context_length, log, gpu=gpu) as address,
-            _closing(VllmPool([address], Rollout(), SERVED_NAME, waiting=waiting)) as engine,
+            _closing(VllmPool([address], RolloutOptions(), SERVED_NAME, waiting=waiting)) as engine,
         ):
             yield engine
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from seele_trainer.frozen_model import Section
-from seele_trainer.learner.gang import Gang
+from seele_trainer.frozen_model import FrozenModel
+from seele_trainer.learner.ranks import Ranks
 from seele_trainer.run_folder.checkpoint import CheckpointError
 
 _TAG = "engine"
@@ -21,7 +21,7 @@ _MANIFEST = "learner.json"
 _BLOCK = 1 << 22
 
 
-class Manifest(Section):
+class SavedEngine(FrozenModel):
     """What a checkpoint was made with, and its files with size and CRC-32; written last."""
 
     world_size: int
@@ -31,48 +31,50 @@ class Manifest(Section):
     files: Mapping[str, tuple[int, int]] = {}
 
 
-def save_engine(engine: Any, gang: Gang, directory: Path, manifest: Manifest) -> None:
+def save_engine(engine: Any, ranks: Ranks, directory: Path, manifest: SavedEngine) -> None:
     """Write engine, optimizer and every rank's torch RNG state to `directory`. Collective.
 
     Raises CheckpointError on a rank that cannot write its part; the others then wait for it, so it must end.
     """
-    if gang.is_driver:
+    if ranks.is_driver:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / _MANIFEST).unlink(missing_ok=True)
-    gang.barrier()
+    ranks.barrier()
     try:
         engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
-        torch.save(_rng_state(gang), directory / _rng_file(gang))
+        torch.save(_rng_state(ranks), directory / _rng_file(ranks))
     except (OSError, RuntimeError) as error:
         # torch turns a full disk into a RuntimeError.
         raise CheckpointError(
             f"cannot write checkpoint {directory}: {error}; the previous one is intact, free space and run again"
         ) from error
-    gang.barrier()
+    ranks.barrier()
     # Every rank reads back its share: one process would spend minutes on a large model.
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    mine = {str(path.relative_to(directory)): _fingerprint(path) for path in paths[gang.rank :: gang.world_size]}
-    parts = gang.gather(json.dumps(mine).encode())
-    if gang.is_driver:
+    mine = {str(path.relative_to(directory)): _fingerprint(path) for path in paths[ranks.rank :: ranks.world_size]}
+    parts = ranks.gather(json.dumps(mine).encode())
+    if ranks.is_driver:
         files = {name: value for part in parts for name, value in json.loads(part).items()}
         complete = manifest.model_copy(update={"files": {name: tuple(files[name]) for name in sorted(files)}})
         (directory / _MANIFEST).write_text(complete.model_dump_json(indent=2))
-    gang.barrier()
+    ranks.barrier()
 
 
-def load_engine(engine: Any, gang: Gang, directory: Path, expected: Manifest) -> Manifest:
+def load_engine(engine: Any, ranks: Ranks, directory: Path, expected: SavedEngine) -> SavedEngine:
     """Restore what `save_engine` wrote, in an engine of the same set-up. Collective.
 
     Every rank checks its share of the files before any rank loads, so that all raise CheckpointError or none does.
     """
-    problem, manifest = _check(gang, directory, expected)
-    found = gang.gather(problem.encode())
-    verdict = gang.broadcast(b"\n".join(sorted({line for line in found if line})) if gang.is_driver else None).decode()
+    problem, manifest = _check(ranks, directory, expected)
+    found = ranks.gather(problem.encode())
+    verdict = ranks.broadcast(
+        b"\n".join(sorted({line for line in found if line})) if ranks.is_driver else None
+    ).decode()
     if verdict or manifest is None:
         raise CheckpointError(verdict or f"{directory / _MANIFEST} could not be read on this rank")
     try:
         path, _ = engine.load_checkpoint(str(directory), tag=_TAG)
-        rng = torch.load(directory / _rng_file(gang), weights_only=True)
+        rng = torch.load(directory / _rng_file(ranks), weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, AssertionError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{directory}: its files are whole, but DeepSpeed cannot load them ({error}); was it written for another "
@@ -81,15 +83,15 @@ def load_engine(engine: Any, gang: Gang, directory: Path, expected: Manifest) ->
     if path is None:
         raise CheckpointError(f"{directory}: DeepSpeed found nothing to load; resume from another checkpoint")
     torch.set_rng_state(rng["cpu"])
-    if gang.device.type == "cuda":
-        torch.cuda.set_rng_state(rng["cuda"], gang.device)
+    if ranks.device.type == "cuda":
+        torch.cuda.set_rng_state(rng["cuda"], ranks.device)
     return manifest
 
 
-def _check(gang: Gang, directory: Path, expected: Manifest) -> tuple[str, Manifest | None]:
+def _check(ranks: Ranks, directory: Path, expected: SavedEngine) -> tuple[str, SavedEngine | None]:
     """What is wrong with a checkpoint, as far as this rank checks it; empty where nothing is."""
     try:
-        manifest = Manifest.model_validate_json((directory / _MANIFEST).read_text())
+        manifest = SavedEngine.model_validate_json((directory / _MANIFEST).read_text())
     except OSError as error:
         return f"{directory}: no complete checkpoint ({error}); resume from another one", None
     except (ValidationError, UnicodeDecodeError):
@@ -106,7 +108,7 @@ def _check(gang: Gang, directory: Path, expected: Manifest) -> tuple[str, Manife
                 f"resume with {name}={then}, or start a new run from an exported model",
                 None,
             )
-    for name, fingerprint in list(manifest.files.items())[gang.rank :: gang.world_size]:
+    for name, fingerprint in list(manifest.files.items())[ranks.rank :: ranks.world_size]:
         path = directory / name
         if not path.is_file() or _fingerprint(path) != fingerprint:
             return f"{path} is missing or damaged; resume from another checkpoint", None
@@ -122,12 +124,12 @@ def _fingerprint(path: Path) -> tuple[int, int]:
     return size, checksum
 
 
-def _rng_file(gang: Gang) -> str:
-    return f"rng-rank-{gang.rank}.pt"
+def _rng_file(ranks: Ranks) -> str:
+    return f"rng-rank-{ranks.rank}.pt"
 
 
-def _rng_state(gang: Gang) -> dict[str, torch.Tensor]:
+def _rng_state(ranks: Ranks) -> dict[str, torch.Tensor]:
     state = {"cpu": torch.get_rng_state()}
-    if gang.device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(gang.device)
+    if ranks.device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(ranks.device)
     return state

@@ -1,4 +1,4 @@
-"""The learner: a DeepSpeed engine that turns weighted samples into optimizer updates, on one rank of a gang."""
+"""The learner: a DeepSpeed engine that turns weighted samples into optimizer updates, on one rank of a ranks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.learner.checkpoint import Manifest, load_engine, save_engine
+from seele_trainer.learner.checkpoint import SavedEngine, load_engine, save_engine
 from seele_trainer.learner.deepspeed import clips_itself, engine_config, reference_config
 from seele_trainer.learner.device_batch import to_device
-from seele_trainer.learner.gang import join
 from seele_trainer.learner.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
 from seele_trainer.learner.model import DTYPES, gathered_weights, load_scorer
 from seele_trainer.learner.packing import (
@@ -33,6 +32,7 @@ from seele_trainer.learner.packing import (
     supervised_tokens,
     to_score,
 )
+from seele_trainer.learner.ranks import join
 from seele_trainer.learner.sample import FloatArray, Sample
 from seele_trainer.learner.schedule import learning_rate
 from seele_trainer.methods import WITHOUT_ROLLOUTS
@@ -44,7 +44,7 @@ class TrainingDiverged(RuntimeError):
 
 
 class LearnersDisagree(RuntimeError):
-    """The ranks of a gang called different methods of their learners."""
+    """The ranks of a ranks called different methods of their learners."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class UpdateStats:
     """
 
     policy_loss: float
-    hint_loss: float
+    supervised_loss: float
     kl_loss: float
     total_loss: float
     gradient_norm: float
@@ -105,7 +105,7 @@ class Learner:
 
     @property
     def rank(self) -> int:
-        """Rank of this process in the gang."""
+        """Rank of this process in the ranks."""
         return self._gang.rank
 
     @property
@@ -181,10 +181,10 @@ class Learner:
         if batches:
             terms = self._accumulate(batches, denominators)
             norm, applied = self._step()
-        policy, hint, kl, total, clipped, mismatch = terms.tolist()
+        policy, supervised, kl, total, clipped, mismatch = terms.tolist()
         return UpdateStats(
             policy_loss=policy,
-            hint_loss=hint,
+            supervised_loss=supervised,
             kl_loss=kl,
             total_loss=total,
             gradient_norm=norm,
@@ -323,9 +323,9 @@ class Learner:
     def _load(self, directory: Path | None) -> None:
         self.updates = load_engine(self._engine, self._gang, self._same(directory), self._manifest()).updates
 
-    def _manifest(self) -> Manifest:
+    def _manifest(self) -> SavedEngine:
         stage, dtype = self._config.trainer.deepspeed.zero_stage, self._config.model.dtype
-        return Manifest(world_size=self.world_size, zero_stage=stage, dtype=dtype, updates=self.updates)
+        return SavedEngine(world_size=self.world_size, zero_stage=stage, dtype=dtype, updates=self.updates)
 
     def _same(self, directory: Path | None) -> Path:
         return Path(self._gang.broadcast(str(directory).encode() if self._gang.is_driver else None).decode())

@@ -80,13 +80,13 @@ class TokenWeights:
 class LossTerms:
     """Scalars of one micro-batch, each over its global denominator: they add up over micro-batches and ranks.
 
-    `hint` is the plain mean cross-entropy of supervised tokens, before their weights, and of no gradient; `total` is the
+    `supervised` is the plain mean cross-entropy of supervised tokens, before their weights, and of no gradient; `total` is the
     loss to differentiate (after weights and coefficients); `clip_fraction` is the share of generated tokens
     whose gradient is cut, `mismatch_kl` the k3 estimate from the sampler's tokens of KL(sampler || policy).
     """
 
     policy: Tensor
-    hint: Tensor
+    supervised: Tensor
     kl: Tensor
     total: Tensor
     clip_fraction: Tensor
@@ -218,10 +218,10 @@ def seele_loss(
         cut = is_clipped(ratio, weights.advantage, weights.clipped, epsilon, cap)
         clipped = (cut * weights.generated).sum() / generated_tokens
         mismatch = (k3(logprobs - behaviour) * weights.generated).sum() / generated_tokens
-        hint = -(logprobs * weights.supervised).sum() / supervised_tokens
+        supervised = -(logprobs * weights.supervised).sum() / supervised_tokens
     return LossTerms(
         policy=policy,
-        hint=hint,
+        supervised=supervised,
         kl=kl,
         total=policy + supervised + coefficients.kl * kl,
         clip_fraction=clipped,

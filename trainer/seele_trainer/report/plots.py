@@ -25,9 +25,9 @@ from seele_trainer.report.style import (
     style,
     target,
 )
-from seele_trainer.run_folder.records import EvaluationRecord, Phase, StepRecord
+from seele_trainer.run_folder.records import EvaluationRecord, StepPhase, StepRecord
 
-PHASES: tuple[Phase, ...] = ("rollout", "verify", "train", "sync", "eval", "checkpoint")
+PHASES: tuple[StepPhase, ...] = ("rollout", "verify", "train", "sync", "eval", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def draw_optimisation(figure: Figure, theme: Theme, steps: Sequence[StepRecord],
     x = numbers(steps)
     panels: tuple[tuple[str, list[float], bool], ...] = (
         ("policy loss", [record.losses.policy for record in steps], False),
-        ("hint cross-entropy", [record.losses.hint for record in steps], False),
+        ("supervised cross-entropy", [record.losses.supervised for record in steps], False),
         ("KL to the initial model", [record.losses.kl for record in steps], False),
         ("gradient norm", [record.gradient_norm for record in steps], False),
         ("KL engine ‖ trainer", [record.mismatch_kl for record in steps], True),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seele_trainer.config import Rollout
+from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.canary import prove
 from seele_trainer.rollout.protocol import Canary, Completion, Sampling
 from seele_trainer.rollout.vllm_client import ServerError, ServerUnreachable, VllmServer
@@ -27,7 +27,7 @@ class ServerRestarted(ServerError):
 
 
 @dataclass(frozen=True)
-class Policy:
+class WeightsPush:
     """The weights that every server must serve; `label` is unique to this push of them."""
 
     directory: Path
@@ -36,17 +36,17 @@ class Policy:
     label: str
 
 
-class Member:
+class ManagedServer:
     """A server of the pool. `ready` means: it answers, and it serves the policy that was adopted last."""
 
-    def __init__(self, server: VllmServer, config: Rollout, before_push: Callable[[], None]) -> None:
+    def __init__(self, server: VllmServer, config: RolloutOptions, before_push: Callable[[], None]) -> None:
         self.state: Literal["starting", "ready", "updating", "down", "retired"] = "starting"
         self.outstanding = 0
         self.last_asked = 0
         """Number of the pool's request that went here last."""
         self.error = "it has not answered yet"
         self.canary_difference = 0.0
-        self.policy: Policy | None = None
+        self.policy: WeightsPush | None = None
         self.left = asyncio.Event()
         """Set while the server is not in use, so that whoever watches it looks at once."""
         self._server = server
@@ -138,7 +138,7 @@ class Member:
         if label != self._label:
             raise ServerRestarted(f"{self.url} serves weights {label!r} instead of {self._label!r}: it was restarted")
 
-    async def join(self, policy: Policy | None) -> None:
+    async def join(self, policy: WeightsPush | None) -> None:
         """Bring a server that just came up to the current policy, and let it run once: the first request takes seconds.
 
         Raises ServerError where it is not up yet, WeightSyncError where it does not serve what it was given.
@@ -153,7 +153,7 @@ class Member:
         await self.adopt(policy)
         await self._server.complete([[0]], _WARM_UP, self._config.request_timeout_seconds)
 
-    async def adopt(self, policy: Policy | None) -> None:
+    async def adopt(self, policy: WeightsPush | None) -> None:
         """Make the server serve a policy and prove that it does; None takes it as it is.
 
         Raises ServerError where the server fails, WeightSyncError where it answers and the canary shows other weights.
@@ -170,7 +170,7 @@ class Member:
                 label = policy.label
             self._label, self.policy, self._proven_connections = label, policy, connections
 
-    async def _reload(self, policy: Policy) -> None:
+    async def _reload(self, policy: WeightsPush) -> None:
         limit = self._config.sync_timeout_seconds
         try:
             # A request that came after the pause would be answered with the new weights, and counted as old.

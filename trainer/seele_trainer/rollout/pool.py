@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_attempt
 
-from seele_trainer.config import Rollout
-from seele_trainer.rollout.managed_server import Member, Policy
+from seele_trainer.config import RolloutOptions
+from seele_trainer.rollout.managed_server import ManagedServer, WeightsPush
 from seele_trainer.rollout.protocol import (
     Canary,
     Completion,
@@ -25,7 +25,7 @@ from seele_trainer.rollout.protocol import (
     WeightSync,
     WeightSyncError,
 )
-from seele_trainer.rollout.server_set import Roster
+from seele_trainer.rollout.server_set import ServerSet
 from seele_trainer.rollout.url_file import UrlFile
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerError, VllmServer, open_session
 from seele_trainer.seeds import spread
@@ -54,7 +54,7 @@ class VllmPool:
     def __init__(
         self,
         urls: Sequence[str],
-        config: Rollout,
+        config: RolloutOptions,
         model_name: str = "seele",
         *,
         url_file: Path | None = None,
@@ -74,7 +74,7 @@ class VllmPool:
         self._token = uuid.uuid4().hex[:8]
         self._pushes = self._asked = 0
         self._session: aiohttp.ClientSession | None = None
-        self._roster = Roster(config, self._connect, before_push, probe_seconds)
+        self._servers = ServerSet(config, self._connect, before_push, probe_seconds)
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -84,29 +84,29 @@ class VllmPool:
         training needs.
         """
         self._session = open_session()
-        self._roster.follow(self._urls)
+        self._servers.follow(self._urls)
         if self._url_file is not None:
             self._following = asyncio.create_task(self._follow(UrlFile(self._url_file)))
         began, limit = time.monotonic(), self._config.server_start_timeout_seconds
         progress = asyncio.create_task(self._report_progress(began))
         try:
-            await self._roster.until(self._any_ready, limit, f"no rollout server came up within {limit:g} s")
+            await self._servers.until(self._any_ready, limit, f"no rollout server came up within {limit:g} s")
         finally:
             progress.cancel()
-        ready, known = len(self._roster.ready), len(self._roster.members)
+        ready, known = len(self._servers.ready), len(self._servers.members)
         logger.info("%d of %d rollout servers ready after %.0f s", ready, known, time.monotonic() - began)
 
     async def close(self) -> None:
         """Stop watching the servers and close the connections to them."""
         if self._following is not None:
             self._following.cancel()
-        await self._roster.close()
+        await self._servers.close()
         if self._session is not None:
             await self._session.close()
 
     def servers(self) -> list[RolloutServer]:
         """The servers that are listed now, in the order of the list. Other threads may call it."""
-        states = {member.url: _STATES.get(member.state) for member in tuple(self._roster.members)}
+        states = {member.url: _STATES.get(member.state) for member in tuple(self._servers.members)}
         known = [(url, states.get(url)) for url in self._listed]
         return [RolloutServer(url, state) for url, state in known if state is not None]
 
@@ -118,14 +118,14 @@ class VllmPool:
         """
         began = time.monotonic()
         self._pushes += 1
-        policy = Policy(directory.absolute(), version, canary, f"seele-{self._token}-{self._pushes}-v{version}")
-        await self._roster.update(policy)
+        policy = WeightsPush(directory.absolute(), version, canary, f"seele-{self._token}-{self._pushes}-v{version}")
+        await self._servers.update(policy)
 
-        def updated() -> list[Member]:
-            return [member for member in self._roster.ready if member.policy is policy]
+        def updated() -> list[ManagedServer]:
+            return [member for member in self._servers.ready if member.policy is policy]
 
         limit = self._config.server_retry_timeout_seconds
-        await self._roster.until(
+        await self._servers.until(
             lambda: bool(updated()), limit, f"no rollout server took the weights of version {version}"
         )
         members = updated()
@@ -176,7 +176,7 @@ class VllmPool:
         except RetryError as error:
             self.counts.failed += 1
             raise RolloutUnavailable(
-                f"a request failed {_ATTEMPTS} times, at last with: {error.last_attempt.exception()}. {self._roster.state()}"
+                f"a request failed {_ATTEMPTS} times, at last with: {error.last_attempt.exception()}. {self._servers.state()}"
             ) from error
         except (RolloutUnavailable, RequestRefused, WeightSyncError):
             self.counts.failed += 1
@@ -189,16 +189,16 @@ class VllmPool:
 
     async def _attempt(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         limit = self._config.server_retry_timeout_seconds
-        await self._roster.until(self._any_ready, limit, f"no rollout server came back within {limit:g} s")
+        await self._servers.until(self._any_ready, limit, f"no rollout server came back within {limit:g} s")
         # Among equals the one that has waited longest, so that one which has just joined is not given all the work.
-        member = min(self._roster.ready, key=lambda one: (one.outstanding, one.last_asked))
+        member = min(self._servers.ready, key=lambda one: (one.outstanding, one.last_asked))
         self._asked += 1
         member.last_asked = self._asked
         self.counts.by_server[member.url] += 1
         try:
             return await member.complete(prompts, sampling)
         except ServerError as error:
-            self._roster.mark_down(member, error)
+            self._servers.mark_down(member, error)
             raise
 
     def _connect(self, url: str) -> VllmServer:
@@ -208,24 +208,24 @@ class VllmPool:
     async def _follow(self, file: UrlFile) -> None:
         while True:
             urls = file.poll()
-            if urls is not None and set(urls) != {member.url for member in self._roster.members}:
+            if urls is not None and set(urls) != {member.url for member in self._servers.members}:
                 logger.info("the rollout servers are now %s", ", ".join(urls))
                 self._follow_list(urls)
             await asyncio.sleep(self._list_seconds)
 
     def _follow_list(self, urls: Sequence[str]) -> None:
         self._listed = tuple(dict.fromkeys(urls))
-        self._roster.follow(urls)
+        self._servers.follow(urls)
         counts = self.counts.by_server
-        self.counts.by_server = {member.url: counts.get(member.url, 0) for member in self._roster.members}
+        self.counts.by_server = {member.url: counts.get(member.url, 0) for member in self._servers.members}
 
     def _any_ready(self) -> bool:
-        return bool(self._roster.ready)
+        return bool(self._servers.ready)
 
     async def _report_progress(self, began: float) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
             waiting = "; ".join(
-                f"{member.url}: {member.error}" for member in self._roster.members if member.state != "ready"
+                f"{member.url}: {member.error}" for member in self._servers.members if member.state != "ready"
             )
             self._waiting(f"waiting for rollout servers for {time.monotonic() - began:.0f} s: {waiting}")

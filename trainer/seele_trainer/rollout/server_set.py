@@ -7,15 +7,15 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from seele_trainer.config import Rollout
-from seele_trainer.rollout.managed_server import Member, Policy
+from seele_trainer.config import RolloutOptions
+from seele_trainer.rollout.managed_server import ManagedServer, WeightsPush
 from seele_trainer.rollout.protocol import RolloutUnavailable
 from seele_trainer.rollout.vllm_client import ServerError, VllmServer
 
 logger = logging.getLogger(__name__)
 
 
-class Roster:
+class ServerSet:
     """The servers that are listed now, in `members`; `policy` is what each must serve before it is ready.
 
     `connect` makes the client of a URL, and `before_push` is asked before weights are pushed to any server: what it
@@ -24,24 +24,24 @@ class Roster:
 
     def __init__(
         self,
-        config: Rollout,
+        config: RolloutOptions,
         connect: Callable[[str], VllmServer],
         before_push: Callable[[], None],
         probe_seconds: float,
     ) -> None:
-        self.members: list[Member] = []
-        self.policy: Policy | None = None
+        self.members: list[ManagedServer] = []
+        self.policy: WeightsPush | None = None
         self._config = config
         self._connect = connect
         self._before_push = before_push
         self._probe_seconds = probe_seconds
-        self._tasks: dict[Member, list[asyncio.Task[None]]] = {}
+        self._tasks: dict[ManagedServer, list[asyncio.Task[None]]] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._fatal: BaseException | None = None
         self._changed = asyncio.Event()
 
     @property
-    def ready(self) -> list[Member]:
+    def ready(self) -> list[ManagedServer]:
         """The servers that can be asked."""
         return [member for member in self.members if member.state == "ready"]
 
@@ -68,7 +68,7 @@ class Roster:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def update(self, policy: Policy) -> None:
+    async def update(self, policy: WeightsPush) -> None:
         """Bring the servers that are ready to `policy`; the others get it when they are up.
 
         A server that fails is out of use until it is well. Raises what no retry can help, such as WeightSyncError.
@@ -111,21 +111,21 @@ class Roster:
             + ". Look at the logs of the rollout servers"
         )
 
-    def mark_down(self, member: Member, error: Exception) -> None:
+    def mark_down(self, member: ManagedServer, error: Exception) -> None:
         """Stop using a server until it has been joined again."""
         member.mark_down(error)
         self._notify()
 
-    def _mark_ready(self, member: Member) -> None:
+    def _mark_ready(self, member: ManagedServer) -> None:
         member.mark_ready()
         self._notify()
 
     def _admit(self, url: str) -> None:
-        member = Member(self._connect(url), self._config, self._before_push)
+        member = ManagedServer(self._connect(url), self._config, self._before_push)
         self.members.append(member)
         self._begin(member, self._watch(member, self._leaving.get(url)))
 
-    def _dismiss(self, member: Member) -> None:
+    def _dismiss(self, member: ManagedServer) -> None:
         self.members.remove(member)
         member.retire()
         tasks = self._tasks.pop(member, [])
@@ -135,7 +135,7 @@ class Roster:
         self._leaving[member.url] = asyncio.create_task(self._see_off(member, tasks, before))
 
     async def _see_off(
-        self, member: Member, tasks: list[asyncio.Task[None]], before: asyncio.Task[None] | None
+        self, member: ManagedServer, tasks: list[asyncio.Task[None]], before: asyncio.Task[None] | None
     ) -> None:
         """Wait until nothing of ours is going on at a server any more, so that it may be listed again."""
         if before is not None:
@@ -146,7 +146,7 @@ class Roster:
         if self._leaving.get(member.url) is asyncio.current_task():
             del self._leaving[member.url]
 
-    def _begin(self, member: Member, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, member: ManagedServer, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         tasks = self._tasks.setdefault(member, [])
         tasks.append(task)
@@ -160,7 +160,7 @@ class Roster:
         task.add_done_callback(ended)
         return task
 
-    async def _watch(self, member: Member, before: asyncio.Task[None] | None) -> None:
+    async def _watch(self, member: ManagedServer, before: asyncio.Task[None] | None) -> None:
         """Keep one server in use for as long as it is well, and bring it back when it is again.
 
         `before` ends when its last stay in the list is over, if it had one.
@@ -178,14 +178,14 @@ class Roster:
                 self.mark_down(member, error)
             await self._pause(member)
 
-    async def _join(self, member: Member) -> None:
+    async def _join(self, member: ManagedServer) -> None:
         await member.join(self.policy)
         # New weights may have come while it took the last ones.
         while member.policy is not self.policy:
             await member.adopt(self.policy)
         self._mark_ready(member)
 
-    async def _update(self, member: Member, policy: Policy) -> None:
+    async def _update(self, member: ManagedServer, policy: WeightsPush) -> None:
         try:
             await member.adopt(policy)
             self._mark_ready(member)
@@ -195,7 +195,7 @@ class Roster:
             if member.state == "updating":
                 self.mark_down(member, ServerError(f"the update to version {policy.version} did not end"))
 
-    async def _pause(self, member: Member) -> None:
+    async def _pause(self, member: ManagedServer) -> None:
         if member.left.is_set():
             await asyncio.sleep(min(self._probe_seconds, 0.5))
             return
@@ -205,7 +205,7 @@ class Roster:
         except TimeoutError:
             return
 
-    def _fail(self, member: Member, error: BaseException) -> None:
+    def _fail(self, member: ManagedServer, error: BaseException) -> None:
         if member.state == "retired":
             logger.info("rollout server %s was let go and failed: %s", member.url, error)
             return

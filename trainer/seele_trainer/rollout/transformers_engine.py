@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from seele_trainer.config import Rollout
+from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.canary import prove
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
 from seele_trainer.seeds import spread
@@ -38,7 +38,7 @@ class TransformersEngine:
     def __init__(
         self,
         model_folder: Path,
-        config: Rollout,
+        config: RolloutOptions,
         eos_ids: Sequence[int] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,

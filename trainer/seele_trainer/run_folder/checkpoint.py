@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from seele_trainer.frozen_model import Section
+from seele_trainer.frozen_model import FrozenModel
 from seele_trainer.run_folder.attempt import Attempt
 
 logger = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or read. The message says which and what to do."""
 
 
-class FileSeal(Section):
+class FileSeal(FrozenModel):
     """Size in bytes and, for small files, the SHA-256 of a checkpoint's file."""
 
     size: int
     sha256: str | None
 
 
-class RunState(Section):
+class RunState(FrozenModel):
     """The driver's part of a checkpoint: everything at a step boundary that is not in the learner."""
 
     step: int

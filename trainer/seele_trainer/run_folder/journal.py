@@ -8,14 +8,14 @@ from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
-from seele_trainer.frozen_model import Section
+from seele_trainer.frozen_model import FrozenModel
 
 
 class JournalError(RuntimeError):
     """A file of records cannot be read. The message names the file, the line and what to do."""
 
 
-Record = TypeVar("Record", bound=Section)
+Record = TypeVar("Record", bound=FrozenModel)
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
@@ -51,13 +51,13 @@ class Journal:
         _drop_torn_line(path)
         self._file = path.open("ab")
 
-    def append(self, *records: Section) -> None:
+    def append(self, *records: FrozenModel) -> None:
         """Write records, a line each, keys in camelCase."""
         # One write for all of them: a kill tears at most the last line.
         self._file.write(b"".join(record.model_dump_json(by_alias=True).encode() + b"\n" for record in records))
         self._file.flush()
 
-    def replace(self, *records: Section) -> None:
+    def replace(self, *records: FrozenModel) -> None:
         """Make these records the whole content, atomically."""
         self._file.close()
         fresh = self.path.with_name(f".{self.path.name}.new")

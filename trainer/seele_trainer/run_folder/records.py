@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from seele_trainer.frozen_model import Section
+from seele_trainer.frozen_model import FrozenModel
 
-Phase = Literal["rollout", "verify", "train", "sync", "eval", "checkpoint"]
+StepPhase = Literal["rollout", "verify", "train", "sync", "eval", "checkpoint"]
 
 
-class Histogram(Section):
+class Histogram(FrozenModel):
     """Counts of values between `edges`; `counts` is one shorter than `edges`."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
 
-class Losses(Section):
+class Losses(FrozenModel):
     """Terms of the loss, each over its own global denominator, before their coefficients; `total` after them.
 
-    `hint` is the cross-entropy of supervised tokens, which are whole solutions under SFT.
+    `supervised` is the cross-entropy of hint tokens, or of whole solutions under SFT. Journals of earlier
+    versions call it `hint`.
     """
 
     policy: float
-    hint: float
+    supervised: float = Field(validation_alias=AliasChoices("supervised", "hint"))
     kl: float
     total: float
 
 
-class Tokens(Section):
+class Tokens(FrozenModel):
     """Tokens of one step, by kind.
 
     `trained` counts real tokens in forward passes, after identical rollouts are merged; `loss` those that the loss is a mean
@@ -44,7 +45,7 @@ class Tokens(Section):
     loss: int = 0
 
 
-class IrtParameters(Section):
+class IrtParameters(FrozenModel):
     """Fitted curves of this step's problems (Eq. 12): discrimination k, ability mu, guessing b, one value a problem."""
 
     discrimination: tuple[float, ...]
@@ -52,7 +53,7 @@ class IrtParameters(Section):
     guessing: tuple[float, ...]
 
 
-class Descent(Section):
+class Descent(FrozenModel):
     """What a step's updates gained on one baseline group: the mean over its rollouts, in nats, of the advantage times how
     much more likely the rollout has become."""
 
@@ -60,7 +61,7 @@ class Descent(Section):
     descent: float
 
 
-class StepRecord(Section):
+class StepRecord(FrozenModel):
     """One line of metrics.jsonl. Means are over this step's rollouts; `None` and NaN-free: what was not measured is null."""
 
     step: int
@@ -100,12 +101,12 @@ class StepRecord(Section):
     canary_difference: float
     rollout_requests: dict[str, int]
     """Requests of this step by outcome: ok, retried, failed."""
-    phase_seconds: dict[Phase, float]
+    phase_seconds: dict[StepPhase, float]
     """Wall-clock seconds of this step by phase; `rollout` includes the verification that overlaps it."""
     step_seconds: float
 
 
-class BenchmarkScore(Section):
+class BenchmarkScore(FrozenModel):
     """Result on one benchmark, answered without hints."""
 
     problems: int
@@ -117,7 +118,7 @@ class BenchmarkScore(Section):
     """Share of greedy completions that hit the length limit."""
 
 
-class EvaluationRecord(Section):
+class EvaluationRecord(FrozenModel):
     """One line of eval.jsonl."""
 
     step: int
@@ -127,7 +128,7 @@ class EvaluationRecord(Section):
     scores: dict[str, BenchmarkScore]
 
 
-class SampleRollout(Section):
+class SampleRollout(FrozenModel):
     """One line of rollouts.jsonl: a rollout a person can read, with the hint marked."""
 
     step: int
@@ -140,7 +141,7 @@ class SampleRollout(Section):
     reward: float | None
 
 
-class Progress(Section):
+class Progress(FrozenModel):
     """Answer of /progress."""
 
     name: str
@@ -157,7 +158,7 @@ class Progress(Section):
     hint_rate: float | None = None
     policy_version: int = 0
     tokens_per_second: float | None = None
-    phase_seconds: dict[Phase, float] = Field(default_factory=dict)
+    phase_seconds: dict[StepPhase, float] = Field(default_factory=dict)
     """Of the last step."""
     eta_seconds: float | None = None
     last_checkpoint_step: int | None = None

@@ -13,7 +13,7 @@ from typing import get_args
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.rollout.protocol import RolloutServer, ServerState
-from seele_trainer.run_folder.records import EvaluationRecord, Phase, StepRecord
+from seele_trainer.run_folder.records import EvaluationRecord, StepPhase, StepRecord
 from seele_trainer.telemetry.metric import SHARE, Metric, Values, one
 
 
@@ -34,7 +34,7 @@ def _by_round(values: Sequence[float | None]) -> Values:
 
 
 def _phases(record: StepRecord) -> Values:
-    return {phase: record.phase_seconds.get(phase, 0.0) for phase in get_args(Phase)}
+    return {phase: record.phase_seconds.get(phase, 0.0) for phase in get_args(StepPhase)}
 
 
 def _evaluated(record: EvaluationRecord) -> Values:
@@ -132,8 +132,13 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_loss",
         "gauge",
         "loss; kl in nats per token",
-        "Loss of the last step by term (policy, hint, kl, total); terms before their coefficients.",
-        lambda r: {"policy": r.losses.policy, "hint": r.losses.hint, "kl": r.losses.kl, "total": r.losses.total},
+        "Loss of the last step by term (policy, supervised, kl, total); terms before their coefficients.",
+        lambda r: {
+            "policy": r.losses.policy,
+            "supervised": r.losses.supervised,
+            "kl": r.losses.kl,
+            "total": r.losses.total,
+        },
         "term",
     ),
     Metric(

@@ -76,7 +76,7 @@ class Recorder:
             waits.sync_timeout_seconds,
             waits.request_timeout_seconds,
         )
-        self.beat()
+        self.heartbeat()
         self._restore()
 
     def truncate_after(self, step: int) -> None:
@@ -97,7 +97,7 @@ class Recorder:
                 journal.replace(*(record for record in kept if record.step <= step))
         self._show_latest(records)
         self._start_trackers(step if resumed else None)
-        self.beat()
+        self.heartbeat()
 
     def record_step(self, record: StepRecord) -> None:
         """Write down a finished training step."""
@@ -108,7 +108,7 @@ class Recorder:
         self._show_step(record)
         for tracker in self._started():
             tracker.log(record.step, scalars(STEP_METRICS, record))
-        self.beat()
+        self.heartbeat()
 
     def record_evaluation(self, record: EvaluationRecord) -> None:
         """Write down an evaluation."""
@@ -119,12 +119,12 @@ class Recorder:
         self._show_evaluation(record)
         for tracker in self._started():
             tracker.log(record.step, scalars(EVALUATION_METRICS, record))
-        self.beat()
+        self.heartbeat()
 
     def record_samples(self, samples: Sequence[SampleRollout]) -> None:
         """Write down rollouts that a person can read."""
         self._samples.append(*samples)
-        self.beat()
+        self.heartbeat()
 
     def set_phase(self, phase: RunPhase, message: str = "") -> None:
         """Say what the run is doing now."""
@@ -137,9 +137,9 @@ class Recorder:
         self._progress = Progress.model_validate({**self._progress.model_dump(), **changes})
         if "last_checkpoint_step" in changes:
             self._progress_time = self._calendar()
-        self.beat()
+        self.heartbeat()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Give a sign of life in a phase that has nothing to record for long."""
         self._last_beat = self._clock()
 

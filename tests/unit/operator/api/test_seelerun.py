@@ -103,7 +103,7 @@ def test_trainer_pods_read_the_spec_without_what_pods_are_made_of() -> None:
     trainer = run.spec.trainer_config(run.metadata.name)
     assert type(trainer) is config.TrainerConfig
     assert type(trainer.trainer) is config.Trainer
-    assert type(trainer.rollout) is config.Rollout
+    assert type(trainer.rollout) is config.RolloutOptions
     written = trainer.model_dump(mode="json", by_alias=True)
     assert written["name"] == "full-run"
     assert "image" not in written["trainer"]

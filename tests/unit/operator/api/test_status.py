@@ -16,7 +16,7 @@ from seele_operator.api.status import (
     TERMINAL,
     Condition,
     LastFailure,
-    Phase,
+    RunPhase,
     RunStatus,
     patch_between,
     read_status,
@@ -105,7 +105,7 @@ def test_conditions_are_found_by_type() -> None:
 
 
 def test_only_two_phases_are_the_end() -> None:
-    ends = {phase for phase in get_args(Phase) if RunStatus(phase=phase).terminal}
+    ends = {phase for phase in get_args(RunPhase) if RunStatus(phase=phase).terminal}
 
     assert ends == set(TERMINAL) == {"Succeeded", "Failed"}
 

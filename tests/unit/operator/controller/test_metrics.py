@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from seele_operator.api.status import LastFailure, Phase, RunStatus
+from seele_operator.api.status import LastFailure, RunPhase, RunStatus
 from seele_operator.controller.metrics import OperatorMetrics
 
 pytestmark = pytest.mark.unit
@@ -93,8 +93,8 @@ def test_every_run_is_told_by_itself() -> None:
 
 def test_runs_are_counted_by_phase_and_a_new_one_is_pending() -> None:
     found = seen(body("first"), body("second", phase="Running"), body("third", phase="Running"))
-    phases = {phase: found("seele_operator_runs", phase=phase) for phase in get_args(Phase)}
-    assert phases == dict.fromkeys(get_args(Phase), 0) | {"Pending": 1, "Running": 2}
+    phases = {phase: found("seele_operator_runs", phase=phase) for phase in get_args(RunPhase)}
+    assert phases == dict.fromkeys(get_args(RunPhase), 0) | {"Pending": 1, "Running": 2}
     assert found("seele_run_phase", **FIRST, phase="Pending") == 1
     assert found("seele_run_checkpoint_step", **FIRST) is None
 

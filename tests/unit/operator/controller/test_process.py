@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from seele_operator.api.notices import Refusal
 from seele_operator.controller import process as command
 from seele_operator.controller.process import FAILED, STOPPED, OperatorOptions, operator_command
-from seele_operator.decide.decision import Refusal
 from seele_operator.kube.errors import ClusterUnavailable, Refused
 from tests.support.control_plane import free_port
 from tests.support.fake_cluster import FakeCluster, Request

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from seele_operator.api.notices import Refusal
 from seele_operator.controller import children
-from seele_operator.decide.decision import Refusal
 from seele_operator.kube.errors import NamespaceTerminating, NotLeading, Refused
 from tests.support.fake_cluster import Request
 from tests.support.reconcile_world import KEY, ROLLOUT, RUN, TRAINER, World, pods, run_body, world_with_run

@@ -18,7 +18,7 @@ def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
     world = started(trainers=2)
     happen_to_trainer(world, "error", index=1)
     decision = world.reconcile()
-    assert decision.consequential
+    assert decision.needs_fresh_read
     assert (decision.status.phase, decision.status.attempt, decision.status.restarts) == ("Restarting", 2, 1)
     assert kinds(decision) == ["DeletePods"]
     assert all(pod.terminating for pod in world.pods.values())

@@ -193,7 +193,7 @@ def test_the_definition_is_named_and_shown_as_promised() -> None:
     assert version["subresources"] == {"status": {}}
     columns = version["additionalPrinterColumns"]
     assert [column["name"] for column in columns if not column.get("priority")] == [
-        "Phase",
+        "RunPhase",
         "Step",
         "Accuracy",
         "Hint",

@@ -65,7 +65,7 @@ PAPER: dict[str, Any] = {
     "rollout": {"temperature": 1.0, "maxCompletionTokens": 2048},
     "evaluation": {"temperature": 0.6},
 }
-"""Section 5.1 of arXiv 2509.06923."""
+"""FrozenModel 5.1 of arXiv 2509.06923."""
 
 
 def example(name: str) -> SeeleRun:

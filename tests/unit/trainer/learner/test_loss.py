@@ -191,7 +191,7 @@ def test_hint_tokens_get_no_advantage_and_generated_tokens_no_supervision() -> N
     terms = seele_loss(logprobs, logprobs.detach(), batch, COEFFICIENTS, Denominators(1.0, 0.0, 1.0))
     terms.total.backward()
     assert logprobs.grad is not None
-    assert terms.hint.item() == pytest.approx(0.3)
+    assert terms.supervised.item() == pytest.approx(0.3)
     assert terms.policy.item() == pytest.approx(-0.5)
     assert logprobs.grad.tolist() == pytest.approx([-GAMMA, -0.5])
 
@@ -201,7 +201,7 @@ def test_the_total_is_the_sum_of_the_terms_with_their_coefficients() -> None:
     batch = weights([0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.5, -0.3], [0.0, -0.6, -1.5])
     terms = seele_loss(logprobs, torch.tensor([-0.4, -0.9, -1.0]), batch, COEFFICIENTS, Denominators(3.0, 0.0, 1.0))
     assert terms.kl.item() > 0
-    torch.testing.assert_close(terms.total, terms.policy + GAMMA * terms.hint + 0.1 * terms.kl)
+    torch.testing.assert_close(terms.total, terms.policy + GAMMA * terms.supervised + 0.1 * terms.kl)
 
 
 @given(cut=st.integers(0, 12), seed=st.integers(0, 1000))
@@ -305,4 +305,4 @@ def test_tokens_that_do_not_learn_have_no_gradient_and_still_count() -> None:
     terms.total.backward()
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-GAMMA / 2, 0.0, -0.5 / 3, 0.0, -0.5 / 3])
-    assert terms.hint.item() == pytest.approx(0.5)
+    assert terms.supervised.item() == pytest.approx(0.5)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from seele_trainer.config import Rollout
+from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable, Sampling, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, VllmServer, open_session
@@ -31,7 +31,7 @@ async def servers() -> AsyncIterator[list[FakeVllm]]:
 async def make_pool() -> AsyncIterator[Callable[..., Awaitable[VllmPool]]]:
     made: list[VllmPool] = []
 
-    async def make(servers: list[FakeVllm], config: Rollout = CONFIG, probe_seconds: float = 0.05) -> VllmPool:
+    async def make(servers: list[FakeVllm], config: RolloutOptions = CONFIG, probe_seconds: float = 0.05) -> VllmPool:
         pool = VllmPool([server.url for server in servers], config, probe_seconds=probe_seconds)
         made.append(pool)
         await pool.start()
@@ -43,7 +43,7 @@ async def make_pool() -> AsyncIterator[Callable[..., Awaitable[VllmPool]]]:
 
 
 async def ready(pool: VllmPool, servers: list[FakeVllm]) -> None:
-    await until(lambda: all(m.state == "ready" for m in pool._roster.members), f"{len(servers)} servers ready")
+    await until(lambda: all(m.state == "ready" for m in pool._servers.members), f"{len(servers)} servers ready")
 
 
 async def test_completions_come_with_tokens_logprobs_and_the_version_served(servers, make_pool, tmp_path) -> None:
@@ -113,7 +113,7 @@ async def test_a_server_that_died_is_used_again_only_with_the_current_weights(se
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await servers[0].stop()
     asked = asyncio.create_task(pool.generate([1], SAMPLING))
-    await until(lambda: pool._roster.members[0].state == "down", "the pool noticing")
+    await until(lambda: pool._servers.members[0].state == "down", "the pool noticing")
     await servers[0].start()
     assert servers[0].number == INITIAL_NUMBER
     completions = await asked
@@ -147,7 +147,7 @@ async def test_a_server_that_comes_up_late_gets_the_weights_first(servers, make_
     pool = await make_pool(servers)
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await late.start()
-    await until(lambda: pool._roster.members[1].state == "ready", "the late server joining")
+    await until(lambda: pool._servers.members[1].state == "ready", "the late server joining")
     assert late.number == 3
 
 
@@ -181,7 +181,7 @@ async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     sync = await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
     assert sync.engines == 1
     assert servers[1].requests["resume"] >= 1
-    assert pool._roster.members[1].state == "down"
+    assert pool._servers.members[1].state == "down"
     completions = await asyncio.gather(*(pool.generate([i], SAMPLING) for i in range(8)))
     assert {one.logprobs[0] for group in completions for one in group} == {-4.0}
     setattr(servers[1], failure, healthy)
@@ -209,7 +209,7 @@ async def test_an_update_waits_for_requests_in_flight_which_keep_their_version(s
     await until(lambda: servers[0].requests["completions"] > before, "the request arriving")
     updated = asyncio.create_task(pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4)))
     later = asyncio.create_task(pool.generate([1], SAMPLING))
-    await until(lambda: pool._roster.members[0].state == "updating", "the update beginning")
+    await until(lambda: pool._servers.members[0].state == "updating", "the update beginning")
     assert servers[0].requests["reload"] == 1
     servers[0].held.set()
     assert {(one.policy_version, one.logprobs[0]) for one in await asked} == {(1, -3.0)}

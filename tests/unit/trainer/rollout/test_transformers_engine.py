@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from seele_trainer.config import Rollout
+from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.protocol import Canary, RolloutEngine, Sampling, WeightSyncError
 from seele_trainer.rollout.transformers_engine import TransformersEngine
 from tests.support.small_models import EOS, logprobs_of, save_llama
@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> LlamaForCausalLM:
 
 @pytest.fixture
 async def engine(tmp_path: Path, model: LlamaForCausalLM) -> AsyncIterator[RolloutEngine]:
-    engine = TransformersEngine(tmp_path / "model", Rollout(engine="transformers"))
+    engine = TransformersEngine(tmp_path / "model", RolloutOptions(engine="transformers"))
     await engine.start()
     yield engine
     await engine.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from seele_trainer.config import Rollout
-from seele_trainer.rollout.managed_server import Member
+from seele_trainer.config import RolloutOptions
+from seele_trainer.rollout.managed_server import ManagedServer
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable
 from seele_trainer.rollout.url_file import UrlFile
@@ -52,13 +52,13 @@ def listed(tmp_path: Path) -> Callable[..., None]:
 async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
     made: list[VllmPool] = []
 
-    async def make(*servers: FakeVllm, config: Rollout = CONFIG, **options: object) -> VllmPool:
+    async def make(*servers: FakeVllm, config: RolloutOptions = CONFIG, **options: object) -> VllmPool:
         urls = [server.url for server in servers]
         options = {"probe_seconds": 0.05, "list_seconds": 0.02, "url_file": tmp_path / "rollout-urls", **options}
         pool = VllmPool(urls, config, **options)  # type: ignore[arg-type]
         made.append(pool)
         await pool.start()
-        await until(lambda: len(pool._roster.ready) >= len(urls), "all servers ready")
+        await until(lambda: len(pool._servers.ready) >= len(urls), "all servers ready")
         return pool
 
     yield make
@@ -66,13 +66,13 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
         await pool.close()
 
 
-def member(pool: VllmPool, server: FakeVllm) -> Member | None:
-    return next((one for one in pool._roster.members if one.url == server.url), None)
+def member(pool: VllmPool, server: FakeVllm) -> ManagedServer | None:
+    return next((one for one in pool._servers.members if one.url == server.url), None)
 
 
 def serves(pool: VllmPool, *servers: FakeVllm) -> Callable[[], bool]:
     """Whether exactly these servers are in use."""
-    return lambda: {one.url for one in pool._roster.ready} == {server.url for server in servers}
+    return lambda: {one.url for one in pool._servers.ready} == {server.url for server in servers}
 
 
 async def asked_at(server: FakeVllm, pool: VllmPool) -> asyncio.Task[object]:
@@ -134,7 +134,7 @@ async def test_a_server_that_is_removed_finishes_its_request_gets_no_other_and_i
     servers[0].held.set()
     assert len(await task) == 4
     assert (pool.counts.retried, pool.counts.failed) == (0, 0)
-    await until(lambda: not pool._roster._leaving, "the removed server forgotten")
+    await until(lambda: not pool._servers._leaving, "the removed server forgotten")
     probes = servers[0].requests["health"]
     await until(lambda: servers[1].requests["health"] > probes + 20, "probes of the server that stayed")
     assert servers[0].requests["health"] == probes
@@ -201,7 +201,7 @@ async def test_a_server_that_refuses_even_to_resume_is_no_error_once_it_is_remov
     await until(lambda: servers[1].requests["reload"] == 1, "the reload that hangs")
     listed(servers[0])
     await update
-    await until(lambda: not pool._roster._leaving, "the removed server forgotten")
+    await until(lambda: not pool._servers._leaving, "the removed server forgotten")
     assert servers[1].requests["resume"] >= 1
     assert len(await pool.generate([1], SAMPLING)) == 4
 
@@ -336,7 +336,7 @@ async def test_a_server_that_is_replaced_under_its_name_is_found_at_its_new_addr
         await servers[0].stop()
         del names.servers["zero"]
         asked = asyncio.create_task(pool.generate([1], SAMPLING))
-        await until(lambda: "not known" in pool._roster.members[0].error, "the name being asked for anew")
+        await until(lambda: "not known" in pool._servers.members[0].error, "the name being asked for anew")
         names.servers["zero"] = servers[1]
         assert {one.logprobs[0] for one in await asked} == {-3.0}
         assert servers[1].requests["completions"] >= 1
@@ -393,7 +393,7 @@ async def test_an_attempt_that_was_given_up_pushes_no_weights_to_servers_that_se
     given_up = True
     # What the newer attempt's pool does to the server; this one takes it for a restart, which it would make up for.
     servers[0].number, servers[0].label = 4, "another attempt's"
-    await until(lambda: pool._roster._fatal is not None, "the pool giving up")
+    await until(lambda: pool._servers._fatal is not None, "the pool giving up")
     with pytest.raises(Superseded):
         await pool.generate([1], SAMPLING)
     with pytest.raises(Superseded):

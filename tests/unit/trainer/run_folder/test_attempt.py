@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seele_operator.local.folder import open_run_folder
-from seele_trainer.assemble import Surroundings
+from seele_trainer.assemble import PodEnvironment
 from seele_trainer.run_folder.attempt import Attempt, AttemptFileError, Superseded, recorded_attempt
 
 pytestmark = pytest.mark.unit
@@ -93,7 +93,7 @@ def test_a_trainer_learns_its_surroundings_from_its_environment(
     monkeypatch.setenv("SEELE_ROLLOUT_URLS_FILE", "/etc/seele/rollout-urls")
     monkeypatch.setenv("SEELE_ATTEMPT", "4")
     monkeypatch.setenv("SEELE_RUN_UID", "u")
-    found = Surroundings.from_environment()
+    found = PodEnvironment.from_environment()
     assert found.rollout_urls == ("http://a:8000", "http://b:8000")
     assert found.rollout_urls_file == Path("/etc/seele/rollout-urls")
     assert found.attempt.number == 4
@@ -106,5 +106,5 @@ def test_a_trainer_that_is_started_by_hand_is_the_next_attempt(tmp_path: Path, m
     for name in ("SEELE_ATTEMPT", "SEELE_RUN_UID", "SEELE_ROLLOUT_URLS_FILE"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "attempt").write_text("6\n")
-    found = Surroundings.from_environment()
+    found = PodEnvironment.from_environment()
     assert (found.attempt.number, found.rollout_urls_file) == (7, None)

@@ -108,7 +108,7 @@ def test_gauges_show_the_last_step_and_counters_all_of_them(tmp_path: Path) -> N
     assert seen["seele_training_step", ""] == 3
     assert seen["seele_training_steps_total_planned", ""] == 120
     assert seen["seele_rollout_accuracy", "2"] == pytest.approx(records[-1].accuracy_by_round[1])
-    assert seen["seele_loss", "hint"] == pytest.approx(records[-1].losses.hint)
+    assert seen["seele_loss", "supervised"] == pytest.approx(records[-1].losses.supervised)
     assert seen["seele_phase_seconds", "train"] == pytest.approx(records[-1].phase_seconds["train"])
     assert seen["seele_tokens_total", "generated"] == sum(record.tokens.generated for record in records)
     assert seen["seele_rollout_requests_total", "ok"] == 3 * 64
@@ -350,7 +350,7 @@ def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
         assert status == 503
         assert "no sign of life for 1201 s" in text
         assert "phase train" in text
-        recorder.beat()
+        recorder.heartbeat()
         assert get(f"{base}/healthz")[0] == 200
         recorder.set_phase("failed", "no rollout server is left")
         assert get(f"{base}/healthz")[::2] == (503, "the run failed at step 1: no rollout server is left\n")

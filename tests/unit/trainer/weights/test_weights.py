@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from seele_trainer.config import Dataset, Model, Rollout, TrainerConfig
+from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
 from seele_trainer.rollout.canary import canary_sequences, default_tolerance, difference, prove
 from seele_trainer.rollout.protocol import Canary, WeightSyncError
 from seele_trainer.run_folder.attempt import Attempt, Superseded
@@ -40,7 +40,7 @@ def config_for(folder: Path | str, *, untie: bool = True) -> TrainerConfig:
         name="test",
         model=Model(name=str(folder)),
         dataset=Dataset(path="problems.jsonl"),
-        rollout=Rollout(untie_embeddings=untie),
+        rollout=RolloutOptions(untie_embeddings=untie),
     )
 
 

@@ -1,4 +1,4 @@
-"""The gang of trainer processes: joining it, and moving bytes and sums between its processes."""
+"""The ranks of trainer processes: joining it, and moving bytes and sums between its processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTROL_TIMEOUT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Gang:
+class Ranks:
     """This process among the trainer processes. Every method is collective: all ranks call it in the same order.
 
     `control` is a gloo group of its own, so that data and commands travel between hosts' memories on GPUs too.
@@ -87,10 +87,10 @@ class Gang:
             dist.barrier(group=self.control)
 
 
-def join() -> Gang:
-    """Become part of the gang that torchrun's environment describes; without one, a gang of one process.
+def join() -> Ranks:
+    """Become part of the ranks that torchrun's environment describes; without one, a ranks of one process.
 
-    Joining twice in one process gives the same gang. On a machine without CUDA this selects DeepSpeed's CPU
+    Joining twice in one process gives the same ranks. On a machine without CUDA this selects DeepSpeed's CPU
     accelerator, which only works before DeepSpeed is imported for the first time.
     """
     on_gpu = torch.cuda.is_available()
@@ -104,11 +104,11 @@ def join() -> Gang:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         backend = "nccl" if on_gpu else "gloo"
-        # A gang of one meets nobody: it needs no port, which another could have. -1 stands for what torchrun says.
+        # A ranks of one meets nobody: it needs no port, which another could have. -1 stands for what torchrun says.
         store, rank, size = (None, -1, -1) if "RANK" in os.environ else (dist.HashStore(), 0, 1)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, device_id=device if on_gpu else None)
     control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
-    return Gang(dist.get_rank(), dist.get_world_size(), device, control)
+    return Ranks(dist.get_rank(), dist.get_world_size(), device, control)
 
 
 def _given(value: T | None) -> T:
