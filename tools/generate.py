@@ -44,7 +44,7 @@ def generated_files() -> dict[str, Text]:
         f"{CHART}/README.md": chart_readme,
         "docs/metrics.md": metrics_page,
         "docs/seelerun.md": seelerun_page,
-        "docs/methods.md": methods_page,
+        "docs/choosing-a-method.md": methods_page,
         "manifests/prometheus/prometheusrule.yaml": prometheus_rule,
     }
     files[f"{CHART}/files/rules.yaml"] = copy_of("manifests/prometheus/rules.yaml")

@@ -115,7 +115,7 @@ def _head(study: Study) -> str:
         "# The methods, side by side\n\n"
         "Written by `make generated` from [methods.json](../benchmarks/results/methods.json); to measure anew, "
         "`make bench-methods`.\n\n"
-        f"All [methods](methods.md) on [the quickstart's problem](method.md#the-quickstarts-problem), "
+        f"All [methods](choosing-a-method.md) on [the quickstart's problem](how-it-works.md#the-quickstarts-problem), "
         f"{study.steps} steps, seeds 0 to {study.seeds - 1}. Accuracy is greedy and without hints, in percent of the "
         "held-out problems, after the last step: mean over seeds ± half of the 95 % confidence interval (Student's t; "
         "runs of one method differ by their seed alone).\n\n"
@@ -162,7 +162,7 @@ def _source(source: Source) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
     revision = f"revision {source.revision}" if source.revision else "a revision that was not kept"
     return (
-        f"RunParts {', '.join(source.parts)}: `{source.command}` at {revision} on {machine}, from "
+        f"Parts {', '.join(source.parts)}: `{source.command}` at {revision} on {machine}, from "
         f"{base_name(source.base_model)}, with {versions}."
     )
 

@@ -150,13 +150,13 @@ def test_the_methods_show_what_they_say(runs: Path) -> None:
 
 def test_a_method_that_is_added_as_the_page_says_trains(tmp_path: Path, quickstart_model: Path) -> None:
     shutil.copytree(REPOSITORY / "trainer", tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
-    method, line = [block for block in blocks("docs/methods.md") if block.language in ("python", "diff")]
+    method, line = [block for block in blocks("docs/choosing-a-method.md") if block.language in ("python", "diff")]
     assert method.text.count("\n") < 80
     assert [added for added in line.text.splitlines() if added.startswith("+") and not added.startswith("+++")] == [
         '+    "fading_hint",'
     ]
     file = tmp_path / "trainer" / "seele_trainer" / "strategies" / "fading_hint.py"
-    assert str(file.relative_to(tmp_path)) in text_of("docs/methods.md")
+    assert str(file.relative_to(tmp_path)) in text_of("docs/choosing-a-method.md")
     assert not file.exists()
     file.write_text(method.text)
     subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=line.text, text=True, check=True)

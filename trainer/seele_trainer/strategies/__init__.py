@@ -1,4 +1,4 @@
-"""Training methods, one short file each. The registry is `method_options.StrategyName`; docs/methods.md adds one."""
+"""Training methods, one short file each. The registry is `method_options.StrategyName`; docs/choosing-a-method.md adds one."""
 
 from __future__ import annotations
 
