@@ -210,7 +210,7 @@ def seele_loss(
     on_policy = policy_loss(ratio, weights.advantage, weights.clipped, epsilon, cap) * weights.generated
     off_policy = off_policy_loss(logprobs, weights.advantage, weights.shaping) * weights.off_policy
     policy = (on_policy + off_policy).sum() / max(denominators.policy, 1.0)
-    supervised = -(logprobs * weights.cross_entropy).sum() / supervised_tokens
+    weighted = -(logprobs * weights.cross_entropy).sum() / supervised_tokens
     kl = torch.zeros_like(policy)
     if reference is not None:
         kl = (k3(reference - logprobs) * weights.generated).sum() / generated_tokens
@@ -223,7 +223,7 @@ def seele_loss(
         policy=policy,
         supervised=supervised,
         kl=kl,
-        total=policy + supervised + coefficients.kl * kl,
+        total=policy + weighted + coefficients.kl * kl,
         clip_fraction=clipped,
         mismatch_kl=mismatch,
     )
