@@ -65,7 +65,7 @@ def earlier_results(file: Path, place: Place) -> Study | None:
 
 
 def main(
-    only: Annotated[str, typer.Option(help="RunParts of the study, with commas between.")] = ",".join(PARTS),
+    only: Annotated[str, typer.Option(help="Parts of the study, with commas between.")] = ",".join(PARTS),
     steps: Annotated[int | None, typer.Option(help="Training steps of each run.", min=2, show_default="40")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0, 1, …", min=1, show_default="3")] = None,
     learning_rates: Annotated[

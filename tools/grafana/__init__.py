@@ -11,6 +11,6 @@ import json
 
 
 def text(name: str) -> str:
-    """The file of a dashboard, as it is committed; its content is `DASHBOARD` of the module `grafana.<name>`."""
-    dashboard = importlib.import_module(f"grafana.{name}").DASHBOARD
+    """The file of a dashboard, as it is committed; its content is `DASHBOARD` of the module `tools.grafana.<name>`."""
+    dashboard = importlib.import_module(f"tools.grafana.{name}").DASHBOARD
     return json.dumps(dashboard.json(), indent=2, ensure_ascii=False) + "\n"

@@ -230,7 +230,7 @@ class RolloutOptions(FrozenModel):
     engine: Literal["vllm", "transformers"] = "vllm"
     """`vllm`: servers in pods of their own; `transformers`: inside the first trainer process, for tests and debugging."""
     replicas: Replicas = 1
-    """RolloutOptions servers."""
+    """Rollout servers."""
     temperature: PositiveFloat = 1.0
     """Sampling temperature in training."""
     max_completion_tokens: PositiveInt = 2048

@@ -251,7 +251,7 @@ print([child.returncode for child in trainings._under_way.values()])
 """
     done = subprocess.run(
         [sys.executable, "-c", parent],
-        cwd=REPOSITORY / "benchmarks",
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=60,

@@ -82,7 +82,7 @@ def test_the_page_and_its_pictures_are_generated_once_there_are_results(
     files = generate.benchmarks_page()
     text = files["docs/benchmarks.md"]()
     assert "on chains of 11 and 12 operations" in text
-    assert "RunParts targets: `the other`" in text
+    assert "Parts targets: `the other`" in text
     assert "| 0.375 | 0.300 | 0.300 | 0.300 | 0.360 | 0.376 |" in text
     assert "**Control at target 0.375 on longer chains: missed.** " in text
     assert "images/benchmarks/rounds-by-target-longer-light.svg" in text
@@ -123,10 +123,10 @@ def test_parts_of_another_day_stand_beside_those_of_today() -> None:
     assert [(choice.strategy, choice.chosen) for choice in both.rates] == [("seele", 3e-4), ("uft", 1e-4)]
     text = page(both)
     assert (
-        "RunParts methods: `yesterday` at a revision that was not kept on x86_64, 2 cores, 24 GiB, 2 runs at a time, from a "
+        "Parts methods: `yesterday` at a revision that was not kept on x86_64, 2 cores, 24 GiB, 2 runs at a time, from a "
         "base model whose digest was not kept, with seele 0.1.0." in text
     )
-    assert "RunParts targets, rounds: `python -m benchmarks.methods` at " in text
+    assert "Parts targets, rounds: `python -m benchmarks.methods` at " in text
     assert "Not run: the parts unsupervised, estimators, options, supervision." in text
 
 

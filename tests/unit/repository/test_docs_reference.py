@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seele_operator.decide.accept import Freedom, accept
+from seele_operator.decide.accept import EditScope, accept
 from seele_operator.validation.schema import run_schema
 from tests.support.spec_data import patched, small_run
 from tools import seelerun_page
@@ -55,9 +55,9 @@ def written(path: str, value: Any) -> dict[str, Any]:
     return patched(RUN, {"spec": value})
 
 
-def followed(body: Mapping[str, Any], freedom: Freedom) -> str:
-    outcome = accept(body, json.dumps(RUN["spec"]), freedom)
-    return "Respawn" if outcome.respawn and freedom == "live" else outcome.reason
+def followed(body: Mapping[str, Any], scope: EditScope) -> str:
+    outcome = accept(body, json.dumps(RUN["spec"]), scope)
+    return "Respawn" if outcome.respawn and scope == "live" else outcome.reason
 
 
 def observed(path: str, value: Any) -> str | None:

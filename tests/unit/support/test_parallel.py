@@ -25,9 +25,8 @@ def test_two_workers_begin_with_runs_and_with_the_operator() -> None:
     assert sorted(files, key=lambda file: rank_of(PurePath(file))) == files[::-1]
 
 
-def test_every_file_is_of_the_kind_that_its_folder_says_and_has_a_name_of_its_own() -> None:
+def test_every_file_has_the_marker_of_its_folder() -> None:
     files = sorted(TESTS.rglob("test_*.py"))
     without = [file.name for file in files if f"pytest.mark.{file.relative_to(TESTS).parts[0]}" not in file.read_text()]
 
     assert without == [], "they are left out of `-m unit` and the like"
-    assert len({file.name for file in files}) == len(files), "pytest refuses two of one name"

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from seele_operator.api.status import FailureClass, Phase
+from seele_operator.api.status import FailureClass, RunPhase
 from seele_trainer.rollout.protocol import ServerState
 from seele_trainer.telemetry.definitions import STEP_METRICS, TIME_METRICS
 from tests.support.dashboard_queries import asked_by, dashboard, series_names
@@ -41,7 +41,7 @@ NEITHER = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
 WORDS: Mapping[str, Collection[str]] = {
     **{one.name: tuple(one.read(step_record(1))) for one in (*STEP_METRICS, *TIME_METRICS) if one.label},
     "seele_rollout_servers": get_args(ServerState),
-    **dict.fromkeys(("seele_run_phase", "seele_operator_runs"), get_args(Phase)),
+    **dict.fromkeys(("seele_run_phase", "seele_operator_runs"), get_args(RunPhase)),
     **dict.fromkeys(
         ("seele_run_failures", "seele_run_failures_limit", "seele_operator_restarts_total"), get_args(FailureClass)
     ),
@@ -139,7 +139,7 @@ def test_looks_are_about_series_that_a_panel_can_have(panel: dict[str, Any]) -> 
 
 
 def test_every_phase_of_a_run_has_a_colour() -> None:
-    assert tuple(PHASE_COLOURS) == get_args(Phase)
+    assert tuple(PHASE_COLOURS) == get_args(RunPhase)
 
 
 def test_all_metrics_of_all_queries_exist() -> None:

@@ -164,7 +164,7 @@ def test_what_is_no_quantity_is_refused(quantity: str) -> None:
 
 
 def test_importing_the_spec_imports_no_heavy_library() -> None:
-    code = "import sys, seele_operator.validation, seele_operator.crd; print(*sys.modules)"
+    code = "import sys, seele_operator.validation.load, seele_operator.validation.crd; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "kopf", "kubernetes", "transformers", "pyarrow"} & set(loaded)
 

@@ -10,7 +10,7 @@ from seele_operator.kube.errors import (
     LONGEST_MESSAGE,
     AlreadyExists,
     Answer,
-    Asked,
+    Target,
     ClusterError,
     ClusterUnavailable,
     Conflict,
@@ -23,10 +23,10 @@ from seele_operator.kube.errors import (
 
 pytestmark = pytest.mark.unit
 
-POD = Asked("v1", "Pod", "r-trainer-0")
-VOLCANO = Asked("scheduling.volcano.sh/v1beta1", "PodGroup", "r")
-COSCHEDULING = Asked("scheduling.x-k8s.io/v1alpha1", "PodGroup", "r")
-RUN = Asked("seele.dev/v1alpha1", "SeeleRun", "r")
+POD = Target("v1", "Pod", "r-trainer-0")
+VOLCANO = Target("scheduling.volcano.sh/v1beta1", "PodGroup", "r")
+COSCHEDULING = Target("scheduling.x-k8s.io/v1alpha1", "PodGroup", "r")
+RUN = Target("seele.dev/v1alpha1", "SeeleRun", "r")
 
 
 def answer(code: int, message: str, reason: str = "", *, retry_after: float | None = None, **details: Any) -> Answer:
@@ -164,9 +164,9 @@ UNKNOWN_KIND = answer(404, "the server could not find the requested resource", "
 
 
 @pytest.mark.parametrize("said", [UNKNOWN_GROUP, UNKNOWN_KIND])
-@pytest.mark.parametrize(("asked", "scheduler"), [(VOLCANO, "Volcano"), (COSCHEDULING, "the coscheduling plugin")])
-def test_a_gang_scheduler_that_is_not_there_is_named(asked: Asked, scheduler: str, said: Answer) -> None:
-    error = error_of(asked, said)
+@pytest.mark.parametrize(("target", "scheduler"), [(VOLCANO, "Volcano"), (COSCHEDULING, "the coscheduling plugin")])
+def test_a_gang_scheduler_that_is_not_there_is_named(target: Target, scheduler: str, said: Answer) -> None:
+    error = error_of(target, said)
     assert isinstance(error, Refused)
     assert error.refusal.reason == "GangUnavailable"
     assert f"install {scheduler}, or set spec.scheduling.gang to none" in error.refusal.message
