@@ -1,4 +1,4 @@
-"""The API server as the operator needs it: raw JSON bodies in and out, its errors turned into ours."""
+"""The operator's requests to the API server: raw JSON bodies in and out, its errors as exceptions of ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from seele_operator.api.seelerun import API_VERSION, KIND
 from seele_operator.kube.connection import ApiConnection, ContentType, RequestSeen, default_identity
 from seele_operator.kube.errors import (
     AlreadyExists,
-    Asked,
     ClusterError,
     ClusterUnavailable,
     Conflict,
@@ -23,6 +22,7 @@ from seele_operator.kube.errors import (
     Gone,
     NotLeading,
     Refused,
+    Target,
     error_of,
 )
 from seele_operator.kube.events import event, event_name, timestamp
@@ -33,11 +33,11 @@ from seele_operator.plan.objects import ClusterFeatures
 
 FIELD_MANAGER = "seele-operator"
 PAGE = 250
-"""Objects of a list that are parsed at a time: about 2 MB, and 20 ms in which nothing else happens."""
+"""Objects of a list that are parsed at a time: about 2 MB, which block the event loop for 20 ms."""
 LIST_TRIES = 3
 LIST_SECONDS = 60.0
 EVENTS_REMEMBERED = 2000
-"""Events whose count is known without asking."""
+"""Events whose count is kept in memory."""
 
 Take = Callable[[Manifest], None]
 
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 
 def path_of(api_version: str, kind: str, namespace: str | None, *rest: str) -> str:
-    """Where objects of a kind are, in a namespace or (None) in all; `rest` is a name, and a subresource."""
+    """URL path of a kind's objects in one namespace, or in all (None); `rest` is a name and a subresource."""
     parts = ["apis" if "/" in api_version else "api", *api_version.split("/")]
     if namespace is not None:
         parts += ["namespaces", namespace]
@@ -66,10 +66,10 @@ def path_of(api_version: str, kind: str, namespace: str | None, *rest: str) -> s
 
 
 class Cluster:
-    """What the operator asks of the API server.
+    """The operator's client of the API server.
 
-    Every method raises ClusterUnavailable where it makes sense to try again later, every method that writes raises
-    NotLeading where this operator may not write, and any may raise Refused where this operator lacks the permission.
+    Every method raises ClusterUnavailable if a later retry makes sense, and Refused if this operator lacks the permission;
+    every method that writes raises NotLeading if this operator may not write.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class Cluster:
         allowed: Callable[[], bool] = lambda: True,
         on_request: RequestSeen | None = None,
     ) -> Cluster:
-        """Find the API server as ApiConnection.open does, and ask it what it supports.
+        """Find the API server as ApiConnection.open does, and query what it supports.
 
-        `allowed` is asked right before every write. Use `async with` or `close()`. Raises NoCluster too.
+        `allowed` is called immediately before every write. Use `async with` or `close()`. Raises NoCluster too.
         """
         connection = await ApiConnection.open(kubeconfig, context, on_request=on_request)
         try:
@@ -112,38 +112,38 @@ class Cluster:
         await self.close()
 
     async def read_run(self, namespace: str, name: str) -> Manifest | None:
-        """The run as it is now; None where there is none."""
-        return await self._read(Asked(API_VERSION, KIND, name), namespace)
+        """The run as it is now; None if it does not exist."""
+        return await self._read(Target(API_VERSION, KIND, name), namespace)
 
     async def read_pod(self, namespace: str, name: str) -> Manifest | None:
-        """The pod as it is now; None where there is none."""
-        return await self._read(Asked("v1", "Pod", name), namespace)
+        """The pod as it is now; None if it does not exist."""
+        return await self._read(Target("v1", "Pod", name), namespace)
 
     async def each_run(self, namespace: str | None, take: Take) -> str:
-        """Hand all runs of a namespace (None: of all namespaces) to `take`; the resourceVersion they are seen at."""
-        return await self._list(Asked(API_VERSION, KIND), namespace, {}, take)
+        """Pass each run in a namespace (None: in all namespaces) to `take`; returns the list's resourceVersion."""
+        return await self._list(Target(API_VERSION, KIND), namespace, {}, take)
 
     async def each_pod(self, namespace: str | None, take: Take) -> str:
-        """Hand all pods of runs, of a namespace (None: of all namespaces), to `take`; the resourceVersion they are seen at.
+        """Pass each run's pods in a namespace (None: in all namespaces) to `take`; returns the list's resourceVersion.
 
-        One by one, since thousands of pods as they come would fill the operator's memory. A pod may come twice.
+        One by one, since thousands of raw pods would fill the operator's memory. A pod may be passed twice.
         """
-        return await self._list(Asked("v1", "Pod"), namespace, {"labelSelector": names.RUN_LABEL}, take)
+        return await self._list(Target("v1", "Pod"), namespace, {"labelSelector": names.RUN_LABEL}, take)
 
     async def patch_status(
         self, namespace: str, name: str, resource_version: str, patch: Mapping[str, Any]
     ) -> Manifest:
-        """Change the status of a run by a merge patch (of the status alone), if nobody changed the run since it was read.
+        """Merge `patch` into a run's status, if the run is unchanged since it was read; returns the patched run.
 
-        Returns the run as it is now. Raises Conflict, Gone or Refused.
+        Raises Conflict, Gone or Refused.
         """
-        asked = Asked(API_VERSION, KIND, name)
+        target = Target(API_VERSION, KIND, name)
         body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
         path = path_of(API_VERSION, KIND, namespace, name, "status")
-        return await self._write("PATCH", asked, path, body, "application/merge-patch+json")
+        return await self._write("PATCH", target, path, body, "application/merge-patch+json")
 
     async def create_pod(self, manifest: Manifest) -> Manifest | None:
-        """Create a pod and return it; None where one of its name exists, which is left as it is.
+        """Create a pod and return it; None if a pod of that name exists, which is not changed.
 
         Raises Refused or NamespaceTerminating.
         """
@@ -153,67 +153,67 @@ class Cluster:
             return None
 
     async def delete_pod(self, namespace: str, name: str, uid: str, grace: int | None = None) -> None:
-        """Ask for the deletion of this very pod; nothing happens where it is gone already."""
-        await self._delete(Asked("v1", "Pod", name), namespace, uid, grace)
+        """Request the deletion of the pod with this uid; does nothing if it is already gone."""
+        await self._delete(Target("v1", "Pod", name), namespace, uid, grace)
 
     async def adopt_pod(self, namespace: str, name: str, uid: str, owner: Mapping[str, Any]) -> None:
-        """Add an owner reference to this very pod. Raises Gone, or Conflict (also where it has a controller by now)."""
-        asked = Asked("v1", "Pod", name)
+        """Add an owner reference to the pod with this uid. Raises Gone, or Conflict (also if it has got a controller)."""
+        target = Target("v1", "Pod", name)
         body = {"metadata": {"uid": uid, "ownerReferences": [owner]}}
         path = path_of("v1", "Pod", namespace, name)
         # A strategic merge adds to the owners; a plain merge patch would replace them.
-        await self._write("PATCH", asked, path, body, "application/strategic-merge-patch+json")
+        await self._write("PATCH", target, path, body, "application/strategic-merge-patch+json")
 
     async def ensure(self, manifest: Manifest, run_uid: str) -> None:
-        """Make an object what the manifest says, if it is missing, the run's (uid `run_uid`), or an orphan of the run.
+        """Create or apply the object, unless one of its name exists that neither belongs to the run nor is its orphan.
 
-        A claim that exists is left as it is: hardly anything of it can change, and it may outlive its run. Raises
-        Refused (NameTaken where the name belongs to somebody else), Conflict or NamespaceTerminating.
+        An existing claim is not changed: hardly any of its fields can change, and it may outlive its run. Raises Refused
+        (NameTaken if the name belongs to another owner), Conflict or NamespaceTerminating.
         """
         try:
             await self._create(manifest)
             return
         except AlreadyExists:
             pass
-        asked, namespace = _asked(manifest), manifest["metadata"]["namespace"]
-        existing = await self._read(asked, namespace, with_managers=True)
+        target, namespace = _target_of(manifest), manifest["metadata"]["namespace"]
+        existing = await self._read(target, namespace, with_managers=True)
         if existing is None:
-            raise Conflict(f"{asked} was there and is gone")
+            raise Conflict(f"{target} existed a moment ago and is gone")
         why = taken(manifest, existing, run_uid)
         if why is not None:
-            raise Refused(Refusal("NameTaken", f"{asked}: {why}"))
-        if asked.kind == "PersistentVolumeClaim":
+            raise Refused(Refusal("NameTaken", f"{target}: {why}"))
+        if target.kind == "PersistentVolumeClaim":
             return
-        await self._take_over_created_fields(asked, existing)
+        await self._take_over_created_fields(target, existing)
         metadata = {**manifest["metadata"], "uid": existing["metadata"]["uid"]}
         await self._write(
             "PATCH",
-            asked,
-            path_of(asked.api_version, asked.kind, namespace, asked.name),
+            target,
+            path_of(target.api_version, target.kind, namespace, target.name),
             {**manifest, "metadata": metadata},
             "application/apply-patch+yaml",
             {"fieldManager": FIELD_MANAGER, "force": "true"},
         )
 
     async def delete_object(self, manifest: Manifest, run_uid: str) -> None:
-        """Delete the object that the manifest names, if the run (uid `run_uid`) controls it."""
-        asked, namespace = _asked(manifest), manifest["metadata"]["namespace"]
-        path = path_of(asked.api_version, asked.kind, namespace, asked.name)
+        """Delete the object named by the manifest, if the run with `run_uid` controls it."""
+        target, namespace = _target_of(manifest), manifest["metadata"]["namespace"]
+        path = path_of(target.api_version, target.kind, namespace, target.name)
         answer = await self._connection.request("GET", path)
         if answer.code == 404:  # the object, or its kind
             return
         if answer.code >= 300:
-            raise error_of(asked, answer)
+            raise error_of(target, answer)
         controller = controller_of(answer.body)
         if controller is not None and controller["uid"] == run_uid:
-            await self._delete(asked, namespace, answer.body["metadata"]["uid"])
+            await self._delete(target, namespace, answer.body["metadata"]["uid"])
 
     async def delete_run(self, namespace: str, name: str, uid: str) -> None:
-        """Delete this very run; its objects follow in the background."""
-        await self._delete(Asked(API_VERSION, KIND, name), namespace, uid)
+        """Delete the run with this uid; its objects follow in the background."""
+        await self._delete(Target(API_VERSION, KIND, name), namespace, uid)
 
     async def post_event(self, run: Mapping[str, Any], notice: Notice, now: datetime) -> None:
-        """Tell about the run in a Kubernetes Event; a repeated one is counted up. Never raises: a failure is logged."""
+        """Post a Kubernetes Event about the run, or increment the count of a repeated one. Failures are only logged."""
         try:
             await self._post_event(run, notice, now)
         except ClusterError as error:
@@ -221,21 +221,21 @@ class Cluster:
 
     async def _post_event(self, run: Mapping[str, Any], notice: Notice, now: datetime) -> None:
         namespace, name = run["metadata"]["namespace"], event_name(run, notice)
-        asked, path = Asked("v1", "Event", name), path_of("v1", "Event", namespace, name)
+        target, path = Target("v1", "Event", name), path_of("v1", "Event", namespace, name)
         count = self._event_counts.get(name, 0)
         if count == 0:
             try:
                 await self._create(event(run, notice, now, self._instance))
             except AlreadyExists:
-                # Another operator told it. The answer to a patch has the count, so that events need not be readable.
+                # Another operator posted it. The answer to a patch holds the count, so no right to read events is needed.
                 last = {"lastTimestamp": timestamp(now)}
-                known = await self._write("PATCH", asked, path, last, "application/merge-patch+json")
+                known = await self._write("PATCH", target, path, last, "application/merge-patch+json")
                 count = int(known.get("count") or 1)
         if count > 0:
             repeated = {"count": count + 1, "lastTimestamp": timestamp(now)}
             try:
-                await self._write("PATCH", asked, path, repeated, "application/merge-patch+json")
-            except Gone:  # the API server forgets events after an hour
+                await self._write("PATCH", target, path, repeated, "application/merge-patch+json")
+            except Gone:  # the API server keeps events for an hour
                 count = 0
                 await self._create(event(run, notice, now, self._instance))
         self._event_counts[name] = count + 1
@@ -243,63 +243,62 @@ class Cluster:
         while len(self._event_counts) > EVENTS_REMEMBERED:
             self._event_counts.popitem(last=False)
 
-    async def _read(self, asked: Asked, namespace: str, *, with_managers: bool = False) -> Manifest | None:
-        path = path_of(asked.api_version, asked.kind, namespace, asked.name)
+    async def _read(self, target: Target, namespace: str, *, with_managers: bool = False) -> Manifest | None:
+        path = path_of(target.api_version, target.kind, namespace, target.name)
         answer = await self._connection.request("GET", path)
         if answer.code < 300:
             body = dict(answer.body)
             return body if with_managers else _slim(body)
-        error = error_of(asked, answer)
+        error = error_of(target, answer)
         if isinstance(error, Gone):
             return None
         raise error
 
-    async def _list(self, asked: Asked, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
+    async def _list(self, target: Target, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
         for _ in range(LIST_TRIES - 1):
             try:
-                return await self._list_pages(asked, namespace, query, take)
+                return await self._list_pages(target, namespace, query, take)
             except Expired:
-                # The server forgets what it was listing after some minutes.
-                continue
+                continue  # a continue token is valid for some minutes
         try:
-            return await self._list_pages(asked, namespace, query, take)
+            return await self._list_pages(target, namespace, query, take)
         except Expired as error:
             raise ClusterUnavailable(str(error)) from error
 
-    async def _list_pages(self, asked: Asked, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
-        path = path_of(asked.api_version, asked.kind, namespace)
+    async def _list_pages(self, target: Target, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
+        path = path_of(target.api_version, target.kind, namespace)
         more: dict[str, str] = {}
         while True:
             answer = await self._connection.request(
                 "GET", path, query={**query, **more, "limit": PAGE}, seconds=LIST_SECONDS
             )
             if answer.code >= 300:
-                raise error_of(asked, answer)
+                raise error_of(target, answer)
             for item in answer.body.get("items") or []:
-                take({**_slim(item), "apiVersion": asked.api_version, "kind": asked.kind})
+                take({**_slim(item), "apiVersion": target.api_version, "kind": target.kind})
             metadata = answer.body["metadata"]
             if not metadata.get("continue"):
                 return str(metadata["resourceVersion"])
             more = {"continue": metadata["continue"]}
-            await asyncio.sleep(0)  # others have waited while this page was parsed
+            await asyncio.sleep(0)  # other tasks have waited while this page was parsed
 
     async def _create(self, manifest: Manifest) -> Manifest:
-        asked = _asked(manifest)
-        path = path_of(asked.api_version, asked.kind, manifest["metadata"]["namespace"])
-        return await self._write("POST", asked, path, manifest, query={"fieldManager": FIELD_MANAGER})
+        target = _target_of(manifest)
+        path = path_of(target.api_version, target.kind, manifest["metadata"]["namespace"])
+        return await self._write("POST", target, path, manifest, query={"fieldManager": FIELD_MANAGER})
 
-    async def _delete(self, asked: Asked, namespace: str, uid: str, grace: int | None = None) -> None:
+    async def _delete(self, target: Target, namespace: str, uid: str, grace: int | None = None) -> None:
         options: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        path = path_of(asked.api_version, asked.kind, namespace, asked.name)
+        path = path_of(target.api_version, target.kind, namespace, target.name)
         try:
-            await self._write("DELETE", asked, path, options)
-        except (Gone, Conflict):  # or another object has its name by now
+            await self._write("DELETE", target, path, options)
+        except (Gone, Conflict):  # Conflict: another object has got its name
             return
 
-    async def _take_over_created_fields(self, asked: Asked, existing: Manifest) -> None:
-        """Let what was created by POST belong to our applying from now on."""
+    async def _take_over_created_fields(self, target: Target, existing: Manifest) -> None:
+        """Transfer the fields that were set by POST to our server-side apply."""
         managed = applied_instead_of_created(existing, FIELD_MANAGER)
         if managed is None:
             return
@@ -308,13 +307,13 @@ class Cluster:
             {"op": "replace", "path": "/metadata/managedFields", "value": managed},
             {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
         ]
-        path = path_of(asked.api_version, asked.kind, metadata["namespace"], asked.name)
-        await self._write("PATCH", asked, path, patch, "application/json-patch+json")
+        path = path_of(target.api_version, target.kind, metadata["namespace"], target.name)
+        await self._write("PATCH", target, path, patch, "application/json-patch+json")
 
     async def _write(
         self,
         method: str,
-        asked: Asked,
+        target: Target,
         path: str,
         body: Any,
         content_type: ContentType = "application/json",
@@ -324,7 +323,7 @@ class Cluster:
             method, path, body, query=query, content_type=content_type, before=self._check_allowed
         )
         if answer.code >= 300:
-            raise error_of(asked, answer)
+            raise error_of(target, answer)
         return _slim(dict(answer.body))
 
     def _check_allowed(self) -> None:
@@ -335,19 +334,19 @@ class Cluster:
 async def _features(connection: ApiConnection) -> ClusterFeatures:
     answer = await connection.request("GET", "/apis/policy")
     if answer.code >= 500 or answer.code in (401, 429):
-        raise error_of(Asked("policy", "APIGroup", "policy"), answer)
+        raise error_of(Target("policy", "APIGroup", "policy"), answer)
     versions = [version.get("groupVersion") for version in answer.body.get("versions") or []]
-    # Who may not look has the newest: it was only for three releases that there was no policy/v1.
+    # Without the right to read the group, assume the newest: only three supported releases lack policy/v1.
     old = "policy/v1" not in versions and "policy/v1beta1" in versions
     return ClusterFeatures(pod_disruption_budget="policy/v1beta1" if old else "policy/v1")
 
 
-def _asked(manifest: Manifest) -> Asked:
-    return Asked(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"])
+def _target_of(manifest: Manifest) -> Target:
+    return Target(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"])
 
 
 def _slim(body: Manifest) -> Manifest:
-    """Without the list of who owns which field, which is half of a pod."""
+    """The object without its managed fields, which are half of a pod."""
     metadata = body.get("metadata") or {}
     metadata.pop("managedFields", None)
     return body

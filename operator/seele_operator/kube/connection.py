@@ -1,5 +1,5 @@
-"""A connection to the API server: where it is, who we are, and JSON both ways. The official client knows the first two;
-its models are left out, since they cost several times the request itself."""
+"""A connection to the API server: its address, our credentials, and JSON both ways. The official client supplies the
+first two; its models are not used, since they cost several times as much as the request itself."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from seele_operator.kube.errors import Answer, ClusterUnavailable, NoCluster
 
 IN_FLIGHT = 32
-"""Requests at the same time: more only wait in the API server instead of here."""
+"""Concurrent requests: more would only wait in the API server instead of here."""
 REQUEST_SECONDS = 15.0
 """Time limit of a request; admission webhooks alone may take 10 s of it."""
 CONNECT_SECONDS = 5.0
 RELOAD_SECONDS = 10.0
-"""How often at most the credentials are read again after a 401."""
+"""Shortest time between two reloads of the credentials after a 401."""
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -53,7 +53,7 @@ class ApiConnection:
         in_flight: int = IN_FLIGHT,
         on_request: RequestSeen | None = None,
     ) -> None:
-        """`reload` is a coroutine function that finds the configuration again, with fresh credentials."""
+        """`reload` is a coroutine function that loads the configuration again, with fresh credentials."""
         self._slots = asyncio.Semaphore(in_flight)
         self._in_flight = in_flight
         self._on_request = on_request
@@ -61,7 +61,7 @@ class ApiConnection:
         self._reloading = asyncio.Lock()
         self._reloaded = -RELOAD_SECONDS
         self._retired: list[ApiClient] = []
-        self._client = self._client_of(configuration)
+        self._client = self._new_client(configuration)
 
     @classmethod
     async def open(
@@ -72,8 +72,9 @@ class ApiConnection:
         in_flight: int = IN_FLIGHT,
         on_request: RequestSeen | None = None,
     ) -> ApiConnection:
-        """Find the API server: the kubeconfig that is named here or in KUBECONFIG, the pod's service account, or
-        ~/.kube/config. Nothing is sent yet. Raises NoCluster.
+        """Find the API server by `kubeconfig`, else KUBECONFIG, the pod's service account, or ~/.kube/config.
+
+        Nothing is sent yet. Raises NoCluster.
         """
 
         async def find() -> Configuration:
@@ -97,10 +98,10 @@ class ApiConnection:
         before: Callable[[], None] | None = None,
         seconds: float = REQUEST_SECONDS,
     ) -> Answer:
-        """Send one request, and again with fresh credentials after a 401.
+        """Send a request; after a 401, send it once more with fresh credentials.
 
-        `before` is called right before anything is sent, after any waiting for a turn, and may raise. Raises
-        ClusterUnavailable where no answer came within `seconds`; any answer is returned, whatever its code.
+        `before` is called immediately before each attempt, after any waiting for a slot, and may raise. Returns any
+        answer, whatever its code; raises ClusterUnavailable if none came within `seconds`.
         """
         url = f"{path}?{urlencode(query)}" if query else path
         async with self._slots:
@@ -141,8 +142,8 @@ class ApiConnection:
                 self._on_request(method, code, time.monotonic() - began)
 
     async def _fresh_credentials(self, used: ApiClient) -> bool:
-        """Read the credentials again (tokens and certificates are rotated, plugins issue new ones); False if that was
-        done only just now, or fails.
+        """Load the credentials again (tokens and certificates are rotated, plugins issue new ones); False if that fails
+        or was done a moment ago.
         """
         async with self._reloading:
             if self._client is not used:
@@ -154,27 +155,27 @@ class ApiConnection:
                 configuration = await self._reload_configuration()
             except NoCluster:
                 return False
-            # Other requests may still be under way in the old one; those of two reloads ago are over.
+            # Other requests may still use the previous client; those of the one before it are over.
             for client in self._retired:
                 await client.close()  # type: ignore[no-untyped-call]
             self._retired = [self._client]
-            self._client = self._client_of(configuration)
+            self._client = self._new_client(configuration)
             return True
 
-    def _client_of(self, configuration: Configuration) -> ApiClient:
+    def _new_client(self, configuration: Configuration) -> ApiClient:
         configuration.connection_pool_maxsize = self._in_flight
-        # Looking for a proxy costs a thread for each request, twice the request's own work; most have none.
+        # Looking for a proxy takes a thread for each request, twice the request's own work; most users have none.
         configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
         return ApiClient(configuration)
 
 
 def default_identity() -> str:
-    """This machine's or pod's name."""
+    """The name of this machine or pod."""
     return os.environ.get("HOSTNAME") or socket.gethostname()
 
 
 def own_namespace() -> str | None:
-    """Namespace of the pod that this process runs in; None outside of a cluster."""
+    """The namespace of the pod this process runs in; None outside a cluster."""
     try:
         return (SERVICE_ACCOUNT / "namespace").read_text().strip() or None
     except OSError:
@@ -182,7 +183,7 @@ def own_namespace() -> str | None:
 
 
 async def find_configuration(kubeconfig: str | None, context: str | None) -> Configuration:
-    """Where the API server is and who we are, by the rules of ApiConnection.open. Raises NoCluster."""
+    """The API server's address and our credentials, by the rules of ApiConnection.open. Raises NoCluster."""
     configuration = Configuration()
     named = kubeconfig or os.environ.get("KUBECONFIG")
     try:
@@ -190,12 +191,12 @@ async def find_configuration(kubeconfig: str | None, context: str | None) -> Con
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             path = named or str(Path.home() / ".kube" / "config")
-            # The client would rewrite the user's file after a refresh of some tokens.
+            # Otherwise the client rewrites the user's file after refreshing some kinds of tokens.
             await load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=path, context=context, client_configuration=configuration, persist_config=False
             )
     except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise NoCluster(f"the configuration of the cluster cannot be used: {error}") from error
+        raise NoCluster(f"cannot use the cluster's configuration: {error}") from error
     return configuration
 
 

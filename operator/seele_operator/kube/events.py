@@ -1,4 +1,4 @@
-"""Kubernetes Events about runs, as objects."""
+"""Kubernetes Events about runs, as manifests."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from seele_operator.plan.names import Manifest
 
 REPORTER = "seele-operator"
 LONGEST_MESSAGE = 1024
-"""Characters; the API server refuses longer ones."""
+"""Characters; the API server rejects longer messages."""
 
 
 def event_name(run: Mapping[str, Any], notice: Notice) -> str:
-    """The same for the same notice about the same run, so that repeats can be counted."""
+    """A name that is the same for the same notice about the same run, so that repeats can be counted."""
     metadata = run["metadata"]
-    said = "\0".join((metadata["uid"], notice.type, notice.reason, notice.message))
-    return f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+    identity = "\0".join((metadata["uid"], notice.type, notice.reason, notice.message))
+    return f"{metadata['name']}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def event(run: Mapping[str, Any], notice: Notice, now: datetime, instance: str) -> Manifest:
-    """The event that tells `notice` for the first time, from the operator named `instance`."""
+    """The first event for `notice`, reported by the operator named `instance`."""
     metadata = run["metadata"]
     moment = timestamp(now)
     return {
@@ -51,10 +51,10 @@ def event(run: Mapping[str, Any], notice: Notice, now: datetime, instance: str) 
 
 
 def shortened(message: str) -> str:
-    """What fits into an event."""
+    """The message, cut to what fits into an event."""
     return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
 
 
 def timestamp(now: datetime) -> str:
-    """As events have it, to the second."""
+    """The time in the format of events, to the second."""
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,7 @@
-"""Leader election by a Lease: of several operators on the same runs, one writes and the others wait.
+"""Leader election by a Lease: of several operators for the same runs, one writes and the others wait.
 
-The official client has an election too, but it measures by the wall clock, ends when the API server cannot be reached,
-and neither gives its lease up nor says whether it still holds.
+The official client has an election too, but it uses the wall clock, ends when the API server cannot be reached, and
+neither releases its lease nor says whether it is still valid.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from typing import Any
 
 from seele_operator.kube.cluster import path_of
 from seele_operator.kube.connection import ApiConnection, RequestSeen, default_identity, own_namespace
-from seele_operator.kube.errors import AlreadyExists, Asked, ClusterError, Conflict, Gone, error_of
+from seele_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Gone, Target, error_of
 from seele_operator.plan.names import Manifest
 
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
-LOOK_SECONDS = 1.0
-"""How often a standby looks: after a leader that gave its lease up, the next one begins within this time."""
+CHECK_SECONDS = 1.0
+"""How often a standby checks the lease: once a leader has released it, the next one starts within this time."""
 REQUEST_SECONDS = 5.0
-"""An answer that comes later than this is too late to be of use."""
+"""A later answer is useless."""
 MARGIN = 1 / 3
-"""Part of the lease's duration after which a leader that cannot renew stops writing, before others may begin to."""
+"""A leader that cannot renew stops writing this share of the lease's duration before another may start."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the lease said."""
+    """The lease's spec, as last read."""
 
     record: Mapping[str, Any]
     since: float
-    """When this candidate saw it change last, by its own clock: others' clocks may be wrong."""
+    """When this candidate last saw it change, by its own clock: others' clocks may be wrong."""
 
 
 class Leadership:
     """One candidate for the lease. `await acquire()`, work while `valid()`, stop when `lost` is set, `await release()`.
 
-    An unreachable API server makes `valid()` False in time but does not set `lost`: when the server is back and nobody
-    took the lease, the work goes on.
+    While the API server cannot be reached, `valid()` becomes False in time, but `lost` is not set: if no other candidate
+    has taken the lease when the server is back, work resumes.
     """
 
     lost: asyncio.Event
-    """Set when another candidate was seen to hold the lease after this one did."""
+    """Set when another candidate holds the lease after this one did."""
 
     def __init__(
         self,
@@ -64,26 +64,26 @@ class Leadership:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Seconds: `duration` of the lease (in whole ones), `renew_every` (a fifth of it where absent).
+        """`duration` is in whole seconds; `renew_every`, in seconds, is a fifth of it if unset.
 
-        The connection should be of the lease's own: a renewal must not wait for a turn among other requests.
+        The connection should serve the lease alone: a renewal must not wait behind other requests.
         """
         self.lost = asyncio.Event()
         self.identity = identity or f"{default_identity()}_{uuid.uuid4()}"
         self._connection = connection
         self._namespace = namespace
-        self._asked = Asked(API_VERSION, KIND, name)
+        self._target = Target(API_VERSION, KIND, name)
         self._duration = max(1, math.ceil(duration))
         self._renew_every = renew_every if renew_every is not None else self._duration / 5
         self._clock = clock
         self._now = now
         self._seen: _Seen | None = None
-        self._looked = -math.inf
+        self._checked = -math.inf
         self._lease: Manifest | None = None
         self._valid_until = -math.inf
         self._renewing: asyncio.Task[None] | None = None
         self._trouble: str | None = None
-        self._told_holder: str | None = None
+        self._logged_holder: str | None = None
 
     @classmethod
     async def connect(
@@ -96,31 +96,32 @@ class Leadership:
         duration: float = 15.0,
         on_request: RequestSeen | None = None,
     ) -> Leadership:
-        """A candidate with a connection of its own, for a lease in `namespace`: where absent, that of this pod, else
-        `default`. Raises NoCluster.
+        """A candidate with its own connection, for a lease in `namespace` (default: this pod's namespace, else `default`).
+
+        Raises NoCluster.
         """
         connection = await ApiConnection.open(kubeconfig, context, in_flight=2, on_request=on_request)
         return cls(connection, namespace or own_namespace() or "default", name, duration=duration)
 
     async def acquire(self) -> None:
-        """Wait until this candidate holds the lease; from then on it is renewed in a task of its own."""
+        """Wait until this candidate holds the lease, and keep renewing it in a task of its own."""
         self.lost.clear()
-        while not await self._attempt():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not await self._attempt():  # noqa: ASYNC110 - the change happens in another process
             await asyncio.sleep(self._wait())
-        _log.info("%s is the leader by lease %s/%s", self.identity, self._namespace, self._asked.name)
+        _log.info("%s is the leader by lease %s/%s", self.identity, self._namespace, self._target.name)
         self._renewing = asyncio.create_task(self._renew(), name="lease")
 
     def valid(self) -> bool:
-        """Whether nobody else can hold the lease right now; to be asked before every write."""
+        """Whether no other candidate can hold the lease right now; check it before every write."""
         return self._clock() < self._valid_until
 
     async def release(self) -> None:
-        """Stop renewing, give the lease up so that another candidate can have it at once, and close the connection."""
+        """Stop renewing, release the lease so that another candidate can take it at once, and close the connection."""
         self._valid_until = -math.inf
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
-        # Who was stopped while it asked for the lease may have got it.
+        # A candidate stopped in the middle of a request for the lease may have got it.
         if not self.lost.is_set():
             await self._give_up()
         self._renewing = None
@@ -129,22 +130,24 @@ class Leadership:
     async def _renew(self) -> None:
         held = True
         while not self.lost.is_set():
-            await asyncio.sleep(self._renew_every if held else min(self._renew_every, LOOK_SECONDS))
+            await asyncio.sleep(self._renew_every if held else min(self._renew_every, CHECK_SECONDS))
             held = await self._attempt()
 
     async def _attempt(self) -> bool:
-        """Take or renew the lease if possible; whether it is this candidate's afterwards."""
+        """Take or renew the lease if possible; returns whether this candidate holds it."""
         try:
             held = await self._take_or_renew()
         except (Conflict, AlreadyExists):
-            # Somebody was faster; who it was, the next look will tell.
+            # Another candidate was faster; the next check shows which.
             self._lease = None
             return False
         except ClusterError as error:
-            self._tell_trouble(str(error))
+            if self._trouble is None:
+                _log.warning("the lease cannot be read or renewed: %s", error)
+            self._trouble = str(error)
             return False
-        except Exception:  # noqa: BLE001 - a lease that nobody renews would stop the operator without a word
-            _log.exception("lease %s/%s", self._namespace, self._asked.name)
+        except Exception:  # noqa: BLE001 - if renewing ended here, the operator would stop silently
+            _log.exception("lease %s/%s", self._namespace, self._target.name)
             self._trouble = "unexpected"
             return False
         if self._trouble is not None:
@@ -156,24 +159,24 @@ class Leadership:
         began = self._clock()
         lease = self._lease or await self._read()
         record = (lease or {}).get("spec") or {}
-        looked, self._looked = self._looked, self._clock()
+        checked, self._checked = self._checked, self._clock()
         if self._seen is None or self._seen.record != record:
-            self._seen = _Seen(record, self._looked)
+            self._seen = _Seen(record, self._checked)
         elif self._trouble is not None:
-            # Nothing could be seen meanwhile, and hardly could the holder renew: that time does not count.
-            self._seen = _Seen(record, self._seen.since + self._looked - looked)
+            # The time of an outage does not count: the holder could hardly renew either.
+            self._seen = _Seen(record, self._seen.since + self._checked - checked)
         holder = record.get("holderIdentity")
         if holder == self.identity:
             record = {**record, "renewTime": _micro_time(self._now())}
         elif self._renewing is not None and holder:
-            _log.error("lease %s/%s was lost to %s", self._namespace, self._asked.name, holder)
+            _log.error("lease %s/%s was lost to %s", self._namespace, self._target.name, holder)
             self._valid_until = -math.inf
             self.lost.set()
             return False
         elif holder and self._clock() < self._expiry(self._seen):
-            if holder != self._told_holder:
-                _log.info("standing by: lease %s/%s is held by %s", self._namespace, self._asked.name, holder)
-                self._told_holder = holder
+            if holder != self._logged_holder:
+                _log.info("standing by: lease %s/%s is held by %s", self._namespace, self._target.name, holder)
+                self._logged_holder = holder
             return False
         else:
             moment = _micro_time(self._now())
@@ -185,7 +188,7 @@ class Leadership:
                 "leaseTransitions": transitions,
             }
         await self._write(lease, {**record, "leaseDurationSeconds": self._duration})
-        # From before the request was sent: others count from when they see it, which can only be later.
+        # Counted from before the request: others count from when they see the change, which can only be later.
         self._valid_until = began + self._duration * (1 - MARGIN)
         return True
 
@@ -193,13 +196,13 @@ class Leadership:
         return seen.since + float(seen.record.get("leaseDurationSeconds") or self._duration)
 
     def _wait(self) -> float:
-        """Seconds until the next look: at the latest when the lease that was seen expires."""
+        """Seconds until the next check: at the latest when the lease that was seen expires."""
         if self._seen is None or self._trouble is not None:
-            return LOOK_SECONDS
-        return min(LOOK_SECONDS, max(0.05, self._expiry(self._seen) - self._clock()))
+            return CHECK_SECONDS
+        return min(CHECK_SECONDS, max(0.05, self._expiry(self._seen) - self._clock()))
 
     async def _give_up(self) -> None:
-        """As long as the lease says that it is ours, say that it is nobody's."""
+        """Clear the holder of the lease, if it is still this candidate."""
         with contextlib.suppress(ClusterError):
             for _ in range(3):
                 lease = self._lease or await self._read()
@@ -214,44 +217,39 @@ class Leadership:
                 try:
                     await self._write(lease, record)
                 except Conflict:
-                    # The renewal that was under way arrived after all.
+                    # The renewal that was under way has arrived after all.
                     self._lease = None
                 else:
-                    _log.info("lease %s/%s was given up", self._namespace, self._asked.name)
+                    _log.info("lease %s/%s released", self._namespace, self._target.name)
                     return
         if self._renewing is not None:
-            _log.warning("lease %s/%s was not given up: it will expire", self._namespace, self._asked.name)
+            _log.warning("lease %s/%s could not be released: it will expire", self._namespace, self._target.name)
 
     async def _read(self) -> Manifest | None:
-        answer = await self._connection.request("GET", self._path(self._asked.name), seconds=REQUEST_SECONDS)
+        answer = await self._connection.request("GET", self._path(self._target.name), seconds=REQUEST_SECONDS)
         if answer.code < 300:
             return dict(answer.body)
-        error = error_of(self._asked, answer)
+        error = error_of(self._target, answer)
         if isinstance(error, Gone):
             return None
         raise error
 
     async def _write(self, lease: Manifest | None, record: Mapping[str, Any]) -> None:
-        """Create the lease, or replace it if it is still as it was read."""
+        """Create the lease, or replace it if it is unchanged since it was read."""
         self._lease = None
         if lease is None:
-            metadata = {"name": self._asked.name, "namespace": self._namespace}
+            metadata = {"name": self._target.name, "namespace": self._namespace}
             body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": record}
             answer = await self._connection.request("POST", self._path(), body, seconds=REQUEST_SECONDS)
         else:
-            path, body = self._path(self._asked.name), {**lease, "spec": record}
+            path, body = self._path(self._target.name), {**lease, "spec": record}
             answer = await self._connection.request("PUT", path, body, seconds=REQUEST_SECONDS)
         if answer.code >= 300:
-            raise error_of(self._asked, answer)
+            raise error_of(self._target, answer)
         self._lease = dict(answer.body)
 
     def _path(self, *name: str) -> str:
         return path_of(API_VERSION, KIND, self._namespace, *name)
-
-    def _tell_trouble(self, trouble: str) -> None:
-        if self._trouble is None:
-            _log.warning("the lease cannot be read or renewed: %s", trouble)
-        self._trouble = trouble
 
 
 def _micro_time(now: datetime) -> str:

@@ -86,7 +86,7 @@ def of_an_earlier_run(run: Body) -> Body:
     [
         (unlabelled, "exists, without the label seele.dev/run=r"),
         (of_another_run, "exists, and belongs to SeeleRun another"),
-        (of_an_earlier_run, "is left of an earlier SeeleRun r"),
+        (of_an_earlier_run, "is left over from an earlier SeeleRun r"),
     ],
 )
 async def test_what_belongs_to_others_is_left_alone(

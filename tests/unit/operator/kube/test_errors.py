@@ -10,7 +10,6 @@ from seele_operator.kube.errors import (
     LONGEST_MESSAGE,
     AlreadyExists,
     Answer,
-    Target,
     ClusterError,
     ClusterUnavailable,
     Conflict,
@@ -18,6 +17,7 @@ from seele_operator.kube.errors import (
     Gone,
     NamespaceTerminating,
     Refused,
+    Target,
     error_of,
 )
 

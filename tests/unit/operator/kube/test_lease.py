@@ -78,7 +78,7 @@ class LeaseServer:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> LeaseServer:
-    monkeypatch.setattr(leader, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(leader, "CHECK_SECONDS", 0.001)
     return LeaseServer()
 
 

@@ -42,7 +42,7 @@ def test_the_runs_own_objects_and_its_orphans_may_be_touched(body: dict[str, Any
         (existing({"seele.dev/run": "another"}), "without the label seele.dev/run=r"),
         (existing(RUN, owner("x", name="another")), "belongs to SeeleRun another"),
         (existing(RUN, owner("x", "Deployment", "web")), "belongs to Deployment web"),
-        (existing(RUN, owner("x")), "left of an earlier SeeleRun r"),
+        (existing(RUN, owner("x")), "left over from an earlier SeeleRun r"),
         (existing(RUN, owner("me"), deletionTimestamp="2026-11-22T12:00:00Z"), "is being deleted"),
     ],
 )
