@@ -360,21 +360,12 @@ def _check_benchmarks(names: list[str]) -> None:
 
 
 def _read_config(path: Path) -> TrainerConfig:
-    import yaml
-    from pydantic import ValidationError
-
-    from seele_trainer.config import TrainerConfig
+    from seele_trainer.run_folder.config_file import ConfigError, read_config
 
     try:
-        return TrainerConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise BadRunError([f"--config: {path} cannot be read: {error.strerror}; give the run's config.yaml"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadRunError([f"--config: {path} is not YAML; give the run's config.yaml"]) from error
-    except ValidationError as error:
-        raise BadRunError(
-            f"--config: {path}: {'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors()
-        ) from error
+        return read_config(path)
+    except ConfigError as error:
+        raise BadRunError(f"--config: {problem}" for problem in error.problems) from error
 
 
 def main() -> None:

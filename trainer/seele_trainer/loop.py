@@ -271,8 +271,7 @@ class Loop:
                 shutil.rmtree(left, ignore_errors=True)
         staged = parts.run_dir / f"final.attempt-{parts.attempt.number}"
         await parts.learner.export(staged, untie=False)
-        parts.attempt.check()
-        put_in_place(staged, parts.run_dir / "final")
+        put_in_place(staged, parts.run_dir / "final", before_rename=parts.attempt.check)
         await asyncio.to_thread(write_report, parts.run_dir)
 
     def _state_at(self, step: int) -> RunState:

@@ -6,18 +6,20 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from seele_operator.api.problems import BadRunError, shown
+from seele_operator.api.problems import BadRunError
 from seele_operator.plan.names import CONFIG_KEY
 from seele_operator.validation.changes import differences
+from seele_trainer.run_folder.attempt import AttemptFileError, record_attempt, recorded_attempt
+from seele_trainer.run_folder.config_file import ConfigError, read_tree
+from seele_trainer.run_folder.durable import write_file
 
 LOCK = ".lock"
-ATTEMPT = "attempt"
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,7 @@ def open_run_folder(path: Path, config: str) -> Iterator[RunFolder]:
         try:
             if not new:
                 _check_same(path, config)
-            attempt = _attempt(path) + 1
-            _write(path / CONFIG_KEY, config)
-            _write(path / ATTEMPT, f"{attempt}\n")
-            yield RunFolder(path, attempt, lock)
+            yield RunFolder(path, _count_start(path, config), lock)
         except BadRunError:
             if new:
                 _take_away(path, created)
@@ -117,11 +116,9 @@ def _locked(path: Path) -> Iterator[int]:
 
 def _check_same(path: Path, config: str) -> None:
     try:
-        stored = yaml.safe_load((path / CONFIG_KEY).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise BadRunError([f"--out: {path / CONFIG_KEY} cannot be read; give a new folder"]) from error
-    if not isinstance(stored, Mapping):
-        raise BadRunError([f"--out: {path / CONFIG_KEY} is no run's configuration; give a new folder"])
+        stored = read_tree(path / CONFIG_KEY)
+    except ConfigError as error:
+        raise BadRunError([f"--out: {error}, or a new folder"]) from error
     different = differences(stored, yaml.safe_load(config))
     if different:
         raise BadRunError(
@@ -130,26 +127,15 @@ def _check_same(path: Path, config: str) -> None:
         )
 
 
-def _attempt(path: Path) -> int:
+def _count_start(path: Path, config: str) -> int:
     try:
-        text = (path / ATTEMPT).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return 0
-    if not text.isdigit():
-        raise BadRunError(
-            [f"--out: {path / ATTEMPT} says {shown(text)}, not how often the run was started; correct it"]
-        )
-    return int(text)
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        attempt = recorded_attempt(path) + 1
+        write_file(path / CONFIG_KEY, config)
+        record_attempt(path, attempt)
+    except AttemptFileError as error:
+        raise BadRunError([f"--out: {error}"]) from error
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise BadRunError(
-            [f"--out: {path} cannot be written: {error.strerror}; free space there, or give another folder"]
+            [f"--out: {error.filename} cannot be written: {error.strerror}; free space there, or give another folder"]
         ) from error
+    return attempt

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -16,6 +15,8 @@ from seele_trainer.report.plots import PLOTS, Plot
 from seele_trainer.report.problems import UnknownProblemError, problems_plot
 from seele_trainer.report.style import DARK, LIGHT
 from seele_trainer.report.summary import stages, summarise_run
+from seele_trainer.run_folder.config_file import CONFIG_FILE, ConfigError, read_tree
+from seele_trainer.run_folder.durable import write_file
 from seele_trainer.run_folder.journal import JournalError, read_records
 from seele_trainer.run_folder.records import EvaluationRecord, SampleRollout, StepRecord
 
@@ -84,10 +85,9 @@ def _write_report(run_dir: Path, problems: Sequence[str]) -> Path:
         stages=stages(samples),
     )
     path = run_dir / "report.html"
-    # By rename: whoever has the page open never loads half of it.
-    fresh = path.with_suffix(".html.new")
-    fresh.write_text(page, encoding="utf-8")
-    return fresh.replace(path)
+    # Replaced atomically: a browser never loads half a page.
+    write_file(path, page)
+    return path
 
 
 def percent(value: float | None) -> str:
@@ -145,13 +145,14 @@ def _data_uri(png: bytes) -> Markup:
 
 def _read_config(run_dir: Path) -> RunConfig:
     """A report is worth having whatever has become of config.yaml, so what is not there is left out."""
-    path = run_dir / "config.yaml"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        logger.warning("%s cannot be parsed: %s", path, " ".join(str(error).split()))
-        tree = None
+    path = run_dir / CONFIG_FILE
+    text, tree = "", {}
+    if path.exists():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            tree = read_tree(path)
+        except ConfigError as error:
+            logger.warning("%s", error)
 
     def field(*keys: str) -> object:
         value: object = tree

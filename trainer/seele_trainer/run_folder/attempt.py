@@ -1,18 +1,19 @@
-"""Which attempt at a run its shared folder belongs to, so that one that was given up cannot spoil what a later one writes.
+"""Which attempt at a run owns the run's folder, so that an abandoned attempt cannot damage what a later one writes.
 
-A node that was cut off from the cluster may come back with a trainer that everybody took for dead. The file `attempt` in
-the run's folder holds the number of the newest attempt (`seele run` counts it there too), and the file `run-uid` which
-run it is where several, one after the other, use the folder. Whoever finds a newer attempt there stops.
+A trainer that was taken for dead may come back, with a node that had lost its connection to the cluster. The file
+`attempt` holds the number of the newest attempt (`seele run` counts it there too). If several runs use one folder, one
+after the other, the file `run-uid` identifies the latest. A trainer that finds a newer attempt or another run stops.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from seele_trainer.run_folder.config_file import CONFIG_FILE
+from seele_trainer.run_folder.durable import write_file
 
 ATTEMPT_FILE = "attempt"
 RUN_UID_FILE = "run-uid"
-CONFIG_FILE = "config.yaml"
 
 
 class Superseded(RuntimeError):
@@ -20,11 +21,11 @@ class Superseded(RuntimeError):
 
 
 class AttemptFileError(RuntimeError):
-    """The file with the number of the attempt holds something else."""
+    """The file `attempt` does not hold a number."""
 
 
 class Attempt:
-    """Attempt `number` (from 1) at the run in `run_dir`. `run_uid` is the run's identity, empty where it has none."""
+    """Attempt `number` (from 1) at the run in `run_dir`. `run_uid` identifies the run; empty outside a cluster."""
 
     def __init__(self, run_dir: Path, number: int, run_uid: str = "") -> None:
         self.number = number
@@ -33,28 +34,30 @@ class Attempt:
 
     def claim(self) -> None:
         """Take the folder for this attempt, before anything else is written to it. Raises Superseded."""
-        if self._run_uid and self._read(RUN_UID_FILE) != self._run_uid:
-            # Another run was here, whose attempts were counted from 1 as well. Its identity goes first: whatever is
-            # left of that run stops at it, whichever number it finds.
-            self._write(RUN_UID_FILE, self._run_uid)
-            self._write(ATTEMPT_FILE, str(self.number))
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        if self._run_uid and _read(self._run_dir / RUN_UID_FILE) != self._run_uid:
+            # The folder belonged to another run, whose attempts were counted from 1 as well. The identity is written
+            # first: it stops what is left of that run, whatever the number.
+            write_file(self._run_dir / RUN_UID_FILE, f"{self._run_uid}\n")
+            record_attempt(self._run_dir, self.number)
             return
         self._check_number()
 
     def keep_config(self, text: str) -> None:
-        """Leave this attempt's configuration in the folder, for reports and evaluations.
+        """Copy this attempt's configuration to the folder, for reports and evaluations.
 
-        A run without an identity is one on this machine, whose `config.yaml` is there before its trainers start.
+        `seele run`, whose runs have no identity, has written `config.yaml` before its trainers start.
         """
-        if self._run_uid or not (self._run_dir / CONFIG_FILE).exists():
-            self._write(CONFIG_FILE, text.removesuffix("\n"))
+        path = self._run_dir / CONFIG_FILE
+        if self._run_uid or not path.exists():
+            write_file(path, text.removesuffix("\n") + "\n")
 
     def check(self) -> None:
-        """Raises Superseded once a newer attempt has taken the folder. To be called before every write to it."""
-        if self._run_uid and (found := self._read(RUN_UID_FILE)) not in ("", self._run_uid):
+        """Raise Superseded if a newer attempt has taken the folder. To be called before every write to it."""
+        if self._run_uid and (found := _read(self._run_dir / RUN_UID_FILE)) not in ("", self._run_uid):
             raise Superseded(
-                f"another run ({found}) works in {self._run_dir} now: this one ({self._run_uid}) stops and leaves its "
-                "files alone"
+                f"another run ({found}) now uses {self._run_dir}: this one ({self._run_uid}) stops and leaves the "
+                "folder's files alone"
             )
         self._check_number()
 
@@ -62,35 +65,29 @@ class Attempt:
         newest = recorded_attempt(self._run_dir)
         if newest > self.number:
             raise Superseded(
-                f"attempt {newest} of this run has begun in {self._run_dir}: attempt {self.number} stops and leaves its "
-                f"files alone. If no other attempt is there, delete {self._run_dir / ATTEMPT_FILE}"
+                f"attempt {newest} of this run has begun in {self._run_dir}: attempt {self.number} stops and leaves the "
+                f"folder's files alone. If there is no other attempt, delete {self._run_dir / ATTEMPT_FILE}"
             )
         if newest < self.number:
-            self._write(ATTEMPT_FILE, str(self.number))
-
-    def _read(self, name: str) -> str:
-        try:
-            return (self._run_dir / name).read_text(encoding="utf-8", errors="replace").strip()
-        except FileNotFoundError:
-            return ""
-
-    def _write(self, name: str, text: str) -> None:
-        self._run_dir.mkdir(parents=True, exist_ok=True)
-        unfinished = self._run_dir / f".{name}.{os.uname().nodename}.{os.getpid()}"
-        with unfinished.open("w", encoding="utf-8") as stream:
-            stream.write(f"{text}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(self._run_dir / name)
+            record_attempt(self._run_dir, self.number)
 
 
 def recorded_attempt(run_dir: Path) -> int:
     """Number of the newest attempt at the run in a folder, 0 before the first. Raises AttemptFileError."""
     path = run_dir / ATTEMPT_FILE
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return 0
+    text = _read(path, missing="0")
     if not text.isdecimal():
-        raise AttemptFileError(f"{path} says {text[:50]!r}, not how often the run was started; correct it")
+        raise AttemptFileError(f"{path} contains {text[:50]!r} instead of the number of attempts; correct it")
     return int(text)
+
+
+def record_attempt(run_dir: Path, number: int) -> None:
+    """Make `number` the newest attempt at the run in a folder."""
+    write_file(run_dir / ATTEMPT_FILE, f"{number}\n")
+
+
+def _read(path: Path, missing: str = "") -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return missing

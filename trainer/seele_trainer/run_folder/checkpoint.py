@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from seele_trainer.frozen_model import FrozenModel
 from seele_trainer.run_folder.attempt import Attempt
+from seele_trainer.run_folder.durable import put_in_place, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,9 @@ class Checkpoints:
         """
         self._attempt.check()
         partial = self._partial(step)
-        for left in self._root.glob("step-*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
+        for pattern in ("step-*.partial", ".step-*"):
+            for leftover in self._root.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
         except OSError as error:
@@ -83,15 +84,10 @@ class Checkpoints:
         final = self._root / f"step-{state.step}"
         try:
             sealed = state.model_copy(update={"files": _seal(partial)})
-            _write_durably(partial / STATE_FILE, sealed.model_dump_json(by_alias=True))
-            # Here and not before: writing and sealing may have hung for as long as the node was cut off.
-            self._attempt.check()
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            pointer = self._root / f"{LATEST_FILE}.attempt-{self._attempt.number}.partial"
-            _write_durably(pointer, final.name)
-            self._attempt.check()
-            pointer.rename(self._root / LATEST_FILE)
+            write_file(partial / STATE_FILE, sealed.model_dump_json(by_alias=True))
+            # Checked immediately before each rename: writing may have hung while the node was disconnected.
+            put_in_place(partial, final, before_rename=self._attempt.check)
+            write_file(self._root / LATEST_FILE, final.name, before_rename=self._attempt.check)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(
@@ -187,10 +183,3 @@ def _seal(folder: Path) -> dict[str, FileSeal]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())

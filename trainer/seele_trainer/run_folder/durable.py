@@ -1,20 +1,36 @@
-"""Model folders that appear whole or not at all: written beside their place, flushed to disk, then renamed into it."""
+"""Files and folders that appear whole or not at all: written next to their place, flushed to disk, then renamed into it."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
+def write_file(path: Path, content: str | bytes, before_rename: Callable[[], None] = lambda: None) -> None:
+    """Replace a file. The old content stays if this fails or `before_rename`, called once the new one is on disk, raises."""
+    aside = _aside(path)
+    try:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        _fsync(aside)
+        before_rename()
+        aside.replace(path)
+        _fsync(path.parent)
+    except OSError as error:
+        # Name the file that could not be written rather than its replacement.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 @contextmanager
 def built_aside(directory: Path) -> Iterator[Path]:
-    """A temporary sibling of `directory` to fill; whatever happens in the block, nothing is left under its name."""
+    """A temporary sibling of `directory` to fill; it is removed at the end of the block unless it was renamed."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex}"
+    aside = _aside(directory)
     aside.mkdir()
     try:
         yield aside
@@ -22,19 +38,14 @@ def built_aside(directory: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def flush(directory: Path) -> None:
-    """Force a folder and the files in it onto the disk."""
-    for entry in directory.iterdir():
-        _fsync(entry)
-    _fsync(directory)
+def put_in_place(aside: Path, directory: Path, before_rename: Callable[[], None] = lambda: None) -> None:
+    """Rename a finished folder into its place; the folder that it replaces is deleted only afterwards.
 
-
-def put_in_place(aside: Path, directory: Path) -> None:
-    """Rename a finished folder into its place; what stood there before is gone only when the new one is there."""
+    `before_rename` is called once the new folder is on disk; if it raises, nothing is renamed.
+    """
     flush(aside)
-    old: Path | None = None
-    if directory.exists():
-        old = directory.rename(directory.parent / f".{directory.name}.{uuid.uuid4().hex}")
+    before_rename()
+    old = directory.rename(_aside(directory)) if directory.exists() else None
     try:
         aside.rename(directory)
     except OSError:
@@ -44,6 +55,16 @@ def put_in_place(aside: Path, directory: Path) -> None:
     _fsync(directory.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def flush(directory: Path) -> None:
+    """Flush a folder to disk, with everything in it."""
+    for entry in (*directory.rglob("*"), directory):
+        _fsync(entry)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def _fsync(path: Path) -> None:

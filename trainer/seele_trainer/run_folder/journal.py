@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self, TypeVar
 
 from pydantic import ValidationError
 
 from seele_trainer.frozen_model import FrozenModel
+from seele_trainer.run_folder.durable import write_file
 
 
 class JournalError(RuntimeError):
@@ -54,18 +56,13 @@ class Journal:
     def append(self, *records: FrozenModel) -> None:
         """Write records, a line each, keys in camelCase."""
         # One write for all of them: a kill tears at most the last line.
-        self._file.write(b"".join(record.model_dump_json(by_alias=True).encode() + b"\n" for record in records))
+        self._file.write(_lines(records))
         self._file.flush()
 
     def replace(self, *records: FrozenModel) -> None:
         """Make these records the whole content, atomically."""
         self._file.close()
-        fresh = self.path.with_name(f".{self.path.name}.new")
-        with fresh.open("wb") as file:
-            file.writelines(record.model_dump_json(by_alias=True).encode() + b"\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
+        write_file(self.path, _lines(records))
         self._file = self.path.open("ab")
 
     def close(self) -> None:
@@ -77,6 +74,10 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _lines(records: Iterable[FrozenModel]) -> bytes:
+    return b"".join(record.model_dump_json(by_alias=True).encode() + b"\n" for record in records)
 
 
 def _whole_lines(content: bytes) -> list[bytes]:

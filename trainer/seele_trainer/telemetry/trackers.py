@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from seele_trainer.config import MLflow, Observability, TrainerConfig, WandB
+from seele_trainer.run_folder.durable import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ def open_trackers(run_dir: Path, config: TrainerConfig, resumed_step: int | None
 def _remembered(path: Path, make: Callable[[], str]) -> str:
     """The text of a file, made and written at the first call: the identity of a run that is resumed."""
     if not path.exists():
-        path.write_text(make())
+        write_file(path, make())
     return path.read_text().strip()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 from seele_trainer.run_folder.attempt import Attempt
-from seele_trainer.run_folder.durable import put_in_place
+from seele_trainer.run_folder.durable import put_in_place, write_file
 
 _MARKER = "CURRENT"
 _VERSION_FOLDER = re.compile(r"version-(\d+)")
@@ -43,9 +42,7 @@ class WeightsDirectory:
             put_in_place(staged, folder)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is not a model folder: export version {version} before it is published")
-        written = self._root / f".{_MARKER}.{os.getpid()}"
-        written.write_text(f"{version}\n")
-        written.replace(self._root / _MARKER)
+        write_file(self._root / _MARKER, f"{version}\n")
         return folder
 
     def current(self) -> int | None:

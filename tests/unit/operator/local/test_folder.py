@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seele_operator.api.problems import BadRunError
-from seele_operator.local.folder import ATTEMPT, LOCK, open_run_folder
+from seele_operator.local.folder import LOCK, open_run_folder
 from seele_operator.validation.changes import differences
 
 pytestmark = pytest.mark.unit
@@ -45,7 +45,7 @@ def test_another_run_is_refused_field_by_field(tmp_path: Path) -> None:
         "training.seed: was 0 and is 1",
         'model.name: was "a" and is "b"',
     ]
-    assert (tmp_path / "run" / ATTEMPT).read_text() == "1\n"
+    assert (tmp_path / "run" / "attempt").read_text() == "1\n"
 
 
 def test_two_runs_on_one_folder_are_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
@@ -106,19 +106,19 @@ def test_a_run_that_went_on_is_never_taken_away(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "config.yaml").exists()
 
 
-@pytest.mark.parametrize("name", ["config.yaml.part", f"{ATTEMPT}.part"])
+@pytest.mark.parametrize("name", ["config.yaml", "attempt"])
 def test_a_folder_that_takes_no_files_is_refused_and_taken_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     run = tmp_path / "run"
-    real = Path.write_text
+    real = Path.write_bytes
 
-    def full(path: Path, text: str, encoding: str) -> int:
-        if path.name == name:
+    def full(path: Path, content: bytes) -> int:
+        if path.name.startswith(f".{name}."):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return real(path, text, encoding)
+        return real(path, content)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(BadRunError, match="No space left on device; free space"), open_run_folder(run, "name: one\n"):
         pass
     assert not run.exists()

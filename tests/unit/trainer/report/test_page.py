@@ -219,7 +219,7 @@ def test_a_configuration_that_is_no_text_does_not_cost_the_report(tmp_path: Path
     assert write_report(folder).exists()
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "report.html.new"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "report.html"])
 def test_a_folder_that_cannot_be_read_or_written_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
     folder = make_run_folder(tmp_path, steps=2)
     (folder / name).unlink(missing_ok=True)

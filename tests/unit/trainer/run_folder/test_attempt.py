@@ -81,7 +81,7 @@ def test_the_configuration_that_seele_run_has_written_stays(tmp_path: Path) -> N
 
 def test_a_file_that_holds_no_number_is_named(tmp_path: Path) -> None:
     (tmp_path / "attempt").write_text("many\n")
-    with pytest.raises(AttemptFileError, match=r"attempt says 'many'.*correct it"):
+    with pytest.raises(AttemptFileError, match=r"attempt contains 'many'.*correct it"):
         Attempt(tmp_path, 1).claim()
 
 

@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_valid(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("seele_trainer.run_folder.checkpoint._write_durably", full)
+        patch.setattr("seele_trainer.run_folder.checkpoint.write_file", full)
         with pytest.raises(CheckpointError, match=r"No space left.*previous one is intact"):
             write(checkpoints, 2)
     found = checkpoints.latest()
