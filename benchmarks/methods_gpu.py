@@ -19,8 +19,9 @@ import torch
 import typer
 
 from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
-from benchmarks.methods_study.page import percent, table
 from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
+from benchmarks.methods_study.tables import markdown as table
+from benchmarks.methods_study.tables import percent
 from benchmarks.methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run

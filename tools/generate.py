@@ -13,8 +13,6 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 CHART = "charts/seele-operator"
 DASHBOARDS = ("run", "fleet")
-METHODS_RESULTS = "benchmarks/results/methods.json"
-LONGER_RESULTS = "benchmarks/results/longer_chains.json"
 
 PROMETHEUS_RULE = """\
 # Written by `make generated` from rules.yaml, for the Prometheus operator. Give it the labels by which your Prometheus selects
@@ -131,17 +129,16 @@ def methods_page() -> str:
 
 
 def benchmarks_page() -> dict[str, Text]:
-    """The page about the study of all methods, and its pictures; nothing before its hours of training were spent."""
-    if not (REPOSITORY / METHODS_RESULTS).exists():
-        return {}
-    from benchmarks.methods_study.page import PICTURES, page
+    """The page on the study of all methods, with its tables, and its plots."""
     from benchmarks.methods_study.plots import pictures
     from benchmarks.methods_study.results import load
+    from benchmarks.methods_study.tables import page
 
-    study = load(REPOSITORY / METHODS_RESULTS)
-    longer = load(REPOSITORY / LONGER_RESULTS) if (REPOSITORY / LONGER_RESULTS).exists() else None
-    drawn = {f"docs/{PICTURES}/{name}": draw for name, draw in pictures(study, longer).items()}
-    return {"docs/benchmarks.md": lambda: page(study, longer), **drawn}
+    study, longer = (
+        load(REPOSITORY / "benchmarks" / "results" / name) for name in ("methods.json", "longer_chains.json")
+    )
+    plots = {f"docs/images/benchmarks/{name}": draw for name, draw in pictures(study, longer).items()}
+    return {"docs/benchmarks.md": lambda: page(copy_of("docs/benchmarks.md")(), study, longer), **plots}
 
 
 def copy_of(source: str) -> Text:

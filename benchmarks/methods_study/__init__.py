@@ -1,1 +1,1 @@
-"""The study behind `benchmarks/methods.py`: what is trained, how it is measured, and the page that shows it."""
+"""The study behind `benchmarks/methods.py`: what is trained, how it is measured, and its tables and plots."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from seele_trainer.methods import SUPERVISED, WITHOUT_ROLLOUTS, StrategyName
+from seele_trainer.methods import METHODS, StrategyName
 
 Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "options", "rounds", "supervision"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -108,10 +108,10 @@ def method(strategy: StrategyName, scale: Scale) -> Setting:
     updates from the same number of sequences. One that imitates first does that in steps of its own.
     """
     changes: dict[str, Any] = _budget(scale)
-    if strategy in WITHOUT_ROLLOUTS:
+    if not METHODS[strategy].samples:
         solutions = scale.problems_per_step * scale.rollouts_per_problem
         changes = merged(changes, {"training": {"problemsPerStep": solutions, "problemsPerUpdate": solutions}})
-    elif strategy in SUPERVISED:
+    elif METHODS[strategy].supervised:
         # Imitation comes before the others' steps and takes the place of none: one solution a problem is next to nothing.
         imitation = max(1, scale.steps // 4)
         steps = scale.steps + imitation

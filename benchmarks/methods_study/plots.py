@@ -1,4 +1,4 @@
-"""The plots of docs/benchmarks.md, as SVG for light and for dark backgrounds: the same text from the same JSON."""
+"""The plots of docs/benchmarks.md as SVG, for light and dark backgrounds; the same JSON always gives the same text."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from benchmarks.methods_study.identity import MIDDLES, bound, step_gains
+from benchmarks.methods_study.gains import MIDDLES, bound, step_gains
 from benchmarks.methods_study.results import SettingResult, Study
-from benchmarks.methods_study.verdicts import final, target_of
 from seele_trainer.report.style import DARK, LIGHT, Theme, legend, percent_axis, style
 
 Draw = Callable[[Figure, Theme, Study], None]
 THEMES = {"light": LIGHT, "dark": DARK}
 DASHES = ("-", (0, (4, 2)))
-"""For the second round of methods through the hues."""
+"""The second dash is for methods beyond the number of hues."""
 
 
 def pictures(study: Study, longer: Study | None = None) -> dict[str, Callable[[], str]]:
-    """File name → what draws it, for the parts that were run, and for the targets of a study on longer chains."""
+    """Drawing functions by file name, for the parts that were run and for the targets on longer chains."""
     drawn: dict[str, tuple[str, Draw, tuple[float, float]]] = {
         "methods": ("methods", draw_methods, (7.2, 4.0)),
         "rounds-by-target": ("targets", draw_rounds, (7.2, 4.4)),
@@ -46,7 +45,7 @@ def pictures(study: Study, longer: Study | None = None) -> dict[str, Callable[[]
 
 def _svg(study: Study, draw: Draw, size: tuple[float, float], theme: Theme) -> Callable[[], str]:
     def text() -> str:
-        # Text stays text and ids are salted, so that the file is small and always the same.
+        # Text stays text and ids are salted: the file is small and reproducible.
         with mpl.rc_context({**style(theme), "svg.fonttype": "none", "svg.hashsalt": "seele"}):
             figure = Figure(figsize=size, layout="constrained")
             FigureCanvasSVG(figure)
@@ -59,7 +58,7 @@ def _svg(study: Study, draw: Draw, size: tuple[float, float], theme: Theme) -> C
 
 
 def draw_methods(figure: Figure, theme: Theme, study: Study) -> None:
-    """Held-out accuracy over the training, mean over seeds, the lowest and the highest seed as a band."""
+    """Held-out accuracy over the training: mean over seeds, with a band from the lowest to the highest seed."""
     axes = figure.add_subplot()
     for index, setting in enumerate(study.part("methods")):
         curves = np.array([run.held_out for run in setting.runs])
@@ -79,7 +78,7 @@ def draw_rounds(figure: Figure, theme: Theme, study: Study) -> None:
     grid = figure.subplots(2, (len(results) + 1) // 2, sharex=True, sharey=True, squeeze=False)
     for axes, setting in zip(grid.flat, results, strict=False):
         _by_round(axes, theme, setting, study.steps)
-        axes.axhline(target_of(setting), color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)))
+        axes.axhline(setting.target, color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)))
         axes.set_title(setting.name)
     for axes in grid.flat[len(results) :]:
         axes.set_axis_off()
@@ -87,9 +86,9 @@ def draw_rounds(figure: Figure, theme: Theme, study: Study) -> None:
 
 
 def draw_targets(figure: Figure, theme: Theme, study: Study) -> None:
-    """Final accuracy without hints by target, with its confidence interval; single seeds as dots."""
+    """Final accuracy without hints by target, with confidence intervals; seeds are dots."""
     axes, results = figure.add_subplot(), study.part("targets")
-    targets, finals = [target_of(setting) for setting in results], [final(setting) for setting in results]
+    targets, finals = [setting.target for setting in results], [setting.after for setting in results]
     axes.errorbar(
         targets,
         [one.mean for one in finals],
@@ -102,14 +101,14 @@ def draw_targets(figure: Figure, theme: Theme, study: Study) -> None:
         after = [run.after for run in setting.runs]
         axes.plot([target] * len(after), after, ".", color=theme.faint, markersize=4)
     percent_axis(axes)
-    # Points, not bars: what is below the lowest interval would only flatten the rest.
-    axes.set_ylim(bottom=max(0.0, np.floor(10 * min(one.low for one in finals)) / 10))
+    # These are points, not bars: an axis from zero would only flatten them.
+    axes.set_ylim(bottom=max(0.0, np.floor(10 * min(one.mean - (one.half or 0.0) for one in finals)) / 10))
     axes.set_xticks(targets)
     axes.set_xlabel("target accuracy")
 
 
 def draw_identity(figure: Figure, theme: Theme, study: Study) -> None:
-    """Mean descent by accuracy of single steps, in multiples of the top of the c·a(1 - a) that fits each."""
+    """Mean descent of single steps by accuracy, each scaled so that its best-fitting c·a(1 - a) peaks at 1."""
     axes = figure.add_subplot()
     at = np.linspace(0, 1, 101)
     axes.plot(at, 4 * bound(at), color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)), label="4a(1 − a)")
@@ -145,6 +144,6 @@ def _by_round(axes: Axes, theme: Theme, setting: SettingResult, steps: int) -> N
 
 
 def mean_by_round(setting: SettingResult) -> NDArray[np.float64]:
-    """Accuracy by round, mean over seeds; shape (tenths, rounds), NaN where nothing was measured."""
+    """Accuracy by round, mean over seeds; shape (tenths, rounds), NaN if not measured."""
     values: NDArray[np.float64] = np.array([run.accuracy_by_round for run in setting.runs], dtype=np.float64)
     return np.asarray(values.mean(axis=0))

@@ -1,4 +1,4 @@
-"""What is measured of a run, and the committed JSON that holds the whole study."""
+"""What is measured of a run, and the JSON file of the whole study."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.methods_study.design import PARTS, Part, Scale
-from benchmarks.methods_study.intervals import mean
-from benchmarks.methods_study.late_rounds import LateRound, late_rounds
+from benchmarks.methods_study.intervals import Interval, interval, mean
 from seele_trainer.frozen_model import FrozenModel
+from seele_trainer.hints.explanation import Round
 from seele_trainer.methods import StrategyName
+from seele_trainer.run_folder.checkpoint import latest_state
 from seele_trainer.run_folder.journal import read_records
 from seele_trainer.run_folder.records import EvaluationRecord, StepRecord, Tokens
 
@@ -21,18 +22,19 @@ HELD_OUT, VALIDATION = "held-out", "validation"
 PARTS_OF_TRAINING = TENTHS = 10
 """Accuracy by round is kept as means over tenths of the training."""
 ON_EVERY_BASE: tuple[Part, ...] = ("methods", "targets")
-"""Results of these parts are kept from every base model that they were run from: what holds for one model need not hold for
-the next. Of the other parts the last are kept."""
+"""Parts whose results are kept for every base model; of the others only the latest results are."""
+SHORTEST, LONGEST = 0.05, 0.95
+"""Hints of less or more than these shares could hardly have been shorter, or longer."""
 
 Means = tuple[float | None, ...]
 
 
 class BadResults(RuntimeError):
-    """The JSON of a study cannot be read. The message names the file and what to do."""
+    """The JSON of a study cannot be read. The message names the file and the remedy."""
 
 
 class Gains(FrozenModel):
-    """What one step gained on its baseline groups, by tenths of their accuracy: groups, and their descents in nats together."""
+    """Baseline groups of one step by tenths of their accuracy: how many there are, and their summed descent in nats."""
 
     step: int
     learning_rate: float
@@ -41,31 +43,31 @@ class Gains(FrozenModel):
 
 
 class Run(FrozenModel):
-    """One training on one seed. Accuracies are greedy and without hints, on problems that nobody trained on."""
+    """One training on one seed. Accuracies are greedy, without hints, on problems that were not trained on."""
 
     seed: int
     folder: str
     evaluated_at: tuple[int, ...]
-    """Steps after which the held-out problems were answered; the first is 0."""
+    """Steps after which the held-out problems were evaluated, starting with 0."""
     held_out: tuple[float, ...]
     """Accuracy at those steps."""
     validation: float
-    """Final accuracy on the problems that only choose learning rates."""
+    """Final accuracy on the problems that choose the learning rate."""
     rollouts: int
     tokens: Tokens
-    """Of the whole run. `loss` are the tokens that gradients come from, 0 in results of before they were counted; `trained` are
-    tokens in forward passes, after identical rollouts are merged."""
+    """Totals of the run. `loss` counts tokens with gradients (0 in older results, which lack it); `trained` those in forward
+    passes, after identical rollouts are merged."""
     accuracy_by_round: tuple[Means, ...]
     """With hints, for each tenth of the training; empty for methods without rollouts."""
     late_accuracy_by_round: Means
     """With hints, over the last half of the training."""
     free_reward: float | None = None
-    """With hints, over the last half, of rounds whose hint was neither none nor whole (methods_study/late_rounds.py)."""
+    """Accuracy of late rollouts whose hint could have been both shorter and longer; see `late_rounds`."""
     unhinted_share: float | None = None
-    """Share of the rollouts of the last half whose hint was next to none: no controller can make these harder."""
+    """Share of late rollouts with almost no hint: no controller can make these harder."""
     unhinted_reward: float | None = None
     whole_share: float | None = None
-    """Share of those whose hint was next to all that may be shown: no controller can make these easier."""
+    """Share of late rollouts with almost the longest hint: no controller can make these easier."""
     whole_reward: float | None = None
     late_reward: float | None
     late_hint_rate: float | None
@@ -73,9 +75,9 @@ class Run(FrozenModel):
     """Mean of 4a(1 - a) over all baseline groups of the run."""
     zero_gradient_groups: float | None
     second_pass_first_round: float | None = None
-    """Accuracy of first rounds while the problems are seen for the second time; where a part asks for it."""
+    """Accuracy of first rounds during the second pass over the problems; only in the part `estimators`."""
     gains: tuple[Gains, ...] = ()
-    """Of the steps that are evaluated, for methods with advantages (seele_trainer/descent.py)."""
+    """Of the evaluated steps, for methods with advantages."""
     minutes: float
 
     @property
@@ -98,13 +100,30 @@ class SettingResult(FrozenModel):
     changes: dict[str, Any]
     learning_rate: float
     base_model: str | None = None
-    """Digest of the weights it was trained from: each machine makes its own, and the same recipe does not give the same
-    everywhere. None in results that do not say."""
+    """Digest of the weights it was trained from; None in older results."""
     runs: tuple[Run, ...]
+
+    @property
+    def after(self) -> Interval:
+        """Held-out accuracy after the last step, over the seeds."""
+        return interval([run.after for run in self.runs])
+
+    @property
+    def target(self) -> float:
+        """The target accuracy, in the part `targets`."""
+        return float(self.name.removeprefix("target "))
+
+    def mean(self, field: str) -> float | None:
+        """Mean of a field of the runs."""
+        return self.mean_of(lambda run: getattr(run, field))
+
+    def mean_of(self, value: Callable[[Run], float | None]) -> float | None:
+        """Mean of a value of the runs, over those that have it."""
+        return mean(map(value, self.runs))
 
 
 class RateChoice(FrozenModel):
-    """How a method got its learning rate: validation accuracy of each that was tried, on the first seed."""
+    """How a method's learning rate was chosen: validation accuracy of each candidate on the first seed."""
 
     strategy: StrategyName
     tried: tuple[tuple[float, float], ...]
@@ -112,21 +131,21 @@ class RateChoice(FrozenModel):
 
 
 class Source(FrozenModel):
-    """Where some parts come from."""
+    """How some parts were run."""
 
     parts: tuple[Part, ...]
     command: str
     machine: dict[str, str | int]
     base_model: str | None = None
     at_once: int
-    """Runs that were trained side by side: they take longer each, and less time in all."""
+    """Runs that were trained side by side."""
     versions: dict[str, str]
     revision: str | None = None
-    """Commit that its runs were collected at, with a `+` where files were changed; None in results that do not say."""
+    """Commit at which the results were collected, with a `+` if files were changed; None in older results."""
 
 
 class Study(FrozenModel):
-    """Everything that docs/benchmarks.md shows."""
+    """All results behind docs/benchmarks.md."""
 
     tiny: bool
     problems: dict[str, Any]
@@ -140,11 +159,11 @@ class Study(FrozenModel):
     settings: tuple[SettingResult, ...]
 
     def part(self, part: Part) -> list[SettingResult]:
-        """The settings of one part, from the last base model that it was run from; none where it was not run."""
+        """The settings of one part, for its latest base model; empty if it was not run."""
         return next(iter(self.by_base_model(part).values()), [])
 
     def by_base_model(self, part: Part) -> dict[str | None, list[SettingResult]]:
-        """The settings of one part by the base model that it was run from, the last one first."""
+        """The settings of one part by base model, the latest first."""
         found: dict[str | None, list[SettingResult]] = {}
         for setting in self.settings:
             if setting.part == part:
@@ -152,7 +171,7 @@ class Study(FrozenModel):
         return dict(reversed(found.items()))
 
     def trained(self, scale: Scale, recipe: Mapping[str, Any]) -> bool:
-        """Whether its runs are of this scale and on these problems, so that parts of another session may stand beside them."""
+        """Whether its runs have this scale and these problems, so that other parts may be added."""
         return (
             self.tiny,
             self.problems,
@@ -170,9 +189,9 @@ class Study(FrozenModel):
         )
 
     def beside(self, earlier: Study) -> Study:
-        """This study with what an earlier one has beside it, and the learning rates that that was run with.
+        """This study with an earlier one's parts and learning rates added.
 
-        A part that both have is the earlier one's no more, except from another base model where `ON_EVERY_BASE` has it.
+        Parts that both have are taken from this study; those in `ON_EVERY_BASE` are kept for other base models too.
         """
         own = {(setting.part, setting.base_model) for setting in self.settings}
         parts = {part for part, _ in own}
@@ -197,15 +216,16 @@ class Study(FrozenModel):
 
 
 def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:
-    """Measure a finished run; `steps_of_pass` asks for first rounds of the second pass. Raises JournalError."""
+    """Measure a finished run; with `steps_of_pass`, also first rounds of the second pass. Raises JournalError."""
     steps = read_records(folder / "metrics.jsonl", StepRecord)
     evaluations = read_records(folder / "eval.jsonl", EvaluationRecord)
     run = measured_from(steps, evaluations, folder.name, seed, steps_of_pass)
     late = late_rounds(folder, len(steps) // 2)
-    unhinted, whole = [one for one in late if one.unhinted], [one for one in late if one.whole]
+    unhinted = [one for one in late if one.rate < SHORTEST]
+    whole = [one for one in late if one.rate > LONGEST]
     return run.model_copy(
         update={
-            "free_reward": _accuracy([one for one in late if one.free]),
+            "free_reward": _accuracy([one for one in late if SHORTEST <= one.rate <= LONGEST]),
             "unhinted_share": _share(unhinted, late),
             "unhinted_reward": _accuracy(unhinted),
             "whole_share": _share(whole, late),
@@ -221,7 +241,7 @@ def measured_from(
     seed: int,
     steps_of_pass: int | None = None,
 ) -> Run:
-    """What a run's records say."""
+    """Measure a run by its records alone."""
     late = steps[len(steps) // 2 :]
     second = [] if steps_of_pass is None else steps[steps_of_pass : 2 * steps_of_pass]
     tokens = [record.tokens for record in steps]
@@ -246,17 +266,34 @@ def measured_from(
     )
 
 
+def late_rounds(folder: Path, first_step: int) -> list[Round]:
+    """Each problem's rounds in its last step, if that is `first_step` (from 0) or later, from the last checkpoint.
+
+    Late in a training many problems need no hint at all, and some are not solved even with the longest one; the controller is
+    responsible only for the rounds in between. Empty without the shared-ability estimator.
+    """
+    state = latest_state(folder / "checkpoints")
+    if state is None or state.strategy.get("estimator") != "shared-ability":
+        return []
+    return [
+        Round(*seen)
+        for record in state.strategy["state"]["records"].values()
+        if record["step"] >= first_step
+        for seen in record["rounds"][-record["latest"] :]
+    ]
+
+
 def load(path: Path) -> Study:
     """Read a study's JSON. Raises BadResults."""
     try:
         return Study.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         first = str(error).splitlines()[0]
-        raise BadResults(f"{path}: {first}; run `make bench-methods` to write it anew") from error
+        raise BadResults(f"{path}: {first}; run `make bench-methods` to write it again") from error
 
 
 def save(study: Study, path: Path) -> None:
-    """Write a study's JSON, whole or not at all."""
+    """Write a study's JSON atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.part")
     unfinished.write_text(study.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
@@ -288,15 +325,15 @@ def _gains(record: StepRecord) -> Gains:
     )
 
 
-def _accuracy(rounds: Sequence[LateRound]) -> float | None:
+def _accuracy(rounds: Sequence[Round]) -> float | None:
     return _rounded(sum(one.successes for one in rounds) / _rollouts(rounds)) if rounds else None
 
 
-def _share(rounds: Sequence[LateRound], of: Sequence[LateRound]) -> float | None:
+def _share(rounds: Sequence[Round], of: Sequence[Round]) -> float | None:
     return _rounded(_rollouts(rounds) / _rollouts(of)) if of else None
 
 
-def _rollouts(rounds: Sequence[LateRound]) -> float:
+def _rollouts(rounds: Sequence[Round]) -> float:
     return sum(one.trials for one in rounds)
 
 

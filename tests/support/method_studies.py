@@ -1,4 +1,4 @@
-"""Studies of methods with made-up figures, and what they are built of."""
+"""Studies of methods with made-up figures, and their parts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 from benchmarks.methods_study.results import RateChoice, Run, SettingResult, Source, Study
 from seele_trainer.run_folder.records import Tokens
+
+BASE = "0123456789ab"
+"""The base model, unless another one is given."""
 
 
 def a_run(seed: int, after: float, **changes: Any) -> Run:
@@ -29,7 +32,7 @@ def a_run(seed: int, after: float, **changes: Any) -> Run:
 
 
 def a_setting(
-    part: Any, name: str, afters: list[float], strategy: Any = "seele", base_model: str | None = None, **changes: Any
+    part: Any, name: str, afters: list[float], strategy: Any = "seele", base_model: str = BASE, **changes: Any
 ) -> SettingResult:
     runs = tuple(a_run(seed, after, **changes) for seed, after in enumerate(afters))
     return SettingResult(
@@ -46,7 +49,7 @@ def a_setting(
 def a_source(
     *parts: Any,
     command: str = "python -m benchmarks.methods",
-    base_model: str | None = None,
+    base_model: str = BASE,
     revision: str | None = None,
 ) -> Source:
     computer: dict[str, str | int] = {"architecture": "x86_64", "system": "Linux", "cores": 2, "memoryGiB": 24}

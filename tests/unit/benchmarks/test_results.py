@@ -1,4 +1,4 @@
-"""The study of all methods: what it measures of a run, keeps in its file, and how far a mean over seeds can be trusted."""
+"""Results of the study of all methods: what is measured of a run, how results are merged, and their file."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ import pytest
 
 from benchmarks.methods_study.design import Scale
 from benchmarks.methods_study.intervals import Interval, interval
-from benchmarks.methods_study.late_rounds import late_rounds
-from benchmarks.methods_study.results import BadResults, load, measured, measured_from, save
+from benchmarks.methods_study.results import (
+    LONGEST,
+    SHORTEST,
+    BadResults,
+    RateChoice,
+    late_rounds,
+    load,
+    measured,
+    measured_from,
+    save,
+)
 from seele_trainer.hints.controller import HintController
 from seele_trainer.run_folder.checkpoint import RunState
 from seele_trainer.run_folder.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
-from tests.support.method_studies import WHOLE, a_study
+from tests.support.method_studies import BASE, WHOLE, a_setting, a_source, a_study
 from tests.support.run_folder import step_record
 
 pytestmark = pytest.mark.unit
 
 
-def test_an_interval_is_students() -> None:
+def test_an_interval_is_that_of_students_t() -> None:
     # Mean 0.9, deviation 0.1; t(0.975, 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3).
     value = interval([0.8, 0.9, 1.0])
 
     assert (value.mean, value.half) == (pytest.approx(0.9), pytest.approx(0.2484139, abs=1e-6))
     assert interval([0.1, 0.3]).half == pytest.approx(12.706205 * 0.1, abs=1e-6)
     assert interval([0.4]) == Interval(0.4, None)
-
-
-def test_intervals_are_apart_only_where_both_are_known() -> None:
-    assert Interval(0.9, 0.1).above(Interval(0.7, 0.05))
-    assert not Interval(0.9, 0.1).above(Interval(0.7, 0.15))
-    assert not Interval(0.9, None).above(Interval(0.1, 0.1))
-    assert not Interval(0.9, 0.1).above(Interval(0.1, None))
 
 
 def test_a_run_is_measured() -> None:
@@ -86,7 +88,7 @@ def test_a_run_is_measured() -> None:
     assert (without.accuracy_by_round, without.late_reward, without.efficiency) == ((), None, None)
 
 
-def test_what_a_step_gained_is_kept_by_tenths_of_accuracy() -> None:
+def test_gains_of_a_step_are_kept_by_tenths_of_accuracy() -> None:
     found = [Descent(accuracy=a, descent=d) for a, d in ((0.5, 0.2), (0.5625, 0.4), (0.03125, 0.1), (0.96875, -0.1))]
     scores = {title: BenchmarkScore(problems=4, greedy_accuracy=0.5) for title in ("held-out", "validation")}
     evaluations = [EvaluationRecord(step=2, time=0.0, policy_version=2, seconds=1.0, scores=scores)]
@@ -100,7 +102,7 @@ def test_what_a_step_gained_is_kept_by_tenths_of_accuracy() -> None:
     assert gains.descent == pytest.approx((0.1, 0, 0, 0, 0, 0.6, 0, 0, 0, -0.1))
 
 
-def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Path) -> None:
+def test_rounds_whose_hint_could_be_shorter_and_longer_are_measured_separately(tmp_path: Path) -> None:
     controller = HintController(0.5, 2, 8)
 
     def step(**problems: list[tuple[float, int]]) -> None:
@@ -114,9 +116,9 @@ def test_rounds_with_room_on_both_sides_are_measured_by_themselves(tmp_path: Pat
     step(both=[(0.5, 3), (0.4, 4)], easy=[(0.0, 8), (0.05, 6)])
     step(hard=[(0.95, 1), (0.96, 0)])
     late = late_rounds(save_checkpoint(tmp_path, controller), 2)
-    assert sorted(one.successes for one in late if one.free) == [1, 3, 4, 6]
-    assert [one.successes for one in late if one.unhinted] == [8]
-    assert [one.successes for one in late if one.whole] == [0]
+    assert sorted(one.successes for one in late if SHORTEST <= one.rate <= LONGEST) == [1, 3, 4, 6]
+    assert [one.successes for one in late if one.rate < SHORTEST] == [8]
+    assert [one.successes for one in late if one.rate > LONGEST] == [0]
 
     scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
     evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
@@ -146,23 +148,79 @@ def write_lines(path: Path, records: Sequence[StepRecord | EvaluationRecord]) ->
     path.write_text("".join(f"{record.model_dump_json(by_alias=True)}\n" for record in records))
 
 
-def test_results_survive_their_file(tmp_path: Path) -> None:
+def test_results_survive_saving_and_loading(tmp_path: Path) -> None:
     save(WHOLE, tmp_path / "results" / "methods.json")
 
     assert load(tmp_path / "results" / "methods.json") == WHOLE
     assert "lateAccuracyByRound" in (tmp_path / "results" / "methods.json").read_text()
 
 
-def test_results_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+def test_unreadable_results_give_one_line(tmp_path: Path) -> None:
     (tmp_path / "methods.json").write_text("{}")
 
-    with pytest.raises(BadResults, match=r"^[^\n]*methods.json: [^\n]*run `make bench-methods` to write it anew$"):
+    with pytest.raises(BadResults, match=r"^[^\n]*methods.json: [^\n]*run `make bench-methods` to write it again$"):
         load(tmp_path / "methods.json")
 
 
-def test_results_of_another_scale_are_not_mixed_in() -> None:
+def test_results_of_another_scale_are_not_merged() -> None:
     study = a_study()
 
     assert study.trained(Scale(), {"seed": 0})
     assert not study.trained(Scale(steps=41), {"seed": 0})
     assert not study.trained(Scale(), {"seed": 1})
+
+
+def test_parts_of_another_day_are_added_to_those_of_today() -> None:
+    yesterday = a_study(
+        a_setting("methods", "seele", [0.5]),
+        a_setting("rounds", "4 × 8", [0.5]),
+        rates=(
+            RateChoice(strategy="seele", tried=((1e-4, 0.5),), chosen=1e-4),
+            RateChoice(strategy="uft", tried=((1e-4, 0.5),), chosen=1e-4),
+        ),
+        sources=(a_source("methods", "rounds", command="yesterday"),),
+    )
+    today = a_study(
+        a_setting("rounds", "4 × 8", [0.7]),
+        a_setting("targets", "target 0.5", [0.7]),
+        sources=(a_source("targets", "rounds"),),
+    )
+    both = today.beside(yesterday)
+
+    assert [(setting.part, setting.runs[0].after) for setting in both.settings] == [
+        ("methods", 0.5),
+        ("targets", 0.7),
+        ("rounds", 0.7),
+    ]
+    assert [(choice.strategy, choice.chosen) for choice in both.rates] == [("seele", 3e-4), ("uft", 1e-4)]
+    assert [(source.command, source.parts) for source in both.sources] == [
+        ("yesterday", ("methods",)),
+        ("python -m benchmarks.methods", ("targets", "rounds")),
+    ]
+
+
+def test_methods_and_targets_are_kept_for_every_base_model_and_other_parts_for_the_latest() -> None:
+    before = a_study(
+        a_setting("methods", "seele", [0.3]),
+        a_setting("targets", "target 0.5", [0.9]),
+        a_setting("rounds", "4 × 8", [0.9]),
+    )
+    after = a_study(
+        a_setting("methods", "seele", [0.2], base_model="other"),
+        a_setting("targets", "target 0.5", [0.8], base_model="other"),
+        a_setting("rounds", "4 × 8", [0.7], base_model="other"),
+        sources=(a_source("methods", "targets", "rounds", base_model="other"),),
+    )
+    both = after.beside(before)
+
+    assert [(setting.part, setting.base_model) for setting in both.settings] == [
+        ("methods", BASE),
+        ("methods", "other"),
+        ("targets", BASE),
+        ("targets", "other"),
+        ("rounds", "other"),
+    ]
+    assert [source.parts for source in both.sources] == [("methods", "targets"), ("methods", "targets", "rounds")]
+    assert [setting.runs[0].after for setting in both.part("targets")] == [0.8]
+    again = after.model_copy(update={"settings": (a_setting("targets", "target 0.5", [0.6], base_model="other"),)})
+    assert [setting.runs[0].after for setting in again.beside(both).settings] == [0.3, 0.2, 0.9, 0.6, 0.7]

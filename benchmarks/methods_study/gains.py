@@ -1,4 +1,4 @@
-"""What single steps gained on their problems, beside a(1 - a): the paper's Eq. 5 at one learning rate at a time."""
+"""What single steps gained on their problems, compared with a(1 - a): the paper's Eq. 5 at one learning rate at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MIDDLES = (np.arange(TENTHS) + 0.5) / TENTHS
 
 @dataclass(frozen=True)
 class StepGains:
-    """One step of all runs that differ by target and seed alone, so that the learning rate is the same."""
+    """One step of all runs that differ only in target and seed, and so have the same learning rate."""
 
     step: int
     learning_rate: float
     groups: NDArray[np.int64]
     """By tenths of the accuracy, shape (10,)."""
     means: NDArray[np.float64]
-    """Mean descent, in nats a rollout; NaN where there are too few groups. Shape (10,)."""
+    """Mean descent in nats per rollout; NaN for tenths with too few groups. Shape (10,)."""
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -32,21 +32,16 @@ class StepGains:
 
     @property
     def scale(self) -> float:
-        """c of the c·a(1 - a) that fits best, each tenth weighing as its groups."""
+        """The c of the best-fitting c·a(1 - a), each tenth weighted by its groups."""
         shape, weights = bound(MIDDLES[self.known]), self.groups[self.known]
         return float((weights * shape * self.means[self.known]).sum() / (weights * shape**2).sum())
 
     @property
     def explained(self) -> float:
-        """Share of the variance of the tenths' means that c·a(1 - a) explains; below 0 where a constant is better."""
+        """Share of the variance of the tenths' means that c·a(1 - a) explains; below 0 if a constant fits better."""
         weights, means = self.groups[self.known], self.means[self.known]
         left = weights @ (means - self.scale * bound(MIDDLES[self.known])) ** 2
         return float(1 - left / (weights @ (means - np.average(means, weights=weights)) ** 2))
-
-    @property
-    def top(self) -> float:
-        """Middle of the tenth with the largest mean."""
-        return float(MIDDLES[int(np.nanargmax(self.means))])
 
 
 def bound(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -55,7 +50,7 @@ def bound(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def step_gains(study: Study) -> list[StepGains]:
-    """Pooled over the runs of the part about targets, which have accuracies of every kind; steps in their order."""
+    """Gains pooled over all runs of the part `targets`, whose accuracies spread widest; in the order of steps."""
     found: dict[int, list[tuple[float, NDArray[np.float64]]]] = {}
     for setting in study.part("targets"):
         for gains in (one for run in setting.runs for one in run.gains):
