@@ -58,7 +58,6 @@ def rollouts(rows: int) -> list[Sample]:
             advantage=np.where(generated, random.choice([-0.5, 0.5]), 0.0).astype(np.float32),
             supervised=np.float32(0.001) * ((np.arange(length) >= length // 4) & ~generated),
             behaviour_logprobs=np.where(generated, -3.5, 0.0).astype(np.float32),
-            off_policy=np.zeros(length, dtype=np.bool_),
         )
 
     different = [one() for _ in range(rows // 3)]

@@ -14,15 +14,15 @@ pytestmark = pytest.mark.integration
 JOINS_TWICE = """
 import json, sys
 import torch.distributed as dist
-from seele_trainer.distributed import join
+from seele_trainer.learner.ranks import Ranks
 
 # Where the processes of a gang meet: a port that others may have by the time it is bound.
 sys.modules["torch.distributed.rendezvous"].TCPStore = None
 
-first = join()
+first = Ranks.join()
 first.barrier()
 dist.destroy_process_group()
-second = join()
+second = Ranks.join()
 print(json.dumps([first.rank, first.world_size, second.rank, second.world_size]))
 """
 

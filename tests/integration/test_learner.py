@@ -98,7 +98,6 @@ def a_sample(random: np.random.Generator, model: Qwen2ForCausalLM) -> Sample:
         advantage=np.where(generated, random.choice([-0.75, -0.25, 0.5]), 0.0).astype(np.float32),
         supervised=HINT_WEIGHT * ((np.arange(length) >= prompt) & ~generated).astype(np.float32),
         behaviour_logprobs=np.where(generated, behaviour, 0.0).astype(np.float32),
-        off_policy=np.zeros(length, dtype=np.bool_),
     )
 
 

@@ -1,17 +1,21 @@
-"""The loss, as plain functions of tensors: policy gradient, on and off the policy, KL to the initial model, cross-entropy.
+"""The loss as plain functions of tensors: on- and off-policy gradient, KL to the initial model, cross-entropy.
 
-All functions work on a flat list of tokens, each predicted from what stands before it. Every term is a sum over the
-tokens at hand divided once by a global denominator (`Denominators`), so that adding up the micro-batches of all ranks
-gives the mean over the whole update however the tokens were split (Eq. 47 and 48 of arXiv 2509.06923).
+All functions take a flat list of tokens, each predicted from those before it. Every term is a sum over the given
+tokens divided by a global denominator (`Denominators`), so that the micro-batches of all ranks add up to the mean over
+the whole update however the tokens were split (Eq. 47 and 48 of arXiv 2509.06923).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from seele_trainer.learner.sample import Sample, SampleFields
 
 # exp() of more is useless for a gradient and soon infinite in float32.
 _LARGEST_LOG_RATIO = 20.0
@@ -21,19 +25,27 @@ _CHUNK_ELEMENTS = 1 << 26
 
 @dataclass(frozen=True)
 class Denominators:
-    """What the streams of an update are divided by: tokens of all ranks and micro-batches, times their multiplicity.
+    """What the terms of an update are divided by: tokens of all ranks and micro-batches, times their multiplicity.
 
-    `generated` counts generated tokens, `off_policy` those of reference solutions with a policy gradient, `supervised`
-    the tokens with a cross-entropy.
+    `generated` counts generated tokens, `off_policy` tokens of reference solutions with a policy gradient, and
+    `supervised` tokens with a cross-entropy.
     """
 
     generated: float
     off_policy: float
     supervised: float
 
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Denominators:
+        """The denominators of an update on these samples."""
+        names = ("policy_mask", "off_policy", "supervised")
+        return cls(
+            *(float(sum(one.multiplicity * np.count_nonzero(getattr(one, name)) for one in samples)) for name in names)
+        )
+
     @property
     def policy(self) -> float:
-        """Tokens with a policy gradient: those of a solution stand in a group with sampled ones, and weigh as much."""
+        """Tokens with a policy gradient: tokens of a solution share a group with sampled ones and weigh the same."""
         return self.generated + self.off_policy
 
     @property
@@ -52,37 +64,12 @@ class Coefficients:
 
 
 @dataclass(frozen=True)
-class TokenWeights:
-    """What each token weighs, all of shape (tokens,).
-
-    `generated`, `off_policy` and `supervised` are the sample's multiplicity for tokens of that kind and 0 for others;
-    `cross_entropy` is the weight of a supervised token in the loss, multiplicity included. `advantage` matters only for
-    the first two kinds, `behaviour` (the sampler's log-probability) and `clipped` (boolean) for generated tokens, `shaping`
-    for off-policy ones.
-    """
-
-    generated: Tensor
-    off_policy: Tensor
-    supervised: Tensor
-    cross_entropy: Tensor
-    advantage: Tensor
-    behaviour: Tensor
-    clipped: Tensor
-    shaping: Tensor
-
-    def learning_only(self, kept: Tensor) -> TokenWeights:
-        """These weights without the gradient of off-policy and supervised tokens outside `kept` (boolean)."""
-        learns = kept | (self.generated > 0)
-        return replace(self, advantage=self.advantage * learns, cross_entropy=self.cross_entropy * learns)
-
-
-@dataclass(frozen=True)
 class LossTerms:
     """Scalars of one micro-batch, each over its global denominator: they add up over micro-batches and ranks.
 
-    `supervised` is the plain mean cross-entropy of supervised tokens, before their weights, and of no gradient; `total` is the
-    loss to differentiate (after weights and coefficients); `clip_fraction` is the share of generated tokens
-    whose gradient is cut, `mismatch_kl` the k3 estimate from the sampler's tokens of KL(sampler || policy).
+    `supervised` is the mean cross-entropy of supervised tokens before their weights, without gradient; `total` is the
+    loss to differentiate, after weights and coefficients; `clip_fraction` is the share of generated tokens whose
+    gradient is cut off; `mismatch_kl` is the k3 estimate of KL(sampler || policy) from the sampler's tokens.
     """
 
     policy: Tensor
@@ -102,9 +89,9 @@ def token_logprobs(
 ) -> Tensor:
     """Log-probability of each target: logits (tokens, vocabulary) and targets (tokens,) to float32 (tokens,).
 
-    `temperature` of shape (tokens,) divides the logits. With `with_entropy` the result is (2, tokens): below the
-    log-probabilities stands the entropy of each prediction in nats, without gradient. Only one chunk of tokens is held in
-    float32 at a time, in the backward pass too, because the logits are by far the largest tensor of an update.
+    `temperature` of shape (tokens,) divides the logits. With `with_entropy` the result is (2, tokens): the second row
+    is the entropy of each prediction in nats, without gradient. Only one chunk of tokens is held in float32 at a time,
+    in the backward pass too, because the logits are by far the largest tensor of an update.
     """
     rows = max(1, _CHUNK_ELEMENTS // logits.shape[-1])
     scale = torch.ones_like(targets, dtype=torch.float32) if temperature is None else temperature.reciprocal()
@@ -131,17 +118,18 @@ def _log_softmax(logits: Tensor, scale: Tensor) -> Tensor:
 
 
 def most_uncertain(entropy: Tensor, candidates: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
-    """Which tokens are among the `counts[row]` candidates of their row with the highest entropy; boolean, (tokens,).
+    """Which tokens are among the `counts` candidates of their row with the highest entropy; boolean, (tokens,).
 
-    `entropy`, `candidates` (boolean) and `rows` have shape (tokens,), `counts` (rows,). Of equals the first is taken.
-    Tokens compete within their own sequence, so that the choice does not depend on what else is in the micro-batch.
+    All arguments have shape (tokens,); `candidates` is boolean, and `counts` is the same for all tokens of a row. Ties
+    go to the first token. Tokens compete within their own sequence, so the choice does not depend on what else is in
+    the micro-batch.
     """
     by_entropy = torch.where(candidates, entropy, -torch.inf).argsort(descending=True, stable=True)
     order = by_entropy[rows[by_entropy].argsort(stable=True)]
-    sizes = torch.bincount(rows, minlength=len(counts))
+    sizes = torch.bincount(rows)
     first = (sizes.cumsum(0) - sizes)[rows[order]]
     chosen = torch.empty_like(candidates)
-    chosen[order] = torch.arange(len(order), device=order.device) - first < counts[rows[order]]
+    chosen[order] = torch.arange(len(order), device=order.device) - first < counts[order]
     return chosen & candidates
 
 
@@ -153,11 +141,11 @@ def importance_ratio(logprobs: Tensor, behaviour: Tensor) -> Tensor:
 def policy_loss(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: float, cap: float) -> Tensor:
     """Clipped policy gradient of each token, `-min(w A, clip(w, 1-eps, 1+eps) A)` with the weight `w = min(r, cap)`.
 
-    The old policy is the rollout engine itself, so `r` holds both the update's own drift and the engine's numerical
-    mismatch. The clip is PPO's (arXiv 1707.06347): no gradient where A > 0 and r > 1+eps, or A < 0 and r < 1-eps. It
-    leaves r unbounded where A < 0, and there the weight is truncated at `cap`, without gradient beyond: dual clip
-    (arXiv 1912.09729), a truncated importance weight for tokens that the engine found far too unlikely. Tokens that are not
-    `clipped` have the weight alone.
+    The old policy is the rollout engine itself, so `r` includes both the drift within the update and the engine's
+    numerical mismatch. The clip is PPO's (arXiv 1707.06347): no gradient if A > 0 and r > 1+eps, or A < 0 and r < 1-eps.
+    PPO leaves r unbounded for A < 0; here the weight is truncated at `cap`, without gradient beyond it, as in dual clip
+    (arXiv 1912.09729), for tokens that the engine found far too unlikely. Tokens that are not `clipped` only have the
+    truncated weight.
     """
     weight = ratio.clamp(max=cap)
     bounded = torch.where(clipped, weight.clamp(1.0 - epsilon, 1.0 + epsilon), weight)
@@ -165,11 +153,11 @@ def policy_loss(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: floa
 
 
 def off_policy_loss(logprobs: Tensor, advantage: Tensor, shaping: Tensor) -> Tensor:
-    """Policy gradient of each token that nobody sampled, `-A f(w)` with w the policy's probability, never clipped.
+    """Policy gradient of each token that was not sampled, `-A f(w)` with w the policy's probability, never clipped.
 
-    `f(w) = w / (w + c)` with c = `shaping` is LUFFY's (arXiv 2504.14945): the behaviour probability is taken as 1, and the
-    shaping keeps the gradient of unlikely tokens alive. Where c is 0, f is the ratio to the current policy, which is 1: the
-    gradient is `-A` times that of log w.
+    `f(w) = w / (w + c)` with c = `shaping` is LUFFY's (arXiv 2504.14945): the behaviour probability is taken as 1, and
+    the shaping keeps the gradient of unlikely tokens alive. If c is 0, f is the ratio to the current policy, which is
+    1: the gradient is `-A` times that of log w.
     """
     probability = logprobs.clamp(min=-_LARGEST_LOG_RATIO).exp()
     shaped = probability / (probability + torch.where(shaping > 0, shaping, 1.0))
@@ -178,7 +166,7 @@ def off_policy_loss(logprobs: Tensor, advantage: Tensor, shaping: Tensor) -> Ten
 
 
 def is_clipped(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: float, cap: float) -> Tensor:
-    """Whether `policy_loss` gives a token no gradient because its ratio is out of bounds; boolean, (tokens,)."""
+    """Whether `policy_loss` gives a token no gradient because of its ratio; boolean, (tokens,)."""
     by_ppo = ((advantage > 0) & (ratio > 1.0 + epsilon)) | ((advantage < 0) & (ratio < 1.0 - epsilon))
     return (clipped & by_ppo) | ((advantage != 0) & (ratio > cap))
 
@@ -192,33 +180,41 @@ def k3(log_ratio: Tensor) -> Tensor:
 def seele_loss(
     logprobs: Tensor,
     reference: Tensor | None,
-    weights: TokenWeights,
+    tokens: SampleFields[Tensor, Tensor],
     coefficients: Coefficients,
     denominators: Denominators,
+    kept: Tensor | None = None,
 ) -> LossTerms:
-    """All terms for one micro-batch of tokens, of whatever strategy.
+    """All terms for one micro-batch of tokens, for every strategy.
 
-    `logprobs` are the policy's with gradient, `reference` the initial model's without (None leaves the KL term out),
-    both of shape (tokens,). Hint tokens are neither `generated` nor `off_policy`, so no advantage ever reaches them.
+    `logprobs` are the policy's, with gradient, and `reference` the initial model's, without; None omits the KL term.
+    `tokens` has the fields of the tokens' samples. Off-policy and supervised tokens outside `kept` (boolean) have no
+    gradient. All tensors have shape (tokens,). Hint tokens are neither generated nor off-policy, so no advantage ever
+    reaches them.
     """
     generated_tokens, supervised_tokens = max(denominators.generated, 1.0), max(denominators.supervised, 1.0)
     epsilon, cap = coefficients.clip_epsilon, coefficients.importance_cap
-    # Outside the generated tokens there is no behaviour: a ratio of 1 keeps their zero weight from meeting an infinity.
-    behaviour = torch.where(weights.generated > 0, weights.behaviour, logprobs.detach())
+    generated = tokens.policy_mask * tokens.multiplicity
+    advantage, cross_entropy = tokens.advantage, tokens.supervised * tokens.multiplicity
+    if kept is not None:
+        learns = kept | tokens.policy_mask
+        advantage, cross_entropy = advantage * learns, cross_entropy * learns
+    # Other tokens have no behaviour: a ratio of 1 keeps their zero weight from being multiplied by infinity.
+    behaviour = torch.where(tokens.policy_mask, tokens.behaviour_logprobs, logprobs.detach())
     ratio = importance_ratio(logprobs, behaviour)
 
-    on_policy = policy_loss(ratio, weights.advantage, weights.clipped, epsilon, cap) * weights.generated
-    off_policy = off_policy_loss(logprobs, weights.advantage, weights.shaping) * weights.off_policy
+    on_policy = policy_loss(ratio, advantage, tokens.clipped, epsilon, cap) * generated
+    off_policy = off_policy_loss(logprobs, advantage, tokens.shaping) * (tokens.off_policy * tokens.multiplicity)
     policy = (on_policy + off_policy).sum() / max(denominators.policy, 1.0)
-    weighted = -(logprobs * weights.cross_entropy).sum() / supervised_tokens
+    weighted = -(logprobs * cross_entropy).sum() / supervised_tokens
     kl = torch.zeros_like(policy)
     if reference is not None:
-        kl = (k3(reference - logprobs) * weights.generated).sum() / generated_tokens
+        kl = (k3(reference - logprobs) * generated).sum() / generated_tokens
     with torch.no_grad():
-        cut = is_clipped(ratio, weights.advantage, weights.clipped, epsilon, cap)
-        clipped = (cut * weights.generated).sum() / generated_tokens
-        mismatch = (k3(logprobs - behaviour) * weights.generated).sum() / generated_tokens
-        supervised = -(logprobs * weights.supervised).sum() / supervised_tokens
+        cut = is_clipped(ratio, advantage, tokens.clipped, epsilon, cap)
+        clipped = (cut * generated).sum() / generated_tokens
+        mismatch = (k3(logprobs - behaviour) * generated).sum() / generated_tokens
+        supervised = -(logprobs * ((tokens.supervised != 0) * tokens.multiplicity)).sum() / supervised_tokens
     return LossTerms(
         policy=policy,
         supervised=supervised,

@@ -1,37 +1,30 @@
-"""From weighted samples to the padded micro-batches of every rank, in pure numpy."""
+"""From weighted samples to the padded micro-batches of every rank, and from those to tensors on its device."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from seele_trainer.learner.sample import FloatArray, Sample
+from seele_trainer.learner.sample import EVERY_TOKEN, FIELDS, Sample, SampleFields
 
 
-@dataclass(frozen=True)
-class MicroBatch:
-    """Padded sequences of one forward and backward pass: arrays of shape (rows, width), padded on the right with zeros.
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch(SampleFields[NDArray[Any], NDArray[Any]]):
+    """Padded sequences of one forward and backward pass.
 
-    `clipped`, `shaping`, `most_uncertain`, `multiplicity` and `source` have shape (rows,). `most_uncertain` is -1 where all
-    tokens learn; `source` is the index of the sample in what was packed, -1 in a micro-batch without any sample, which
-    exists only so that all ranks do the same number of passes.
+    Per-token fields have shape (rows, width) and are padded on the right with zeros, the others have shape (rows,).
+    `source` is the index of each row's sample in the list that was packed. It is -1 in a micro-batch without samples,
+    which exists only so that every rank makes the same number of passes.
     """
 
-    tokens: NDArray[np.int64]
-    policy_mask: NDArray[np.bool_]
-    advantage: FloatArray
-    supervised: FloatArray
-    behaviour_logprobs: FloatArray
-    off_policy: NDArray[np.bool_]
-    clipped: NDArray[np.bool_]
-    shaping: FloatArray
-    most_uncertain: NDArray[np.int64]
-    multiplicity: FloatArray
     source: NDArray[np.int64]
 
     @property
@@ -41,18 +34,36 @@ class MicroBatch:
         return trained
 
 
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A micro-batch on the device: padded `tokens` (rows, width), and the tokens that are scored, as flat lists.
+
+    Of those, `positions` indexes `tokens` flattened and `rows` is the row. `temperature` is the sampling temperature
+    for tokens with a policy gradient, whose policy is the tempered one, and 1 for supervised tokens; None means 1 for
+    all. `scored` has the fields of their samples, one value for each token.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    rows: Tensor
+    temperature: Tensor | None
+    scored: SampleFields[Tensor, Tensor]
+    ranked: bool
+    """Whether only the most uncertain tokens of some row learn."""
+
+
 def merge_identical(samples: Sequence[Sample], tolerance: float = 1e-3) -> list[Sample]:
     """Replace identical samples by one with their multiplicities added, in order of first appearance.
 
-    Identical means the same tokens, masks and weights. Behaviour log-probabilities may differ by the engine's
-    rounding, at most by `tolerance`, and are averaged: what that changes in the gradient is of the order of tolerance
+    Samples are identical if their tokens, masks and weights are. Behaviour log-probabilities may differ by the
+    engine's rounding, at most by `tolerance`, and are averaged: this changes the gradient by the order of tolerance
     squared.
     """
     merged: list[Sample] = []
-    by_content: dict[tuple[object, ...], list[int]] = {}
+    by_content: dict[tuple[bytes, ...], list[int]] = {}
+    compared = [each for each in FIELDS if each.name not in ("behaviour_logprobs", "multiplicity")]
     for sample in samples:
-        arrays = (sample.tokens, sample.policy_mask, sample.advantage, sample.supervised, sample.off_policy)
-        content = (sample.clipped, sample.shaping, sample.most_uncertain, *(array.tobytes() for array in arrays))
+        content = tuple(np.asarray(getattr(sample, each.name), each.metadata["dtype"]).tobytes() for each in compared)
         candidates = by_content.setdefault(content, [])
         twin = next((index for index in candidates if _close(merged[index], sample, tolerance)), None)
         if twin is None:
@@ -78,8 +89,8 @@ def _combine(one: Sample, other: Sample) -> Sample:
 def pack(samples: Sequence[Sample], ranks: int, token_budget: int) -> list[list[MicroBatch]]:
     """Spread samples over ranks: the same number of micro-batches on each, of at most `token_budget` padded tokens.
 
-    Samples of similar length share a micro-batch, so little is padding; a sample longer than the budget stands alone.
-    The micro-batches of one position have similar sizes on all ranks, because ranks wait for each other after each.
+    Samples of similar length share a micro-batch to keep padding low; a sample longer than the budget gets its own.
+    Micro-batches at the same position have similar sizes on all ranks, because ranks wait for each other after each.
     Raises ValueError for a sample that trains its first token, which nothing predicts.
     """
     for index, sample in enumerate(samples):
@@ -88,13 +99,14 @@ def pack(samples: Sequence[Sample], ranks: int, token_budget: int) -> list[list[
     lengths = np.array([len(sample.tokens) for sample in samples], dtype=np.int64)
     groups = _balanced_groups(lengths, ranks, token_budget)
     groups.sort(key=lambda group: -_padded(lengths, group))
-    batches = [_micro_batch(samples, group) for group in groups]
-    batches += [_empty() for _ in range(-len(batches) % ranks)]
+    batches = [_micro_batch(samples, group, source=group) for group in groups]
+    nothing = Sample(tokens=np.zeros(2, dtype=np.int64), multiplicity=0.0)
+    batches += [_micro_batch([nothing], [0], source=[-1]) for _ in range(-len(batches) % ranks)]
     return _deal(batches, ranks)
 
 
 def _balanced_groups(lengths: NDArray[np.int64], ranks: int, token_budget: int) -> list[list[int]]:
-    """Indices of the samples of each micro-batch: as few as the budget allows, of even size, a multiple of `ranks`."""
+    """Indices of the samples of each micro-batch: a multiple of `ranks` of even size, as few as the budget allows."""
     order = [int(index) for index in np.argsort(-lengths, kind="stable")]
     fewest = len(_fill(lengths, order, token_budget))
     wanted = math.ceil(fewest / ranks) * ranks
@@ -131,7 +143,7 @@ def _padded(lengths: NDArray[np.int64], group: Sequence[int]) -> int:
 
 
 def _deal(batches: Sequence[MicroBatch], ranks: int) -> list[list[MicroBatch]]:
-    """Give each rank one micro-batch of every `ranks` in a row; the least loaded rank gets the largest."""
+    """Give each rank one of every `ranks` consecutive micro-batches; the least loaded rank gets the largest."""
     dealt: list[list[MicroBatch]] = [[] for _ in range(ranks)]
     load = [0] * ranks
     for start in range(0, len(batches), ranks):
@@ -142,72 +154,23 @@ def _deal(batches: Sequence[MicroBatch], ranks: int) -> list[list[MicroBatch]]:
     return dealt
 
 
-def _micro_batch(samples: Sequence[Sample], group: Sequence[int]) -> MicroBatch:
-    chosen = [samples[index] for index in group]
-    width = max(len(sample.tokens) for sample in chosen)
-
-    def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        rows = np.zeros((len(arrays), width), dtype=arrays[0].dtype)
-        for row, array in zip(rows, arrays, strict=True):
-            row[: len(array)] = array
-        return rows
-
-    return MicroBatch(
-        tokens=padded([sample.tokens for sample in chosen]),
-        policy_mask=padded([sample.policy_mask for sample in chosen]),
-        advantage=padded([sample.advantage for sample in chosen]),
-        supervised=padded([sample.supervised for sample in chosen]),
-        behaviour_logprobs=padded([sample.behaviour_logprobs for sample in chosen]),
-        off_policy=padded([sample.off_policy for sample in chosen]),
-        clipped=np.array([sample.clipped for sample in chosen], dtype=np.bool_),
-        shaping=np.array([sample.shaping for sample in chosen], dtype=np.float32),
-        most_uncertain=np.array(
-            [-1 if sample.most_uncertain is None else sample.most_uncertain for sample in chosen], dtype=np.int64
-        ),
-        multiplicity=np.array([sample.multiplicity for sample in chosen], dtype=np.float32),
-        source=np.array(group, dtype=np.int64),
-    )
-
-
-def _empty() -> MicroBatch:
-    return MicroBatch(
-        tokens=np.zeros((1, 2), dtype=np.int64),
-        policy_mask=np.zeros((1, 2), dtype=np.bool_),
-        advantage=np.zeros((1, 2), dtype=np.float32),
-        supervised=np.zeros((1, 2), dtype=np.float32),
-        behaviour_logprobs=np.zeros((1, 2), dtype=np.float32),
-        off_policy=np.zeros((1, 2), dtype=np.bool_),
-        clipped=np.ones(1, dtype=np.bool_),
-        shaping=np.zeros(1, dtype=np.float32),
-        most_uncertain=np.full(1, -1, dtype=np.int64),
-        multiplicity=np.zeros(1, dtype=np.float32),
-        source=np.full(1, -1, dtype=np.int64),
-    )
+def _micro_batch(samples: Sequence[Sample], group: Sequence[int], *, source: Sequence[int]) -> MicroBatch:
+    """The samples of `group` as rows."""
+    width = max(len(samples[index].tokens) for index in group)
+    stacked = {}
+    for each in FIELDS:
+        shape = (len(group), width) if each.metadata["per_token"] else (len(group),)
+        stacked[each.name] = np.zeros(shape, dtype=each.metadata["dtype"])
+        for row, index in enumerate(group):
+            value = getattr(samples[index], each.name)
+            stacked[each.name][(row, slice(len(value))) if each.metadata["per_token"] else row] = value
+    return MicroBatch(**stacked, source=np.array(source, dtype=np.int64))
 
 
 def to_score(sequence: Sequence[int]) -> Sample:
-    """A sample of token ids of which every one but the first is scored, for passes without training."""
+    """A sample whose tokens are all scored except the first, for passes without training."""
     tokens = np.array(sequence, dtype=np.int64)
-    nothing = np.zeros(len(tokens), dtype=np.float32)
-    scored = np.ones(len(tokens), dtype=np.float32)
-    scored[:1] = 0.0
-    none = np.zeros(len(tokens), dtype=np.bool_)
-    return Sample(tokens, none, nothing, scored, nothing, off_policy=none)
-
-
-def generated_tokens(samples: Sequence[Sample]) -> float:
-    """Generated tokens times multiplicity: the global denominator of the KL term, and part of the policy term's."""
-    return float(sum(sample.multiplicity * int(sample.policy_mask.sum()) for sample in samples))
-
-
-def off_policy_tokens(samples: Sequence[Sample]) -> float:
-    """Off-policy tokens times multiplicity: the other part of the policy term's global denominator."""
-    return float(sum(sample.multiplicity * int(sample.off_policy.sum()) for sample in samples))
-
-
-def supervised_tokens(samples: Sequence[Sample]) -> float:
-    """Tokens with a supervised weight times multiplicity: the global denominator of the cross-entropy."""
-    return float(sum(sample.multiplicity * int(np.count_nonzero(sample.supervised)) for sample in samples))
+    return Sample(tokens=tokens, supervised=(np.arange(len(tokens)) > 0).astype(np.float32))
 
 
 def padding_share(batches: Sequence[Sequence[MicroBatch]], samples: Sequence[Sample]) -> float:
@@ -217,24 +180,47 @@ def padding_share(batches: Sequence[Sequence[MicroBatch]], samples: Sequence[Sam
 
 
 def encode(batches: Sequence[MicroBatch]) -> bytes:
-    """One rank's micro-batches as bytes, to be sent without pickling."""
-    header = np.array([len(batches), *(size for batch in batches for size in batch.tokens.shape)], dtype=np.int64)
-    arrays = [getattr(batch, field.name) for batch in batches for field in fields(MicroBatch)]
-    return b"".join(array.tobytes() for array in [header, *arrays])
+    """One rank's micro-batches as the bytes of an npz file, to be sent without pickling."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        **{f"{number}.{name}": array for number, batch in enumerate(batches) for name, array in vars(batch).items()},
+    )
+    return buffer.getvalue()
 
 
 def decode(data: bytes) -> list[MicroBatch]:
     """Inverse of `encode`."""
-    count = int(np.frombuffer(data, dtype=np.int64, count=1)[0])
-    shapes = np.frombuffer(data, dtype=np.int64, count=2 * count, offset=8).reshape(count, 2)
-    offset = 8 * (1 + 2 * count)
-    batches = []
-    for rows, width in shapes.tolist():
-        arrays = {}
-        for name, template in vars(_empty()).items():
-            shape = (rows, width) if template.ndim == 2 else (rows,)
-            array = np.frombuffer(data, dtype=template.dtype, count=math.prod(shape), offset=offset).reshape(shape)
-            offset += array.nbytes
-            arrays[name] = array
-        batches.append(MicroBatch(**arrays))
-    return batches
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        names = [each.name for each in fields(MicroBatch)]
+        count = len(stored.files) // len(names)
+        return [MicroBatch(**{name: stored[f"{number}.{name}"] for name in names}) for number in range(count)]
+
+
+def to_device(batch: MicroBatch, device: torch.device, temperature: float) -> DeviceBatch:
+    """Move a micro-batch to the device. Only tokens with some weight are scored, and at least one."""
+    chosen = np.flatnonzero(batch.trained)
+    if not len(chosen):
+        # Ranks have to make the same passes, so a micro-batch without samples scores a token of no weight.
+        chosen = np.array([1])
+    rows = chosen // batch.tokens.shape[1]
+
+    def tensor(array: NDArray[Any]) -> Tensor:
+        return torch.tensor(array, device=device)
+
+    scored = {}
+    for each in FIELDS:
+        array = getattr(batch, each.name)
+        scored[each.name] = array.reshape(-1)[chosen] if each.metadata["per_token"] else array[rows]
+    tempered = None
+    if temperature != 1.0:
+        tempered = np.where(scored["policy_mask"] | scored["off_policy"], temperature, 1.0).astype(np.float32)
+    return DeviceBatch(
+        tokens=tensor(batch.tokens),
+        positions=tensor(chosen),
+        rows=tensor(rows),
+        temperature=None if tempered is None else tensor(tempered),
+        scored=SampleFields(**{name: tensor(array) for name, array in scored.items()}),
+        ranked=bool((batch.most_uncertain < EVERY_TOKEN).any()),
+    )

@@ -1,4 +1,4 @@
-"""The ranks of trainer processes: joining it, and moving bytes and sums between its processes."""
+"""The trainer processes as ranks: joining them, and moving bytes and sums between them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 
-# Followers wait here while rank 0 samples rollouts, which may take hours; a peer that dies closes its connection and so
-# ends the wait at once, whatever the limit.
+# Followers wait while rank 0 samples rollouts, which may take hours. A peer that dies closes its connection, which ends
+# the wait at once.
 _CONTROL_TIMEOUT = timedelta(days=7)
 
 
@@ -24,13 +24,39 @@ _CONTROL_TIMEOUT = timedelta(days=7)
 class Ranks:
     """This process among the trainer processes. Every method is collective: all ranks call it in the same order.
 
-    `control` is a gloo group of its own, so that data and commands travel between hosts' memories on GPUs too.
+    `control` is a separate gloo group, so that data and commands are sent from host memory even with GPUs.
     """
 
     rank: int
     world_size: int
     device: torch.device
     control: dist.ProcessGroup
+
+    @classmethod
+    def join(cls) -> Ranks:
+        """Join the ranks that torchrun's environment describes; without one, be the only rank.
+
+        Joining twice in one process gives the same ranks. Without CUDA this selects DeepSpeed's CPU accelerator, which
+        only works before DeepSpeed is imported for the first time.
+        """
+        on_gpu = torch.cuda.is_available()
+        if not on_gpu:
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
+        # If this is unset, DeepSpeed's CPU accelerator takes the number of NUMA nodes for the number of devices.
+        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+        if on_gpu:
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            backend = "nccl" if on_gpu else "gloo"
+            # A single rank needs no rendezvous, whose port may be taken. -1 means that torchrun's environment decides.
+            store, rank, size = (None, -1, -1) if "RANK" in os.environ else (dist.HashStore(), 0, 1)  # type: ignore[attr-defined]
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, device_id=device if on_gpu else None
+            )
+        control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+        return cls(dist.get_rank(), dist.get_world_size(), device, control)
 
     @property
     def is_driver(self) -> bool:
@@ -48,7 +74,7 @@ class Ranks:
         return buffer.numpy().tobytes()
 
     def scatter(self, payloads: Sequence[bytes] | None) -> bytes:
-        """The payload that rank 0 has for this rank, out of one for each."""
+        """This rank's payload, of rank 0's one for each rank."""
         if self.world_size == 1:
             return _given(payloads)[0]
         sizes = torch.tensor([len(payload) for payload in payloads] if payloads else [0] * self.world_size)
@@ -82,38 +108,14 @@ class Ranks:
         return result
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait for every rank."""
         if self.world_size > 1:
             dist.barrier(group=self.control)
 
 
-def join() -> Ranks:
-    """Become part of the ranks that torchrun's environment describes; without one, a ranks of one process.
-
-    Joining twice in one process gives the same ranks. On a machine without CUDA this selects DeepSpeed's CPU
-    accelerator, which only works before DeepSpeed is imported for the first time.
-    """
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
-    # DeepSpeed's CPU accelerator takes the number of NUMA nodes for the number of devices where this is absent.
-    os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        backend = "nccl" if on_gpu else "gloo"
-        # A ranks of one meets nobody: it needs no port, which another could have. -1 stands for what torchrun says.
-        store, rank, size = (None, -1, -1) if "RANK" in os.environ else (dist.HashStore(), 0, 1)  # type: ignore[attr-defined]
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, device_id=device if on_gpu else None)
-    control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
-    return Ranks(dist.get_rank(), dist.get_world_size(), device, control)
-
-
 def _given(value: T | None) -> T:
     if value is None:
-        raise ValueError("rank 0 has to pass the data of a collective call; None is for the other ranks")
+        raise ValueError("rank 0 must pass the data of a collective call; only other ranks pass None")
     return value
 
 

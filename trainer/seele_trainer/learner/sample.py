@@ -1,40 +1,66 @@
-"""Sample: rules of a SeeleRun, in Python and in CEL."""
+"""The sample that a strategy makes and the learner trains on, and the one declaration of its fields."""
 
+# ruff: noqa: RUF009  (the functions in the defaults return `dataclasses.field`)
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+EVERY_TOKEN = int(np.iinfo(np.int64).max)
+
+PerToken = TypeVar("PerToken")
+PerSample = TypeVar("PerSample")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One sequence to train on, each array of shape (tokens,).
+def _per_token(dtype: type[np.generic], **default: None) -> Any:
+    return field(metadata={"dtype": dtype, "per_token": True}, **default)
 
-    Three kinds of tokens train; the first two count in the denominator of the policy gradient:
 
-    - `policy_mask` marks generated tokens, which are also those of the KL term. `behaviour_logprobs` are the sampler's, and
-      `clipped` says whether the ratio to them is clipped as in PPO;
-    - `off_policy` marks tokens of the reference solution that get a policy gradient all the same. `shaping` is the c of
-      their weight w / (w + c), w being their probability under the policy; with 0 their weight is 1;
+def _per_sample(dtype: type[np.generic], default: float) -> Any:
+    return field(metadata={"dtype": dtype, "per_token": False}, default=default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFields(Generic[PerToken, PerSample]):
+    """The fields of samples. Packing, sending and moving to the device follow from this declaration.
+
+    Three kinds of tokens are trained. The first two count in the denominator of the policy gradient:
+
+    - `policy_mask` marks generated tokens, the only ones with a KL term. `behaviour_logprobs` are the sampler's, and
+      `clipped` says whether their ratio is clipped as in PPO.
+    - `off_policy` marks tokens of the reference solution that get a policy gradient. `shaping` is the c of their weight
+      w / (w + c), where w is their probability under the policy; with 0 the weight is 1.
     - `supervised` is the weight of a token's cross-entropy in the loss, coefficient included.
 
-    `advantage` weighs the policy gradient and is 0 elsewhere. Where `most_uncertain` is given, only so many of the
-    sample's off-policy and supervised tokens learn, those of whose choice the policy is least certain (highest entropy);
-    the others still count in the denominators. `multiplicity` is how many identical rollouts this one stands for; it
-    multiplies every term and every denominator.
+    `advantage` weighs the policy gradient. At most `most_uncertain` of a sample's off-policy and supervised tokens
+    learn, those with the highest entropy; the others still count in the denominators. `multiplicity` is the number of
+    identical rollouts that the sample stands for; it multiplies every term and every denominator.
     """
 
-    tokens: NDArray[np.int64]
-    policy_mask: NDArray[np.bool_]
-    advantage: FloatArray
-    supervised: FloatArray
-    behaviour_logprobs: FloatArray
-    off_policy: NDArray[np.bool_]
-    clipped: bool = True
-    shaping: float = 0.0
-    most_uncertain: int | None = None
-    multiplicity: float = 1.0
+    tokens: PerToken = _per_token(np.int64)
+    policy_mask: PerToken = _per_token(np.bool_, default=None)
+    advantage: PerToken = _per_token(np.float32, default=None)
+    supervised: PerToken = _per_token(np.float32, default=None)
+    behaviour_logprobs: PerToken = _per_token(np.float32, default=None)
+    off_policy: PerToken = _per_token(np.bool_, default=None)
+    clipped: PerSample = _per_sample(np.bool_, True)
+    shaping: PerSample = _per_sample(np.float32, 0.0)
+    most_uncertain: PerSample = _per_sample(np.int64, EVERY_TOKEN)
+    multiplicity: PerSample = _per_sample(np.float32, 1.0)
+
+
+FIELDS = fields(SampleFields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(SampleFields[NDArray[Any], Any]):
+    """One sequence to train on. Per-token fields have shape (tokens,) and are zero unless set, the others are scalars."""
+
+    def __post_init__(self) -> None:
+        for each in FIELDS:
+            if getattr(self, each.name) is None:
+                object.__setattr__(self, each.name, np.zeros(len(self.tokens), dtype=each.metadata["dtype"]))

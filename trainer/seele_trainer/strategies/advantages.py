@@ -57,9 +57,7 @@ def policy_sample(rollout: Rollout, advantage: float) -> Sample:
         tokens=tokens,
         policy_mask=policy_mask,
         advantage=np.where(policy_mask, np.float32(advantage), np.float32(0.0)),
-        supervised=np.zeros(len(tokens), dtype=np.float32),
         behaviour_logprobs=behaviour,
-        off_policy=np.zeros(len(tokens), dtype=np.bool_),
     )
 
 
@@ -86,9 +84,9 @@ def _supervise_hint(sample: Sample, rollout: Rollout, advantage: float, config: 
         return sample
     supervised = sample.supervised.copy()
     supervised[hint_span(rollout)] = config.training.hint_loss_coefficient
-    masked = hints.supervision == "high-entropy" and rollout.hint_length > 0
-    learnt = share_of(hints.high_entropy_share, rollout.hint_length) if masked else None
-    return replace(sample, supervised=supervised, most_uncertain=learnt)
+    if hints.supervision == "high-entropy" and rollout.hint_length > 0:
+        sample = replace(sample, most_uncertain=share_of(hints.high_entropy_share, rollout.hint_length))
+    return replace(sample, supervised=supervised)
 
 
 def share_of(share: float, tokens: int) -> int:
@@ -99,12 +97,4 @@ def share_of(share: float, tokens: int) -> int:
 def solution_sample(problem: TokenizedProblem) -> Sample:
     """Prompt and whole reference solution, end-of-sequence token included, learnt by cross-entropy of weight 1."""
     tokens = np.array([*problem.prompt, *problem.solution], dtype=np.int64)
-    nothing = np.zeros(len(tokens), dtype=np.float32)
-    return Sample(
-        tokens=tokens,
-        policy_mask=np.zeros(len(tokens), dtype=np.bool_),
-        advantage=nothing,
-        supervised=(np.arange(len(tokens)) >= len(problem.prompt)).astype(np.float32),
-        behaviour_logprobs=nothing,
-        off_policy=np.zeros(len(tokens), dtype=np.bool_),
-    )
+    return Sample(tokens=tokens, supervised=(np.arange(len(tokens)) >= len(problem.prompt)).astype(np.float32))

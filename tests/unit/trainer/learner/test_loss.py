@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from seele_trainer.learner import loss
 from seele_trainer.learner.loss import (
     Coefficients,
     Denominators,
     LossTerms,
-    TokenWeights,
     most_uncertain,
     seele_loss,
     token_logprobs,
 )
+from seele_trainer.learner.sample import EVERY_TOKEN, SampleFields
 
 pytestmark = pytest.mark.unit
 
@@ -26,26 +29,29 @@ COEFFICIENTS = Coefficients(clip_epsilon=0.2, importance_cap=2.0, kl=0.1)
 GAMMA = 0.01
 
 
-def weights(
-    generated: list[float],
-    supervised: list[float],
-    advantage: list[float],
-    behaviour: list[float],
-    off_policy: list[float] | None = None,
+def tokens_of(
+    generated: Sequence[float],
+    supervised: Sequence[float],
+    advantage: Sequence[float],
+    behaviour: Sequence[float],
+    off_policy: Sequence[float] | None = None,
     shaping: float = 0.0,
     *,
     clipped: bool = True,
-) -> TokenWeights:
-    """Weights of tokens; supervised ones weigh GAMMA, off-policy ones are all shaped alike."""
-    return TokenWeights(
-        generated=torch.tensor(generated),
-        off_policy=torch.tensor(off_policy or [0.0] * len(generated)),
-        supervised=torch.tensor(supervised),
-        cross_entropy=torch.tensor(supervised) * GAMMA,
+) -> SampleFields[Tensor, Tensor]:
+    """Tokens with the multiplicity given for their kind; supervised ones weigh GAMMA, off-policy ones are all shaped alike."""
+    kinds = torch.tensor([generated, off_policy or [0.0] * len(generated), supervised])
+    return SampleFields(
+        tokens=torch.zeros(len(generated), dtype=torch.int64),
+        policy_mask=kinds[0] > 0,
+        off_policy=kinds[1] > 0,
+        supervised=GAMMA * (kinds[2] > 0),
+        multiplicity=kinds.sum(0),
         advantage=torch.tensor(advantage),
-        behaviour=torch.tensor(behaviour),
+        behaviour_logprobs=torch.tensor(behaviour),
         clipped=torch.full((len(generated),), clipped),
         shaping=torch.full((len(generated),), shaping),
+        most_uncertain=torch.full((len(generated),), EVERY_TOKEN),
     )
 
 
@@ -55,7 +61,7 @@ def one_token(ratio: float, advantage: float, cap: float = 2.0, *, clipped: bool
     terms = seele_loss(
         logprob,
         None,
-        weights([1.0], [0.0], [advantage], [-1.0], clipped=clipped),
+        tokens_of([1.0], [0.0], [advantage], [-1.0], clipped=clipped),
         Coefficients(clip_epsilon=0.2, importance_cap=cap, kl=0.0),
         Denominators(1.0, 0.0, 0.0),
     )
@@ -152,7 +158,7 @@ def test_an_enormous_mismatch_stays_finite() -> None:
     terms = seele_loss(
         logprobs,
         reference,
-        weights([1.0, 1.0], [0.0, 0.0], [-1.0, 1.0], [-1e4, 0.0]),
+        tokens_of([1.0, 1.0], [0.0, 0.0], [-1.0, 1.0], [-1e4, 0.0]),
         COEFFICIENTS,
         Denominators(2.0, 0.0, 0.0),
     )
@@ -177,7 +183,7 @@ def test_the_mismatch_kl_measures_the_sampler_against_the_policy() -> None:
     terms = seele_loss(
         policy,
         None,
-        weights([0.6, 0.4], [0.0, 0.0], [0.0, 0.0], engine.tolist()),
+        tokens_of([0.6, 0.4], [0.0, 0.0], [0.0, 0.0], engine.tolist()),
         COEFFICIENTS,
         Denominators(1.0, 0.0, 0.0),
     )
@@ -187,7 +193,7 @@ def test_the_mismatch_kl_measures_the_sampler_against_the_policy() -> None:
 def test_hint_tokens_get_no_advantage_and_generated_tokens_no_supervision() -> None:
     logprobs = torch.tensor([-0.3, -0.7], requires_grad=True)
     # Token 0 is a hint that carries, wrongly, an advantage; token 1 is generated.
-    batch = weights([0.0, 1.0], [1.0, 0.0], [5.0, 0.5], [0.0, -0.7])
+    batch = tokens_of([0.0, 1.0], [1.0, 0.0], [5.0, 0.5], [0.0, -0.7])
     terms = seele_loss(logprobs, logprobs.detach(), batch, COEFFICIENTS, Denominators(1.0, 0.0, 1.0))
     terms.total.backward()
     assert logprobs.grad is not None
@@ -198,7 +204,7 @@ def test_hint_tokens_get_no_advantage_and_generated_tokens_no_supervision() -> N
 
 def test_the_total_is_the_sum_of_the_terms_with_their_coefficients() -> None:
     logprobs = torch.tensor([-0.3, -0.7, -1.4])
-    batch = weights([0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.5, -0.3], [0.0, -0.6, -1.5])
+    batch = tokens_of([0.0, 1.0, 2.0], [1.0, 0.0, 0.0], [0.0, 0.5, -0.3], [0.0, -0.6, -1.5])
     terms = seele_loss(logprobs, torch.tensor([-0.4, -0.9, -1.0]), batch, COEFFICIENTS, Denominators(3.0, 0.0, 1.0))
     assert terms.kl.item() > 0
     torch.testing.assert_close(terms.total, terms.policy + GAMMA * terms.supervised + 0.1 * terms.kl)
@@ -211,10 +217,12 @@ def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: 
     logprobs, reference, behaviour, advantage = (-torch.rand(12, generator=generator) for _ in range(4))
     kinds = torch.randint(0, 3, (12,), generator=generator)
     generated, off_policy, supervised = ((kinds == kind).float() * 2.0 for kind in range(3))
-    shaping = 0.1 * (advantage > -0.5)
-    clipped = behaviour < -0.5
-    batch = TokenWeights(
-        generated, off_policy, supervised, 0.3 * supervised, advantage + 0.5, behaviour, clipped, shaping
+    kept = torch.rand(12, generator=generator) < 0.7
+    batch = replace(
+        tokens_of(generated.tolist(), supervised.tolist(), [0.0] * 12, behaviour.tolist(), off_policy.tolist()),
+        advantage=advantage + 0.5,
+        shaping=0.1 * (advantage > -0.5),
+        clipped=behaviour < -0.5,
     )
     denominators = Denominators(float(generated.sum()), float(off_policy.sum()), 5.0)
 
@@ -222,9 +230,10 @@ def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: 
         return seele_loss(
             logprobs[chosen],
             reference[chosen],
-            TokenWeights(*(tensor[chosen] for tensor in vars(batch).values())),
+            SampleFields(**{name: tensor[chosen] for name, tensor in vars(batch).items()}),
             COEFFICIENTS,
             denominators,
+            kept[chosen],
         )
 
     whole, first, second = part(slice(None)), part(slice(cut)), part(slice(cut, None))
@@ -234,7 +243,7 @@ def test_micro_batches_add_up_to_the_whole_however_they_are_cut(cut: int, seed: 
 
 def test_a_stream_without_any_token_has_no_loss() -> None:
     logprobs = torch.tensor([-0.3], requires_grad=True)
-    terms = seele_loss(logprobs, None, weights([0.0], [0.0], [0.0], [0.0]), COEFFICIENTS, Denominators(0.0, 0.0, 0.0))
+    terms = seele_loss(logprobs, None, tokens_of([0.0], [0.0], [0.0], [0.0]), COEFFICIENTS, Denominators(0.0, 0.0, 0.0))
     terms.total.backward()
     assert terms.total.item() == 0
     assert logprobs.grad is not None
@@ -254,7 +263,7 @@ def test_a_shaped_token_of_the_solution_is_weighted_by_its_probability(
     probability: float, advantage: float, value: float, gradient: float
 ) -> None:
     logprob = torch.tensor([math.log(probability)], requires_grad=True)
-    batch = weights([0.0], [0.0], [advantage], [0.0], off_policy=[1.0], shaping=0.1)
+    batch = tokens_of([0.0], [0.0], [advantage], [0.0], off_policy=[1.0], shaping=0.1)
     terms = seele_loss(logprob, logprob.detach() - 1, batch, COEFFICIENTS, Denominators(0.0, 1.0, 0.0))
     terms.total.backward()
     assert logprob.grad is not None
@@ -266,7 +275,7 @@ def test_a_shaped_token_of_the_solution_is_weighted_by_its_probability(
 
 def test_an_off_policy_token_without_shaping_has_the_plain_policy_gradient_however_unlikely() -> None:
     logprobs = torch.tensor([-0.1, -50.0, -1e4], requires_grad=True)
-    batch = weights([0.0] * 3, [0.0] * 3, [0.75] * 3, [0.0] * 3, off_policy=[1.0, 2.0, 1.0])
+    batch = tokens_of([0.0] * 3, [0.0] * 3, [0.75] * 3, [0.0] * 3, off_policy=[1.0, 2.0, 1.0])
     seele_loss(logprobs, None, batch, COEFFICIENTS, Denominators(0.0, 4.0, 0.0)).total.backward()
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-0.75 / 4, -1.5 / 4, -0.75 / 4])
@@ -274,7 +283,7 @@ def test_an_off_policy_token_without_shaping_has_the_plain_policy_gradient_howev
 
 def test_off_policy_and_generated_tokens_share_the_denominator_of_the_policy_term_but_not_that_of_the_kl() -> None:
     logprobs = torch.tensor([math.log(0.4), -0.7], requires_grad=True)
-    batch = weights([0.0, 1.0], [0.0, 0.0], [0.5, -0.5], [0.0, -0.7], off_policy=[1.0, 0.0], shaping=0.1)
+    batch = tokens_of([0.0, 1.0], [0.0, 0.0], [0.5, -0.5], [0.0, -0.7], off_policy=[1.0, 0.0], shaping=0.1)
     reference = torch.tensor([-3.0, -0.7 + math.log(2)])
     terms = seele_loss(logprobs, reference, batch, COEFFICIENTS, Denominators(1.0, 1.0, 0.0))
     assert terms.policy.item() == pytest.approx((-0.5 * 0.8 + 0.5) / 2)
@@ -285,23 +294,24 @@ def test_the_most_uncertain_tokens_are_chosen_in_each_row_for_itself() -> None:
     entropy = torch.tensor([0.9, 0.1, 0.5, 0.7, 0.2, 0.3, 0.8])
     candidates = torch.tensor([False, True, True, True, True, True, True])
     rows = torch.tensor([0, 0, 0, 0, 2, 2, 2])
-    chosen = most_uncertain(entropy, candidates, rows, torch.tensor([2, 5, 1]))
+    chosen = most_uncertain(entropy, candidates, rows, torch.tensor([2, 5, 1])[rows])
     assert chosen.tolist() == [False, False, True, True, False, False, True]
 
 
 def test_of_equally_uncertain_tokens_the_first_are_chosen() -> None:
-    chosen = most_uncertain(torch.zeros(5), torch.ones(5, dtype=torch.bool), torch.zeros(5).long(), torch.tensor([2]))
+    every, row = torch.ones(5, dtype=torch.bool), torch.zeros(5, dtype=torch.int64)
+    chosen = most_uncertain(torch.zeros(5), every, row, torch.full((5,), 2))
     assert chosen.tolist() == [True, True, False, False, False]
 
 
 def test_tokens_that_do_not_learn_have_no_gradient_and_still_count() -> None:
     logprobs = torch.tensor([-0.5, -0.5, -0.5, -0.5, -0.7], requires_grad=True)
-    batch = weights(
+    batch = tokens_of(
         [0.0, 0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.5], [0.0] * 4 + [-0.7],
         off_policy=[0.0, 0.0, 1.0, 1.0, 0.0],
     )  # fmt: skip
-    learning = batch.learning_only(torch.tensor([True, False, True, False, False]))
-    terms = seele_loss(logprobs, None, learning, COEFFICIENTS, Denominators(1.0, 2.0, 2.0))
+    kept = torch.tensor([True, False, True, False, False])
+    terms = seele_loss(logprobs, None, batch, COEFFICIENTS, Denominators(1.0, 2.0, 2.0), kept)
     terms.total.backward()
     assert logprobs.grad is not None
     assert logprobs.grad.tolist() == pytest.approx([-GAMMA / 2, 0.0, -0.5 / 3, 0.0, -0.5 / 3])

@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seele_trainer.config import Training
+from seele_trainer.learner.loss import Denominators
 from seele_trainer.learner.packing import (
     MicroBatch,
     decode,
     encode,
-    generated_tokens,
     merge_identical,
-    off_policy_tokens,
     pack,
     padding_share,
-    supervised_tokens,
+    to_device,
 )
-from seele_trainer.learner.sample import Sample
+from seele_trainer.learner.sample import EVERY_TOKEN, FIELDS, Sample
 from seele_trainer.learner.schedule import learning_rate
 
 pytestmark = pytest.mark.unit
@@ -46,7 +46,7 @@ def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.
         off_policy=off_policy,
         clipped=seed % 2 == 0,
         shaping=0.1 * (seed % 2),
-        most_uncertain=None if seed % 3 else 2,
+        most_uncertain=EVERY_TOKEN if seed % 3 else 2,
         multiplicity=multiplicity,
     )
 
@@ -73,14 +73,13 @@ def test_every_sample_is_in_exactly_one_micro_batch_as_it_was(lengths: list[int]
     assert sorted(found) == list(range(len(samples)))
     for source, (batch, row) in found.items():
         original = samples[source]
-        for name in ("tokens", "policy_mask", "advantage", "supervised", "behaviour_logprobs", "off_policy"):
-            padded, array = getattr(batch, name)[row], getattr(original, name)
-            np.testing.assert_array_equal(padded[: len(array)], array)
-            assert not padded[len(array) :].any()
-        assert batch.multiplicity[row] == original.multiplicity
-        assert batch.clipped[row] == original.clipped
-        assert batch.shaping[row] == np.float32(original.shaping)
-        assert batch.most_uncertain[row] == (-1 if original.most_uncertain is None else original.most_uncertain)
+        for field in FIELDS:
+            row_values, values = getattr(batch, field.name)[row], np.asarray(getattr(original, field.name))
+            assert row_values.dtype == field.metadata["dtype"]
+            if field.metadata["per_token"]:
+                assert not row_values[len(values) :].any()
+                row_values = row_values[: len(values)]
+            np.testing.assert_array_equal(row_values, values.astype(field.metadata["dtype"]))
 
 
 @given(lengths=lengths, ranks=ranks, budget=budgets)
@@ -173,9 +172,41 @@ def test_merging_keeps_the_denominators(choices: list[int]) -> None:
     samples = [sample(length, seed=length % 2) for length in choices]
     merged = merge_identical(samples)
     assert len(merged) == len(set(choices))
-    assert generated_tokens(merged) == generated_tokens(samples) == sum(int(one.policy_mask.sum()) for one in samples)
-    assert off_policy_tokens(merged) == off_policy_tokens(samples) == sum(int(one.off_policy.sum()) for one in samples)
-    assert supervised_tokens(merged) == supervised_tokens(samples)
+    generated, off_policy = (
+        sum(int(getattr(one, name).sum()) for one in samples) for name in ("policy_mask", "off_policy")
+    )
+    supervised = sum(int((one.supervised != 0).sum()) for one in samples)
+    assert Denominators.of(merged) == Denominators.of(samples) == Denominators(generated, off_policy, supervised)
+
+
+def test_only_tokens_of_some_weight_go_to_the_device_with_the_fields_of_their_samples() -> None:
+    samples = [sample(5), sample(8, seed=1, multiplicity=2.0), sample(3, seed=2)]
+    (batch,) = pack(samples, ranks=1, token_budget=100)[0]
+    found = to_device(batch, torch.device("cpu"), temperature=0.5)
+    assert found.tokens.flatten()[found.positions].tolist() == found.scored.tokens.tolist()
+    wanted = [index for index in batch.source for _ in samples[index].tokens[1:]]
+    assert found.rows.tolist() == [batch.source.tolist().index(index) for index in wanted]
+    for field in FIELDS:
+        values = (
+            np.broadcast_to(getattr(samples[index], field.name), len(samples[index].tokens)) for index in batch.source
+        )
+        expected = np.concatenate([value[1:] for value in values]).astype(field.metadata["dtype"])
+        np.testing.assert_array_equal(getattr(found.scored, field.name).numpy(), expected)
+    tempered = found.scored.policy_mask | found.scored.off_policy
+    assert found.temperature is not None
+    assert found.temperature.tolist() == torch.where(tempered, 0.5, 1.0).tolist()
+    assert found.ranked
+
+
+def test_a_micro_batch_without_samples_scores_one_token_of_no_weight() -> None:
+    empty = pack([sample(8)], ranks=2, token_budget=100)[1][0]
+    found = to_device(empty, torch.device("cpu"), temperature=1.0)
+    assert (len(found.positions), found.scored.multiplicity.tolist(), found.temperature, found.ranked) == (
+        1,
+        [0.0],
+        None,
+        False,
+    )
 
 
 def test_the_learning_rate_rises_then_follows_its_schedule_to_the_final_ratio() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import HintStateError
-from seele_trainer.learner.sample import Sample
+from seele_trainer.learner.sample import EVERY_TOKEN, Sample
 from seele_trainer.learner.schedule import learning_rate
 from seele_trainer.methods import StrategyName
 from seele_trainer.strategies import build_strategy, strategy_class
@@ -223,7 +223,7 @@ def test_a_prefix_gets_the_advantage_of_its_rollout_against_the_plain_ones_and_t
     *plain, hybrid = strategy.samples(PROBLEM, rollouts)
     for sample, advantage in zip(plain, (0.75, -0.25, -0.25, -0.25), strict=True):
         check(sample, [1, 2, 3, 30, 31], advantage=[0, 0, 0, advantage, advantage], generated=(3, 4))
-        assert sample.most_uncertain is None
+        assert sample.most_uncertain == EVERY_TOKEN
         assert sample.clipped
     # 1 - 1/4, on the prefix and on what follows; the two most uncertain of four prefix tokens learn, 0.3 of 4 rounded up.
     check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from seele_trainer.learner.sample import EVERY_TOKEN
 from seele_trainer.strategies import build_strategy
 from seele_trainer.strategies.seele import UNHINTED
 from tests.support.strategy_cases import PROBLEM, config, play, rollout
@@ -104,16 +105,16 @@ def test_a_restored_strategy_goes_on_where_the_saved_one_stood() -> None:
 @pytest.mark.parametrize(
     ("supervision", "weights", "learning"),
     [
-        ("all", (0.001, 0.001), (None, None)),
-        ("none", (0.0, 0.0), (None, None)),
+        ("all", (0.001, 0.001), (EVERY_TOKEN, EVERY_TOKEN)),
+        ("none", (0.0, 0.0), (EVERY_TOKEN, EVERY_TOKEN)),
         # Two of ten hint tokens, though all ten count in the mean.
         ("high-entropy", (0.001, 0.001), (2, 2)),
-        ("not-below-baseline", (0.001, 0.0), (None, None)),
+        ("not-below-baseline", (0.001, 0.0), (EVERY_TOKEN, EVERY_TOKEN)),
     ],
 )
 @pytest.mark.parametrize("strategy", ["seele", "uft", "fixed_hint"])
 def test_which_hint_tokens_are_learnt_is_an_option(
-    strategy: str, supervision: str, weights: tuple[float, float], learning: tuple[int | None, int | None]
+    strategy: str, supervision: str, weights: tuple[float, float], learning: tuple[int, int]
 ) -> None:
     built = build_strategy(config(strategy, supervision=supervision))
     right, wrong = built.samples(PROBLEM, [rollout(1, 1.0, hint_length=10), rollout(1, 0.0, hint_length=10)])
@@ -125,7 +126,7 @@ def test_which_hint_tokens_are_learnt_is_an_option(
 
 def test_a_hint_of_no_length_has_no_uncertain_tokens() -> None:
     (sample,) = build_strategy(config(supervision="high-entropy")).samples(PROBLEM, [rollout(1, 1.0)])
-    assert sample.most_uncertain is None
+    assert sample.most_uncertain == EVERY_TOKEN
 
 
 def test_hints_end_where_steps_do_when_steps_are_their_unit() -> None:
