@@ -43,7 +43,8 @@ def test_a_rank_that_runs_out_of_disk_leaves_no_other_waiting(
 ) -> None:
     save_model(tmp_path / "tied")
     worker = ("-m", "tests.integration.gang_failure_worker")
-    arguments = ["-m", "seele_trainer.launch", "--standalone", "--nproc-per-node=2", *worker]
+    launch = "import sys; from seele_trainer.main import launch; sys.exit(launch(sys.argv[1:]))"
+    arguments = ["-c", launch, "--standalone", "--nproc-per-node=2", *worker]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)

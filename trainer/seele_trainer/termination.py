@@ -24,6 +24,18 @@ class ExitCode(IntEnum):
     """Stopped by a signal: a training saves its state first and can be resumed."""
 
 
+class ExpectedFailure(RuntimeError):
+    """A failure whose message says what happened and what to do, so it is shown without a traceback."""
+
+    exit_code = ExitCode.FAILED
+
+
+class RefusedInput(ExpectedFailure):
+    """A failure that another attempt would meet again, unless its cause is a disk or network that did not answer."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
 DEFAULT_PATH = Path("/dev/termination-log")
 MAX_BYTES = 4000
 """The kubelet keeps only the last 4096 bytes, and the beginning of a message says most."""

@@ -16,7 +16,6 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import LoadedBenchmark
-from seele_trainer.failures import EXPECTED_FAILURES
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.sample import Sample
 from seele_trainer.loop import Interrupted, Loop, RunParts
@@ -27,6 +26,7 @@ from seele_trainer.run_folder.journal import read_records
 from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepRecord
 from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
+from seele_trainer.termination import RefusedInput
 from seele_trainer.weights.directory import WeightsDirectory
 
 pytestmark = pytest.mark.unit
@@ -278,7 +278,7 @@ async def test_a_step_whose_rounds_take_long_one_after_the_other_is_healthy(tmp_
 
 async def test_a_run_resumed_with_another_estimator_is_refused_by_an_error_that_needs_no_trace(tmp_path: Path) -> None:
     await run(tmp_path)
-    with pytest.raises(EXPECTED_FAILURES, match="resume with the same estimator"):
+    with pytest.raises(RefusedInput, match="resume with the same estimator"):
         await run(tmp_path, estimator="paper")
 
 

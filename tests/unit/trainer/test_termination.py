@@ -1,4 +1,4 @@
-"""A container's last word, where Kubernetes looks for it first."""
+"""How a trainer ends: its exit code, and the reason in the file where Kubernetes looks for it first."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from typer.testing import CliRunner
 from seele_operator.cli import app
 from seele_trainer import main
 from seele_trainer.data.problem import BadDataError
-from seele_trainer.failures import BAD_INPUT, FAILED
-from seele_trainer.launch import launch
+from seele_trainer.main import launch
 from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.checkpoint import CheckpointError
-from seele_trainer.termination import MAX_BYTES, write_termination_message
+from seele_trainer.termination import MAX_BYTES, ExitCode, write_termination_message
 from tests.support.run_folder import run_config
 
 pytestmark = pytest.mark.unit
 
 
 def ended(rank: int, exit_code: int) -> ChildFailedError:
-    """What torchrun raises when a process has ended so, and another one after it."""
+    """What torchrun raises when a process has ended with that code, and another one after it."""
     failures = {rank: ProcessFailure(rank, 10, exit_code, "none"), 7: ProcessFailure(7, 11, 5, "none")}
     failures[rank].timestamp, failures[7].timestamp = 1, 2
     return ChildFailedError("gang", failures)
@@ -34,7 +33,7 @@ def ended(rank: int, exit_code: int) -> ChildFailedError:
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a kubelet makes for a container."""
+    """The file that a kubelet creates for a container."""
     path = tmp_path / "termination-log"
     path.touch()
     monkeypatch.setenv("TERMINATION_LOG", str(path))
@@ -43,7 +42,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A trainer's configuration, and environment in which it can start."""
+    """A trainer's configuration, in an environment in which it can start."""
     for name in ("RANK", "LOCAL_RANK", "SEELE_ATTEMPT", "SEELE_RUN_UID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SEELE_RUN_DIR", str(tmp_path / "run"))
@@ -58,7 +57,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_whoever_failed_first_has_the_last_word(log: Path) -> None:
+def test_the_first_failure_is_the_reason(log: Path) -> None:
     write_termination_message("the disk is full\n")
     write_termination_message("rank 1: connection closed by peer")
     assert log.read_text() == "the disk is full"
@@ -76,8 +75,8 @@ def test_outside_of_a_pod_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_trainer_leaves_the_line_that_it_logs(log: Path, config: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert main.train(config) == BAD_INPUT
+def test_the_reason_is_the_line_that_is_logged(log: Path, config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main.train(config) == ExitCode.BAD_INPUT
     assert "empty" in log.read_text()
     assert log.read_text() == caplog.messages[-1]
 
@@ -85,19 +84,19 @@ def test_a_trainer_leaves_the_line_that_it_logs(log: Path, config: Path, caplog:
 @pytest.mark.parametrize(
     ("cause", "grouped", "code"),
     [
-        (None, False, BAD_INPUT),
-        (None, True, BAD_INPUT),
-        (OSError("no route"), False, FAILED),
-        (OSError("x"), True, FAILED),
+        (None, False, ExitCode.BAD_INPUT),
+        (None, True, ExitCode.BAD_INPUT),
+        (OSError("no route"), False, ExitCode.FAILED),
+        (OSError("x"), True, ExitCode.FAILED),
     ],
 )
-def test_input_that_no_other_attempt_would_take_ends_with_another_code_than_a_disk_or_hub_that_is_away(
+def test_bad_input_has_another_exit_code_than_a_disk_or_hub_that_does_not_answer(
     log: Path, config: Path, monkeypatch: pytest.MonkeyPatch, cause: OSError | None, grouped: bool, code: int
 ) -> None:
     def refuse(*_: object) -> NoReturn:
         refusal = BadDataError("row 3 has no answer; correct it")
         refusal.__cause__ = cause
-        # As it comes when several parts start at once.
+        # A group is raised when several parts start at once.
         raise ExceptionGroup("starting", [refusal]) if grouped else refusal
 
     monkeypatch.setattr("seele_trainer.assemble.assemble", refuse)
@@ -105,12 +104,12 @@ def test_input_that_no_other_attempt_would_take_ends_with_another_code_than_a_di
     assert log.read_text() == "row 3 has no answer; correct it"
 
 
-def test_an_attempt_that_starts_too_late_leaves_word_and_everything_as_it_was(
+def test_a_superseded_attempt_says_so_and_changes_nothing(
     log: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Attempt(tmp_path / "run", 3).claim()
     monkeypatch.setenv("SEELE_ATTEMPT", "2")
-    assert main.train(config) == FAILED
+    assert main.train(config) == ExitCode.FAILED
     assert log.read_text().startswith("attempt 3 of this run has begun")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["attempt"]
 
@@ -122,7 +121,7 @@ def test_an_attempt_that_starts_too_late_leaves_word_and_everything_as_it_was(
         (ZeroDivisionError("division by zero"), "rank 1: ZeroDivisionError: division by zero"),
     ],
 )
-def test_a_follower_leaves_word_of_its_own_failure(
+def test_a_follower_reports_its_own_failure(
     log: Path, config: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     class Follower:
@@ -134,29 +133,24 @@ def test_a_follower_leaves_word_of_its_own_failure(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("seele_trainer.assemble.build_learner", lambda _: Follower())
     if isinstance(error, CheckpointError):
-        assert main.train(config) == FAILED
+        assert main.train(config) == ExitCode.FAILED
     else:
         with pytest.raises(ZeroDivisionError):
             main.train(config)
     assert log.read_text() == words
 
 
-def test_a_gang_in_one_pod_is_given_the_time_that_the_pod_has(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Replaced(Exception):
-        pass
-
-    def replace(program: str, arguments: list[str]) -> NoReturn:
-        raise Replaced(program, *arguments)
-
+def test_a_gang_in_one_pod_has_as_long_to_stop_as_the_pod(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree: dict[str, Any] = yaml.safe_load(config.read_text())
     tree["trainer"]["processesPerReplica"] = 2
     config.write_text(yaml.safe_dump(tree))
-    # Set and taken away, so that what the code sets does not outlive the test.
+    # Set first, so that monkeypatch restores what the code sets.
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
     monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT")
-    monkeypatch.setattr("os.execv", replace)
-    with pytest.raises(Replaced):
-        main.train(config)
+    launched: list[str] = []
+    monkeypatch.setattr("seele_trainer.main.launch", launched.extend)
+    main.train(config)
+    assert "--nproc-per-node=2" in launched
     assert int(main.os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) > 3600
 
 
@@ -176,24 +170,24 @@ def test_a_gang_ends_with_the_code_of_the_process_that_failed_first(
         if outcome is not None:
             raise outcome
 
-    monkeypatch.setattr("seele_trainer.launch.run", run)
+    monkeypatch.setattr("torch.distributed.run.run", run)
     assert launch(["--nproc-per-node=2", "-m", "seele_trainer.main"]) == code
     assert log.read_text() == words
 
 
-def test_the_word_of_a_process_that_failed_is_worth_more_than_the_launchers(
+def test_the_reason_of_the_process_that_failed_outranks_the_launchers(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(_: object) -> NoReturn:
         write_termination_message("the disk is full")
         raise ended(0, 1)
 
-    monkeypatch.setattr("seele_trainer.launch.run", run)
+    monkeypatch.setattr("torch.distributed.run.run", run)
     assert launch(["-m", "seele_trainer.main"]) == 1
     assert log.read_text() == "the disk is full"
 
 
-def test_a_model_that_cannot_be_prepared_leaves_word(log: Path, config: Path, tmp_path: Path) -> None:
+def test_prepare_model_reports_why_it_failed(log: Path, config: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["prepare-model", "--config", str(config), "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "has no config.json" in log.read_text()

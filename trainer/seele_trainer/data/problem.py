@@ -6,6 +6,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
 
+from seele_trainer.termination import RefusedInput
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -54,7 +56,7 @@ class TokenizedProblem:
         return self.solution[:hint_length]
 
 
-class BadDataError(ValueError):
+class BadDataError(RefusedInput):
     """A data set cannot be used as it is. The message names the file, the row, the field and the remedy."""
 
 

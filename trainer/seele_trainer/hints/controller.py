@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from seele_trainer.hints.irt import Curve
 from seele_trainer.hints.paper import PaperEstimator
 from seele_trainer.hints.shared_ability import SharedAbilityEstimator
+from seele_trainer.termination import RefusedInput
 
 
 class Estimator(Protocol):
@@ -43,7 +44,7 @@ EstimatorName: TypeAlias = Literal["shared-ability", "paper"]
 FORMAT = 1
 
 
-class HintStateError(ValueError):
+class HintStateError(RefusedInput):
     """A saved state that this controller cannot go on from."""
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from seele_trainer.termination import ExpectedFailure
 
-class RolloutUnavailable(RuntimeError):
+
+class RolloutUnavailable(ExpectedFailure):
     """No rollout engine can answer, and waiting or retrying did not help. The message says what to look at."""
 
 
-class WeightSyncError(RuntimeError):
+class WeightSyncError(ExpectedFailure):
     """New weights did not reach an engine, or reached it and the canary shows that it serves something else."""
 
 

@@ -19,6 +19,7 @@ from aiohttp.abc import AbstractResolver
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from seele_trainer.rollout.protocol import Sampling
+from seele_trainer.termination import ExpectedFailure
 
 _CONTROL_SECONDS = 30.0
 _HEALTH_SECONDS = 30.0
@@ -44,7 +45,7 @@ class BadAnswer(ServerError):
     """The server answered 200 with something that is not what was asked for."""
 
 
-class RequestRefused(RuntimeError):
+class RequestRefused(ExpectedFailure):
     """The server calls the request itself wrong (4xx): no server will take it, so nothing retries it."""
 
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 from seele_trainer.run_folder.config_file import CONFIG_FILE
 from seele_trainer.run_folder.durable import write_file
+from seele_trainer.termination import ExpectedFailure
 
 ATTEMPT_FILE = "attempt"
 RUN_UID_FILE = "run-uid"
 
 
-class Superseded(RuntimeError):
+class Superseded(ExpectedFailure):
     """A newer attempt at the run has begun, so this one must not write to the run's folder any more."""
 
 
-class AttemptFileError(RuntimeError):
+class AttemptFileError(ExpectedFailure):
     """The file `attempt` does not hold a number."""
 
 

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from seele_trainer.frozen_model import FrozenModel
 from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.durable import put_in_place, write_file
+from seele_trainer.termination import ExpectedFailure
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ HASHED_BYTES = 64 * 2**20
 """Files up to this size are checked by content, larger ones by size: hashing tens of gigabytes delays a restart."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ExpectedFailure):
     """A checkpoint cannot be written or read. The message says which and what to do."""
 
 

@@ -9,11 +9,12 @@ import yaml
 from pydantic import ValidationError
 
 from seele_trainer.config import TrainerConfig
+from seele_trainer.termination import RefusedInput
 
 CONFIG_FILE = "config.yaml"
 
 
-class ConfigError(ValueError):
+class ConfigError(RefusedInput):
     """A config.yaml cannot be used; `problems` has one line for each reason."""
 
     def __init__(self, *problems: str) -> None:

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from seele_trainer.frozen_model import FrozenModel
 from seele_trainer.run_folder.durable import write_file
+from seele_trainer.termination import ExpectedFailure
 
 
-class JournalError(RuntimeError):
+class JournalError(ExpectedFailure):
     """A file of records cannot be read. The message names the file, the line and what to do."""
 
 

@@ -24,6 +24,7 @@ from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.run_folder.records import Progress
 from seele_trainer.telemetry import rollout_metrics
 from seele_trainer.telemetry.rollout_metrics import SharedAnswer
+from seele_trainer.termination import ExpectedFailure
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ CLIENT_TIMEOUT_SECONDS = 10
 """A client that stops in the middle of its request gives its thread back after this time."""
 
 
-class TelemetryServerError(RuntimeError):
+class TelemetryServerError(ExpectedFailure):
     """The HTTP server cannot start. The message names the address and the variable to change."""
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from seele_trainer.config import MLflow, Observability, TrainerConfig, WandB
 from seele_trainer.run_folder.durable import write_file
+from seele_trainer.termination import ExpectedFailure
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ QUEUED_ENTRIES = 1000
 """Entries that wait for a slow tracker before further ones are dropped."""
 
 
-class TrackerError(RuntimeError):
+class TrackerError(ExpectedFailure):
     """A tracker cannot start. The message says which package or setting is to blame."""
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from seele_trainer.termination import ExpectedFailure
 from seele_trainer.verify.check import Method
 
 START_TIMEOUT_SECONDS = 120.0
@@ -22,7 +23,7 @@ GRACE_SECONDS = 0.1
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
-class VerifierError(RuntimeError):
+class VerifierError(ExpectedFailure):
     """The verifier cannot work at all: its workers do not start. The message says what to look at."""
 
 

@@ -13,13 +13,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seele_trainer.run_folder.durable import built_aside, put_in_place
+from seele_trainer.termination import ExpectedFailure
 from seele_trainer.weights.tied import HEAD, embedding_name, is_tied, looks_like_embedding, untied
 
 # Hugging Face's own limit: larger files are slow to move and some file systems refuse them.
 MAX_SHARD_BYTES = 5 * 10**9
 
 
-class WeightExportError(RuntimeError):
+class WeightExportError(ExpectedFailure):
     """A model folder could not be written; nothing of it is left."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.run_folder.durable import built_aside, flush, put_in_place
+from seele_trainer.termination import ExitCode, RefusedInput
 from seele_trainer.weights.stored_tensors import BadSafetensors, StoredTensor, copy_tensors, stored_tensors
 from seele_trainer.weights.tied import HEAD, UntieError, embedding_name, is_tied, untied
 
@@ -27,12 +28,14 @@ _MARKER = ".seele-prepared.json"
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
 
 
-class BadModelError(ValueError):
+class BadModelError(RefusedInput):
     """The model of a run cannot be served; the message names it and says what to change."""
 
 
 class ModelUnreachable(BadModelError):
-    """The hub did not answer, or not to the purpose: another try may do."""
+    """The hub did not answer, or not usefully: another attempt may succeed."""
+
+    exit_code = ExitCode.FAILED
 
 
 def prepare_model(config: TrainerConfig, out: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seele_trainer.config import Model
-from seele_trainer.failures import EXPECTED_FAILURES
+from seele_trainer.termination import RefusedInput
 from seele_trainer.weights.model_files import context_length, load_tokenizer
 from seele_trainer.weights.prepare import BadModelError
 
@@ -20,7 +20,7 @@ def test_a_model_that_is_nowhere_is_named_in_one_line_without_a_trace(monkeypatc
     with pytest.raises(BadModelError, match=r"^model.name is 'nobody/nothing', whose .* cannot be loaded: ") as refused:
         load_tokenizer(Model(name="nobody/nothing"))
     assert "\n" not in str(refused.value)
-    assert isinstance(refused.value, EXPECTED_FAILURES)
+    assert isinstance(refused.value, RefusedInput)
 
 
 def test_a_tokenizer_that_is_broken_is_said_so(tmp_path: Path) -> None:
