@@ -1,9 +1,9 @@
-"""How fast and how good the hint controller is: fit speed, cost of a training step, and simulated training runs.
+"""Measures the hint controller: speed of a fit, cost of a training step, and accuracy in simulated training runs.
 
     python -m benchmarks.hint_controller [--only NAME ...] [--seeds N]
 
-The paper's estimator makes 5,000 to 8,000 least-squares fits in each simulated run: the whole table takes some ten
-minutes on two cores, `--only "getting easier"` two.
+The paper's estimator makes 5,000 to 8,000 least-squares fits in each simulated run. The whole table takes about ten minutes
+on two cores, `--only "getting easier"` two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ESTIMATORS: tuple[EstimatorName, ...] = ("paper", "shared-ability")
 
 
 def fit_speed(problems: int = 256, observations: int = 5) -> None:
-    """The batched fit beside a loop over scipy's: CPU seconds, and 4a(1-a) at the rates that they choose."""
+    """Compare the batched fit with a loop over scipy's: CPU time, and 4a(1-a) at the chosen rates."""
     random = np.random.default_rng(0)
     true = irt.Curve(
         np.clip(np.exp(random.normal(np.log(12.0), 0.5, (problems, 1))), 3.0, 50.0),
@@ -48,7 +48,7 @@ def fit_speed(problems: int = 256, observations: int = 5) -> None:
 
 
 def step_cost(problems: int = 256, rounds: int = 4) -> None:
-    """CPU seconds of a training step of the default estimator, on new problems and on seen ones."""
+    """CPU time of the default estimator in a training step, for new problems and for seen ones."""
     random = np.random.default_rng(0)
     controller = HintController(0.5, rounds, 8)
     print(f"Controller, {problems} problems x {rounds} rounds (CPU time)")
@@ -60,7 +60,7 @@ def step_cost(problems: int = 256, rounds: int = 4) -> None:
                 controller.observe(str(problem), rate, random.binomial(8, irt.sigmoid(10 * (rate - 0.6))), 8)
         controller.end_step()
         seconds = time.process_time() - start
-        print(f"  {kind:16s}{seconds:8.3f} s a step{seconds / problems / rounds * 1e3:8.3f} ms a round")
+        print(f"  {kind:16s}{seconds:8.3f} s per step{seconds / problems / rounds * 1e3:8.3f} ms per round")
     print()
 
 
@@ -70,7 +70,7 @@ def _run(job: tuple[int, EstimatorName, int]) -> simulation.Outcome:
 
 
 def simulated(only: list[str], seeds: int) -> None:
-    """One line for each world and estimator, averaged over seeds."""
+    """Print a line per world and estimator, averaged over seeds."""
     worlds = [index for index, world in enumerate(simulation.all_worlds()) if not only or world.name in only]
     jobs = list(product(worlds, ESTIMATORS, range(seeds)))
     print(

@@ -1,7 +1,7 @@
-"""Simulated training runs that a hint controller is judged on: populations of problems whose true curves are known.
+"""Simulated training runs for judging hint controllers: populations of problems whose true curves are known.
 
-A world says how accurate the model is on a problem at a moment of training for a hint of some length; `run` puts a
-controller through steps and passes of it and reports how close it kept the accuracy to its target.
+A world gives the model's accuracy on a problem at a moment of training for a hint of some length. `run` trains in it with a
+controller, and reports how close the accuracy was kept to its target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from seele_trainer.hints.controller import EstimatorName, HintController
 from seele_trainer.hints.irt import Floats, sigmoid
 
 Bools: TypeAlias = NDArray[np.bool_]
-# (share of the run that is over, problem, rate) -> true accuracy; (problem, rate) -> the rate a hint can really have.
+# (elapsed share of the run, problem, rate) -> true accuracy; (problem, rate) -> the nearest rate that a hint can have.
 Accuracy: TypeAlias = Callable[[float, int, float], float]
 Realise: TypeAlias = Callable[[int, float], float]
 
@@ -36,7 +36,7 @@ class World:
     rollouts: int = 8
     target: float = 0.5
     lost: float = 0.0
-    """Share of rollouts that never come back."""
+    """Share of rollouts that are lost."""
 
     @property
     def steps(self) -> int:
@@ -48,11 +48,11 @@ class World:
 class Outcome:
     """How well a controller did, by true accuracies a, without sampling noise.
 
-    `efficiency` is the mean of 4a(1-a) over everything. The rest counts only problems that some hint, and not none,
-    brings to the target. Over the last half of the steps with such problems: `by_round` is their mean accuracy in each
-    round, `reward_error` the distance of the mean of all rounds from the target, `late_error` that of the third round
-    on. From the second pass on, and NaN where there is none: `first_accuracy` is the mean accuracy of first rounds,
-    `first_efficiency` their mean 4a(1-a).
+    `efficiency` is the mean of 4a(1-a) over everything. The other fields count only problems that need a hint to reach the
+    target, and can. Over the last half of the steps with such problems: `by_round` is their mean accuracy in each round,
+    `reward_error` the distance of the mean of all rounds from the target, `late_error` that of rounds from the third on. From
+    the second pass on (NaN without one): `first_accuracy` is the mean accuracy of first rounds, `first_efficiency` their mean
+    4a(1-a).
     """
 
     efficiency: float
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def run(world: World, estimator: EstimatorName, seed: int = 0) -> Outcome:
-    """Train a simulated model on a world, hints chosen by one of the controller's estimators."""
+    """Train a simulated model in a world, with hints chosen by one of the controller's estimators."""
     random = np.random.default_rng(seed)
     controller = HintController(world.target, world.rounds, world.rollouts, estimator=estimator)
     order: list[int] = []
@@ -89,7 +89,7 @@ def run(world: World, estimator: EstimatorName, seed: int = 0) -> Outcome:
 
 
 def attainable(world: World, moments: int = 20, problems: int = 40) -> float:
-    """Mean 4a(1-a) at the best realisable rates, had a controller known every curve; over some problems and moments."""
+    """Mean 4a(1-a) at the best possible rates, as if every curve were known; over a sample of problems and moments."""
     best = [
         max(
             4.0 * a * (1.0 - a)
@@ -107,7 +107,7 @@ def _needs_hint(world: World, moment: float, problem: int) -> bool:
 
 
 def _outcome(world: World, accuracies: Floats, needed: Bools) -> Outcome:
-    """Of accuracies (steps, problems a step, rounds), and which problems needed a hint (steps, problems a step)."""
+    """From accuracies (steps, problems per step, rounds) and which problems needed a hint (steps, problems per step)."""
     busy = np.flatnonzero(needed.mean(axis=1) > 0.25)
     late = busy[len(busy) // 2 :]
     by_round = accuracies[late][needed[late]].mean(axis=0)
@@ -129,7 +129,7 @@ def _efficiency(accuracies: Floats) -> float:
 
 @dataclass(frozen=True)
 class _Problems:
-    """Parameters of logistic problems: 50 % points at the start of training, k and b, each of shape (problems,)."""
+    """Parameters of logistic problems: 50 % points when training starts, k and b, each of shape (problems,)."""
 
     threshold: Floats
     discrimination: Floats
@@ -159,7 +159,7 @@ def _to_grid(points: int) -> Realise:
 
 
 def easier(seed: int = 0, target: float = 0.5) -> World:
-    """300 logistic problems, 4 passes, a population that gets steadily easier: the feasibility study's."""
+    """300 logistic problems that get steadily easier, 4 passes."""
     problems = _problems(np.random.default_rng(seed), 300)
     return World("getting easier", 300, _logistic(problems, lambda moment: 0.55 * moment), target=target)
 
@@ -175,7 +175,7 @@ def falling(seed: int = 0) -> World:
 
 
 def uneven(seed: int = 0) -> World:
-    """Some problems profit from what the model learns five times as much as others."""
+    """Some problems gain five times as much as others from what the model learns."""
     random = np.random.default_rng(seed)
     problems, pace = _problems(random, 300), random.uniform(0.2, 1.0, 300)
 
@@ -186,7 +186,7 @@ def uneven(seed: int = 0) -> World:
 
 
 def two_kinds(seed: int = 0) -> World:
-    """Half of the problems need long hints and are sharp, half need short ones and are flat."""
+    """Half of the problems need long hints and have steep curves, half need short ones and have flat curves."""
     random = np.random.default_rng(seed)
     hard, easy = _problems(random, 150, 1.0, 0.08), _problems(random, 150, 0.45, 0.08)
     problems = _Problems(
@@ -198,7 +198,7 @@ def two_kinds(seed: int = 0) -> World:
 
 
 def odd_curves(seed: int = 0) -> World:
-    """Curves that are neither logistic nor monotone: a broken line with a dip of its own for each problem."""
+    """Curves that are neither logistic nor monotone: a piecewise line, with a dip at a different place for each problem."""
     random = np.random.default_rng(seed)
     start = random.normal(0.7, 0.15, 300)
     width, dip, at = random.uniform(0.1, 0.6, 300), random.uniform(0.0, 0.35, 300), random.uniform(0.0, 1.0, 300)
@@ -229,12 +229,12 @@ def five_steps(seed: int = 0) -> World:
 
 
 def lost_rollouts(seed: int = 0) -> World:
-    """A third of the rollouts never comes back."""
+    """A third of the rollouts is lost."""
     return replace(easier(seed), name="lost rollouts", lost=0.33)
 
 
 def low_ceiling(seed: int = 0) -> World:
-    """Even the whole hint leaves the model at 0.45 to 0.8."""
+    """Even the longest hint gives accuracies of only 0.45 to 0.8."""
     random = np.random.default_rng(seed)
     inner, top = easier(seed).accuracy, random.uniform(0.45, 0.8, 300)
     return replace(
@@ -245,14 +245,14 @@ def low_ceiling(seed: int = 0) -> World:
 
 
 def chains(seed: int = 0) -> World:
-    """Chains of 6 to 8 steps, and a fast first pass: q rises from 0.4 to 0.97, most of it within 60 steps of 16."""
+    """Chains of 6 to 8 steps, learned fast: q rises from 0.4 to 0.97, mostly within 60 steps of 16 problems."""
     random = np.random.default_rng(seed)
     world = World("chains", 1024, *_chains(random.integers(6, 9, 1024), lambda m: 0.4 + 0.57 * (1 - np.exp(-3.5 * m))))
     return replace(world, problems_per_step=16, passes=2)
 
 
 def quickstart(seed: int = 0, target: float = 0.5) -> World:
-    """The pace of the quickstart: chains of 7 or 8 steps, each seen once, q from 0.15 to 0.9 within 40 steps of 16."""
+    """The pace of the quickstart: chains of 7 or 8 steps, each seen once; q rises from 0.15 to 0.9 in 40 steps of 16."""
     random = np.random.default_rng(seed)
     world = World(
         "quickstart", 640, *_chains(random.integers(7, 9, 640), lambda m: 0.15 + 0.77 * (1 - np.exp(-3.0 * m)))
@@ -261,9 +261,9 @@ def quickstart(seed: int = 0, target: float = 0.5) -> World:
 
 
 def _chains(length: NDArray[np.int64], right: Callable[[float], float]) -> tuple[Accuracy, Realise]:
-    """Chains of L steps, each right with probability q: a hint of h whole steps leaves accuracy q^(L-h).
+    """Chains of L steps, each right with probability q: with a hint of h whole steps, the accuracy is q^(L-h).
 
-    A step is two tokens. The last one cannot be shown, so at first not even the longest hint reaches the target.
+    A step has two tokens. The last step is never shown, so at first not even the longest hint reaches the target.
     """
 
     def accuracy(moment: float, problem: int, rate: float) -> float:

@@ -1,10 +1,10 @@
-"""How fast the learner is on this machine's CPU, and what merging identical rollouts and length bucketing gain.
+"""Measures the learner on this machine's CPU, and the gains from merging identical rollouts and from length bucketing.
 
-Trains a small Qwen2 on rollouts like those of the quickstart: 512 rows of 12 to 48 tokens, of which about a third are
-different. Variants take turns, so that a machine that is busy with something else is busy for all of them; gains are
-ratios of the median CPU time, which others' load distorts least.
+    python -m benchmarks.learner_cpu [--updates 9] [--zero-stage 1] [--rows 512]
 
-Run: python -m benchmarks.learner_cpu [--updates 9] [--zero-stage 1] [--rows 512]
+Trains a small Qwen2 on rollouts like the quickstart's: 512 rows of 12 to 48 tokens, about a third of them distinct. Variants
+take turns, so that other load on the machine affects all of them; gains are ratios of median CPU time, which such load
+distorts least.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def tiny_model(folder: Path) -> int:
 
 
 def rollouts(rows: int) -> list[Sample]:
-    """Samples of which about a third are different, in the order in which problems would give them."""
+    """Samples in random order, about a third of them distinct."""
     random = np.random.default_rng(0)
 
     def one() -> Sample:
@@ -65,7 +65,7 @@ def rollouts(rows: int) -> list[Sample]:
 
 
 def learner(folder: Path, zero_stage: int, *, merge: bool, budget: int) -> Learner:
-    """A learner that differs from the others only in what is compared."""
+    """A learner with the options that are compared."""
     return Learner(
         TrainerConfig(
             name="benchmark",
@@ -81,7 +81,7 @@ def learner(folder: Path, zero_stage: int, *, merge: bool, budget: int) -> Learn
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=9)
     parser.add_argument("--zero-stage", type=int, default=1, choices=[0, 1, 2, 3])
     parser.add_argument("--rows", type=int, default=512)
@@ -91,7 +91,7 @@ def main() -> None:
     longest = max(len(sample.tokens) for sample in samples)
     with tempfile.TemporaryDirectory() as folder:
         parameters = tiny_model(Path(folder))
-        # A budget that takes all rows at once pads every one of them to the longest: no bucketing.
+        # With a budget for all rows at once, every row is padded to the longest: no bucketing.
         everything = options.rows * longest
         variants = {
             "bucketed": learner(Path(folder), options.zero_stage, merge=False, budget=4096),
@@ -105,10 +105,10 @@ def main() -> None:
                 began = time.process_time()
                 seconds[name].append(variant.update(samples).seconds)
                 busy[name].append(time.process_time() - began)
-    # The first update allocates memory and is left out.
+    # The first update, which allocates memory, is skipped.
     elapsed, median = ({name: statistics.median(row[1:]) for name, row in rows.items()} for rows in (seconds, busy))
     print(f"{parameters:,} parameters, {len(samples)} rows, {tokens:,} tokens, ZeRO {options.zero_stage}, ", end="")
-    print(f"{torch.get_num_threads()} threads, {len(merge_identical(samples))} different rows")
+    print(f"{torch.get_num_threads()} threads, {len(merge_identical(samples))} distinct rows")
     for name, value in median.items():
         print(
             f"{name:>20}: {elapsed[name]:6.3f} s/update ({tokens / elapsed[name]:,.0f} tokens/s of rollouts), ", end=""

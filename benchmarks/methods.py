@@ -1,8 +1,8 @@
-"""All methods on the quickstart's problem, and what SEELE's settings do: `python -m benchmarks.methods`.
+"""Compares all methods, and SEELE's settings, on the quickstart's problem: `python -m benchmarks.methods`.
 
-Every training is a real `seele run` (vLLM server, DeepSpeed trainer) in a folder of its own. Finished ones are used again,
-stopped ones go on: Ctrl-C at any time, and the same command afterwards. After changes to the trainer itself, delete --out.
-What is compared with what, and how learning rates are chosen, is in methods_study/page.py, in the words of docs/benchmarks.md.
+Every training is a real `seele run` (vLLM server, DeepSpeed trainer) in its own folder. Finished runs are reused and stopped
+ones resumed, so Ctrl-C is safe at any time: repeat the command. Delete --out after changes to the trainer itself.
+docs/benchmarks.md says what is compared, and how learning rates are chosen.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from seele_trainer.run_folder.journal import JournalError
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "methods.json"
 SHOWN = (RESULTS, RESULTS.with_name("longer_chains.json"))
-"""Results that docs/benchmarks.md is made of; the second are those of `make bench-targets`."""
+"""The results behind docs/benchmarks.md; the second file is written by `make bench-targets`."""
 FULL = Scale()
 
 
 class BadOption(RuntimeError):
-    """An option has a value that cannot be. The message names it and those that can."""
+    """An option has an invalid value. The message names it and the valid ones."""
 
 
 def parts_of(text: str) -> list[Part]:
-    """The parts that are named, in the study's order. Raises BadOption."""
+    """The named parts in the study's order. Raises BadOption."""
     named = [name.strip() for name in text.split(",")]
     unknown = [name for name in named if name not in PARTS]
     if unknown:
@@ -48,46 +48,53 @@ def rates_of(text: str) -> tuple[float, ...]:
     try:
         rates = tuple(dict.fromkeys(float(rate) for rate in text.split(",")))
     except ValueError as error:
-        raise BadOption(f"--learning-rates: {text!r} is no list of numbers; use such as 1e-4,3e-4") from error
+        raise BadOption(
+            f"--learning-rates: {text!r} is not a list of numbers: write, for example, 1e-4,3e-4"
+        ) from error
     if not all(0 < rate < 1 for rate in rates):
         raise BadOption(f"--learning-rates: {text!r} has a rate that is not between 0 and 1")
     return rates
 
 
 def earlier_results(file: Path, place: Place) -> Study | None:
-    """What the file has of the same study, from another day or machine. Raises BadOption where it has another study."""
+    """Earlier results of the same study, if any. Raises BadOption if the file is from another study."""
     if not file.is_file():
         return None
     study = load(file)
     if not study.trained(place.scale, place.recipe()):
-        raise BadOption(f"--results-file: {file} is of other problems or another scale; name another one, or delete it")
+        raise BadOption(
+            f"--results-file: {file} has results for other problems or another scale: name another file, or delete this one"
+        )
     return study
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Parts of the study, with commas between.")] = ",".join(PARTS),
+    only: Annotated[str, typer.Option(help="Parts of the study, separated by commas.")] = ",".join(PARTS),
     steps: Annotated[int | None, typer.Option(help="Training steps of each run.", min=2, show_default="40")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0, 1, …", min=1, show_default="3")] = None,
     learning_rates: Annotated[
         str | None,
-        typer.Option(help="Tried by each method on seed 0; one alone is not tuned.", show_default="1e-4,3e-4,1e-3"),
+        typer.Option(
+            help="Candidates, tried by each method on seed 0; a single one is used as it is.",
+            show_default="1e-4,3e-4,1e-3",
+        ),
     ] = None,
-    problems: Annotated[Path, typer.Option(help="What `python -m seele_trainer.quickstart --out` wrote.")] = Path(
-        ".cache/quickstart"
-    ),
+    problems: Annotated[
+        Path, typer.Option(help="Folder written by `python -m seele_trainer.quickstart --out`.")
+    ] = Path(".cache/quickstart"),
     out: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path(".cache/bench-methods"),
     results_file: Annotated[
         Path | None,
         typer.Option(
-            help="JSON for the results; its other parts stay.",
+            help="JSON file for the results; its other parts are kept.",
             show_default="benchmarks/results/methods.json",
         ),
     ] = None,
-    at_once: Annotated[int, typer.Option(help="Runs trained side by side; one keeps a core busy.", min=1)] = 1,
-    tiny: Annotated[bool, typer.Option("--tiny", help="Two steps, no vLLM: to see that the script works.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and how long they take.")] = False,
+    at_once: Annotated[int, typer.Option(help="Runs trained side by side; each keeps one core busy.", min=1)] = 1,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Two steps without vLLM, to see that the script works.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs and their duration.")] = False,
 ) -> None:
-    """Train every method on every seed, and write the results down for docs/benchmarks.md."""
+    """Train every method on every seed, and save the results for docs/benchmarks.md."""
     command = "python -m " + shlex.join(["benchmarks.methods", *sys.argv[1:]])
     base = TINY if tiny else FULL
     try:
@@ -109,19 +116,18 @@ def main(
                 print(f"{job.folder.name}  {job.state:11}  {job.title}")
             print(
                 f"{len(jobs)} runs, {len(left)} of them not finished: about {duration(seconds_of(scale, left))} on two cores, "
-                "one at a time. "
-                "Where the learning rate of a method is not chosen yet, the middle one of those that are tried stands for it."
+                "one at a time. If a method's learning rate is not chosen yet, the middle candidate is listed."
             )
             return
         carry_out(place, parts, say=lambda line: print(line, flush=True), clock=time.monotonic, at_once=at_once)
         study = collected(place, parts, command, at_once)
     except (Stopped, KeyboardInterrupt):
-        print(f"Stopped; nothing is lost. To go on: {command}", file=sys.stderr)
+        print(f"Stopped; nothing is lost. To resume: {command}", file=sys.stderr)
         raise SystemExit(130) from None
     except (BadOption, BadResults, BadRunError, JournalError, NoProblems, TrainingFailed) as error:
         raise SystemExit(f"error: {error}") from None
     if file is None:
-        print(f"All {len(jobs)} runs are finished. A tiny study has no results.")
+        print(f"All {len(jobs)} runs are finished. A tiny study saves no results.")
         return
     if earlier is not None:
         study = study.beside(earlier)
@@ -129,7 +135,7 @@ def main(
     done = ", ".join(part for part in PARTS if study.part(part))
     print(f"{file}: {done}")
     if file.resolve() in SHOWN:
-        print("For docs/benchmarks.md and its pictures: make generated; then link a new page from docs/README.md")
+        print("Run `make generated` for the tables and plots of docs/benchmarks.md, and check its text.")
 
 
 if __name__ == "__main__":

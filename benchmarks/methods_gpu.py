@@ -1,8 +1,8 @@
-"""Methods of the study with a model of 84 million parameters on one GPU, without vLLM: `python -m benchmarks.methods_gpu`.
+"""Compares methods with a model of 84 million parameters on one GPU, without vLLM: `python -m benchmarks.methods_gpu`.
 
 Trains a base model from scratch on easier chains than the quickstart's (a step is right one time in four), then each method
-from it: rollouts by transformers inside the trainer, DeepSpeed ZeRO 2, bfloat16. Everything is kept in --out: Ctrl-C at any
-time, and the same command afterwards. `--tiny` is the same on a CPU, with a model of 50 thousand parameters.
+from it, with rollouts by transformers inside the trainer, DeepSpeed ZeRO 2 and bfloat16. Everything is kept in --out, so Ctrl-C
+is safe at any time: repeat the command. `--tiny` does the same on a CPU with a model of 50 thousand parameters.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import typer
 
 from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
 from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
-from benchmarks.methods_study.tables import markdown as table
-from benchmarks.methods_study.tables import percent
+from benchmarks.methods_study.tables import markdown, percent
 from benchmarks.methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run
@@ -37,7 +36,7 @@ ZERO_STAGE = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained. The base model's settings are part of its recipe: a change trains it anew."""
+    """What is trained. The base model is trained again if its settings change."""
 
     size: Size = field(default_factory=lambda: Size(hidden=1024, layers=8, heads=16))
     right_step: float = 0.25
@@ -50,15 +49,15 @@ class Plan:
 
 
 TINY = Plan(Size(64, 1, 2), 0.25, 30, 32, 3e-3, 128, 16, Scale(steps=2, seeds=1, problems_per_step=4))
-"""Enough to see that the script works, and nothing else."""
+"""Just enough to see that the script works."""
 
 
 class BadOption(RuntimeError):
-    """An option has a value that cannot be. The message names it and those that can."""
+    """An option has an invalid value. The message names it and the valid ones."""
 
 
 def make_base(out: Path, plan: Plan, device: str) -> Path:
-    """Problems and base model in a folder, unless the same recipe made them before."""
+    """Make problems and base model, unless the same recipe made them before."""
     folder = out / "base"
     recipe = json.dumps({name: value for name, value in asdict(plan).items() if name != "scale"}, indent=1)
     stamp = folder / "recipe.json"
@@ -66,7 +65,7 @@ def make_base(out: Path, plan: Plan, device: str) -> Path:
         return folder
     if folder.exists():
         raise BadOption(
-            f"--out: {folder} was made by another recipe, or not to its end: delete it, or name another folder"
+            f"--out: {folder} was made by another recipe, or is incomplete: delete it, or name another folder"
         )
     folder.mkdir(parents=True)
     train_problems = chains.sample_problems(plan.problems, 0)
@@ -119,7 +118,7 @@ def manifest(problems: Path, strategy: StrategyName, learning_rate: float, plan:
 
 
 def row(strategy: str, run: Run, folder: Path) -> dict[str, Any]:
-    """One row: the study's measures of the run, tokens a second and the share of each phase in the run's time."""
+    """One row: the study's measures of the run, tokens per second, and each phase's share of the time."""
     summary = summarise_run(
         read_records(folder / "metrics.jsonl", StepRecord), read_records(folder / "eval.jsonl", EvaluationRecord)
     )
@@ -133,8 +132,8 @@ def row(strategy: str, run: Run, folder: Path) -> dict[str, Any]:
     }
 
 
-def markdown(rows: Iterable[dict[str, Any]]) -> str:
-    """The rows as a table, each with its curve."""
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """The rows as a table in Markdown."""
     head = ("method", "before", "after", "curve, %", "sampled tokens/s", "trained tokens/s", "time")
     lines = [
         (
@@ -148,19 +147,19 @@ def markdown(rows: Iterable[dict[str, Any]]) -> str:
         )
         for one in rows
     ]
-    return table(head, lines)
+    return markdown(head, lines)
 
 
 def main(
-    strategies: Annotated[str, typer.Option(help="Methods, with commas between.")] = "seele,grpo",
-    learning_rate: Annotated[float, typer.Option(help="Of all methods; not tuned.", min=1e-8, max=0.1)] = 3e-5,
+    strategies: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "seele,grpo",
+    learning_rate: Annotated[float, typer.Option(help="For all methods; not tuned.", min=1e-8, max=0.1)] = 3e-5,
     out: Annotated[Path, typer.Option(help="Folder for the base model and the runs.")] = Path(".cache/methods-gpu"),
     results_file: Annotated[
-        Path | None, typer.Option(help="Also write the rows there, as JSON, with the command, versions and machine.")
+        Path | None, typer.Option(help="JSON file for the rows, with the command, versions and machine.")
     ] = None,
-    tiny: Annotated[bool, typer.Option("--tiny", help="A minute on a CPU: to see that the script works.")] = False,
+    tiny: Annotated[bool, typer.Option("--tiny", help="A minute on a CPU, to see that the script works.")] = False,
 ) -> None:
-    """Train the base model and each method from it; print one row of the table for each."""
+    """Train the base model and each method from it; print a table with one row for each."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plan = TINY if tiny else Plan()
     command = "python -m " + shlex.join(["benchmarks.methods_gpu", *sys.argv[1:]])
@@ -171,7 +170,7 @@ def main(
         if unknown:
             raise BadOption(f"--strategies: there is no {sorted(unknown)[0]!r}; use some of {','.join(STRATEGIES)}")
         if device == "cpu" and not tiny:
-            raise BadOption("no GPU here that PyTorch can use; `--tiny` tries the script on a CPU")
+            raise BadOption("PyTorch finds no GPU; `--tiny` tries the script on a CPU")
         problems = make_base(out, plan, device)
         for strategy in named:
             wanted = manifest(problems, strategy, learning_rate, plan, device)
@@ -183,11 +182,11 @@ def main(
             train(wanted, folder)
             rows.append(row(strategy, measured(folder, 0), folder))
     except (Stopped, KeyboardInterrupt):
-        print(f"Stopped; nothing is lost but an unfinished base model. To go on: {command}", file=sys.stderr)
+        print(f"Stopped; only an unfinished base model is lost. To resume: {command}", file=sys.stderr)
         raise SystemExit(130) from None
     except (BadOption, BadRunError, JournalError, TrainingFailed) as error:
         raise SystemExit(f"error: {error}") from None
-    print(markdown(rows))
+    print(table(rows))
     if results_file is not None:
         found = {
             "command": command,

@@ -1,11 +1,11 @@
-"""How the operator's figures grow with the number of runs, on a real API server; pods' phases are played.
+"""Measures how the operator scales with the number of runs, on a real API server with simulated pods.
 
     python -m benchmarks.operator_scale [--runs 10,100,1000] [--quick]
 
-For each number of runs, a control plane of its own is started (etcd, kube-apiserver, kube-controller-manager, as in the
-tests), with the operator as a process of its own and no more rights than manifests/rbac.yaml. Runs have two to four pods.
-Another process plays scheduler, kubelets and trainers: each pod is bound, runs, and goes at once when it is deleted; the
-trainers answer /progress. Ctrl-C leaves nothing running.
+Each number of runs gets its own control plane (etcd, kube-apiserver, kube-controller-manager, as in the tests), and the
+operator as a separate process with only the rights of manifests/rbac.yaml. Runs have two to four pods. Another process
+simulates the scheduler, kubelets and trainers: each pod is bound, runs, and is gone as soon as it is deleted; trainers answer
+/progress. Ctrl-C leaves nothing running.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ QUICK = Effort(probes=10, failures=3, idle_seconds=10.0)
 
 
 async def run(counts: list[int], effort: Effort, out: Path | None) -> list[Figures]:
-    """Measure with each number of runs; what is found is written after each."""
+    """Measure with each number of runs, and save the figures after each."""
     found: list[Figures] = []
     for count in counts:
         print(f"{count} runs", flush=True)
-        found.append(await measure(count, effort, lambda said: print(f"  {said}", flush=True)))
+        found.append(await measure(count, effort, lambda line: print(f"  {line}", flush=True)))
         found.sort(key=lambda figures: figures.runs)
         if out:
             save(found, out, sys.argv)
@@ -42,10 +42,10 @@ def main() -> None:
     """Measure, print the table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", default="", help="numbers of runs, separated by commas (10,100,1000)")
-    parser.add_argument("--quick", action="store_true", help="10 and 50 runs, and fewer of everything")
-    parser.add_argument("--probes", type=int, help="runs applied one by one while the others are there")
+    parser.add_argument("--quick", action="store_true", help="10 and 50 runs, with fewer tries")
+    parser.add_argument("--probes", type=int, help="runs applied one by one while the others exist")
     parser.add_argument(
-        "--out", type=Path, help=f"where to write the figures as JSON ({RESULTS.name}; --quick: nowhere)"
+        "--out", type=Path, help=f"JSON file for the figures (default: {RESULTS.name}; none with --quick)"
     )
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else THOROUGH

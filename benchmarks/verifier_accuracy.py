@@ -1,11 +1,11 @@
-"""How often the verifier accepts right answers and wrong ones, on the gold answers of six benchmarks.
+"""Measures how often the verifier accepts right and wrong answers, made from the gold answers of six benchmarks.
 
     python -m benchmarks.verifier_accuracy [FOLDER]
 
-FOLDER holds gsm8k/test.jsonl and benchmarks/*.jsonl; it is ../shared/data beside the repository where left out. Right
-answers: the gold answer in a box, as `The answer is $…$`, as an unmarked formula at the end, and the reference solution
-as it is (which must end in a marked answer to be recognised). Wrong ones: the last number of the gold answer plus one,
-its sign flipped, and the gold answer of another problem.
+FOLDER has gsm8k/test.jsonl and benchmarks/*.jsonl; the default is ../shared/data, next to the repository. Right answers: the
+gold answer in a box, as `The answer is $…$`, as an unmarked formula at the end, and the reference solution itself (recognised
+only if it ends in a marked answer). Wrong answers: the gold answer with its last number plus one or its sign flipped, and the
+gold answer of another problem.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Rate:
-    """How many of `checked` answers were accepted; `undecided` ones timed out. `errors` are those judged wrongly."""
+    """How many of the `checked` answers were accepted, how many timed out (`undecided`), and those judged wrongly."""
 
     accepted: int
     checked: int
@@ -45,12 +45,12 @@ class Rate:
 
     @property
     def share(self) -> float:
-        """Accepted share; 0 where nothing was checked."""
+        """Accepted share; 0 if nothing was checked."""
         return self.accepted / self.checked if self.checked else 0.0
 
 
 def plus_one(gold: str) -> str | None:
-    """The answer with its last number raised by one; None where it has none."""
+    """The answer with its last number increased by one; None if it has no number."""
     numbers = list(re.finditer(r"(?<![\d_^])(?<!_\{)(?<!\^\{)\d+", gold))
     if not numbers:
         return None
@@ -59,7 +59,7 @@ def plus_one(gold: str) -> str | None:
 
 
 def sign_flipped(gold: str) -> str | None:
-    """The negative of a single term; None for sums, lists and words, whose negative is not one sign away, and for zero."""
+    """The negative of a single term; None for zero, and for sums, lists and words."""
     core = right_hand_side(unwrapped(gold))
     if re.search(r".[-+=,]|\\pm|\\in\b|\\cup", core) or not re.search(r"\d", core) or normalised(core) == "0":
         return None
@@ -67,7 +67,7 @@ def sign_flipped(gold: str) -> str | None:
 
 
 def inner(gold: str) -> str:
-    """The answer without a full stop and dollar signs at its ends, to be put between others."""
+    """The answer without a final full stop and enclosing dollar signs."""
     return gold.strip().removesuffix(".").strip("$")
 
 
@@ -98,7 +98,7 @@ RIGHT = ("boxed", "stated", "unmarked", "solution")
 
 
 async def measure(data: Path, title: str, pool: VerifierPool, limit: int | None = None) -> dict[str, Rate]:
-    """Acceptance by kind of answer on one benchmark's file."""
+    """Acceptance rates by kind of answer on one benchmark."""
     benchmark = known_benchmark(title, str(data / FILES[title])).model_copy(update={"limit": limit})
     problems = load_problems(benchmark, need_solution=False)
     rates = {}
@@ -116,7 +116,7 @@ def _solutions(problems: list[Problem], benchmark: Benchmark) -> list[str]:
 
 
 async def main(data: Path, show_errors: int) -> None:
-    """Print the table, and some of the answers that were judged wrongly."""
+    """Print the table and some answers that were judged wrongly."""
     pool = VerifierPool(Verifier(timeout_seconds=10))
     await pool.start()
     try:
@@ -139,6 +139,6 @@ async def main(data: Path, show_errors: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--errors", type=int, default=3, help="Wrong verdicts to show of each kind.")
+    parser.add_argument("--errors", type=int, default=3, help="wrong verdicts to show of each kind")
     arguments = parser.parse_args()
     asyncio.run(main(arguments.folder, arguments.errors))

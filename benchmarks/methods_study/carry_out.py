@@ -1,4 +1,4 @@
-"""Carrying the study out: folders by digest, what is left to do and for how long, and the results of what is done."""
+"""Carries out the study: a folder per run, what is left to do and for how long, and the results of finished runs."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from seele_trainer.quickstart import chains
 
 STARTING_SECONDS = 45.0
 STEP_SECONDS = 4.5
-"""Start and one step of a run on two cores, about as results/seele_vs_grpo.json has them; corrected by runs as they end."""
+"""First estimates for two cores; corrected as runs end."""
 TINY_SECONDS = (15.0, 1.0)
 Print = Callable[[str], None]
 
 
 class NoProblems(RuntimeError):
-    """The problems are not there. The message says how to make them."""
+    """The problems are missing. The message says how to make them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training with the folder that is its own."""
+    """A training and its folder."""
 
     planned: Planned
     manifest: Mapping[str, Any]
@@ -50,24 +50,24 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What it trains, for people."""
+        """What it trains, in words."""
         return f"{self.planned.setting.name}, seed {self.planned.seed}, learning rate {self.planned.learning_rate:g}"
 
     @property
     def state(self) -> str:
-        """How far it is."""
+        """How far it has come."""
         return "finished" if is_finished(self.folder) else "interrupted" if is_begun(self.folder) else "to do"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the study finds its problems and keeps its runs, and how much it trains."""
+    """Where the study has its problems and its runs, and how much it trains."""
 
     problems: Path
     out: Path
     scale: Scale
     chosen: tuple[RateChoice, ...] = ()
-    """Learning rates of earlier results. Those from the same grid are not tried again."""
+    """Learning rates of earlier results; methods whose rate was chosen from the same grid are not tuned again."""
 
     @property
     def chosen_before(self) -> list[RateChoice]:
@@ -76,7 +76,7 @@ class Place:
 
     @property
     def validation_file(self) -> Path:
-        """Problems that choose learning rates: neither trained on nor reported. Each recipe has its own."""
+        """Problems that choose learning rates, neither trained on nor reported; one file per recipe."""
         return self.out / f"validation-{digest_of(self.recipe())}.jsonl"
 
     def recipe(self) -> dict[str, Any]:
@@ -89,13 +89,13 @@ class Place:
             ) from error
         if "longest" not in recipe:
             raise NoProblems(
-                f"--problems: {self.problems / 'recipe.json'} does not say how long its chains are, for it is of an earlier "
-                "version: make them anew with `make quickstart-model`"
+                f"--problems: {self.problems / 'recipe.json'} is from an earlier version and lacks `longest`: make the "
+                "problems again with `make quickstart-model`"
             )
         return recipe
 
     def base_model(self) -> str:
-        """What tells this base model from others of the same recipe. Raises NoProblems."""
+        """Digest of the base model, since one recipe can give several. Raises NoProblems."""
         weights = self.problems / "base" / "model.safetensors"
         try:
             return _digest_of_file(weights)
@@ -105,7 +105,7 @@ class Place:
             ) from error
 
     def make_validation(self) -> None:
-        """Draw the validation problems, unlike all training and test problems. Raises NoProblems."""
+        """Draw validation problems, disjoint from training and test problems. Raises NoProblems."""
         recipe = self.recipe()
         known = [*_questions(self.problems / "train.jsonl"), *_questions(self.problems / "test.jsonl")]
         drawn = chains.sample_problems(recipe["test_problems"], recipe["seed"] + 2, frozenset(known), recipe["longest"])
@@ -113,7 +113,7 @@ class Place:
         chains.write_problems(self.validation_file, drawn)
 
     def job(self, planned: Planned) -> Job:
-        """The run that a plan becomes, in a folder that no other spec, problems, base model or versions get."""
+        """The run of a plan. Its folder is determined by its spec, problems, base model and package versions."""
         changes = merged(lengths(self.recipe()["longest"]), planned.changes(self.scale))
         run = quickstart(self.problems, "study", changes)
         held_out = run["spec"]["evaluation"]["benchmarks"][0] | {"title": HELD_OUT}
@@ -128,9 +128,9 @@ class Place:
 
 
 def lengths(longest: int) -> dict[str, Any]:
-    """Limits for chains of so many operations, of which the spec of the quickstart has those for its own.
+    """Limits for chains of so many operations, as the quickstart's spec has them for its own.
 
-    A prompt takes two tokens for an operation, a solution four; both are rounded up.
+    An operation takes two tokens in a prompt and four in a solution; both limits are rounded up.
     """
     prompt, solution = 2 * longest + 8, 4 * longest + 8
     return {
@@ -141,7 +141,7 @@ def lengths(longest: int) -> dict[str, Any]:
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that any change of the content changes."""
+    """Twelve hexadecimal digits of a digest of the content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -151,7 +151,7 @@ def _digest_of_file(path: Path) -> str:
 
 
 def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without those that are an earlier one under another name."""
+    """The jobs without repetitions of the same run under other names."""
     found: dict[Path, Job] = {}
     for job in jobs:
         found.setdefault(job.folder, job)
@@ -159,7 +159,7 @@ def distinct(jobs: Sequence[Job]) -> list[Job]:
 
 
 def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyName, RateChoice]:
-    """The learning rate of each method whose rates have all been tried, here or by earlier results."""
+    """The learning rate of each method whose candidates have all been tried, here or in earlier results."""
     rates = place.scale.learning_rates
     if len(rates) == 1:
         return {strategy: RateChoice(strategy=strategy, tried=(), chosen=rates[0]) for strategy in strategies}
@@ -173,7 +173,7 @@ def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyNa
 
 
 def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
-    """All runs that some parts need. A rate that is not chosen yet is taken to be the middle one of the grid."""
+    """All runs that the parts need; a learning rate that is not chosen yet is assumed to be the middle of the grid."""
     strategies = strategies_of(parts)
     middle = place.scale.learning_rates[len(place.scale.learning_rates) // 2]
     chosen = choices(place, strategies)
@@ -185,16 +185,16 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
 
 
 def carry_out(place: Place, parts: Sequence[Part], say: Print, clock: Callable[[], float], at_once: int = 1) -> None:
-    """Train whatever is not finished, `at_once` runs side by side, the grid of learning rates first.
+    """Train everything that is not finished, `at_once` runs side by side, the grid of learning rates first.
 
-    Raises TrainingFailed and Stopped; runs under way have then saved themselves.
+    Raises TrainingFailed and Stopped; the current runs have then saved themselves.
     """
     place.make_validation()
     pace, counted = 1.0, 0
     under_way: dict[Path, tuple[Job, bool, float]] = {}
     with Trainings() as trainings:
         while True:
-            # The later ones depend on the rates that the first ones choose, so the list is made anew each time.
+            # Later runs depend on the rates that the first ones choose, so the list is made again each time.
             jobs = expected(place, parts)
             left = [job for job in jobs if not is_finished(job.folder)]
             if not left:
@@ -205,7 +205,7 @@ def carry_out(place: Place, parts: Sequence[Part], say: Print, clock: Callable[[
                 if job.folder in under_way:
                     continue
                 fresh = not is_begun(job.folder)
-                verb = "training" if fresh else "going on with"
+                verb = "training" if fresh else "resuming"
                 seconds = pace * seconds_of(place.scale, left) / at_once
                 say(f"[{_number(jobs, job)}/{len(jobs)}] {verb} {job.title}; about {duration(seconds)} left")
                 under_way[job.folder] = job, fresh, clock()
@@ -217,13 +217,13 @@ def carry_out(place: Place, parts: Sequence[Part], say: Print, clock: Callable[[
                 f"    {job.title}: {run.before:.1%} → {run.after:.1%} of held-out problems, {duration(took)}, {job.folder}"
             )
             if fresh:
-                # One that was gone on with says nothing about how long a whole one takes.
+                # A resumed run does not show how long a whole one takes.
                 counted += 1
                 pace += (took / seconds_of(place.scale, [job]) - pace) / counted
 
 
 def _settled(place: Place, parts: Sequence[Part], jobs: Sequence[Job]) -> list[Job]:
-    """Those of the jobs whose learning rate is not a guess."""
+    """The jobs whose learning rate is not a guess."""
     chosen = choices(place, strategies_of(parts))
     tried = {place.job(planned).folder for planned in grid(strategies_of(parts), place.scale)}
     return [job for job in jobs if job.folder in tried or job.planned.setting.strategy in chosen]
@@ -234,7 +234,7 @@ def _number(jobs: Sequence[Job], job: Job) -> int:
 
 
 def collected(place: Place, parts: Sequence[Part], command: str, at_once: int = 1) -> Study:
-    """The results of those parts whose runs are all finished."""
+    """The results of the parts whose runs are all finished."""
     chosen = choices(place, strategies_of(parts))
     rates = {strategy: choice.chosen for strategy, choice in chosen.items()}
     results = [
@@ -280,7 +280,7 @@ def _part(place: Place, part: Part, rates: Mapping[StrategyName, float]) -> list
             part=part,
             name=setting.name,
             strategy=setting.strategy,
-            changes=_told(setting, place.scale),
+            changes=_own_changes(setting, place.scale),
             learning_rate=rates[setting.strategy],
             base_model=place.base_model(),
             runs=tuple(
@@ -291,19 +291,19 @@ def _part(place: Place, part: Part, rates: Mapping[StrategyName, float]) -> list
     ]
 
 
-def _told(setting: Setting, scale: Scale) -> dict[str, Any]:
-    """The changes of a setting without the budget that all of its method's settings share."""
+def _own_changes(setting: Setting, scale: Scale) -> dict[str, Any]:
+    """The changes of a setting, without those that all settings of its method share."""
     return {} if setting.changes == method(setting.strategy, scale).changes else dict(setting.changes)
 
 
 def seconds_of(scale: Scale, jobs: Sequence[Job]) -> float:
-    """How long some runs take from their beginning, by experience with the quickstart on two cores."""
+    """How long whole runs take, by experience with the quickstart on two cores."""
     start, step = TINY_SECONDS if scale.tiny else (STARTING_SECONDS, STEP_SECONDS)
     return len(jobs) * (start + step * scale.steps)
 
 
 def duration(seconds: float) -> str:
-    """A time in the words of people."""
+    """A time in words."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What the study trains: the settings of each part, the learning rates that are tried, and every run that follows."""
+"""What the study trains: the settings of each part, the candidate learning rates, and the runs that follow from them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PARTS: tuple[Part, ...] = get_args(Part)
 STRATEGIES: tuple[StrategyName, ...] = get_args(StrategyName)
 
 HINTED: tuple[StrategyName, ...] = ("seele", "uft", "fixed_hint")
-"""Methods that learn hints by cross-entropy, which the part `unsupervised` takes from them."""
+"""Methods that learn hints by cross-entropy, which the part `unsupervised` turns off."""
 TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
 ROUNDS = ((2, 16), (4, 8), (8, 4), (4, 6), (4, 4))
-"""Rounds m and rollouts a round n: three ways to spend 32 rollouts, then less to spend on four rounds."""
+"""Rounds m and rollouts per round n: three ways to spend 32 rollouts, then smaller budgets for four rounds."""
 OPTIONS: dict[str, Mapping[str, Any]] = {
     "the defaults": {},
     "hints end at steps": {"hints": {"unit": "step"}},
@@ -30,12 +30,12 @@ SUPERVISION: dict[str, Mapping[str, Any]] = {
     "not-below-baseline": {"hints": {"supervision": "not-below-baseline"}},
 }
 PASSES = 3
-"""How often the part about estimators goes through its problems: what an estimator remembers shows from the second pass."""
+"""Passes over the problems in the part `estimators`: what an estimator remembers shows from the second pass."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A method with its options, which is repeated on every seed. `changes` are to the spec of the quickstart."""
+    """A method with its options, repeated on every seed. `changes` apply to the quickstart's spec."""
 
     name: str
     strategy: StrategyName
@@ -44,8 +44,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is trained. The budget of a run is steps x problems x rollouts, the same for all methods, and so, but for what
-    `sft_then_grpo` imitates beforehand, are the tokens that its loss is a mean of."""
+    """How much is trained. Every method has the same budget per run: steps x problems x rollouts, and about the same number
+    of tokens in its loss, apart from what `sft_then_grpo` imitates first."""
 
     steps: int = 40
     seeds: int = 3
@@ -56,19 +56,19 @@ class Scale:
 
 
 TINY = Scale(steps=2, seeds=1, learning_rates=(3e-4,), problems_per_step=4, rollouts_per_problem=8, tiny=True)
-"""Enough to see that the script works, and nothing else."""
+"""Just enough to see that the script works."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One training of the study; two with the same spec are the same run."""
+    """One training; two with the same spec are the same run."""
 
     setting: Setting
     seed: int
     learning_rate: float
 
     def changes(self, scale: Scale) -> dict[str, Any]:
-        """All that differs from the spec of the quickstart, in sections that are merged one after the other."""
+        """All changes to the quickstart's spec."""
         training = {
             "strategy": self.setting.strategy,
             "seed": self.seed,
@@ -102,17 +102,17 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
 
 
 def method(strategy: StrategyName, scale: Scale) -> Setting:
-    """A method as it stands in the table of methods.
+    """A method as in the table of methods.
 
-    One without rollouts gets as many solutions an update as the others get rollouts, so that all make the same number of
-    updates from the same number of sequences. One that imitates first does that in steps of its own.
+    A method without rollouts gets as many solutions per update as the others get rollouts, so that all make the same number of
+    updates from the same number of sequences. A method that imitates first does so in additional steps.
     """
     changes: dict[str, Any] = _budget(scale)
     if not METHODS[strategy].samples:
         solutions = scale.problems_per_step * scale.rollouts_per_problem
         changes = merged(changes, {"training": {"problemsPerStep": solutions, "problemsPerUpdate": solutions}})
     elif METHODS[strategy].supervised:
-        # Imitation comes before the others' steps and takes the place of none: one solution a problem is next to nothing.
+        # Imitation does not replace any steps: it uses only one solution per problem.
         imitation = max(1, scale.steps // 4)
         steps = scale.steps + imitation
         changes = merged(changes, {"training": {"steps": steps, "sftThenGrpo": {"sftShare": imitation / steps}}})
@@ -125,19 +125,19 @@ def rounds_of(scale: Scale) -> list[tuple[int, int]]:
 
 
 def steps_of_pass(scale: Scale) -> int:
-    """Steps that the part about estimators takes for one pass over its problems."""
+    """Steps of one pass over the problems in the part `estimators`."""
     return max(1, scale.steps // PASSES)
 
 
 def strategies_of(parts: Iterable[Part]) -> list[StrategyName]:
-    """Methods that some parts train; all but the first two train SEELE alone."""
+    """Methods that the parts train; all parts but the first two train only SEELE."""
     if "methods" in parts:
         return list(STRATEGIES)
     return list(HINTED) if "unsupervised" in parts else ["seele"]
 
 
 def grid(strategies: Sequence[StrategyName], scale: Scale) -> list[Planned]:
-    """The runs on the first seed that choose each method's learning rate; none where there is only one to choose from."""
+    """The runs on the first seed that choose each method's learning rate; none if there is only one candidate."""
     if len(scale.learning_rates) < 2:
         return []
     return [Planned(method(strategy, scale), 0, rate) for strategy in strategies for rate in scale.learning_rates]
@@ -153,12 +153,12 @@ def repeated(part: Part, scale: Scale, rates: Mapping[StrategyName, float]) -> l
 
 
 def best_rate(validation: Mapping[float, float]) -> float:
-    """The learning rate with the highest validation accuracy; the lowest of those that are level, which is the safest."""
+    """The learning rate with the highest validation accuracy; the lowest of several, which is the safest."""
     return max(sorted(validation), key=lambda rate: validation[rate])
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; whatever is no mapping is replaced."""
+    """`base` with `changes` merged into it; anything but mappings is replaced."""
     result = dict(base)
     for key, value in changes.items():
         before = result.get(key)

@@ -1,4 +1,4 @@
-"""Real runs for benchmarks: the quickstart with changes, carried out by `seele run`, kept, and gone on with after a stop."""
+"""Real runs for benchmarks: the quickstart with changes, trained by `seele run`, kept, and resumed after a stop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrainingFailed(RuntimeError):
 
 
 class Stopped(RuntimeError):
-    """The user stopped the benchmark; the run that was under way has saved itself."""
+    """The user stopped the benchmark; the current runs have saved themselves."""
 
 
 def quickstart(problems: Path, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def is_begun(folder: Path) -> bool:
 
 
 class Trainings:
-    """Runs under way. Ctrl-C and SIGTERM reach each of them as SIGINT, on which it saves itself; so does leaving the `with`.
+    """Runs in progress. Ctrl-C, SIGTERM and leaving the `with` send each of them SIGINT, on which it saves itself.
 
-    To be used in the main thread, the only one that may handle signals.
+    Must be used in the main thread, the only one that can handle signals.
     """
 
     def __init__(self) -> None:
@@ -85,14 +85,14 @@ class Trainings:
             signal.signal(number, handler)
 
     def begin(self, manifest: Mapping[str, Any], folder: Path) -> None:
-        """Train in `folder`, or go on there. What the run says is in `<folder>.log`."""
+        """Start or resume a training in `folder`; its output goes to `<folder>.log`."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_name(f"{folder.name}.yaml")
         file.write_text(yaml.safe_dump(dict(manifest)), encoding="utf-8")
         self._start(folder, [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(file), "--out", str(folder)])
 
     def ended(self) -> Path:
-        """Wait until a run is finished: its folder. Raises TrainingFailed where it failed, and Stopped."""
+        """Wait for a run to finish and return its folder. Raises TrainingFailed or Stopped."""
         while not self._stopped:
             for folder, child in self._under_way.items():
                 code = child.poll()
@@ -107,14 +107,12 @@ class Trainings:
             raise Stopped
         if code or not is_finished(folder):
             log = _log(folder)
-            raise TrainingFailed(
-                f"{folder.name} ended with exit code {code}: {_last_line(log)} (all of it is in {log})"
-            )
+            raise TrainingFailed(f"{folder.name} ended with exit code {code}: {_last_line(log)} (full log: {log})")
         return folder
 
     def _start(self, folder: Path, command: list[str]) -> None:
         with _log(folder).open("ab") as output:
-            # A process group of its own: the terminal's Ctrl-C would reach it a second time, which means to stop at once.
+            # Its own process group: otherwise the terminal's Ctrl-C would reach it a second time, which stops it at once.
             self._under_way[folder] = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
@@ -129,13 +127,13 @@ class Trainings:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._stopped:
-            # The second time it is meant for those that are still saving themselves.
+            # The second signal is for runs that are still saving themselves.
             self._interrupted.clear()
         self._stopped = True
         self._interrupt()
 
     def _interrupt(self) -> None:
-        """Once each: a second SIGINT ends a run without saving it."""
+        """Send SIGINT to each run once: a second one ends it without saving."""
         for folder, child in self._under_way.items():
             if folder not in self._interrupted:
                 self._interrupted.add(folder)
@@ -143,7 +141,7 @@ class Trainings:
 
 
 def train(manifest: Mapping[str, Any], folder: Path) -> None:
-    """Train in `folder`, or go on there, or do nothing where the run is finished. Raises TrainingFailed and Stopped."""
+    """Start or resume a training in `folder` unless it is finished. Raises TrainingFailed and Stopped."""
     if is_finished(folder):
         return
     with Trainings() as one:
@@ -157,18 +155,18 @@ def _log(folder: Path) -> Path:
 
 def _last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what trains, those packages that are installed."""
+    """Versions of the packages that train, if installed."""
     found = {}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            # vLLM has another name where it is built for machines without a GPU.
+            # vLLM has another name when built for machines without a GPU.
             try:
                 found[package] = version(f"{package}-cpu")
             except PackageNotFoundError:
@@ -177,22 +175,21 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str | None:
-    """The commit of this checkout, with a `+` where files were changed; None where it is no checkout."""
+    """The commit of this checkout, with a `+` if files were changed; None outside a checkout."""
     try:
-        told = [
+        commit, changed = (
             subprocess.run(
                 ["git", *command], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30
             ).stdout.strip()
             for command in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    commit, changed = told
     return commit + ("+" if changed else "")
 
 
 def machine() -> dict[str, str | int]:
-    """What it was trained on."""
+    """The machine it was trained on."""
     return {
         "architecture": platform.machine(),
         "system": platform.system(),

@@ -1,4 +1,4 @@
-"""A lean asynchronous client of the API server, for a benchmark that must not be slower than what it measures."""
+"""A lean asynchronous client of the API server, so that the benchmark is not slower than what it measures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Body = dict[str, Any]
 
 RUNS = "apis/seele.dev/v1alpha1"
 METADATA_ONLY = "application/json;as={};v=v1;g=meta.k8s.io"
-"""Answers without spec and status: the labels of a pod say enough, and thousands of pods are read faster."""
+"""Answers without spec and status, which are read faster; the labels of a pod are enough."""
 WATCH_SECONDS = 3600
 LONGEST_LINE = 2**22
 
@@ -34,7 +34,7 @@ class ApiFailure(Exception):
 
 
 class Api:
-    """Requests with the credentials of a kubeconfig file that tests wrote."""
+    """Requests with the credentials of a kubeconfig file."""
 
     def __init__(self, kubeconfig: Path, in_flight: int = 32) -> None:
         found = yaml.safe_load(kubeconfig.read_text())
@@ -75,7 +75,7 @@ class Api:
             return answer
 
     async def pods(self) -> AsyncIterator[tuple[str, Body]]:
-        """What happens to the pods of runs, without end: (ADDED, MODIFIED or DELETED, metadata)."""
+        """Endless stream of changes to the pods of runs: (ADDED, MODIFIED or DELETED, metadata)."""
         selector, path = {"labelSelector": RUN_LABEL}, f"{self._url}/api/v1/pods"
         listing = {"Accept": METADATA_ONLY.format("PartialObjectMetadataList")}
         async with self._session.get(path, params=selector, headers=listing) as response:
@@ -96,7 +96,7 @@ class Api:
 
 
 class PodSeen(NamedTuple):
-    """A pod, when it was first heard of."""
+    """A pod, and when it was first seen."""
 
     run: str
     attempt: int
@@ -104,7 +104,7 @@ class PodSeen(NamedTuple):
 
 
 class PodWatch:
-    """Which pods there are, as a watch tells it."""
+    """The pods that exist, according to a watch."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -131,7 +131,7 @@ class PodWatch:
         return [self.pods[uid] for uid in self.by_run.get(run, ())]
 
     async def until(self, reached: Callable[[], bool], seconds: float, what: str) -> None:
-        """Wait until something is true of the pods. Raises TimeoutError, which says `what` was waited for."""
+        """Wait for a condition on the pods. Raises TimeoutError, with `what` was awaited."""
         try:
             async with asyncio.timeout(seconds):
                 while not reached():

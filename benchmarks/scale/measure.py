@@ -1,4 +1,4 @@
-"""What is measured about the operator while `count` runs are there, each on a cluster of its own."""
+"""Measures the operator with a number of runs, on a cluster of its own."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ SHAPES = ((1, 1), (2, 1), (2, 2))
 """Trainers and rollout servers of runs, in turn."""
 TEAMS = tuple(f"team-{number}" for number in range(10))
 PROBES = "probes"
-"""Namespaces of the runs, and of those that come and go."""
+"""Namespaces of the runs, and of those that are applied one by one."""
 CREATING = 24
-"""Runs that are being created at the same time."""
+"""Runs that are created concurrently."""
 PATIENCE_SECONDS = 900.0
 SCRAPE_SECONDS = 15.0
-"""How often Prometheus reads /metrics while nothing changes."""
+"""How often /metrics is read while idle."""
 WRITING = ("create", "update", "patch", "delete", "deletecollection")
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured for each number of runs."""
+    """How many measurements are made for each number of runs."""
 
     probes: int
     failures: int
@@ -47,63 +47,63 @@ class Effort:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured while so many runs were there. Times in seconds."""
+    """What was measured with a number of runs. Times are in seconds."""
 
     kubernetes: str
     """Version of the API server."""
     runs: int
     pods: int
     started: float
-    """Start of the process until /readyz is well, without any run."""
+    """From the start of the process until /readyz succeeds, without any run."""
     libraries: float
-    """Of this, importing all modules."""
+    """Of this, the time for importing all modules."""
     torch: bool
     """Whether libtorch is mapped into the process."""
     created: float
-    """Creating all runs at once: until the API server has answered for the last of them."""
+    """Until the API server has accepted the last of all runs, created at once."""
     all_pods: float
     """From the first of these requests until every pod exists."""
     all_running: float
-    """From the same moment until the operator says of all runs that they are Running."""
+    """From the same moment until all runs are Running according to the operator."""
     requests_a_run: float
-    """Requests to the API server for each run until then."""
+    """Requests to the API server per run until then."""
     cpu_a_run: float
-    """Seconds that the operator computed for each run until then."""
+    """CPU seconds of the operator per run until then."""
     server_cpu_a_run: float
-    """Seconds that the API server and etcd computed for each run meanwhile, for everybody."""
+    """CPU seconds of the API server and etcd per run until then, for all clients."""
     memory: float
-    """Resident megabytes after all of this."""
+    """Resident megabytes at the end."""
     idle_share: float
-    """Part of one core that the process takes while nothing changes, /progress is asked and /metrics read."""
+    """Share of one core used while nothing changes but /progress and /metrics are read."""
     idle_requests: float
-    """Requests to the API server in a second then, those for the lease included."""
+    """Requests per second to the API server while idle, including those for the lease."""
     apply_p50: float
-    """From applying one more run until its pods exist."""
+    """From applying another run until its pods exist."""
     apply_p99: float
     apply_longest: float
     restart_p50: float
     """From a trainer's failure until the first pod of the next attempt exists."""
     restart_longest: float
     stopped_back: float
-    """From SIGTERM, with a new process started at once, until a run applied in that moment has its pods."""
+    """From SIGTERM, followed by a restart, until a run applied at that moment has its pods."""
     killed_back: float
     """The same from SIGKILL: the lease has to expire."""
     writes_of_restarts: int
-    """Requests after the two restarts that changed anything but the run applied then, and the lease."""
+    """Requests after the two restarts that changed anything but the lease and the run applied then."""
     load: float
-    """Load average of the machine over the last minute, when all was measured."""
+    """Load average of the machine over the last minute, at the end."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that so large a share of them does not exceed."""
+    """The smallest of `values` that is not exceeded by this share of them."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-async def measure(count: int, effort: Effort, tell: Callable[[str], None]) -> Figures:
-    """Everything, on a control plane that has just been started. Leaves nothing running."""
+async def measure(count: int, effort: Effort, report: Callable[[str], None]) -> Figures:
+    """Measure everything on a new control plane. Leaves nothing running."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seele-scale-")))
-        # A heart that beats late on a busy machine must not cost pods.
+        # A late heartbeat on a busy machine must not cost pods.
         control_plane.NODE_LOST_SECONDS = 3600
         plane = stack.enter_context(ControlPlane(folder))
         plane.install(crd())
@@ -116,14 +116,14 @@ async def measure(count: int, effort: Effort, tell: Callable[[str], None]) -> Fi
             watch = PodWatch(api)
             following = group.create_task(watch.follow())
             try:
-                return await _Bench(plane, api, watch, operator, tell).figures(count, effort)
+                return await _Bench(plane, api, watch, operator, report).figures(count, effort)
             finally:
                 following.cancel()
 
 
 @contextmanager
 def _nodes(plane: ControlPlane) -> Iterator[None]:
-    # One address for all pods: tests on the same machine have others.
+    # One address for all pods, different from those of tests on the same machine.
     address = f"127.1.{secrets.randbelow(250)}.{1 + secrets.randbelow(250)}"
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.scale.nodes", str(plane.admin_kubeconfig), address],
@@ -136,7 +136,7 @@ def _nodes(plane: ControlPlane) -> Iterator[None]:
     try:
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
-            raise RuntimeError("the played nodes have ended; their last words are above")
+            raise RuntimeError("the simulated nodes have ended; see their output above")
         yield
     finally:
         process.kill()
@@ -151,7 +151,7 @@ class _Bench:
     api: Api
     watch: PodWatch
     operator: OperatorProcess
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
 
     async def figures(self, count: int, effort: Effort) -> Figures:
         libraries = await _import_seconds()
@@ -161,25 +161,25 @@ class _Bench:
         before, servers_before = _computed(self.operator.pid), sum(_computed(server.pid) for server in servers)
         began = time.monotonic()
         created, all_pods = await self._create_all(count)
-        everybody = ", ".join(
+        servers_cpu = ", ".join(
             f"{process.name()} {_computed(process.pid):.0f} s" for process in psutil.Process().children()
         )
-        self.tell(f"{len(self.watch.pods)} pods in {all_pods:.1f} s; computed so far: {everybody}")
+        self.report(f"{len(self.watch.pods)} pods in {all_pods:.1f} s; CPU time so far: {servers_cpu}")
         await self._until(lambda: self._running() == count, "all runs are Running")
         all_running = time.monotonic() - began
         await self._until_trainers_were_asked()
         await self._quiet()
         requests, computed = self._requests(), _computed(self.operator.pid) - before
         server_computed = sum(_computed(server.pid) for server in servers) - servers_before
-        self.tell(f"all Running after {all_running:.1f} s")
+        self.report(f"all Running after {all_running:.1f} s")
         pods = len(self.watch.pods)
         share, idle_requests = await self._idle(effort.idle_seconds)
-        self.tell(f"{100 * share:.1f} % of a core when nothing changes")
+        self.report(f"{100 * share:.1f} % of a core when nothing changes")
         applied = [await self._apply_one(number) for number in range(effort.probes)]
-        self.tell(f"one more run has its pods after {percentile(applied, 0.5):.2f} s")
+        self.report(f"one more run has its pods after {percentile(applied, 0.5):.2f} s")
         restarted = [await self._fail_one(number) for number in range(min(effort.failures, count))]
         memory = psutil.Process(self.operator.pid).memory_info().rss / 1e6
-        # Those that were restarted have new trainers to ask: what they answer is no change that the operator makes up.
+        # Restarted runs have new trainers, whose answers must not count as changes made by the operator.
         await self._until_trainers_were_asked()
         writes = 0
         backs = []
@@ -187,9 +187,9 @@ class _Bench:
             back, changed = await self._restart_operator(kill)
             backs.append(back)
             writes += changed
-            self.tell(f"back at work {back:.1f} s after it was {'killed' if kill else 'stopped'}; {changed} writes")
+            self.report(f"back at work {back:.1f} s after it was {'killed' if kill else 'stopped'}; {changed} writes")
         return Figures(
-            # A build from source may call itself 0.0: the folder's name says more.
+            # A build from source may call itself 0.0; the folder's name is more specific.
             kubernetes=f"{'.'.join(map(str, self.plane.version))} ({self.plane.binaries.name})",
             runs=count,
             pods=pods,
@@ -217,14 +217,14 @@ class _Bench:
         )
 
     async def _start(self) -> float:
-        """Start the operator; the seconds until it works."""
+        """Start the operator; returns the seconds until it is ready."""
         began = time.monotonic()
         self.operator.start(wait=False)
         await self._until(self.operator.ready, "the operator is ready")
         return time.monotonic() - began
 
     async def _until(self, reached: Callable[[], bool], what: str) -> None:
-        """Wait for something that only asking tells."""
+        """Wait for a condition by polling."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await asyncio.to_thread(reached):  # noqa: ASYNC110 - another process is asked
                 await asyncio.sleep(0.02)
@@ -236,7 +236,7 @@ class _Bench:
         return self.operator.metric("seele_operator_api_request_seconds_count")
 
     async def _until_trainers_were_asked(self) -> None:
-        """Wait until every run says in its status what its trainer has answered."""
+        """Wait until every run's status has its trainer's answer."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 runs = (await self.api.request("GET", f"{RUNS}/seeleruns"))["items"]
@@ -245,13 +245,13 @@ class _Bench:
                 await asyncio.sleep(3)
 
     async def _quiet(self) -> None:
-        """Wait until the operator has nothing to do for a moment."""
+        """Wait until the operator is idle for a moment."""
         passes = -1.0
         while passes != (passes := self.operator.metric("seele_operator_reconcile_seconds_count")):  # noqa: ASYNC110
             await asyncio.sleep(3)
 
     async def _idle(self, seconds: float) -> tuple[float, float]:
-        """Part of a core, and requests to the API server in a second, while nothing changes."""
+        """Share of a core, and requests per second to the API server, while nothing changes."""
         requests, before, end = self._requests(), _computed(self.operator.pid), time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(SCRAPE_SECONDS, left))
@@ -259,7 +259,7 @@ class _Bench:
         return (_computed(self.operator.pid) - before) / seconds, (self._requests() - requests) / seconds
 
     async def _create_all(self, count: int) -> tuple[float, float]:
-        """Create all runs; seconds until the last one was taken, and until all their pods existed."""
+        """Create all runs; seconds until the last one was accepted, and until all pods existed."""
         slots = asyncio.Semaphore(CREATING)
 
         async def create(number: int) -> None:
@@ -326,7 +326,7 @@ class _Bench:
         return seconds
 
     async def _restart_operator(self, kill: bool) -> tuple[float, int]:
-        """Restart the operator; seconds until a run that was applied meanwhile had its pods, and changes of others."""
+        """Restart the operator; seconds until a run applied meanwhile had its pods, and changes to other objects."""
         await self._quiet()
         name = "while-killed" if kill else "while-stopped"
         known = len(self.plane.audit())
@@ -343,12 +343,12 @@ class _Bench:
         await self._quiet()
         changes = [request for request in self.plane.audit()[known:] if _changes(request)]
         for request in changes:
-            self.tell(f"changed: {request['verb']} {request['requestURI']}")
+            self.report(f"changed: {request['verb']} {request['requestURI']}")
         return back, len(changes)
 
 
 def _computed(process: int) -> float:
-    """Seconds of a core that a process has used."""
+    """CPU seconds of a process."""
     used = psutil.Process(process).cpu_times()
     return used.user + used.system
 
@@ -362,16 +362,16 @@ def _path(namespace: str, name: str) -> str:
 
 
 def _changes(request: Body) -> bool:
-    """Whether an audited request of the operator changed something besides its lease and the runs that come and go."""
+    """Whether an audited request of the operator changed anything but its lease and the runs applied one by one."""
     about = request.get("objectRef", {"resource": request["requestURI"]})
     others = about["resource"] != "leases" and about.get("namespace") != PROBES
     return others and request["verb"] in WRITING and str(request["user"]["username"]).endswith(":seele-operator")
 
 
 async def _import_seconds() -> float:
-    """Seconds that a fresh interpreter takes to import the operator, its own start included."""
+    """Seconds that a fresh interpreter takes to start and import the operator."""
     began = time.monotonic()
-    code = "import seele_operator.cli, seele_operator.operator_command"
+    code = "import seele_operator.cli, seele_operator.controller.process"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
     if await process.wait():
         raise RuntimeError("the operator cannot be imported")

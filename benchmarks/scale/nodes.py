@@ -1,9 +1,9 @@
-"""Plays the scheduler, one large node and all trainers for thousands of pods, as a process of its own.
+"""Simulates the scheduler, one large node and all trainers for thousands of pods, in a separate process.
 
     python -m benchmarks.scale.nodes KUBECONFIG ADDRESS
 
-Every pod of a run is bound, and then runs and is ready; a pod that is deleted goes at once. All pods have the loopback
-ADDRESS, where a trainer answers that never gets any further.
+Every pod of a run is bound, runs and is ready; a deleted pod is gone at once. All pods have the loopback ADDRESS, where a
+trainer answers whose progress never changes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def now() -> str:
 
 
 def running(address: str) -> dict[str, Any]:
-    """The status of a pod that runs and is ready."""
+    """The status of a running, ready pod."""
     ready = [
         {"type": kind, "status": "True", "lastTransitionTime": now()}
         for kind in ("Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -55,7 +55,7 @@ def running(address: str) -> dict[str, Any]:
 
 
 class Nodes:
-    """Everything that happens to pods by itself."""
+    """What the cluster does to pods."""
 
     def __init__(self, api: Api, address: str) -> None:
         self._api = api
@@ -70,14 +70,14 @@ class Nodes:
             await self._api.request(
                 "POST", "api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
             )
-        said = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now()}
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now()}
         capacity = {"cpu": "100000", "memory": "100000Gi", "pods": "100000"}
-        status = {"conditions": [said], "capacity": capacity, "allocatable": capacity}
+        status = {"conditions": [ready], "capacity": capacity, "allocatable": capacity}
         path = f"api/v1/nodes/{NODE}/status"
         await self._api.request("PATCH", path, {"status": status}, "application/merge-patch+json")
 
     async def beat(self) -> None:
-        """Keep the node ready."""
+        """Renew the node's lease."""
         path = f"apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{NODE}"
         while True:
             renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -92,7 +92,7 @@ class Nodes:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def follow(self) -> None:
-        """Do what scheduler and kubelet do, until cancelled."""
+        """Act as scheduler and kubelet until cancelled."""
         async for kind, metadata in self._api.pods():
             uid = metadata["uid"]
             if kind == "DELETED":
@@ -113,7 +113,7 @@ class Nodes:
 
     @staticmethod
     async def _persist(work: Callable[[Pod], Awaitable[None]], pod: Pod) -> None:
-        """Do it until the API server has answered, or the pod is gone."""
+        """Repeat it until the API server answers or the pod is gone."""
         while True:
             try:
                 await work(pod)
@@ -130,7 +130,7 @@ class Nodes:
         path = _path(metadata)
         target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
         binding = {"metadata": {"name": metadata["name"], "uid": metadata["uid"]}, "target": target}
-        with contextlib.suppress(ApiFailure):  # it is bound already, or gone, which the next request tells
+        with contextlib.suppress(ApiFailure):  # it may be bound already, or gone, which the next request finds out
             await self._api.request("POST", f"{path}/binding", {"apiVersion": "v1", "kind": "Binding", **binding})
         change = {"metadata": {"uid": metadata["uid"]}, "status": running(self._address)}
         await self._api.request("PATCH", f"{path}/status", change, "application/merge-patch+json")
@@ -150,7 +150,7 @@ async def _progress(_: web.Request) -> web.Response:
 
 
 async def main(kubeconfig: Path, address: str) -> None:
-    """Play until killed."""
+    """Run until killed."""
     app = web.Application()
     app.router.add_get("/progress", _progress)
     runner = web.AppRunner(app, access_log=None)

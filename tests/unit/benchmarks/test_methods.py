@@ -1,4 +1,4 @@
-"""The study of all methods: which runs it makes and how it goes on with them."""
+"""The study of all methods: which runs it makes, and how it resumes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCALE = Scale()
 
 @pytest.fixture
 def place(tmp_path: Path) -> carry_out.Place:
-    """Where no run was made yet."""
+    """A place without any runs."""
     problems = tmp_path / "problems"
     problems.mkdir()
     (problems / "base").mkdir()
@@ -91,7 +91,7 @@ def test_all_methods_have_the_same_budget(place: carry_out.Place) -> None:
         assert training.problems_per_update == training.problems_per_step, "one update a step"
 
 
-def test_a_part_changes_what_it_is_about_and_nothing_else(place: carry_out.Place) -> None:
+def test_a_part_changes_only_what_it_is_about(place: carry_out.Place) -> None:
     usual = place.job(Planned(method("seele", SCALE), 0, 3e-4)).manifest["spec"]
 
     def changed(part: Any) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def test_a_part_changes_what_it_is_about_and_nothing_else(place: carry_out.Place
     assert [list(change) for change in changed("supervision")] == [[], *[["hints.supervision"]] * 3]
 
 
-def test_problems_that_choose_learning_rates_are_nobody_elses(place: carry_out.Place) -> None:
+def test_problems_that_choose_learning_rates_are_used_for_nothing_else(place: carry_out.Place) -> None:
     place.make_validation()
     rows = [json.loads(line) for line in place.validation_file.read_text().splitlines()]
     benchmarks = place.job(Planned(method("grpo", SCALE), 0, 3e-4)).manifest["spec"]["evaluation"]["benchmarks"]
@@ -161,12 +161,12 @@ def test_limits_follow_the_chains_and_are_the_quickstarts_for_its_own(place: car
     assert all(11 <= json.loads(line)["solution"].count("=") <= 12 for line in place.validation_file.open())
 
 
-def test_a_rate_alone_is_not_tried() -> None:
+def test_a_single_rate_is_not_tried() -> None:
     assert grid(["grpo"], replace(SCALE, learning_rates=(1e-4,))) == []
     assert best_rate({1e-3: 0.4, 1e-4: 0.5, 3e-4: 0.5}) == 1e-4
 
 
-def test_a_folder_belongs_to_one_spec_one_base_model_and_one_recipe(place: carry_out.Place) -> None:
+def test_each_spec_base_model_and_recipe_has_its_own_folder(place: carry_out.Place) -> None:
     planned = Planned(method("grpo", SCALE), 0, 3e-4)
     before = place.job(planned).folder
 
@@ -181,13 +181,13 @@ def test_a_folder_belongs_to_one_spec_one_base_model_and_one_recipe(place: carry
     assert place.job(planned).folder != before
 
 
-def test_missing_problems_are_one_line(place: carry_out.Place, tmp_path: Path) -> None:
+def test_missing_problems_give_one_line(place: carry_out.Place, tmp_path: Path) -> None:
     with pytest.raises(carry_out.NoProblems, match=r"^--problems: .*nowhere has no problems.*make quickstart-model`$"):
         replace(place, problems=tmp_path / "nowhere").make_validation()
     recipe = place.problems / "recipe.json"
     now = recipe.read_text()
     recipe.write_text('{"test_problems": 4, "seed": 0}')
-    with pytest.raises(carry_out.NoProblems, match=r"recipe.json does not say how long .*make quickstart-model`$"):
+    with pytest.raises(carry_out.NoProblems, match=r"recipe.json is from an earlier version .*make quickstart-model`$"):
         place.make_validation()
     recipe.write_text(now)
     carry_out._digest_of_file.cache_clear()
@@ -201,7 +201,7 @@ def test_missing_problems_are_one_line(place: carry_out.Place, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("seconds", "words"), [(20, "20 s"), (42, "1 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")]
 )
-def test_times_are_told_in_words(seconds: float, words: str) -> None:
+def test_times_in_words(seconds: float, words: str) -> None:
     assert carry_out.duration(seconds) == words
 
 
@@ -209,8 +209,8 @@ def test_results_name_the_commit_and_whether_files_were_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def git(*command: str) -> str:
-        told = subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True, text=True)
-        return told.stdout.strip()
+        done = subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
 
     monkeypatch.setattr(training_module, "REPOSITORY", tmp_path)
     assert training_module.revision() is None
@@ -224,7 +224,7 @@ def test_results_name_the_commit_and_whether_files_were_changed(
 
 
 def test_ctrl_c_lets_every_run_save_itself(tmp_path: Path) -> None:
-    # Each child says that it is ready, and ends only when the interrupt is passed on to it; a second one would kill it.
+    # Each child prints that it is ready, and ends only when it gets the interrupt; a second one would kill it.
     child = (
         "import os, signal, sys, time; signal.signal(signal.SIGINT, lambda *_: (print('saved', flush=True), "
         "signal.signal(signal.SIGINT, signal.SIG_DFL), time.sleep(0.5), sys.exit(130))); print('ready', flush=True); "
@@ -267,7 +267,7 @@ def test_a_run_that_fails_stops_the_others_and_says_why(tmp_path: Path) -> None:
         trainings._start(tmp_path / "b", [sys.executable, "-c", "import time; time.sleep(60)"])
         trainings._start(tmp_path / "a", [sys.executable, "-c", "print('no disk'); raise SystemExit(3)"])
         with pytest.raises(
-            training_module.TrainingFailed, match=r"^a ended with exit code 3: no disk \(all of it is in .*a\.log"
+            training_module.TrainingFailed, match=r"^a ended with exit code 3: no disk \(full log: .*a\.log"
         ):
             trainings.ended()
 
@@ -278,7 +278,7 @@ def test_a_run_that_fails_stops_the_others_and_says_why(tmp_path: Path) -> None:
 
 
 class Trainings:
-    """Stands in for the real ones: writes down what a run of two steps would, or stops at one of them."""
+    """Stands in for the real ones: writes what a run of two steps would, or stops at one of them."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, int, float]] = []
@@ -307,7 +307,7 @@ class Trainings:
             raise training_module.Stopped
         folder = self.under_way.pop(0)
         training = self.manifests[folder]["spec"]["training"]
-        # The lower the rate, the better on validation problems; on those that are reported the other way round.
+        # Lower rates are better on validation problems, and worse on the reported ones.
         good = 1 - 100 * training["learningRate"]
         scores = {
             "held-out": BenchmarkScore(problems=4, greedy_accuracy=1 - good),
@@ -320,7 +320,7 @@ class Trainings:
         return folder
 
 
-def test_a_stopped_study_goes_on_and_makes_no_run_twice(
+def test_a_stopped_study_is_resumed_and_makes_no_run_twice(
     place: carry_out.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = replace(place, scale=replace(SCALE, seeds=2))
@@ -330,7 +330,7 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     trainings.stop_at = 2
     with pytest.raises(training_module.Stopped):
         carry_out.carry_out(place, ["rounds"], said.append, clock=lambda: 0.0)
-    assert carry_out.collected(place, ["rounds"], "now").settings == (), "nothing is reported by halves"
+    assert carry_out.collected(place, ["rounds"], "now").settings == (), "no incomplete part is reported"
     states = [job.state for job in carry_out.expected(place, ["rounds"])]
     assert states == ["finished", "interrupted", *["to do"] * (len(states) - 2)]
 
@@ -339,7 +339,7 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     assert trainings.made[:4] == [("seele", 0, 1e-4), *[("seele", 0, 3e-4)] * 2, ("seele", 0, 1e-3)]
     assert set(trainings.made[4:]) == {("seele", 0, 1e-4), ("seele", 1, 1e-4)}
     assert len(trainings.made[4:]) == 2 * 5 - 1
-    assert any(line.startswith("[2/12] going on with seele, seed 0, learning rate 0.0003; about ") for line in said)
+    assert any(line.startswith("[2/12] resuming seele, seed 0, learning rate 0.0003; about ") for line in said)
 
     study = carry_out.collected(place, ["rounds"], "now")
     assert [result.name for result in study.settings] == ["2 × 16", "4 × 8", "8 × 4", "4 × 6", "4 × 4"]
@@ -353,15 +353,13 @@ def test_a_stopped_study_goes_on_and_makes_no_run_twice(
     assert len(trainings.made) == made
 
 
-def test_the_time_left_goes_by_the_runs_that_were_made_whole(
-    place: carry_out.Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_left_is_estimated_from_whole_runs(place: carry_out.Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place = replace(place, scale=replace(SCALE, seeds=1, learning_rates=(1e-4, 3e-4)))
     one, *rest = jobs = carry_out.expected(place, ["options"])
     one.folder.mkdir(parents=True)
     (one.folder / "config.yaml").write_text("{}")
     usual = carry_out.seconds_of(place.scale, [one])
-    # The first is gone on with and is over at once; each of the others takes thrice as long as expected.
+    # The first is resumed and ends at once; each of the others takes three times as long as expected.
     times = iter([0.0, 0.0, *(moment for number in range(len(jobs)) for moment in (0.0, 3 * usual))])
     said = list[str]()
     monkeypatch.setattr(carry_out, "Trainings", Trainings)
@@ -383,7 +381,7 @@ def test_runs_side_by_side_wait_for_the_learning_rate_that_they_need(
 
     carry_out.carry_out(place, ["targets"], said.append, clock=lambda: 0.0, at_once=4)
 
-    # Three rates are tried, and not before all are done does a fourth run begin, at the rate that was best.
+    # Three rates are tried; only after all of them does a fourth run begin, at the best rate.
     assert [rate for _, _, rate in trainings.made] == [1e-4, 3e-4, 1e-3, *[1e-4] * (2 * 5 - 1)]
     assert trainings.most_at_once == 4
     assert len(said) == 2 * len(trainings.made)
