@@ -6,13 +6,11 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from typing import get_args
 
 from pydantic.alias_generators import to_camel
 
 from seele_trainer.config import Training
-from seele_trainer.methods import StrategyName
-from seele_trainer.strategies import strategy_class
+from seele_trainer.strategies import STRATEGIES
 from tools.marks import between
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "choosing-a-method.md"
@@ -28,8 +26,8 @@ def page() -> str:
 def table() -> str:
     """A row for each method, in the order of the registry."""
     lines = ["| `training.strategy` | is | options |", "|---|---|---|"]
-    for name in get_args(StrategyName):
-        said = " ".join((inspect.getdoc(sys.modules[strategy_class(name).__module__]) or "").split("\n\n")[0].split())
+    for name, strategy in STRATEGIES.items():
+        said = " ".join((inspect.getdoc(sys.modules[strategy.__module__]) or "").split("\n\n")[0].split())
         linked = _PAPER.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", said)
         lines.append(f"| `{name}` | {linked} | {_options(name)} |")
     return "\n".join(lines) + "\n"

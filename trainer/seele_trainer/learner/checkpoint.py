@@ -1,4 +1,4 @@
-"""Saving and loading the state of a DeepSpeed engine, with proof that what is loaded is what was saved."""
+"""Saving and loading the state of a DeepSpeed engine, verified by checksums."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from seele_trainer.learner.ranks import Ranks
 from seele_trainer.run_folder.checkpoint import CheckpointError
 
 _TAG = "engine"
-_MANIFEST = "learner.json"
+_SAVED_ENGINE = "learner.json"
 _BLOCK = 1 << 22
 
 
 class SavedEngine(FrozenModel):
-    """What a checkpoint was made with, and its files with size and CRC-32; written last."""
+    """The settings a checkpoint was saved with, and the size and CRC-32 of its files. It is written last."""
 
     world_size: int
     zero_stage: int
@@ -31,14 +31,14 @@ class SavedEngine(FrozenModel):
     files: Mapping[str, tuple[int, int]] = {}
 
 
-def save_engine(engine: Any, ranks: Ranks, directory: Path, manifest: SavedEngine) -> None:
+def save_engine(engine: Any, ranks: Ranks, directory: Path, saved: SavedEngine) -> None:
     """Write engine, optimizer and every rank's torch RNG state to `directory`. Collective.
 
-    Raises CheckpointError on a rank that cannot write its part; the others then wait for it, so it must end.
+    Raises CheckpointError on a rank that cannot write its part. That rank must then exit, because the others wait for it.
     """
     if ranks.is_driver:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / _MANIFEST).unlink(missing_ok=True)
+        (directory / _SAVED_ENGINE).unlink(missing_ok=True)
     ranks.barrier()
     try:
         engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
@@ -49,35 +49,35 @@ def save_engine(engine: Any, ranks: Ranks, directory: Path, manifest: SavedEngin
             f"cannot write checkpoint {directory}: {error}; the previous one is intact, free space and run again"
         ) from error
     ranks.barrier()
-    # Every rank reads back its share: one process would spend minutes on a large model.
+    # Every rank reads back its share: a single process would spend minutes on a large model.
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     mine = {str(path.relative_to(directory)): _fingerprint(path) for path in paths[ranks.rank :: ranks.world_size]}
     parts = ranks.gather(json.dumps(mine).encode())
     if ranks.is_driver:
         files = {name: value for part in parts for name, value in json.loads(part).items()}
-        complete = manifest.model_copy(update={"files": {name: tuple(files[name]) for name in sorted(files)}})
-        (directory / _MANIFEST).write_text(complete.model_dump_json(indent=2))
+        complete = saved.model_copy(update={"files": {name: tuple(files[name]) for name in sorted(files)}})
+        (directory / _SAVED_ENGINE).write_text(complete.model_dump_json(indent=2))
     ranks.barrier()
 
 
 def load_engine(engine: Any, ranks: Ranks, directory: Path, expected: SavedEngine) -> SavedEngine:
-    """Restore what `save_engine` wrote, in an engine of the same set-up. Collective.
+    """Restore what `save_engine` wrote into an engine with the same settings. Collective.
 
-    Every rank checks its share of the files before any rank loads, so that all raise CheckpointError or none does.
+    Every rank checks its share of the files before any rank loads, so that all ranks raise CheckpointError or none does.
     """
-    problem, manifest = _check(ranks, directory, expected)
+    problem, saved = _check(ranks, directory, expected)
     found = ranks.gather(problem.encode())
     verdict = ranks.broadcast(
         b"\n".join(sorted({line for line in found if line})) if ranks.is_driver else None
     ).decode()
-    if verdict or manifest is None:
-        raise CheckpointError(verdict or f"{directory / _MANIFEST} could not be read on this rank")
+    if verdict or saved is None:
+        raise CheckpointError(verdict or f"{directory / _SAVED_ENGINE} could not be read on this rank")
     try:
         path, _ = engine.load_checkpoint(str(directory), tag=_TAG)
         rng = torch.load(directory / _rng_file(ranks), weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, AssertionError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{directory}: its files are whole, but DeepSpeed cannot load them ({error}); was it written for another "
+            f"{directory}: its files are intact, but DeepSpeed cannot load them ({error}); was it written for another "
             "model or with another version of DeepSpeed? Resume from another checkpoint, or start a new run"
         ) from error
     if path is None:
@@ -85,34 +85,34 @@ def load_engine(engine: Any, ranks: Ranks, directory: Path, expected: SavedEngin
     torch.set_rng_state(rng["cpu"])
     if ranks.device.type == "cuda":
         torch.cuda.set_rng_state(rng["cuda"], ranks.device)
-    return manifest
+    return saved
 
 
 def _check(ranks: Ranks, directory: Path, expected: SavedEngine) -> tuple[str, SavedEngine | None]:
-    """What is wrong with a checkpoint, as far as this rank checks it; empty where nothing is."""
+    """What is wrong in this rank's share of a checkpoint, empty if nothing; and what it says was saved."""
     try:
-        manifest = SavedEngine.model_validate_json((directory / _MANIFEST).read_text())
+        saved = SavedEngine.model_validate_json((directory / _SAVED_ENGINE).read_text())
     except OSError as error:
         return f"{directory}: no complete checkpoint ({error}); resume from another one", None
     except (ValidationError, UnicodeDecodeError):
-        return f"{directory / _MANIFEST} is damaged; resume from another checkpoint", None
+        return f"{directory / _SAVED_ENGINE} is damaged; resume from another checkpoint", None
     for name, now in (
         ("world_size", expected.world_size),
         ("zero_stage", expected.zero_stage),
         ("dtype", expected.dtype),
     ):
-        then = getattr(manifest, name)
+        then = getattr(saved, name)
         if then != now:
             return (
                 f"{directory} was saved with {name}={then}, and this run has {name}={now}: "
                 f"resume with {name}={then}, or start a new run from an exported model",
                 None,
             )
-    for name, fingerprint in list(manifest.files.items())[ranks.rank :: ranks.world_size]:
+    for name, fingerprint in list(saved.files.items())[ranks.rank :: ranks.world_size]:
         path = directory / name
         if not path.is_file() or _fingerprint(path) != fingerprint:
             return f"{path} is missing or damaged; resume from another checkpoint", None
-    return "", manifest
+    return "", saved
 
 
 def _fingerprint(path: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The language model as the learner sees it: token ids in, log-probabilities of chosen tokens out."""
+"""The language model in the learner: token ids in, log-probabilities of chosen tokens out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from seele_trainer.config import Model
 from seele_trainer.learner.loss import token_logprobs
 
-# Elements gathered at a time from a model that ZeRO 3 has spread over ranks.
+# Elements gathered at a time from a model that ZeRO 3 has partitioned over ranks.
 _GATHERED_ELEMENTS = 1 << 27
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -21,27 +21,27 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class TokenScorer(nn.Module):
     """A causal language model that scores given tokens.
 
-    Only the positions that predict such a token reach the output head: its logits are the largest tensor of an
-    update, and prompts and padding need none.
+    Only positions that predict such a token reach the output head: its logits are the largest tensor of an update, and
+    prompts and padding need none.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self._positions: Tensor | None = None
-        # On the head rather than around it, so that what a model does to its logits afterwards still happens.
+        # A hook on the head, so that whatever a model does to its logits afterwards still happens.
         model.get_output_embeddings().register_forward_pre_hook(self._keep_predicting)
 
     def forward(
         self, tokens: Tensor, positions: Tensor, temperature: Tensor | None, *, with_entropy: bool = False
     ) -> Tensor:
-        """Float32 log-probabilities (positions,) of the tokens that stand at `positions`.
+        """Float32 log-probabilities (positions,) of the tokens at `positions`.
 
-        With `with_entropy` (2, positions): the second row is the entropy of each prediction, without gradient.
+        With `with_entropy` the result is (2, positions): the second row is the entropy of each prediction, without gradient.
 
         `tokens` is (rows, width), padded on the right; `positions` indexes it flattened, never a row's first token;
-        `temperature` (positions,) divides the logits. There is no attention mask: attention is causal, so padding on
-        the right reaches no token before it, and position ids count from each row's start.
+        `temperature` (positions,) divides the logits. There is no attention mask: attention is causal, so no token
+        attends to the padding on its right, and position ids count from each row's start.
         """
         self._positions = positions - 1
         logits = self.model(input_ids=tokens, use_cache=False).logits
@@ -53,10 +53,9 @@ class TokenScorer(nn.Module):
 
 
 def load_scorer(model: Model, dtype: torch.dtype, *, gradient_checkpointing: bool = False) -> TokenScorer:
-    """Load the model of a run from the hub or a folder, without dropout: a ratio of two passes must compare like with
-    like.
+    """Load the model of a run from the hub or a folder, without dropout: a ratio compares two passes of the same model.
 
-    Raises OSError (of transformers) where there is no such model.
+    Raises OSError (from transformers) if there is no such model.
     """
     config = AutoConfig.from_pretrained(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
     for name, value in vars(config).items():
@@ -76,11 +75,11 @@ def load_scorer(model: Model, dtype: torch.dtype, *, gradient_checkpointing: boo
 
 
 def gathered_weights(model: nn.Module, dtype: torch.dtype, *, zero3: bool, keep: bool) -> dict[str, Tensor]:
-    """Copies of all parameters in host memory, as `dtype`, where `keep` is set; an empty dict elsewhere.
+    """Copies of all parameters in host memory, as `dtype`; an empty dict unless `keep` is set.
 
-    Tied parameters appear once. Collective where ZeRO 3 has spread the model: all ranks call it, one keeps.
+    Tied parameters appear once. Collective if ZeRO 3 has partitioned the model: all ranks call it, one keeps the result.
     """
-    import deepspeed  # only now: its accelerator is chosen at import, from what `distributed.join` sets
+    import deepspeed  # only now: its accelerator is chosen at import, by what `Ranks.join` sets
 
     weights: dict[str, Tensor] = {}
     for group in _groups(model):
@@ -91,11 +90,11 @@ def gathered_weights(model: nn.Module, dtype: torch.dtype, *, zero3: bool, keep:
 
 
 def _groups(model: nn.Module) -> Iterator[dict[str, nn.Parameter]]:
-    """Split parameters into runs of bounded size, in order."""
+    """Split parameters into groups of bounded size, in order."""
     group: dict[str, nn.Parameter] = {}
     elements = 0
     for name, parameter in model.named_parameters():
-        # A parameter that ZeRO 3 has spread is empty in between and keeps its true size aside.
+        # A parameter that ZeRO 3 has partitioned is empty here, and has its true size in an attribute.
         size = getattr(parameter, "ds_numel", parameter.numel())
         if group and elements + size > _GATHERED_ELEMENTS:
             yield group

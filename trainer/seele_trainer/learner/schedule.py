@@ -1,4 +1,4 @@
-"""The learning rate of each update, as a pure function of its number."""
+"""The learning rate of each update, a pure function of its number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seele_trainer.config import Training
 def learning_rate(training: Training, update: int, total_updates: int) -> float:
     """Learning rate of update number `update`, counted from 0.
 
-    The two phases of sft_then_grpo follow one another like two runs: each has its own peak, warm-up and schedule.
+    The two phases of sft_then_grpo are scheduled like two runs: each has its own peak, warm-up and schedule.
     """
     if training.strategy != "sft_then_grpo":
         return _scheduled(training, training.learning_rate, update, total_updates)
@@ -24,7 +24,7 @@ def learning_rate(training: Training, update: int, total_updates: int) -> float:
 def _scheduled(training: Training, peak: float, update: int, total_updates: int) -> float:
     """Learning rate of one phase.
 
-    It rises linearly to the peak, which the last of `warmup_updates` reaches, then follows the schedule down to
+    It rises linearly to the peak at the last of `warmup_updates`, then follows the schedule down to
     `final_learning_rate_ratio` times the peak at the last of `total_updates`.
     """
     warmup = training.warmup_updates

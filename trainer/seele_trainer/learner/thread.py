@@ -1,4 +1,4 @@
-"""The driver's learner, in a thread of its own beside the event loop."""
+"""The driver's learner, in a thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Result = TypeVar("Result")
 
 
 class LearnerThread:
-    """Learner's methods as coroutines, so that servers are watched and metrics answered while the learner computes.
+    """Learner's methods as coroutines, so that servers are watched and metrics are served while the learner computes.
 
-    All calls run in the same thread: the current CUDA device belongs to a thread.
+    All calls run in the same thread, because CUDA's current device is set per thread.
     """
 
     def __init__(self, build: Callable[[], Learner]) -> None:
@@ -27,7 +27,7 @@ class LearnerThread:
         self._failed = False
 
     async def start(self) -> None:
-        """Load the model and build the engine; takes long, and runs beside the start of the rollout servers."""
+        """Load the model and build the engine. This takes long, so rollout servers start at the same time."""
 
         def start() -> None:
             self._learner = self._build()
@@ -55,10 +55,10 @@ class LearnerThread:
         await self._run(lambda: self._started.load(directory))
 
     async def close(self) -> None:
-        """Let the other ranks go and end the thread.
+        """Make the other ranks return from `follow`, and end the thread.
 
-        After a call that failed they may wait in the middle of it, where they would not hear: the end of this process
-        closes its connections, and that ends their wait.
+        After a failed call they may be waiting in the middle of it. They are not notified then: their wait ends when
+        this process ends and its connections close.
         """
         if self._learner is not None and not self._failed:
             await self._run(self._learner.close)
@@ -71,7 +71,7 @@ class LearnerThread:
         return self._learner
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        # A collective call cannot be broken off on one rank: when the caller is cancelled, it is finished all the same.
+        # A collective call cannot be interrupted on one rank, so it is finished even if the caller is cancelled.
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
             return await asyncio.shield(future)

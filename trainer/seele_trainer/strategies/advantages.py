@@ -1,10 +1,9 @@
-"""From rewards to weighted sequences: what strategies share."""
+"""From rewards to weighted sequences, as strategies share it."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +13,6 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.strategies.base import Rollout
-
-
-def group_by(rollouts: Sequence[Rollout], key: Callable[[Rollout], Hashable]) -> list[list[Rollout]]:
-    """Split rollouts by key, keeping order. Rollouts that could not be verified are in no group."""
-    groups: dict[Hashable, list[Rollout]] = defaultdict(list)
-    for rollout in rollouts:
-        if rollout.reward is not None:
-            groups[key(rollout)].append(rollout)
-    return list(groups.values())
 
 
 def rewards(group: Sequence[Rollout]) -> NDArray[np.float64]:
@@ -37,7 +27,7 @@ def dr_grpo_advantages(group: Sequence[Rollout]) -> NDArray[np.float64]:
 
 
 def with_advantages(groups: Iterable[Sequence[Rollout]]) -> Iterator[tuple[Rollout, float]]:
-    """Every rollout of the groups with its advantage in its group."""
+    """Every rollout of the groups, with its advantage."""
     for group in groups:
         yield from zip(group, dr_grpo_advantages(group).tolist(), strict=True)
 
@@ -45,7 +35,7 @@ def with_advantages(groups: Iterable[Sequence[Rollout]]) -> Iterator[tuple[Rollo
 def policy_sample(rollout: Rollout, advantage: float) -> Sample:
     """The training sequence of a rollout: prompt, hint, completion.
 
-    Generated tokens get the advantage; hint tokens never do, since a failed completion would punish a correct hint.
+    Generated tokens get the advantage. Hint tokens never do: a failed completion would punish a correct hint.
     """
     problem, completion = rollout.problem, rollout.completion
     generated_start = len(problem.prompt) + rollout.hint_length
@@ -62,15 +52,15 @@ def policy_sample(rollout: Rollout, advantage: float) -> Sample:
 
 
 def hint_span(rollout: Rollout) -> slice:
-    """Where the hint stands in the training sequence of a rollout."""
+    """Position of the hint in the training sequence of a rollout."""
     start = len(rollout.problem.prompt)
     return slice(start, start + rollout.hint_length)
 
 
 def hinted_samples(groups: Iterable[Sequence[Rollout]], config: TrainerConfig) -> list[Sample]:
-    """Groups of rollouts with Dr.GRPO advantages, hint tokens learnt by cross-entropy (Eq. 47 of arXiv 2509.06923).
+    """Groups of rollouts with Dr.GRPO advantages and cross-entropy on hint tokens (Eq. 47 of arXiv 2509.06923).
 
-    `hints.supervision` says which hint tokens: each weighs `training.hintLossCoefficient`.
+    `hints.supervision` selects the hint tokens, each with weight `training.hintLossCoefficient`.
     """
     return [
         _supervise_hint(policy_sample(rollout, advantage), rollout, advantage, config)
@@ -90,11 +80,11 @@ def _supervise_hint(sample: Sample, rollout: Rollout, advantage: float, config: 
 
 
 def share_of(share: float, tokens: int) -> int:
-    """How many of some tokens a share of them is, rounded up, so that some of a short hint learn too."""
+    """A share of a number of tokens, rounded up so that at least one token of a short hint learns."""
     return math.ceil(round(share * tokens, 9))
 
 
 def solution_sample(problem: TokenizedProblem) -> Sample:
-    """Prompt and whole reference solution, end-of-sequence token included, learnt by cross-entropy of weight 1."""
+    """Prompt and whole reference solution, including the end-of-sequence token, with cross-entropy of weight 1."""
     tokens = np.array([*problem.prompt, *problem.solution], dtype=np.int64)
     return Sample(tokens=tokens, supervised=(np.arange(len(tokens)) >= len(problem.prompt)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""A constant hinting rate for all problems: SEELE without its controller, to see what the controller is worth."""
+"""A constant hinting rate for all problems: SEELE without its controller, to measure what that contributes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.strategies.advantages import hinted_samples
-from seele_trainer.strategies.base import Rollout, RoundPlan
-from seele_trainer.strategies.stateless import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
 
 
 class FixedHint(WithoutController):
@@ -22,5 +21,5 @@ class FixedHint(WithoutController):
         return RoundPlan(round=1, hint_length=length, rollouts=self.total)
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on generated tokens, cross-entropy on hint tokens, as in SEELE."""
+        """Advantage on generated tokens and cross-entropy on hint tokens, as in SEELE."""
         return hinted_samples(self.baseline_groups(rollouts), self.config)

@@ -1,4 +1,4 @@
-"""GRPO with Dr.GRPO advantages: plain prompts, one baseline a problem, no hints. The method that SEELE is measured against."""
+"""GRPO with Dr.GRPO advantages: plain prompts, one baseline per problem, no hints. SEELE is measured against it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.strategies.advantages import policy_sample, with_advantages
-from seele_trainer.strategies.base import Rollout, RoundPlan
-from seele_trainer.strategies.stateless import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
 
 
 class Grpo(WithoutController):
@@ -19,5 +18,5 @@ class Grpo(WithoutController):
         return None if done else RoundPlan(round=1, hint_length=0, rollouts=self.total)
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on every generated token, nothing on the prompt."""
+        """Advantage on every generated token."""
         return [policy_sample(*pair) for pair in with_advantages(self.baseline_groups(rollouts))]

@@ -1,4 +1,4 @@
-"""LUFFY (arXiv 2504.14945): of N rollouts one is the reference solution itself, an off-policy guest in the group."""
+"""LUFFY (arXiv 2504.14945): one of N rollouts is the reference solution itself, an off-policy member of the group."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import numpy as np
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.rollout.protocol import Completion
-from seele_trainer.strategies.advantages import group_by, policy_sample, with_advantages
-from seele_trainer.strategies.base import Rollout, RoundPlan
-from seele_trainer.strategies.stateless import WithoutController
+from seele_trainer.strategies.advantages import policy_sample, with_advantages
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController, group_by
 
 REFERENCE = 0
-"""Round number of the reference solution, which nobody sampled."""
+"""Round number of the reference solution, which was not sampled."""
 
 
 class Luffy(WithoutController):
-    """N - 1 plain rollouts and the solution share a baseline; the solution's tokens weigh w / (w + c).
+    """N - 1 plain rollouts and the solution share a baseline; the solution's tokens have weight w / (w + c).
 
-    Nothing is clipped, as in the released code: generated tokens have their plain ratio.
+    As in the released code, nothing is clipped: generated tokens have their plain ratio.
     """
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
-        """One round without a hint, of one rollout less: the solution takes its place in the group."""
+        """One round without a hint and with one rollout less, which the solution replaces."""
         return None if done else RoundPlan(round=1, hint_length=0, rollouts=self.total - 1)
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
@@ -48,6 +47,6 @@ class Luffy(WithoutController):
 
 
 def reference_rollout(problem: TokenizedProblem) -> Rollout:
-    """The solution as if it had been sampled with probability 1. It is right by definition: nobody checks it."""
+    """The solution as if it had been sampled with probability 1. It counts as correct without verification."""
     completion = Completion(problem.solution, (0.0,) * len(problem.solution), "stop", 0)
     return Rollout(problem, REFERENCE, hint_length=0, rate=0.0, completion=completion, reward=1.0)

@@ -1,4 +1,4 @@
-"""Prefix-RFT (arXiv 2507.01679): one rollout of N continues a prefix of the solution, which shares its advantage."""
+"""Prefix-RFT (arXiv 2507.01679): one of N rollouts continues a prefix of the solution, which shares its advantage."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import numpy as np
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.seeds import derive_seed
-from seele_trainer.strategies.advantages import group_by, hint_span, policy_sample, rewards, share_of, with_advantages
-from seele_trainer.strategies.base import Rollout, RoundPlan
-from seele_trainer.strategies.stateless import WithoutController
+from seele_trainer.strategies.advantages import hint_span, policy_sample, rewards, share_of, with_advantages
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController, group_by
 
 PLAIN, HYBRID = 1, 2
 """Numbers of the two rounds: N - 1 plain rollouts, then the one with a prefix."""
 
 
 class PrefixRft(WithoutController):
-    """N - 1 plain rollouts with a baseline among themselves, and a hybrid one that is measured against them."""
+    """N - 1 plain rollouts with their own baseline, and a hybrid one that is compared with them."""
 
     rounds = 2
 
     def lower_bound(self) -> float:
-        """Lower bound of the prefix's share, which falls by a cosine over the run."""
+        """Lower bound of the prefix's share, which falls along a cosine over the run."""
         options = self.config.training.prefix_rft
         falling = 0.5 * (1.0 + math.cos(math.pi * self.progress))
         return options.last_lower_bound + (options.first_lower_bound - options.last_lower_bound) * falling
@@ -42,11 +41,11 @@ class PrefixRft(WithoutController):
         return RoundPlan(round=HYBRID, hint_length=math.floor(share * problem.revealable), rollouts=1)
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-        """The plain rollouts: their mean is the baseline of the hybrid one too."""
+        """The plain rollouts; their mean is also the baseline of the hybrid one."""
         return group_by([rollout for rollout in rollouts if rollout.round == PLAIN], lambda rollout: 0)
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Dr.GRPO on the plain rollouts; the hybrid one's advantage on its completion and on its prefix's uncertain tokens."""
+        """Dr.GRPO on plain rollouts; the hybrid one's advantage on its completion and its prefix's uncertain tokens."""
         samples = []
         for plain in self.baseline_groups(rollouts):
             samples += [policy_sample(*pair) for pair in with_advantages([plain])]

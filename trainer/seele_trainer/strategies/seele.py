@@ -9,15 +9,15 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary, HintController
 from seele_trainer.learner.sample import Sample
-from seele_trainer.strategies.advantages import group_by, hinted_samples, rewards
-from seele_trainer.strategies.base import Rollout, RoundPlan
+from seele_trainer.strategies.advantages import hinted_samples, rewards
+from seele_trainer.strategies.base import Rollout, RoundPlan, group_by
 
 UNHINTED = 0
 """Round number of the rollouts that `hints.unhintedShare` reserves; hinted rounds count from 1."""
 
 
 class Seele:
-    """Rounds one after the other, each with the hint that the controller expects to hit the target accuracy."""
+    """Consecutive rounds, each with the hint that the controller expects to reach the target accuracy."""
 
     def __init__(self, config: TrainerConfig) -> None:
         hints = config.hints
@@ -28,17 +28,17 @@ class Seele:
         total = hints.rounds * hints.rollouts_per_round
         self._unhinted = round(hints.unhinted_share * total)
         base, extra = divmod(total - self._unhinted, hints.rounds)
-        # What the unhinted group takes away is taken from all rounds alike, the first ones keeping the remainder.
+        # The unhinted group takes its rollouts evenly from all rounds; the first rounds keep the remainder.
         self._rollouts = [base + (index < extra) for index in range(hints.rounds)]
         self._controller = HintController(
             hints.target_accuracy, hints.rounds, hints.rollouts_per_round, estimator=hints.estimator
         )
 
     def begin_step(self, step: int) -> None:
-        """Nothing depends on the step: the controller carries what it knows from step to step."""
+        """Nothing depends on the step: the controller keeps its knowledge from step to step."""
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
-        """The unhinted group first, where there is one; then the rounds, each at the rate that the last ones suggest."""
+        """The unhinted group first, if there is one; then rounds, each at the rate that the earlier ones suggest."""
         last = done[-1].round if done else (UNHINTED - 1 if self._unhinted else UNHINTED)
         if last < UNHINTED:
             return RoundPlan(round=UNHINTED, hint_length=0, rollouts=self._unhinted)
@@ -50,14 +50,14 @@ class Seele:
         )
 
     def observe(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
-        """Tell the controller the accuracy at the rate that was really shown; unverified rollouts count as not sampled."""
+        """Give the controller the accuracy at the rate actually shown; unverified rollouts count as not sampled."""
         verified = [rollout for rollout in rollouts if rollout.reward is not None]
         if verified:
             successes = round(float(rewards(verified).sum()))
             self._controller.observe(problem.problem.id, verified[0].rate, successes, len(verified))
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
-        """All hinted rollouts of the problem (the paper) or each round; the unhinted ones always stand alone."""
+        """All hinted rollouts of the problem, as in the paper, or each round; unhinted ones are always separate."""
 
         def key(rollout: Rollout) -> Hashable:
             return rollout.round if self._group == "round" else rollout.round == UNHINTED
@@ -65,15 +65,15 @@ class Seele:
         return group_by(rollouts, key)
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on generated tokens, cross-entropy on hint tokens (Eq. 47)."""
+        """Advantage on generated tokens and cross-entropy on hint tokens (Eq. 47)."""
         return hinted_samples(self.baseline_groups(rollouts), self._config)
 
     def hint_summary(self) -> ControllerSummary | None:
-        """Curves that the controller holds for this step's problems."""
+        """The controller's curves of this step's problems."""
         return self._controller.summary()
 
     def end_step(self) -> None:
-        """Let the controller carry what it knows into the next step."""
+        """End the controller's step."""
         self._controller.end_step()
 
     def state_dict(self) -> dict[str, Any]:

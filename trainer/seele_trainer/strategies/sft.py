@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: cross-entropy on the reference solutions, the final answer included, and no rollouts."""
+"""Supervised fine-tuning: cross-entropy on the reference solutions, including the final answer, and no rollouts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.strategies.advantages import solution_sample
-from seele_trainer.strategies.base import Rollout, RoundPlan
-from seele_trainer.strategies.stateless import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
 
 
 class Sft(WithoutController):
-    """Each problem of a step trains its solution once, at coefficient 1: gamma is for hints."""
+    """The solution of each problem of a step is trained on once, at coefficient 1: gamma is for hints."""
 
     rounds = 0
 
@@ -21,5 +20,5 @@ class Sft(WithoutController):
         return None
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """The whole solution behind the prompt, masked-mean cross-entropy."""
+        """The whole solution after the prompt, with masked-mean cross-entropy."""
         return [solution_sample(problem)]

@@ -1,4 +1,4 @@
-"""SFT, then GRPO: the order that most models are made in, and hard to beat when done right (arXiv 2604.23747)."""
+"""SFT, then GRPO: how most models are trained, and hard to beat when done right (arXiv 2604.23747)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
-from seele_trainer.strategies.base import Rollout, RoundPlan
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
 from seele_trainer.strategies.grpo import Grpo
 from seele_trainer.strategies.sft import Sft
-from seele_trainer.strategies.stateless import WithoutController
 
 
 class SftThenGrpo(WithoutController):
-    """The first `training.sftThenGrpo.sftShare` of the steps are SFT's, all others GRPO's.
+    """SFT in the first `training.sftThenGrpo.sftShare` of the steps, GRPO in the others.
 
-    `schedule.learning_rate` gives each of the two its own learning rate. The KL term is to the run's initial model, not to
-    the one that SFT ends with.
+    `schedule.learning_rate` gives each phase its own learning rate. The KL term is to the run's initial model, not to
+    the model at the end of SFT.
     """
 
     def __init__(self, config: TrainerConfig) -> None:

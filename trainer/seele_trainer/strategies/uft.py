@@ -1,4 +1,4 @@
-"""UFT (arXiv 2505.16984): GRPO with hints of random length that a cosine schedule takes away, learnt by cross-entropy."""
+"""UFT (arXiv 2505.16984): GRPO with hints of random length that a cosine schedule removes, learned by cross-entropy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies.advantages import hinted_samples
-from seele_trainer.strategies.base import Rollout, RoundPlan
-from seele_trainer.strategies.stateless import WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
 
 
 class Uft(WithoutController):
-    """The solution in K slices, of which a problem's rollouts of this step see Binomial(K, p(t)), t being the step."""
+    """The solution in K slices, of which a problem's rollouts see Binomial(K, p(t)) at step t."""
 
     def probability(self) -> float:
         """p(t) = low + (high - low)/2 (1 + cos(pi t / T_hint)) for t up to T_hint, 0 afterwards; t counts from 0."""
@@ -28,7 +27,7 @@ class Uft(WithoutController):
         return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * done))
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
-        """One round after the slices that are drawn for this problem and step."""
+        """One round after the slices drawn for this problem and step."""
         if done:
             return None
         ends = slice_ends(problem, self.config.training.uft.slices)
@@ -37,14 +36,14 @@ class Uft(WithoutController):
         return RoundPlan(round=1, hint_length=ends[shown], rollouts=self.total)
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on generated tokens, cross-entropy on hint tokens."""
+        """Advantage on generated tokens and cross-entropy on hint tokens."""
         return hinted_samples(self.baseline_groups(rollouts), self.config)
 
 
 def slice_ends(problem: TokenizedProblem, slices: int) -> tuple[int, ...]:
-    """Token offsets at which K = min(slices, steps) slices of whole steps end, after a 0 for no slice at all.
+    """Token offsets of the ends of K = min(slices, steps) slices of whole steps, after a 0 for no slice.
 
-    The final answer is in none of them: `step_ends` stops before it.
+    The final answer is in none of them, because `step_ends` stops before it.
     """
     steps = (0, *problem.step_ends)
     count = min(slices, len(problem.step_ends))

@@ -15,7 +15,7 @@ from seele_trainer.hints.controller import HintStateError
 from seele_trainer.learner.sample import EVERY_TOKEN, Sample
 from seele_trainer.learner.schedule import learning_rate
 from seele_trainer.methods import StrategyName
-from seele_trainer.strategies import build_strategy, strategy_class
+from seele_trainer.strategies import STRATEGIES, build_strategy
 from seele_trainer.strategies.base import Rollout, Strategy
 from seele_trainer.strategies.luffy import Luffy
 from seele_trainer.strategies.prefix_rft import HYBRID, PLAIN, PrefixRft
@@ -51,9 +51,8 @@ def check(
 
 @pytest.mark.parametrize("name", get_args(StrategyName))
 def test_every_name_of_a_strategy_has_a_class_in_a_file_of_that_name(name: StrategyName) -> None:
-    method = strategy_class(name)
-    assert method.__module__ == f"seele_trainer.strategies.{name}"
-    assert type(build_strategy(config(name))) is method
+    assert STRATEGIES[name].__module__ == f"seele_trainer.strategies.{name}"
+    assert type(build_strategy(config(name))) is STRATEGIES[name]
 
 
 # --- SFT, and SFT before GRPO
@@ -318,7 +317,7 @@ def test_every_method_samples_the_same_budget(name: StrategyName) -> None:
 
 def test_the_state_of_a_controller_is_not_taken_for_that_of_a_method_without_one() -> None:
     seele, grpo = build_strategy(config()), build_strategy(config("grpo"))
-    with pytest.raises(HintStateError, match="another strategy than grpo"):
+    with pytest.raises(HintStateError, match="a strategy other than grpo"):
         grpo.load_state_dict(seele.state_dict())
     with pytest.raises(HintStateError):
         seele.load_state_dict(grpo.state_dict())
