@@ -13,9 +13,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.evaluation.command import BAD_INPUT, DONE, FAILED, EngineKind, run
+from seele_trainer.evaluation.command import EngineKind, run
 from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.rollout.protocol import RolloutUnavailable
+from seele_trainer.termination import ExitCode
 from tests.support.small_models import EOS, save_llama
 
 pytestmark = pytest.mark.integration
@@ -26,7 +27,7 @@ ANSWERS = ("7", "8", "9", "12")
 
 @pytest.fixture(scope="module")
 def memorised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has learnt by heart to answer four questions, the last one wrongly, in the folder of a run."""
+    """A model, in the folder of a run, that has memorised answers to four questions; the last answer is wrong."""
     run_folder = tmp_path_factory.mktemp("run")
     folder = run_folder / "final"
     boxed = [f"\\boxed{{{answer}}}" for answer in (*ANSWERS[:3], "13")]
@@ -70,27 +71,27 @@ def test_a_models_scores_are_shown_and_written_and_nothing_is_left_running(
     out = tmp_path / "scores.json"
     code = run(str(memorised), ["gsm8k"], {"gsm8k": problems}, samples=4, engine=engine, max_tokens=8, out=out)
     shown = capfd.readouterr()
-    assert code == DONE, shown.err
+    assert code == ExitCode.DONE, shown.err
     assert "75.0%" in shown.out
     written = json.loads(out.read_text())
-    # The template of the run beside the model.
+    # Taken from the config.yaml next to the model.
     assert written["template"] == "plain"
     score = written["scores"]["gsm8k"]
     assert (score["problems"], score["greedyAccuracy"], score["samples"], score["truncated"]) == (4, 0.75, 4, 0.0)
     assert score["sampledAccuracy"] == pytest.approx(0.75, abs=0.07)
     left = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
-    # Python's own helper of multiprocessing lives as long as we do.
+    # Python's helper process of multiprocessing lives as long as the test process.
     assert [process for process in left if "resource_tracker" not in " ".join(process.cmdline())] == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"benchmarks": ["gsm9k"]}, "no benchmark 'gsm9k'"),
+        ({"benchmarks": ["gsm9k"]}, "unknown benchmark 'gsm9k'"),
         ({"benchmarks": []}, "no benchmark is named"),
         ({"model": "./nowhere"}, "--model: the folder ./nowhere does not exist"),
         ({"data": {"math500": "x.jsonl"}}, "--data names 'math500', which is not among the benchmarks gsm8k"),
-        ({"template": "bare"}, "--template: 'bare' is no prompt template; use r1-zero, chat, plain"),
+        ({"template": "bare"}, "--template: 'bare' is not a prompt template; use r1-zero or chat or plain"),
         ({"template": "chat"}, "has no chat template"),
         ({"out": Path("/nonexistent/scores.json")}, "the folder /nonexistent does not exist"),
     ],
@@ -101,7 +102,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     given = {"model": str(memorised), "benchmarks": ["gsm8k"], "data": {"gsm8k": problems}, "engine": "transformers"}
     code = run(**(given | arguments))  # type: ignore[arg-type]
     shown = capfd.readouterr()
-    assert code == BAD_INPUT
+    assert code == ExitCode.BAD_INPUT
     assert message in shown.err
     assert len(shown.err.splitlines()) == 1
     assert shown.out == ""
@@ -114,14 +115,14 @@ def test_a_server_that_cannot_start_ends_the_evaluation_with_its_log(
         "seele_trainer.evaluation.local_server.server_command",
         lambda *_, **__: ["/bin/sh", "-c", "echo no memory for you; exit 3"],
     )
-    assert run(str(memorised), ["gsm8k"], {"gsm8k": problems}, engine="vllm") == FAILED
+    assert run(str(memorised), ["gsm8k"], {"gsm8k": problems}, engine="vllm") == ExitCode.FAILED
     assert "the vLLM server ended with code 3; the end of its log:\nno memory for you" in capfd.readouterr().err
 
 
 async def test_a_server_and_its_children_are_gone_when_the_body_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It ignores the polite signal, as does its child.
+    # The server and its child ignore SIGTERM.
     script = f"trap '' TERM; sleep 600 & echo $! > {tmp_path / 'child'}; wait"
     monkeypatch.setattr("seele_trainer.evaluation.local_server.STOP_SECONDS", 0.2)
     monkeypatch.setattr(
@@ -156,7 +157,7 @@ async def test_a_server_that_dies_later_interrupts_the_body(tmp_path: Path, monk
 
 
 def number_in(path: Path) -> int:
-    """The number that another process is about to write into a file."""
+    """The number that another process is about to write to a file."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         if path.exists() and path.read_text().endswith("\n"):

@@ -1,4 +1,4 @@
-"""The six benchmarks of arXiv 2509.06923 (Table 1): where they are and which columns they have."""
+"""The six benchmarks of arXiv 2509.06923 (Table 1): their data sets and columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             split="test",
             fields=Fields(problem="problem", answer="answer", id="unique_id"),
         ),
-        # The answer is in the solution's last box: the set's files do not all have a column for it.
+        # The answer is taken from the solution's last box: not all files of this set have a column for it.
         Benchmark(
             title="minerva_math", name="zwhe99/simplerl-minerva-math", split="test", fields=Fields(problem="problem")
         ),
@@ -46,17 +46,17 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def known_benchmark(title: str, path: str | None = None) -> Benchmark:
-    """The benchmark of that title from the Hugging Face hub, or from a local file in the same format.
+    """The benchmark of that title, from the Hugging Face hub or from a local file in the same format.
 
-    Raises BadDataError for a title that is not known, and for a file of a type that cannot be read.
+    Raises BadDataError for an unknown title or file type.
     """
     benchmark = BENCHMARKS.get(title)
     if benchmark is None:
         nearest = get_close_matches(title, BENCHMARKS, n=1)
         guess = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise BadDataError(f"no benchmark {title!r}: known are {', '.join(BENCHMARKS)}{guess}")
+        raise BadDataError(f"unknown benchmark {title!r}; use {', '.join(BENCHMARKS)}{guess}")
     if path is None:
         return benchmark
     if not path.endswith((".jsonl", ".json", ".parquet")):
-        raise BadDataError(f"the data of {title} are {path!r}: use a .jsonl, .json or .parquet file")
+        raise BadDataError(f"the file of {title} is {path!r}: use a .jsonl, .json or .parquet file")
     return benchmark.model_copy(update={"name": None, "subset": None, "path": path})

@@ -1,4 +1,4 @@
-"""What `seele eval` does: put benchmarks to a model without hints, show the scores and write them down."""
+"""`seele eval`: puts benchmarks to a model without hints, shows the scores and writes them to a file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-import yaml
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from rich.console import Console
@@ -20,34 +19,31 @@ from rich.table import Table
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from seele_trainer.config import Benchmark, Evaluation, RolloutOptions, Verifier
-from seele_trainer.data.problem import BadDataError, BadTokenizerError
+from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.prompts import Template
 from seele_trainer.evaluation.benchmarks import known_benchmark
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, completions_needed, evaluate, load_benchmark
 from seele_trainer.evaluation.local_server import local_server
-from seele_trainer.rollout.protocol import RolloutEngine, RolloutUnavailable
-from seele_trainer.rollout.vllm_client import RequestRefused
+from seele_trainer.formatting import percent
+from seele_trainer.rollout.protocol import RolloutEngine
+from seele_trainer.run_folder.config_file import CONFIG_FILE, ConfigError, read_tree
+from seele_trainer.run_folder.durable import write_file
 from seele_trainer.run_folder.records import BenchmarkScore
+from seele_trainer.termination import ExitCode, ExpectedFailure
 from seele_trainer.verify.pool import VerifierPool
-from seele_trainer.verify.process import VerifierError
+from seele_trainer.weights.prepare import BadModelError
 from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 SERVED_NAME = "seele"
 URL_SECONDS = 60.0
-"""How long a server that is said to be up may be silent."""
-TEMPLATES: tuple[Template, ...] = ("r1-zero", "chat", "plain")
+"""How long a server given by URL, which should be up already, may take to answer."""
 
 EngineKind = Literal["vllm", "transformers"]
 
 
-class BadModelError(ValueError):
-    """The model cannot be evaluated as asked. The message says what to change."""
-
-
 @dataclass(frozen=True)
 class Exam:
-    """A model on this machine, its tokenizer, and the problems that it is to answer with at most `max_tokens` tokens."""
+    """A local model, its tokenizer, and the problems that it has to answer with at most `max_tokens` tokens."""
 
     folder: Path
     tokenizer: PreTrainedTokenizerBase
@@ -78,48 +74,34 @@ def run(
     url: str | None = None,
     seed: int = 0,
 ) -> int:
-    """Evaluate a model folder or Hugging Face model id; returns the exit code (0 done, 1 failed, 2 bad input).
+    """Evaluate a model folder or Hugging Face model id; returns the exit code.
 
-    `data` gives a benchmark a local file, `limit` its first problems only, `samples` the k of avg@k (by default the
-    benchmark's own, 32 for aime24 and amc23). `template` is that of the run which made the model where its config.yaml
-    lies beside the model's folder, else r1-zero. With `url` a vLLM server that is up already is asked, under the model
-    name `seele`; without, `engine: vllm` starts one. `out` gets the scores as JSON.
+    `data` maps benchmarks to local files, `limit` keeps only the first problems of each, and `samples` is the k of avg@k
+    (by default the benchmark's own, 32 for aime24 and amc23). `template` defaults to that of the run if its config.yaml
+    lies next to the model's folder, else to r1-zero. `url` names a running vLLM server that serves the model as `seele`;
+    without it, `engine: vllm` starts one. The scores are written to `out` as JSON.
     """
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        if not benchmarks:
-            raise BadDataError("no benchmark is named: give --benchmark gsm8k,math500")
-        sources = [_source(title, data.get(title), limit, samples) for title in dict.fromkeys(benchmarks)]
-        unknown = sorted(set(data) - set(benchmarks))
-        if unknown:
-            raise BadDataError(
-                f"--data names {unknown[0]!r}, which is not among the benchmarks {', '.join(benchmarks)}"
-            )
-        if out is not None and not out.absolute().parent.is_dir():
-            raise BadDataError(f"--out {out}: the folder {out.absolute().parent} does not exist; make it first")
-        if out is not None and out.is_dir():
-            raise BadDataError(f"--out {out}: is a folder; give the file that the scores are written to")
+        sources = _sources(benchmarks, data, limit, samples)
+        _check_out(out)
         chosen = _template(template, model)
         exam = prepare(model, sources, chosen, max_tokens)
         if url is None:
             _check_weights(exam.folder)
-    except (BadDataError, BadTokenizerError, BadModelError) as error:
-        errors.print(str(error), markup=False)
-        return BAD_INPUT
-    try:
         scores = asyncio.run(_examine(exam, engine, url, seed, console))
-    except (RolloutUnavailable, RequestRefused, VerifierError) as error:
-        errors.print(str(error), markup=False)
-        return FAILED
+    except ExpectedFailure as failure:
+        errors.print(str(failure), markup=False)
+        return failure.exit_code
     except KeyboardInterrupt:
         errors.print("stopped; no scores were written")
-        return FAILED
+        return ExitCode.FAILED
     console.print(score_table(model, scores))
     if out is not None:
         shown = {title: score.model_dump(mode="json", by_alias=True) for title, score in scores.items()}
         content = {"model": model, "template": chosen, "maxTokens": exam.max_tokens, "seed": seed, "scores": shown}
-        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return DONE
+        write_file(out, json.dumps(content, indent=2) + "\n")
+    return ExitCode.DONE
 
 
 def prepare(model: str, sources: Sequence[Benchmark], template: Template, max_tokens: int) -> Exam:
@@ -147,13 +129,11 @@ def score_table(model: str, scores: Mapping[str, BenchmarkScore]) -> Table:
     for name in ("benchmark", "problems", "greedy pass@1", "avg@k", "cut off"):
         table.add_column(name, justify="left" if name == "benchmark" else "right")
     for title, score in scores.items():
-        sampled = "–" if score.sampled_accuracy is None else f"{100 * score.sampled_accuracy:.1f}% (k={score.samples})"
-        table.add_row(
-            title, str(score.problems), f"{100 * score.greedy_accuracy:.1f}%", sampled, f"{100 * score.truncated:.1f}%"
-        )
+        sampled = percent(score.sampled_accuracy) + (f" (k={score.samples})" if score.samples else "")
+        table.add_row(title, str(score.problems), percent(score.greedy_accuracy), sampled, percent(score.truncated))
     if len(scores) > 1:
         mean = sum(score.greedy_accuracy for score in scores.values()) / len(scores)
-        table.add_row("mean", "", f"{100 * mean:.1f}%", "", "")
+        table.add_row("mean", "", percent(mean), "", "")
     return table
 
 
@@ -187,52 +167,51 @@ async def _examine(
 async def _engine(
     exam: Exam, kind: EngineKind, url: str | None, waiting: Callable[[str], None]
 ) -> AsyncIterator[RolloutEngine]:
-    # Imported here: one brings torch, the other does without.
-    if url is not None:
-        from seele_trainer.rollout.pool import VllmPool
+    # Engines are imported where they are used: only one of them needs torch.
+    engine: RolloutEngine
+    async with AsyncExitStack() as stack:
+        if url is None and kind == "transformers":
+            from seele_trainer.rollout.transformers_engine import TransformersEngine
 
-        async with _closing(
-            VllmPool([url], RolloutOptions(server_start_timeout_seconds=URL_SECONDS), SERVED_NAME, waiting=waiting)
-        ) as engine:
-            yield engine
-        return
+            engine = TransformersEngine(exam.folder, RolloutOptions(), device="cuda" if _has_gpu() else "cpu")
+        else:
+            from seele_trainer.rollout.pool import VllmPool
+
+            options = RolloutOptions() if url is None else RolloutOptions(server_start_timeout_seconds=URL_SECONDS)
+            if url is None:
+                log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seele-eval-"))) / "vllm.log"
+                server = local_server(exam.folder, SERVED_NAME, exam.context_length, log, gpu=_has_gpu())
+                url = await stack.enter_async_context(server)
+            engine = VllmPool([url], options, SERVED_NAME, waiting=waiting)
+        stack.push_async_callback(engine.close)
+        yield engine
+
+
+def _has_gpu() -> bool:
     import torch
 
-    gpu = torch.cuda.is_available()
-    if kind == "transformers":
-        from seele_trainer.rollout.transformers_engine import TransformersEngine
-
-        device = "cuda" if gpu else "cpu"
-        async with _closing(TransformersEngine(exam.folder, RolloutOptions(), device=device)) as engine:
-            yield engine
-        return
-    from seele_trainer.rollout.pool import VllmPool
-
-    with tempfile.TemporaryDirectory(prefix="seele-eval-") as folder:
-        log = Path(folder) / "vllm.log"
-        async with (
-            local_server(exam.folder, SERVED_NAME, exam.context_length, log, gpu=gpu) as address,
-            _closing(VllmPool([address], RolloutOptions(), SERVED_NAME, waiting=waiting)) as engine,
-        ):
-            yield engine
+    return torch.cuda.is_available()
 
 
-@asynccontextmanager
-async def _closing(engine: RolloutEngine) -> AsyncIterator[RolloutEngine]:
-    try:
-        yield engine
-    finally:
-        await engine.close()
+def _sources(
+    benchmarks: Sequence[str], data: Mapping[str, str | Path], limit: int | None, samples: int | None
+) -> list[Benchmark]:
+    if not benchmarks:
+        raise BadDataError("no benchmark is named: give --benchmark gsm8k,math500")
+    if unknown := sorted(set(data) - set(benchmarks)):
+        raise BadDataError(f"--data names {unknown[0]!r}, which is not among the benchmarks {', '.join(benchmarks)}")
+    changes = {name: value for name, value in (("limit", limit), ("samples", samples)) if value is not None}
+    return [
+        known_benchmark(title, str(data[title]) if title in data else None).model_copy(update=changes)
+        for title in dict.fromkeys(benchmarks)
+    ]
 
 
-def _source(title: str, path: str | Path | None, limit: int | None, samples: int | None) -> Benchmark:
-    benchmark = known_benchmark(title, None if path is None else str(path))
-    return benchmark.model_copy(
-        update={
-            "limit": benchmark.limit if limit is None else limit,
-            "samples": benchmark.samples if samples is None else samples,
-        }
-    )
+def _check_out(out: Path | None) -> None:
+    if out is not None and not out.absolute().parent.is_dir():
+        raise BadDataError(f"--out {out}: the folder {out.absolute().parent} does not exist; create it first")
+    if out is not None and out.is_dir():
+        raise BadDataError(f"--out {out}: is a folder; give the file to write the scores to")
 
 
 def _check_weights(folder: Path) -> None:
@@ -247,21 +226,17 @@ def _check_weights(folder: Path) -> None:
 
 
 def _template(given: str | None, model: str) -> Template:
-    """The template that was asked for, or the one that the run which made the model trained with."""
-    if given is None:
-        beside = Path(model).absolute().parent / "config.yaml"
+    """The given template, or the one of the run that trained the model."""
+    beside = Path(model).absolute().parent / CONFIG_FILE
+    if given is None and Path(model).is_dir() and beside.is_file():
         try:
-            tree = yaml.safe_load(beside.read_bytes()) if Path(model).is_dir() and beside.is_file() else None
-        except (OSError, yaml.YAMLError) as error:
-            raise BadModelError(
-                f"{beside} cannot be read, and it names the prompt template: give --template"
-            ) from error
-        dataset = tree.get("dataset") if isinstance(tree, dict) else None
-        given = dataset.get("promptTemplate") if isinstance(dataset, dict) else None
-    for template in TEMPLATES:
+            given = read_tree(beside).get("dataset", {}).get("promptTemplate")
+        except (ConfigError, AttributeError) as error:
+            raise BadModelError(f"{beside} cannot be read for its prompt template: give --template") from error
+    for template in get_args(Template):
         if (given or "r1-zero") == template:
-            return template
-    raise BadModelError(f"--template: {given!r} is no prompt template; use {', '.join(TEMPLATES)}")
+            return template  # type: ignore[no-any-return]
+    raise BadModelError(f"--template: {given!r} is not a prompt template; use {' or '.join(get_args(Template))}")
 
 
 def _folder(model: str) -> Path:
@@ -273,6 +248,6 @@ def _folder(model: str) -> Path:
         return Path(snapshot_download(model))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise BadModelError(
-            f"--model: {model} is neither a folder here nor a model that can be had from the Hugging Face hub: "
+            f"--model: {model} is neither a local folder nor a model that can be downloaded from the Hugging Face hub: "
             f"{' '.join(str(error).split())}; give the path of a folder, or check the id, HF_TOKEN and the network"
         ) from error

@@ -1,4 +1,4 @@
-"""Held-out evaluation without hints: greedy pass@1 and, where asked for, the mean over k sampled answers (avg@k)."""
+"""Held-out evaluation without hints: greedy pass@1 and, if requested, the mean over k sampled answers (avg@k)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from seele_trainer.run_folder.records import BenchmarkScore
 logger = logging.getLogger(__name__)
 
 COMPLETIONS_PER_CALL = 256
-"""Completions that one call of the engine asks for: enough to fill a server, few enough to see progress."""
+"""Completions requested in one call of the engine: enough to fill a server, few enough to show progress."""
 
 CALLS_IN_FLIGHT = 4
-"""Calls at once: while the longest completion of one ends, the others keep the servers busy."""
+"""Concurrent calls: while one waits for its longest completion, the others keep the servers busy."""
 
 
 class AnswerChecker(Protocol):
-    """Whatever decides whether an answer is right; `verify.pool.VerifierPool` is one."""
+    """Decides whether an answer is right; `verify.pool.VerifierPool` is one."""
 
     async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """For each pair of an answer's text and the gold answer: right, wrong, or None where the check timed out."""
+        """For each pair of an answer's text and the gold answer: right, wrong, or None if the check timed out."""
 
 
 @dataclass(frozen=True)
 class LoadedBenchmark:
-    """Held-out problems as token ids, each with its gold answer, and how often to sample each (0: greedy only)."""
+    """Held-out problems as token ids with their gold answers, and how often to sample each (0: greedy only)."""
 
     title: str
     prompts: tuple[tuple[int, ...], ...]
@@ -44,14 +44,14 @@ class LoadedBenchmark:
 
 @dataclass(frozen=True)
 class Answers:
-    """Completions of a benchmark's problems and what the verifier said, both in the order of the problems."""
+    """Completions and verdicts of a benchmark's problems, both in the order of the problems."""
 
     completions: list[list[Completion]]
     verdicts: list[list[bool | None]]
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers; one whose check timed out is not a right one."""
+        """Share of right answers; an answer whose check timed out counts as wrong."""
         verdicts = [verdict for of_problem in self.verdicts for verdict in of_problem]
         return sum(verdict is True for verdict in verdicts) / len(verdicts)
 
@@ -71,7 +71,7 @@ class Answers:
 class Examiner:
     """Puts a benchmark's problems to an engine and has the answers checked.
 
-    `answered` is told the number of completions whenever some have been checked.
+    `answered` is called with the number of completions each time some have been checked.
     """
 
     engine: RolloutEngine
@@ -92,7 +92,7 @@ class Examiner:
                     for start in range(0, len(benchmark.prompts), size)
                 ]
         except ExceptionGroup as failures:
-            # Callers know the engine's own errors, not groups of them.
+            # Callers handle the engine's own errors, not groups of them.
             raise failures.exceptions[0] from failures
         chunks = [task.result() for task in tasks]
         return Answers(
@@ -103,7 +103,7 @@ class Examiner:
     async def _chunk(
         self, benchmark: LoadedBenchmark, start: int, size: int, n: int, temperature: float, places: asyncio.Semaphore
     ) -> Answers:
-        # A seed of its own for each chunk, or equal prompts in two of them would get equal samples.
+        # Each chunk has its own seed: with a shared one, equal prompts in two chunks would get equal samples.
         sampling = Sampling(n=n, max_tokens=self.max_tokens, temperature=temperature, seed=(self.seed + start) % 2**32)
         async with places:
             completions = await self.engine.generate_batch(benchmark.prompts[start : start + size], sampling)
@@ -121,7 +121,7 @@ class Examiner:
 
 
 def load_benchmarks(config: TrainerConfig, tokenizer: PreTrainedTokenizerBase) -> list[LoadedBenchmark]:
-    """Read and tokenise the benchmarks of a run, with the prompt template it trains with. Raises BadDataError."""
+    """Read and tokenise the benchmarks of a run with the prompt template of its training. Raises BadDataError."""
     template = config.dataset.prompt_template
     return [load_benchmark(benchmark, tokenizer, template) for benchmark in config.evaluation.benchmarks]
 
@@ -148,18 +148,18 @@ async def evaluate(
     seed: int,
     answered: Callable[[int], None] = lambda count: None,
 ) -> dict[str, BenchmarkScore]:
-    """Answer every problem without a hint, and score each benchmark by title.
+    """Answer every problem without a hint; returns each benchmark's score by title.
 
-    Greedy decoding gives pass@1; where a benchmark asks for k samples, `temperature` is theirs and their mean accuracy
-    is avg@k. A check that times out counts as a wrong answer and is logged. `answered` is told the number of completions
-    whenever some have been checked. Raises RolloutUnavailable when the engine is lost.
+    Greedy decoding gives pass@1. If a benchmark has k samples, they are drawn at `temperature`, and their mean accuracy is
+    avg@k. A check that times out counts as a wrong answer and is logged. `answered` is called with the number of
+    completions each time some have been checked. Raises RolloutUnavailable if the engine is lost.
     """
     examiner = Examiner(engine, verifier, decode, max_tokens, seed, answered)
     return {benchmark.title: await _score(examiner, benchmark, temperature) for benchmark in benchmarks}
 
 
 def completions_needed(benchmarks: Sequence[LoadedBenchmark]) -> int:
-    """How many completions `evaluate` asks for in all."""
+    """How many completions `evaluate` requests."""
     return sum(len(benchmark.prompts) * (1 + benchmark.samples) for benchmark in benchmarks)
 
 
@@ -169,7 +169,7 @@ async def _score(examiner: Examiner, benchmark: LoadedBenchmark, temperature: fl
     timeouts = greedy.timeouts + (sampled.timeouts if sampled else 0)
     if timeouts:
         logger.warning(
-            "%s: checking %d answers timed out, they count as wrong; if many do, raise verifier.timeoutSeconds",
+            "%s: the check of %d answers timed out, which count as wrong; if there are many, raise verifier.timeoutSeconds",
             benchmark.title,
             timeouts,
         )

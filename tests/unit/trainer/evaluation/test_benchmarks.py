@@ -1,4 +1,4 @@
-"""The six benchmarks can be read from the files in which they are published."""
+"""The six benchmarks can be read from their published files."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def test_an_unknown_title_lists_the_known_ones() -> None:
         known_benchmark("math50")
 
 
-def test_a_file_of_another_kind_is_refused() -> None:
+def test_a_file_of_another_type_is_refused() -> None:
     with pytest.raises(BadDataError, match=r"math\.csv.*use a \.jsonl"):
         known_benchmark("math500", "math.csv")

@@ -91,34 +91,34 @@ async def test_avg_at_k_is_the_mean_over_all_samples() -> None:
     benchmark = digits([1, 2, 3], [1, 2, 7], samples=4)
     scores = await evaluate(engine, [benchmark], EqualTexts(), decode, temperature=0.6, max_tokens=8, seed=0)
     assert scores["digits"].greedy_accuracy == pytest.approx(2 / 3)
-    # 1 of 4, 2 of 4, and none, for the third problem's gold is another.
+    # Right: 1 of 4, 2 of 4, and none of the third problem's, whose gold is 7.
     assert scores["digits"].sampled_accuracy == pytest.approx((1 + 2 + 0) / 12)
     assert scores["digits"].samples == 4
     assert [(s.n, s.temperature) for s in engine.samplings] == [(1, 0.0), (4, 0.6)]
 
 
-async def test_many_problems_go_out_in_parts_and_come_back_in_order() -> None:
+async def test_many_problems_are_sent_in_parts_and_keep_their_order() -> None:
     engine = DigitEngine()
     numbers = [index % 9 for index in range(3000)]
-    told: list[int] = []
+    counts: list[int] = []
     benchmark = digits(numbers, numbers)
     scores = await evaluate(
-        engine, [benchmark], EqualTexts(), decode, temperature=1.0, max_tokens=8, seed=0, answered=told.append
+        engine, [benchmark], EqualTexts(), decode, temperature=1.0, max_tokens=8, seed=0, answered=counts.append
     )
     assert scores["digits"].greedy_accuracy == 1.0
-    assert sum(told) == completions_needed([benchmark]) == 3000
-    assert len(told) > 1
+    assert sum(counts) == completions_needed([benchmark]) == 3000
+    assert len(counts) > 1
     assert 1 < engine.most_in_flight <= CALLS_IN_FLIGHT
     assert len({sampling.seed for sampling in engine.samplings}) == len(engine.samplings)
 
 
-async def test_a_check_that_times_out_is_a_wrong_answer_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_check_that_times_out_counts_as_wrong_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         scores = await evaluate(
             DigitEngine(), [digits([1, 2], [1, 2])], EqualTexts("2"), decode, temperature=1.0, max_tokens=8, seed=0
         )
     assert scores["digits"].greedy_accuracy == 0.5
-    assert "digits: checking 1 answers timed out, they count as wrong" in caplog.text
+    assert "digits: the check of 1 answers timed out, which count as wrong" in caplog.text
 
 
 async def test_a_lost_engine_ends_the_evaluation_with_the_engines_own_error() -> None:
@@ -135,7 +135,7 @@ async def test_a_lost_engine_ends_the_evaluation_with_the_engines_own_error() ->
         )
 
 
-def test_benchmarks_are_read_and_tokenised_with_the_runs_own_template(tmp_path: Path) -> None:
+def test_benchmarks_are_read_and_tokenised_with_the_template_of_the_run(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

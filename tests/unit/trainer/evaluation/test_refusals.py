@@ -9,14 +9,15 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.evaluation.command import BAD_INPUT, FAILED, run
+from seele_trainer.evaluation.command import run
+from seele_trainer.termination import ExitCode
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model's folder that has all but its weights."""
+    """The folder of a model without weights."""
     folder = tmp_path / "run" / "final"
     raw = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -33,7 +34,7 @@ def problems(tmp_path: Path) -> Path:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], model: Path, problems: Path, out: Path | None = None) -> str:
-    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, engine="transformers", out=out) == BAD_INPUT
+    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, engine="transformers", out=out) == ExitCode.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
@@ -57,29 +58,29 @@ def test_a_model_with_a_broken_configuration(capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xffa"])
-def test_a_run_that_does_not_tell_its_template(
+def test_a_run_whose_template_cannot_be_read(
     capsys: pytest.CaptureFixture[str], model: Path, problems: Path, content: bytes
 ) -> None:
     config = model.parent / "config.yaml"
     config.write_bytes(content)
     line = refusal(capsys, model, problems)
-    assert line == f"{config} cannot be read, and it names the prompt template: give --template"
+    assert line == f"{config} cannot be read for its prompt template: give --template"
 
 
-def test_a_folder_is_no_file_for_the_scores(
+def test_the_scores_cannot_be_written_to_a_folder(
     capsys: pytest.CaptureFixture[str], model: Path, problems: Path, tmp_path: Path
 ) -> None:
     assert refusal(capsys, model, problems, tmp_path) == (
-        f"--out {tmp_path}: is a folder; give the file that the scores are written to"
+        f"--out {tmp_path}: is a folder; give the file to write the scores to"
     )
 
 
-def test_a_server_that_is_not_there_is_waited_for_in_the_open_and_not_for_long(
+def test_waiting_for_a_server_is_shown_and_limited(
     capsys: pytest.CaptureFixture[str], model: Path, problems: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seele_trainer.rollout.pool._PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr("seele_trainer.evaluation.command.URL_SECONDS", 0.3)
-    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, url="http://127.0.0.1:9") == FAILED
+    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, url="http://127.0.0.1:9") == ExitCode.FAILED
     shown = capsys.readouterr()
     assert "waiting for rollout servers for 0 s: http://127.0.0.1:9" in shown.out
     assert "no rollout server came up within 0.3 s" in shown.err
