@@ -27,7 +27,7 @@ CONFIG = RolloutOptions(server_start_timeout_seconds=180, server_retry_timeout_s
 
 
 class Servers:
-    """`untied` was prepared from a tied model as a run does it; `tied` serves the same model as it came."""
+    """`untied` was prepared from a tied model as in a run; `tied` serves the same model unchanged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Servers:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     both = Servers(tmp_path_factory.mktemp("servers"))
     try:
-        # Started side by side: most of a start is importing.
+        # Started at the same time: most of a start is imports.
         both.untied.start()
         both.tied.start()
         both.untied.wait()
@@ -68,7 +68,7 @@ def canary_of(model: LlamaForCausalLM) -> Canary:
 
 
 async def push(pool: VllmPool, folder: Path, *, seed: int, tied: bool, version: int) -> LlamaForCausalLM:
-    """Give the servers a new model, exported as the learner does it."""
+    """Give the servers a new model, exported as by the learner."""
     model = save_llama(folder / f"source-{version}", seed=seed, tied=tied)
     export = folder / f"version-{version}"
     write_model_folder(export, dict(model.named_parameters()), model.config, None, untie=True)
@@ -148,7 +148,7 @@ async def test_a_server_that_was_killed_gets_the_current_weights_before_it_is_us
 ) -> None:
     model = await push(pool, servers.folder, seed=5, tied=True, version=5)
     await asyncio.to_thread(servers.untied.kill)
-    asked = asyncio.create_task(pool.generate(PREFIX, SAMPLING))
+    request = asyncio.create_task(pool.generate(PREFIX, SAMPLING))
     servers.untied.start()
-    agree(model, await asked)
+    agree(model, await request)
     assert pool.counts.failed == 0

@@ -1,7 +1,7 @@
-"""A server with the part of vLLM's API that training uses, whose policy is a formula, for injecting failures.
+"""A server with the part of vLLM's API that training uses, for injecting failures; its policy is a formula.
 
 Its "weights" are one number: the integer in the model folder's file `number`. The logprob of every token is minus that
-number, so whoever knows the folder knows what an honest server says.
+number, so the folder determines the answers of a correct server.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INITIAL_NUMBER = 1
 
 
 class FakeVllm:
-    """One server. `restart()` brings it back at the same address with the initial weights; the flags inject failures."""
+    """One server. `restart()` brings it back at the same address with the initial weights; flags inject failures."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -30,21 +30,21 @@ class FakeVllm:
         self.silent = False
         """Never answer completions."""
         self.stale = False
-        """Say 200 to a reload and keep the old weights."""
+        """Answer 200 to a reload and keep the old weights."""
         self.short_logprobs = False
-        """Leave the last logprob of a completion out."""
+        """Omit the last logprob of a completion."""
         self.reload_status = 200
         self.keeps_cache = False
         self.stuck_paused = False
         self.drops_next_resume = False
         """Close the connection instead of answering the next /resume."""
         self.held: asyncio.Event | None = None
-        """Where set, completions wait for it."""
+        """If set, completions wait for it."""
         self.reload_held: asyncio.Event | None = None
-        """Where set, reloads wait for it."""
+        """If set, reloads wait for it."""
         self.resume_status = 200
         self.lost = False
-        """Answer nothing at all, as a machine that is cut off from the network."""
+        """Answer nothing at all, like a machine without network."""
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._forget()
@@ -157,8 +157,8 @@ class FakeVllm:
             await self.held.wait()
         choices = []
         for prompt in prompts:
-            for member in range(body["n"]):
-                draw = random.Random(f"{body['seed'] + member} {prompt}")
+            for offset in range(body["n"]):
+                draw = random.Random(f"{body['seed'] + offset} {prompt}")
                 tokens = [draw.randrange(100) for _ in range(draw.randint(1, body["max_tokens"]))]
                 choices.append(self._choice(len(choices), prompt, tokens, number))
         return web.json_response({"choices": choices})

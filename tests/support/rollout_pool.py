@@ -1,4 +1,4 @@
-"""What tests of the pool of rollout servers share."""
+"""Shared by tests of the pool of rollout servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEQUENCES = ((1, 2, 3), (4, 5, 6, 7))
 
 
 def folder_with(number: int, parent: Path) -> Path:
-    """A model folder of FakeVllm's."""
+    """A model folder for FakeVllm."""
     folder = parent / f"number-{number}"
     folder.mkdir(exist_ok=True)
     (folder / "number").write_text(str(number))
@@ -29,7 +29,7 @@ def folder_with(number: int, parent: Path) -> Path:
 
 
 def canary_of(number: int) -> Canary:
-    """What an honest server says that serves this number."""
+    """The answers of a correct server that serves this number."""
     return Canary(SEQUENCES, tuple((-float(number),) * (len(tokens) - 1) for tokens in SEQUENCES), tolerance=0.01)
 
 
@@ -37,5 +37,5 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition."""
     deadline = time.monotonic() + 5
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for {what}"
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Tiny random language models, saved as Hugging Face folders, for tests that need a real one."""
+"""Tiny random language models, saved as Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EOS = 1
 
 
 def save_llama(folder: Path, *, seed: int, tied: bool = False, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
-    """A Llama of two layers and 64 tokens whose weights are large enough for its predictions to differ from chance."""
+    """A Llama of two layers and 64 tokens, with weights large enough for predictions that differ from chance."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(

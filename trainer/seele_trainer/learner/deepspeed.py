@@ -1,4 +1,4 @@
-"""DeepSpeed's JSON configuration, made from ours."""
+"""DeepSpeed's JSON configuration, derived from the run's."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Any
 
 from seele_trainer.config import TrainerConfig
 
-# The learner relies on these: it draws the boundaries of accumulation itself, scales the loss by global token
-# counts, sets the learning rate and reports the unclipped norm.
-_RESERVED = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "managed_gradient_accumulation",
-    "gradient_clipping",
-    "scheduler",
-    "prescale_gradients",
-    "gradient_predivide_factor",
-)
 _LARGEST_BUCKET = 500_000_000
 
 
@@ -26,20 +14,18 @@ def engine_config(config: TrainerConfig, *, parameters: int, pin_memory: bool) -
     """Configuration of the engine that trains.
 
     `parameters` is the size of the model: communication buffers are never larger than that. Raises ValueError naming
-    the key where `trainer.deepspeed.overrides` sets something that belongs to the learner.
+    each key of `trainer.deepspeed.overrides` that Seele sets itself.
     """
     training, options = config.training, config.trainer.deepspeed
-    for key in options.overrides:
-        if key in _RESERVED:
-            raise ValueError(f"trainer.deepspeed.overrides.{key}: the trainer sets this itself; remove it")
-    if "stage" in options.overrides.get("zero_optimization", {}):
-        raise ValueError("trainer.deepspeed.overrides.zero_optimization.stage: set trainer.deepspeed.zeroStage instead")
+    if reserved := options.reserved_overrides():
+        lines = (f"trainer.deepspeed.overrides.{key}: is set by Seele itself; {what}" for key, what in reserved.items())
+        raise ValueError("\n".join(lines))
     own: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "optimizer": {
             "type": "AdamW",
-            # torch's own AdamW: DeepSpeed's has to be compiled where the pod runs.
+            # torch's AdamW, because DeepSpeed's would have to be compiled in the pod.
             "params": {
                 "lr": training.learning_rate,
                 "betas": list(training.adam_betas),
@@ -63,13 +49,13 @@ def reference_config(config: TrainerConfig, *, parameters: int, pin_memory: bool
 
 
 def clips_itself(config: TrainerConfig) -> bool:
-    """Whether the learner clips gradients: DeepSpeed hides the unclipped norm where it wraps no optimizer (ZeRO 0)."""
+    """Whether the learner clips gradients: without ZeRO, DeepSpeed does not report the unclipped norm."""
     return config.trainer.deepspeed.zero_stage == 0 and config.model.dtype != "float16"
 
 
 def _zero(config: TrainerConfig, parameters: int, pin_memory: bool) -> dict[str, Any]:
     options = config.trainer.deepspeed
-    # DeepSpeed allocates whole buckets, by default of half a billion elements.
+    # DeepSpeed allocates whole buckets, of half a billion elements by default.
     bucket = min(_LARGEST_BUCKET, max(parameters, 1))
     zero: dict[str, Any] = {"stage": options.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
     if options.offload_optimizer == "cpu":
@@ -80,10 +66,10 @@ def _zero(config: TrainerConfig, parameters: int, pin_memory: bool) -> dict[str,
 
 
 def _precision(config: TrainerConfig) -> dict[str, Any]:
-    """Forward pass in the model's dtype, over float32 master weights and float32 sums of gradients."""
+    """Forward pass in the model's dtype, with float32 master weights and float32 sums of gradients."""
     stage = config.trainer.deepspeed.zero_stage
     if config.model.dtype == "bfloat16":
-        # Without ZeRO DeepSpeed would add gradients up in bfloat16; autocast keeps weights and gradients in float32.
+        # Without ZeRO DeepSpeed would sum gradients in bfloat16; autocast keeps weights and gradients in float32.
         if stage == 0:
             return {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}
         return {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}

@@ -1,1 +1,1 @@
-"""Engines that sample completions."""
+"""Engines that sample completions, and how they get the current weights."""

@@ -1,7 +1,7 @@
-"""The canary: a few sequences whose log-probabilities prove that a server serves the trainer's weights, not just any.
+"""The canary: a few sequences whose log-probabilities verify that a server serves the trainer's weights.
 
-A reload that answers 200 proves nothing: vLLM on a CPU says so for a tied model and then serves neither the old weights
-nor the new ones (off by more than 1 nat a token, where a right reload is off by about 1e-4 in float32).
+A reload that answers 200 verifies nothing: vLLM on a CPU does so for a tied model and then serves neither the old
+weights nor the new ones. It is then off by more than 1 nat per token; a correct reload by about 1e-4 in float32.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _HALF_PRECISION_TOLERANCE = 0.15
 
 
 def default_tolerance(dtype: str) -> float:
-    """Largest mean difference, in nats, that rounding alone explains for weights of this floating point type."""
+    """Largest mean difference, in nats, that rounding alone explains for weights of this type."""
     return _FULL_PRECISION_TOLERANCE if dtype == "float32" else _HALF_PRECISION_TOLERANCE
 
 
 def canary_sequences(token_lists: Sequence[Sequence[int]], count: int, max_tokens: int) -> tuple[tuple[int, ...], ...]:
-    """Choose up to `count` different sequences, evenly from all that are given, each cut to `max_tokens` tokens.
+    """Choose up to `count` different sequences, evenly from the given ones, each cut to `max_tokens` tokens.
 
-    Raises ValueError where none has the two tokens that it takes to score one.
+    Raises ValueError if none has two tokens, the fewest with which one can be scored.
     """
     if count < 1 or max_tokens < 2:
-        raise ValueError(f"a canary needs a sequence of two tokens, not {count} sequences of {max_tokens}")
+        raise ValueError(f"a canary needs at least one sequence of two tokens, not {count} sequences of {max_tokens}")
     usable = list(dict.fromkeys(tuple(tokens[:max_tokens]) for tokens in token_lists if len(tokens) >= 2))
     if not usable:
-        raise ValueError("no sequence for the canary has two tokens or more: the data set seems to be empty")
+        raise ValueError("no sequence for the canary has two or more tokens: the data set seems to be empty")
     count = min(count, len(usable))
     return tuple(usable[index * len(usable) // count] for index in range(count))
 
 
 def difference(canary: Canary, measured: Sequence[Sequence[float]]) -> float:
-    """Mean absolute difference in nats over all tokens; infinite where a value is missing or not a finite number.
+    """Mean absolute difference in nats over all tokens; infinite if a value is missing or not finite.
 
     `measured[i][t]` belongs to `canary.sequences[i][t + 1]`.
     """
@@ -51,16 +51,13 @@ def difference(canary: Canary, measured: Sequence[Sequence[float]]) -> float:
 
 
 def prove(canary: Canary, measured: Sequence[Sequence[float]], engine: str, version: int) -> float:
-    """The difference, once it is within the tolerance.
-
-    Raises WeightSyncError, naming the engine, where it is not.
-    """
+    """The difference. Raises WeightSyncError, naming the engine, if it exceeds the tolerance."""
     found = difference(canary, measured)
     if not found <= canary.tolerance:
         raise WeightSyncError(
-            f"{engine} was given the weights of version {version} and serves others: its log-probabilities of the "
-            f"canary are off by {found:.3g} nats a token, and {canary.tolerance:.3g} is allowed. A model with tied "
-            "embeddings must be served untied (rollout.untieEmbeddings: true); where dtypes or kernels differ, raise "
+            f"{engine} was given the weights of version {version} but serves others: its log-probabilities of the "
+            f"canary are off by {found:.3g} nats per token, and {canary.tolerance:.3g} is allowed. A model with tied "
+            "embeddings must be served untied (rollout.untieEmbeddings: true); if dtypes or kernels differ, raise "
             "rollout.canaryTolerance"
         )
     return found

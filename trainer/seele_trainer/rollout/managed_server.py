@@ -1,4 +1,4 @@
-"""One rollout server as the pool sees it: whether it can be used, what it serves, and how it is brought up to date."""
+"""One rollout server of the pool: its state, the weights it serves, and how it is updated."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ logger = logging.getLogger(__name__)
 
 _WARM_UP = Sampling(n=2, max_tokens=2, temperature=1.0, seed=0)
 _LOST_SECONDS = 20.0
-"""Silence after which a server is taken for lost with its machine: its connections then hang instead of breaking."""
+"""Silence after which a server counts as lost with its machine, where connections hang instead of breaking."""
 
 
 class ServerRestarted(ServerError):
-    """The server came back as another process, with its initial weights."""
+    """The server was restarted and serves its initial weights."""
 
 
 @dataclass(frozen=True)
 class WeightsPush:
-    """The weights that every server must serve; `label` is unique to this push of them."""
+    """The weights that every server must serve; `label` is unique to this push."""
 
     directory: Path
     version: int
@@ -37,18 +37,18 @@ class WeightsPush:
 
 
 class ManagedServer:
-    """A server of the pool. `ready` means: it answers, and it serves the policy that was adopted last."""
+    """A server of the pool. It is `ready` if it answers and serves the weights of the last `push`."""
 
     def __init__(self, server: VllmServer, config: RolloutOptions, before_push: Callable[[], None]) -> None:
         self.state: Literal["starting", "ready", "updating", "down", "retired"] = "starting"
         self.outstanding = 0
-        self.last_asked = 0
-        """Number of the pool's request that went here last."""
+        self.last_request = 0
+        """Number of the last of the pool's requests that was sent here."""
         self.error = "it has not answered yet"
         self.canary_difference = 0.0
-        self.policy: WeightsPush | None = None
-        self.left = asyncio.Event()
-        """Set while the server is not in use, so that whoever watches it looks at once."""
+        self.push: WeightsPush | None = None
+        self.unused = asyncio.Event()
+        """Set while the server is not in use, so that its watcher checks it at once."""
         self._server = server
         self._config = config
         self._before_push = before_push
@@ -58,7 +58,7 @@ class ManagedServer:
         self._requests: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._adopting = asyncio.Lock()
+        self._updating = asyncio.Lock()
         self._confirming = asyncio.Lock()
 
     @property
@@ -67,46 +67,46 @@ class ManagedServer:
         return self._server.url
 
     def mark_down(self, error: Exception) -> None:
-        """Stop using the server until it has been joined again."""
+        """Stop using the server until it has been brought up again."""
         if self.state == "retired":
             return
         if self.state != "starting":
             if self.state != "down":
-                logger.warning("rollout server %s is out of use: %s", self.url, error)
+                logger.warning("rollout server %s is not used: %s", self.url, error)
             self.state = "down"
         self.error = str(error)
-        self.left.set()
+        self.unused.set()
 
     def mark_ready(self) -> None:
         """Start using the server."""
         if self.state == "retired":
             return
         if self.state in ("starting", "down"):
-            version = self.policy.version if self.policy else 0
+            version = self.push.version if self.push else 0
             logger.info("rollout server %s is ready with policy version %d", self.url, version)
         self.state = "ready"
-        self.left.clear()
+        self.unused.clear()
 
     def retire(self) -> None:
-        """Never use the server again; its requests in flight go on."""
+        """Never use the server again; requests in flight continue."""
         self.state = "retired"
-        self.left.set()
+        self.unused.set()
 
     async def drain(self) -> None:
-        """Wait for the requests in flight, and give up those that take longer than a weight sync would wait for them."""
+        """Wait for the requests in flight, at most for the time limit of a weight sync, then abandon them."""
         try:
             async with asyncio.timeout(self._config.sync_timeout_seconds):
                 await self._idle.wait()
         except TimeoutError:
-            self._give_up_requests()
+            self._abandon_requests()
             await self._idle.wait()
 
     async def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Sample for each prompt; every completion carries the version that was served when it was asked for.
+        """Sample for each prompt; every completion has the policy version served at the time of the request.
 
-        Raises ServerError where the server failed, or turned out to be another process than the one that was updated.
+        Raises ServerError if the server failed or was restarted since its last update.
         """
-        version = self.policy.version if self.policy else 0
+        version = self.push.version if self.push else 0
         request = asyncio.timeout(None)
         self.outstanding += 1
         self._idle.clear()
@@ -127,8 +127,8 @@ class ManagedServer:
         ]
 
     async def check(self) -> None:
-        """Raises ServerError unless the server still is the process that was updated, and well."""
-        async with self._adopting:
+        """Raises ServerError unless the server is healthy and still the process that was updated."""
+        async with self._updating:
             await self._check()
 
     async def _check(self) -> None:
@@ -138,56 +138,56 @@ class ManagedServer:
         if label != self._label:
             raise ServerRestarted(f"{self.url} serves weights {label!r} instead of {self._label!r}: it was restarted")
 
-    async def join(self, policy: WeightsPush | None) -> None:
-        """Bring a server that just came up to the current policy, and let it run once: the first request takes seconds.
+    async def bring_up(self, push: WeightsPush | None) -> None:
+        """Give a server that has just started the current weights, and warm it up: its first request takes seconds.
 
-        Raises ServerError where it is not up yet, WeightSyncError where it does not serve what it was given.
+        Raises ServerError if it is not up yet, WeightSyncError if it does not serve the weights it was given.
         """
         try:
             await self._server.health()
         except ServerUnreachable:
             if time.monotonic() - self._answered > _LOST_SECONDS:
-                self._give_up_requests()
+                self._abandon_requests()
             raise
         self._answered = time.monotonic()
-        await self.adopt(policy)
+        await self.serve(push)
         await self._server.complete([[0]], _WARM_UP, self._config.request_timeout_seconds)
 
-    async def adopt(self, policy: WeightsPush | None) -> None:
-        """Make the server serve a policy and prove that it does; None takes it as it is.
+    async def serve(self, push: WeightsPush | None) -> None:
+        """Make the server serve the weights of a push, and verify that it does; None accepts what it serves.
 
-        Raises ServerError where the server fails, WeightSyncError where it answers and the canary shows other weights.
+        Raises ServerError if the server fails, WeightSyncError if the canary shows other weights.
         """
-        async with self._adopting:
-            # Before asking for the label: connections opened from here on may lead to yet another process.
+        async with self._updating:
+            # Count before reading the label: connections opened from here on may lead to a restarted server.
             connections = self._server.connections
             label = await self._server.weight_label()
             if label != self._label:
-                # Another process than the one that was asked: no answer to what that one was asked will ever come.
-                self._give_up_requests()
-            if policy is not None and label != policy.label:
-                await self._reload(policy)
-                label = policy.label
-            self._label, self.policy, self._proven_connections = label, policy, connections
+                # The server was restarted: requests to its predecessor will never be answered.
+                self._abandon_requests()
+            if push is not None and label != push.label:
+                await self._reload(push)
+                label = push.label
+            self._label, self.push, self._proven_connections = label, push, connections
 
-    async def _reload(self, policy: WeightsPush) -> None:
+    async def _reload(self, push: WeightsPush) -> None:
         limit = self._config.sync_timeout_seconds
         try:
-            # A request that came after the pause would be answered with the new weights, and counted as old.
+            # A request that arrived after the pause would be answered by the new weights but count as the old version.
             async with asyncio.timeout(limit):
                 await self._idle.wait()
         except TimeoutError as error:
             raise ServerUnreachable(f"{self.url} did not finish its requests within {limit:g} s") from error
         self._before_push()
-        await self._server.load_weights(policy.directory, limit)
-        measured = await self._server.score(policy.canary.sequences, limit)
-        self.canary_difference = prove(policy.canary, measured, self.url, policy.version)
-        await self._server.label_weights(policy.label)
+        await self._server.load_weights(push.directory, limit)
+        measured = await self._server.score(push.canary.sequences, limit)
+        self.canary_difference = prove(push.canary, measured, self.url, push.version)
+        await self._server.label_weights(push.label)
 
     async def _confirm(self) -> None:
-        """Check the label if any connection was opened since the last time: only a restart needs a new one.
+        """Check the label if a connection was opened since the last check, which every restart requires.
 
-        This finds a restart that was too quick for any probe to see, at no cost while connections are kept.
+        This detects a restart too quick for any probe, at no cost while connections are kept open.
         """
         async with self._confirming:
             connections = self._server.connections
@@ -195,8 +195,8 @@ class ManagedServer:
                 await self._check()
                 self._proven_connections = connections
 
-    def _give_up_requests(self) -> None:
-        """Fail the requests in flight, so that they are asked elsewhere."""
+    def _abandon_requests(self) -> None:
+        """Fail the requests in flight, so that they are retried elsewhere."""
         for request in self._requests:
             if request.when() is None:
                 request.reschedule(asyncio.get_running_loop().time())

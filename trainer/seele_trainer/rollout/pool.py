@@ -1,4 +1,4 @@
-"""Completions from stock vLLM servers: load balancing, retries, and weights that are proven before they are used."""
+"""Completions from stock vLLM servers: load balancing, retries, and weights that are verified before use."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _STATES: dict[str, ServerState] = {"starting": "starting", "ready": "ready", "up
 
 
 class VllmPool:
-    """The rollout servers of a run behind the RolloutEngine protocol; a server that fails is used again when well.
+    """The rollout servers of a run behind the RolloutEngine protocol; a server that fails is used again once healthy.
 
-    A server is only used while it serves the policy that `update_weights` was given last, proven by the canary. One
-    that comes back after a restart, seen or unseen, has its initial weights and is updated first. Before the first
-    update the servers are taken as they are, as version 0.
+    A server is only used while it serves the last policy given to `update_weights`, as the canary verifies. After a
+    restart, detected or not, it has its initial weights and is updated first. Before the first update the servers are
+    used as they are, as version 0.
 
-    The list of servers is `urls` at first, and follows `url_file` where there is one. `before_push` is called before
-    weights are pushed to a server: what it raises ends the run. `waiting` is told every ten seconds what a start waits
-    for.
+    The list of servers is `urls` at first, and then follows `url_file` if given. `before_push` is called before weights
+    are pushed to a server; an error that it raises ends the run. While the pool starts, `waiting` is called every ten
+    seconds with what it waits for.
     """
 
     def __init__(
@@ -72,16 +72,16 @@ class VllmPool:
         self._list_seconds = list_seconds
         self._waiting = waiting
         self._token = uuid.uuid4().hex[:8]
-        self._pushes = self._asked = 0
+        self._pushes = self._sent = 0
         self._session: aiohttp.ClientSession | None = None
         self._servers = ServerSet(config, self._connect, before_push, probe_seconds)
         self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Wait until at least one server can be used; the others join when they are up.
+        """Wait until at least one server can be used; the others follow when they are up.
 
-        Raises RolloutUnavailable after the start time limit, RequestRefused where a server lacks the routes that
-        training needs.
+        Raises RolloutUnavailable after the start time limit, RequestRefused if a server lacks the routes that training
+        needs.
         """
         self._session = open_session()
         self._servers.follow(self._urls)
@@ -93,7 +93,7 @@ class VllmPool:
             await self._servers.until(self._any_ready, limit, f"no rollout server came up within {limit:g} s")
         finally:
             progress.cancel()
-        ready, known = len(self._servers.ready), len(self._servers.members)
+        ready, known = len(self._servers.ready), len(self._servers.listed)
         logger.info("%d of %d rollout servers ready after %.0f s", ready, known, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -105,47 +105,47 @@ class VllmPool:
             await self._session.close()
 
     def servers(self) -> list[RolloutServer]:
-        """The servers that are listed now, in the order of the list. Other threads may call it."""
-        states = {member.url: _STATES.get(member.state) for member in tuple(self._servers.members)}
+        """The servers that are listed now, in the order of the list. Other threads may call this."""
+        states = {server.url: _STATES.get(server.state) for server in tuple(self._servers.listed)}
         known = [(url, states.get(url)) for url in self._listed]
         return [RolloutServer(url, state) for url, state in known if state is not None]
 
     async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
-        """Load a model folder as policy `version` on every server that is well, and prove it by the canary.
+        """Load a model folder as policy `version` on every healthy server, and verify it with the canary.
 
-        A server that fails meanwhile is updated when it is back. Raises WeightSyncError where a server answers and
-        serves other weights, RolloutUnavailable where none was updated and none came back in time.
+        A server that fails meanwhile is updated when it is back. Raises WeightSyncError if a server answers and serves
+        other weights, RolloutUnavailable if no server was updated in time.
         """
         began = time.monotonic()
         self._pushes += 1
-        policy = WeightsPush(directory.absolute(), version, canary, f"seele-{self._token}-{self._pushes}-v{version}")
-        await self._servers.update(policy)
+        push = WeightsPush(directory.absolute(), version, canary, f"seele-{self._token}-{self._pushes}-v{version}")
+        await self._servers.update(push)
 
         def updated() -> list[ManagedServer]:
-            return [member for member in self._servers.ready if member.policy is policy]
+            return [server for server in self._servers.ready if server.push is push]
 
         limit = self._config.server_retry_timeout_seconds
         await self._servers.until(
             lambda: bool(updated()), limit, f"no rollout server took the weights of version {version}"
         )
-        members = updated()
+        servers = updated()
         return WeightSync(
             version=version,
             seconds=time.monotonic() - began,
-            canary_difference=max(member.canary_difference for member in members),
-            engines=len(members),
+            canary_difference=max(server.canary_difference for server in servers),
+            engines=len(servers),
         )
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
         """Sample `sampling.n` completions of one prefix; the same seed, prefix and weights give the same tokens.
 
-        Raises RolloutUnavailable when no server is left or all attempts failed, RequestRefused for a request that vLLM
-        calls wrong, such as a prefix beyond the model's context.
+        Raises RolloutUnavailable if no server is left or all attempts failed, RequestRefused for a request that vLLM
+        rejects, such as a prefix that exceeds the model's context.
         """
-        return (await self._ask([prefix], sampling))[0]
+        return (await self._request([prefix], sampling))[0]
 
     async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Sample for many prefixes: greedy ones share requests, sampled ones get a request and a seed each."""
+        """Sample for many prefixes. Greedy ones share requests; sampled ones get a request and a seed each."""
         if sampling.temperature == 0:
             parts = [prefixes[at : at + _PREFIXES_PER_REQUEST] for at in range(0, len(prefixes), _PREFIXES_PER_REQUEST)]
             seeds = [sampling.seed] * len(parts)
@@ -154,29 +154,32 @@ class VllmPool:
             seeds = [spread(sampling.seed, index) for index in range(len(parts))]
         limit = asyncio.Semaphore(self._config.max_concurrent_problems)
 
-        async def ask(part: Sequence[Sequence[int]], seed: int) -> list[list[Completion]]:
+        async def request(part: Sequence[Sequence[int]], seed: int) -> list[list[Completion]]:
             async with limit:
-                return await self._ask(part, Sampling(sampling.n, sampling.max_tokens, sampling.temperature, seed))
+                return await self._request(part, Sampling(sampling.n, sampling.max_tokens, sampling.temperature, seed))
 
-        answers = await asyncio.gather(*(ask(part, seed) for part, seed in zip(parts, seeds, strict=True)))
+        answers = await asyncio.gather(*(request(part, seed) for part, seed in zip(parts, seeds, strict=True)))
         return [group for answer in answers for group in answer]
 
-    async def _ask(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """One request, on another server when one fails."""
+    async def _request(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
+        """Send a request, and retry it on another server if one fails."""
         greedy = sampling.temperature == 0
-        # vLLM refuses several greedy completions of one prompt: they are all the same one.
-        asked = Sampling(1 if greedy else sampling.n, sampling.max_tokens, sampling.temperature, spread(sampling.seed))
+        # vLLM refuses several greedy completions of one prompt, which would all be the same.
+        settings = Sampling(
+            1 if greedy else sampling.n, sampling.max_tokens, sampling.temperature, spread(sampling.seed)
+        )
         attempts = AsyncRetrying(stop=stop_after_attempt(_ATTEMPTS), retry=retry_if_exception_type(ServerError))
         number = 0
         try:
             async for attempt in attempts:
                 with attempt:
                     number = attempt.retry_state.attempt_number
-                    answer = await self._attempt(prompts, asked)
+                    answer = await self._attempt(prompts, settings)
         except RetryError as error:
             self.counts.failed += 1
             raise RolloutUnavailable(
-                f"a request failed {_ATTEMPTS} times, at last with: {error.last_attempt.exception()}. {self._servers.state()}"
+                f"a request failed {_ATTEMPTS} times, most recently with: {error.last_attempt.exception()}. "
+                f"{self._servers.state()}"
             ) from error
         except (RolloutUnavailable, RequestRefused, WeightSyncError):
             self.counts.failed += 1
@@ -190,15 +193,15 @@ class VllmPool:
     async def _attempt(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         limit = self._config.server_retry_timeout_seconds
         await self._servers.until(self._any_ready, limit, f"no rollout server came back within {limit:g} s")
-        # Among equals the one that has waited longest, so that one which has just joined is not given all the work.
-        member = min(self._servers.ready, key=lambda one: (one.outstanding, one.last_asked))
-        self._asked += 1
-        member.last_asked = self._asked
-        self.counts.by_server[member.url] += 1
+        # Break ties by the longest idle time, so that a new server does not get all the work.
+        server = min(self._servers.ready, key=lambda one: (one.outstanding, one.last_request))
+        self._sent += 1
+        server.last_request = self._sent
+        self.counts.by_server[server.url] += 1
         try:
-            return await member.complete(prompts, sampling)
+            return await server.complete(prompts, sampling)
         except ServerError as error:
-            self._servers.mark_down(member, error)
+            self._servers.mark_down(server, error)
             raise
 
     def _connect(self, url: str) -> VllmServer:
@@ -208,7 +211,7 @@ class VllmPool:
     async def _follow(self, file: UrlFile) -> None:
         while True:
             urls = file.poll()
-            if urls is not None and set(urls) != {member.url for member in self._servers.members}:
+            if urls is not None and set(urls) != {server.url for server in self._servers.listed}:
                 logger.info("the rollout servers are now %s", ", ".join(urls))
                 self._follow_list(urls)
             await asyncio.sleep(self._list_seconds)
@@ -217,7 +220,7 @@ class VllmPool:
         self._listed = tuple(dict.fromkeys(urls))
         self._servers.follow(urls)
         counts = self.counts.by_server
-        self.counts.by_server = {member.url: counts.get(member.url, 0) for member in self._servers.members}
+        self.counts.by_server = {server.url: counts.get(server.url, 0) for server in self._servers.listed}
 
     def _any_ready(self) -> bool:
         return bool(self._servers.ready)
@@ -226,6 +229,6 @@ class VllmPool:
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
             waiting = "; ".join(
-                f"{member.url}: {member.error}" for member in self._servers.members if member.state != "ready"
+                f"{server.url}: {server.error}" for server in self._servers.listed if server.state != "ready"
             )
             self._waiting(f"waiting for rollout servers for {time.monotonic() - began:.0f} s: {waiting}")

@@ -1,8 +1,8 @@
-"""What the training loop asks of whatever samples completions.
+"""The interface of engines that sample completions.
 
-Two engines stand behind this protocol: `rollout.pool.VllmPool`, which drives stock vLLM servers over HTTP, and
-`rollout.transformers_engine.TransformersEngine`, which samples inside the trainer for tests and debugging. Both take token
-ids and return token ids with the log-probabilities they were sampled with, so nothing is ever tokenised twice.
+Two engines implement it: `rollout.pool.VllmPool` drives stock vLLM servers over HTTP, and
+`rollout.transformers_engine.TransformersEngine` samples inside the trainer for tests and debugging. Both take token ids
+and return token ids with the log-probabilities they were sampled with, so nothing is tokenised twice.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from seele_trainer.termination import ExpectedFailure
 
 
 class RolloutUnavailable(ExpectedFailure):
-    """No rollout engine can answer, and waiting or retrying did not help. The message says what to look at."""
+    """No rollout engine can answer, even after waiting and retries. The message says where to look."""
 
 
 class WeightSyncError(ExpectedFailure):
-    """New weights did not reach an engine, or reached it and the canary shows that it serves something else."""
+    """New weights did not reach an engine, or the canary shows that it serves other weights."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Sampling:
 class Completion:
     """One sampled continuation.
 
-    `tokens` and `logprobs` have the same length: generated tokens, the end-of-sequence token included where it was sampled,
-    and the natural log-probability of each under the distribution it was sampled from (temperature applied).
+    `tokens` and `logprobs` have the same length: generated tokens, including the end-of-sequence token if sampled, and
+    the natural log-probability of each under the distribution it was sampled from (temperature applied).
     """
 
     tokens: tuple[int, ...]
@@ -49,10 +49,10 @@ class Completion:
 
 @dataclass(frozen=True)
 class Canary:
-    """Proof of a weight sync: token ids of a few sequences and the trainer's own log-probabilities of them.
+    """The check of a weight sync: token ids of a few sequences and the trainer's own log-probabilities of them.
 
-    `logprobs[i][t]` belongs to `sequences[i][t + 1]`, so each is one shorter than its sequence. `tolerance` bounds the mean
-    absolute difference over all tokens.
+    `logprobs[i][t]` belongs to `sequences[i][t + 1]`, so each is one shorter than its sequence. `tolerance` bounds the
+    mean absolute difference over all tokens.
     """
 
     sequences: tuple[tuple[int, ...], ...]
@@ -62,7 +62,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class WeightSync:
-    """What one weight sync did: seconds it took on the slowest engine, and the canary's mean absolute difference."""
+    """Result of a weight sync: seconds on the slowest engine, and the canary's mean absolute difference."""
 
     version: int
     seconds: float
@@ -75,7 +75,7 @@ ServerState = Literal["starting", "ready", "down"]
 
 @dataclass(frozen=True)
 class RolloutServer:
-    """A rollout server as it is now: `starting` until it is in use for the first time, then `ready` or `down`."""
+    """State of a rollout server: `starting` until it is first used, then `ready` or `down`."""
 
     url: str
     state: ServerState
@@ -83,7 +83,7 @@ class RolloutServer:
 
 @dataclass
 class RequestCounts:
-    """Requests since the engine started, by outcome; `retried` ones were answered by another attempt."""
+    """Requests since the engine started, by outcome; `retried` ones were answered after a retry."""
 
     ok: int = 0
     retried: int = 0
@@ -92,29 +92,29 @@ class RequestCounts:
 
 
 class RolloutEngine(Protocol):
-    """Something that samples completions from the current policy. All methods run on one asyncio loop."""
+    """Samples completions from the current policy. All methods run on one asyncio loop."""
 
     counts: RequestCounts
 
     async def start(self) -> None:
-        """Wait until at least one server can be used. Raises RolloutUnavailable when the start time limit passes."""
+        """Wait until at least one server can be used. Raises RolloutUnavailable after the start time limit."""
 
     async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
-        """Load the Hugging Face model folder `directory` as policy `version` everywhere and prove it by the canary.
+        """Load the Hugging Face model folder `directory` as policy `version` everywhere, and verify it with the canary.
 
-        Raises WeightSyncError where a server that answers serves wrong weights, RolloutUnavailable where none is left.
+        Raises WeightSyncError if a server serves wrong weights, RolloutUnavailable if no server is left.
         """
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
-        """Sample `sampling.n` completions of one prefix. Raises RolloutUnavailable when no server is left."""
+        """Sample `sampling.n` completions of one prefix. Raises RolloutUnavailable if no server is left."""
 
     async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         """Sample for many prefixes with few round trips; the result is in the order of `prefixes`."""
 
     def servers(self) -> Sequence[RolloutServer]:
-        """The servers that are listed now, in the order of the list; none where the trainer samples by itself.
+        """The servers that are listed now, in the order of the list; none if the trainer samples in its own process.
 
-        The only method that other threads may call.
+        This is the only method that other threads may call.
         """
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Who belongs to the pool: servers that come, go, fail and come back, each watched by a task of its own."""
+"""The servers of the pool as they are added, removed, fail and come back, each watched by a task."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class ServerSet:
-    """The servers that are listed now, in `members`; `policy` is what each must serve before it is ready.
+    """The servers that are `listed` now; `push` holds the weights that each must serve before it is ready.
 
-    `connect` makes the client of a URL, and `before_push` is asked before weights are pushed to any server: what it
-    raises ends the run.
+    `connect` makes the client for a URL. `before_push` is called before weights are pushed to a server; if it raises,
+    the run ends.
     """
 
     def __init__(
@@ -29,68 +29,68 @@ class ServerSet:
         before_push: Callable[[], None],
         probe_seconds: float,
     ) -> None:
-        self.members: list[ManagedServer] = []
-        self.policy: WeightsPush | None = None
+        self.listed: list[ManagedServer] = []
+        self.push: WeightsPush | None = None
         self._config = config
         self._connect = connect
         self._before_push = before_push
         self._probe_seconds = probe_seconds
         self._tasks: dict[ManagedServer, list[asyncio.Task[None]]] = {}
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._draining: dict[str, asyncio.Task[None]] = {}
         self._fatal: BaseException | None = None
         self._changed = asyncio.Event()
 
     @property
     def ready(self) -> list[ManagedServer]:
-        """The servers that can be asked."""
-        return [member for member in self.members if member.state == "ready"]
+        """The servers that can take requests."""
+        return [server for server in self.listed if server.state == "ready"]
 
     def follow(self, urls: Iterable[str]) -> None:
-        """Make `urls` the list: watch servers that are new in it, and let go of those that are no longer in it.
+        """Make `urls` the list: watch servers that are new, and release those that are no longer listed.
 
-        A server that is let go gets no new request. Those that it has may finish; where it dies of its removal they
-        fail as on any server that dies, and are asked again elsewhere.
+        A released server gets no new requests, and those in flight may finish. If it is killed first, they fail as on
+        any lost server and are retried elsewhere.
         """
         wanted = dict.fromkeys(urls)
-        known = {member.url: member for member in self.members}
-        for url, member in known.items():
+        known = {server.url: server for server in self.listed}
+        for url, server in known.items():
             if url not in wanted:
-                self._dismiss(member)
+                self._remove(server)
         for url in wanted:
             if url not in known:
-                self._admit(url)
+                self._add(url)
         self._notify()
 
     async def close(self) -> None:
         """Stop watching."""
-        tasks = [*(task for tasks in self._tasks.values() for task in tasks), *self._leaving.values()]
+        tasks = [*(task for tasks in self._tasks.values() for task in tasks), *self._draining.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def update(self, policy: WeightsPush) -> None:
-        """Bring the servers that are ready to `policy`; the others get it when they are up.
+    async def update(self, push: WeightsPush) -> None:
+        """Push weights to the servers that are ready; the others get them when they come up.
 
-        A server that fails is out of use until it is well. Raises what no retry can help, such as WeightSyncError.
+        A server that fails is not used until it recovers. Raises errors that no retry can fix, such as WeightSyncError.
         """
-        self.policy = policy
+        self.push = push
         live = self.ready
-        for member in live:
-            member.state = "updating"
-        updates = {member: self._begin(member, self._update(member, policy)) for member in live}
+        for server in live:
+            server.state = "updating"
+        updates = {server: self._begin(server, self._update(server, push)) for server in live}
         try:
-            await self.until(lambda: not any(member.state == "updating" for member in live))
-            for member, update in updates.items():
-                if member.state != "retired":
+            await self.until(lambda: not any(server.state == "updating" for server in live))
+            for server, update in updates.items():
+                if server.state != "retired":
                     await update
         finally:
-            for member, update in updates.items():
-                # One that was let go is being broken off already; a second time would keep it from resuming its server.
-                if member.state != "retired":
+            for server, update in updates.items():
+                # A removed server's update is being cancelled already; cancelling twice would keep it from resuming.
+                if server.state != "retired":
                     update.cancel()
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None, otherwise: str = "") -> None:
-        """Wait for a condition on the members. Raises RolloutUnavailable after the time limit, and what is fatal."""
+        """Wait for a condition. Raises RolloutUnavailable after the time limit, and fatal errors of any server."""
         try:
             async with asyncio.timeout(seconds):
                 while self._fatal is None and not condition():
@@ -101,113 +101,113 @@ class ServerSet:
             raise self._fatal
 
     def state(self) -> str:
-        """How all servers are, in words."""
+        """The state of all servers, in words."""
         return (
             "Servers: "
             + "; ".join(
-                f"{member.url} {member.state}" + (f" ({member.error})" if member.state != "ready" else "")
-                for member in self.members
+                f"{server.url} {server.state}" + (f" ({server.error})" if server.state != "ready" else "")
+                for server in self.listed
             )
             + ". Look at the logs of the rollout servers"
         )
 
-    def mark_down(self, member: ManagedServer, error: Exception) -> None:
-        """Stop using a server until it has been joined again."""
-        member.mark_down(error)
+    def mark_down(self, server: ManagedServer, error: Exception) -> None:
+        """Stop using a server until it has been brought up again."""
+        server.mark_down(error)
         self._notify()
 
-    def _mark_ready(self, member: ManagedServer) -> None:
-        member.mark_ready()
+    def _mark_ready(self, server: ManagedServer) -> None:
+        server.mark_ready()
         self._notify()
 
-    def _admit(self, url: str) -> None:
-        member = ManagedServer(self._connect(url), self._config, self._before_push)
-        self.members.append(member)
-        self._begin(member, self._watch(member, self._leaving.get(url)))
+    def _add(self, url: str) -> None:
+        server = ManagedServer(self._connect(url), self._config, self._before_push)
+        self.listed.append(server)
+        self._begin(server, self._watch(server, self._draining.get(url)))
 
-    def _dismiss(self, member: ManagedServer) -> None:
-        self.members.remove(member)
-        member.retire()
-        tasks = self._tasks.pop(member, [])
+    def _remove(self, server: ManagedServer) -> None:
+        self.listed.remove(server)
+        server.retire()
+        tasks = self._tasks.pop(server, [])
         for task in tasks:
             task.cancel()
-        before = self._leaving.get(member.url)
-        self._leaving[member.url] = asyncio.create_task(self._see_off(member, tasks, before))
+        previous = self._draining.get(server.url)
+        self._draining[server.url] = asyncio.create_task(self._drain(server, tasks, previous))
 
-    async def _see_off(
-        self, member: ManagedServer, tasks: list[asyncio.Task[None]], before: asyncio.Task[None] | None
+    async def _drain(
+        self, server: ManagedServer, tasks: list[asyncio.Task[None]], previous: asyncio.Task[None] | None
     ) -> None:
-        """Wait until nothing of ours is going on at a server any more, so that it may be listed again."""
-        if before is not None:
-            await asyncio.wait([before])
-        # A weight push that is broken off resumes its server first.
+        """Wait until a removed server has no task and no request of ours left, so that it can be listed again."""
+        if previous is not None:
+            await asyncio.wait([previous])
+        # A cancelled weight push resumes its server first.
         await asyncio.gather(*tasks, return_exceptions=True)
-        await member.drain()
-        if self._leaving.get(member.url) is asyncio.current_task():
-            del self._leaving[member.url]
+        await server.drain()
+        if self._draining.get(server.url) is asyncio.current_task():
+            del self._draining[server.url]
 
-    def _begin(self, member: ManagedServer, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _begin(self, server: ManagedServer, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        tasks = self._tasks.setdefault(member, [])
+        tasks = self._tasks.setdefault(server, [])
         tasks.append(task)
 
         def ended(_: asyncio.Task[None]) -> None:
             tasks.remove(task)
-            # It ends by itself with an error only for what no retry can help: every request then raises it.
+            # A task only fails with an error that no retry can fix: every request then raises it.
             if not task.cancelled() and (error := task.exception()) is not None:
-                self._fail(member, error)
+                self._fail(server, error)
 
         task.add_done_callback(ended)
         return task
 
-    async def _watch(self, member: ManagedServer, before: asyncio.Task[None] | None) -> None:
-        """Keep one server in use for as long as it is well, and bring it back when it is again.
+    async def _watch(self, server: ManagedServer, previous: asyncio.Task[None] | None) -> None:
+        """Keep one server in use while it is healthy, and bring it back when it recovers.
 
-        `before` ends when its last stay in the list is over, if it had one.
+        `previous` drains the same URL if it was listed before.
         """
-        if before is not None:
-            await asyncio.wait([before])
-        # A cancelled call to a server may end with that server's error instead, so the state is looked at too.
-        while self._fatal is None and member.state != "retired":
+        if previous is not None:
+            await asyncio.wait([previous])
+        # A cancelled call may end with the server's error instead of the cancellation, so check the state as well.
+        while self._fatal is None and server.state != "retired":
             try:
-                if member.state == "ready":
-                    await member.check()
-                elif member.state in ("starting", "down"):
-                    await self._join(member)
+                if server.state == "ready":
+                    await server.check()
+                elif server.state in ("starting", "down"):
+                    await self._bring_up(server)
             except ServerError as error:
-                self.mark_down(member, error)
-            await self._pause(member)
+                self.mark_down(server, error)
+            await self._pause(server)
 
-    async def _join(self, member: ManagedServer) -> None:
-        await member.join(self.policy)
-        # New weights may have come while it took the last ones.
-        while member.policy is not self.policy:
-            await member.adopt(self.policy)
-        self._mark_ready(member)
+    async def _bring_up(self, server: ManagedServer) -> None:
+        await server.bring_up(self.push)
+        # Newer weights may have arrived meanwhile.
+        while server.push is not self.push:
+            await server.serve(self.push)
+        self._mark_ready(server)
 
-    async def _update(self, member: ManagedServer, policy: WeightsPush) -> None:
+    async def _update(self, server: ManagedServer, push: WeightsPush) -> None:
         try:
-            await member.adopt(policy)
-            self._mark_ready(member)
+            await server.serve(push)
+            self._mark_ready(server)
         except ServerError as error:
-            self.mark_down(member, error)
+            self.mark_down(server, error)
         finally:
-            if member.state == "updating":
-                self.mark_down(member, ServerError(f"the update to version {policy.version} did not end"))
+            if server.state == "updating":
+                self.mark_down(server, ServerError(f"the update to version {push.version} did not end"))
 
-    async def _pause(self, member: ManagedServer) -> None:
-        if member.left.is_set():
+    async def _pause(self, server: ManagedServer) -> None:
+        if server.unused.is_set():
             await asyncio.sleep(min(self._probe_seconds, 0.5))
             return
         try:
             async with asyncio.timeout(self._probe_seconds):
-                await member.left.wait()
+                await server.unused.wait()
         except TimeoutError:
             return
 
-    def _fail(self, member: ManagedServer, error: BaseException) -> None:
-        if member.state == "retired":
-            logger.info("rollout server %s was let go and failed: %s", member.url, error)
+    def _fail(self, server: ManagedServer, error: BaseException) -> None:
+        if server.state == "retired":
+            logger.info("removed rollout server %s failed: %s", server.url, error)
             return
         if self._fatal is None:
             self._fatal = error

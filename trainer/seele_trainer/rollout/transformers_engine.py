@@ -1,4 +1,4 @@
-"""Completions sampled inside the trainer by transformers: no servers, for tests and for debugging."""
+"""Completions sampled inside the trainer by transformers, without servers, for tests and debugging."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _PREFIXES_AT_ONCE = 64
 
 
 class TransformersEngine:
-    """The RolloutEngine protocol in one process: own sampling loop, one request at a time, in a thread of its own.
+    """The RolloutEngine protocol in one process: its own sampling loop, one request at a time, in a thread.
 
-    What a request returns depends on the weights, the prefix and the Sampling alone, bit for bit: it is never batched
+    The result of a request depends on the weights, the prefix and the Sampling alone, bit for bit: it is never batched
     with others and has its own random numbers. `eos_ids` end a completion; by default those of the model's folder.
-    `dtype` is the model's own where absent.
+    `dtype` defaults to the model's own.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TransformersEngine:
         self._version = 0
 
     async def start(self) -> None:
-        """Load the model. Raises OSError for a folder that holds none."""
+        """Load the model. Raises OSError if the folder has none."""
 
         def start() -> None:
             disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -66,11 +66,11 @@ class TransformersEngine:
         await self._run(start)
 
     def servers(self) -> tuple[()]:
-        """There is none."""
+        """This engine has no servers."""
         return ()
 
     async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
-        """Load a model folder as policy `version`. Raises WeightSyncError where the canary shows others."""
+        """Load a model folder as policy `version`. Raises WeightSyncError if the canary shows other weights."""
         began = time.monotonic()
 
         def update() -> float:
@@ -88,7 +88,7 @@ class TransformersEngine:
         return completions
 
     async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
-        """Sample for many prefixes: greedily in batches, otherwise one after the other, each with a seed of its own."""
+        """Sample for many prefixes: greedily in batches, otherwise one after the other, each with its own seed."""
         if sampling.temperature > 0:
             return [
                 await self.generate(
@@ -106,7 +106,7 @@ class TransformersEngine:
         return found
 
     async def close(self) -> None:
-        """Let the model go."""
+        """Release the model."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._forget)
         self._thread.shutdown()
 
@@ -186,7 +186,7 @@ class TransformersEngine:
 
 
 def eos_ids_of(folder: Path) -> tuple[int, ...]:
-    """The tokens that end a completion, as a model's folder declares them; its generation settings come first."""
+    """The tokens that end a completion, from a model folder's generation settings or else its configuration."""
     for name in ("generation_config.json", "config.json"):
         path = folder / name
         declared = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The list of rollout servers that may change while a run goes on: a file with a URL a line, rewritten by the operator."""
+"""The list of rollout servers, which may change during a run: a file with one URL per line, written by the operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 class UrlFile:
-    """The file at `path`, read anew by every `poll`."""
+    """The file at `path`, which every `poll` reads again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -18,10 +18,10 @@ class UrlFile:
         self._settled: tuple[str, ...] | str | None = None
 
     def poll(self) -> tuple[str, ...] | None:
-        """The URLs in the file, where they are others than before; None where there is nothing to do.
+        """The URLs in the file if they changed, otherwise None.
 
-        What it says counts once two polls in a row have read the same, so that a file that is just being written does
-        not. One that is missing, empty or no list of URLs changes nothing, and is complained of once.
+        A change counts once two consecutive polls have read the same, so that a file that is being written is ignored.
+        A file that is missing, empty or not a list of URLs changes nothing, and is logged once.
         """
         found = self._read()
         settled = found == self._last and found != self._settled
@@ -30,12 +30,12 @@ class UrlFile:
             return None
         self._settled = found
         if isinstance(found, str):
-            logger.warning("the list of rollout servers stays as it is: %s %s", self._path, found)
+            logger.warning("the list of rollout servers is unchanged: %s %s", self._path, found)
             return None
         return found
 
     def _read(self) -> tuple[str, ...] | str:
-        """The URLs, or in words what is wrong with the file."""
+        """The URLs, or what is wrong with the file."""
         try:
             text = self._path.read_text(encoding="utf-8")
         except OSError as error:
@@ -45,7 +45,7 @@ class UrlFile:
         urls = tuple(dict.fromkeys(line.strip().rstrip("/") for line in text.splitlines() if line.strip()))
         wrong = next((url for url in urls if not _is_url(url)), None)
         if wrong is not None:
-            return f"has a line that is no URL: {wrong[:200]!r}"
+            return f"has a line that is not a URL: {wrong[:200]!r}"
         return urls or "is empty"
 
 

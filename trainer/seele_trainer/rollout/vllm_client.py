@@ -1,6 +1,6 @@
-"""vLLM's HTTP API, as much of it as training needs. No other module knows its routes, fields and quirks.
+"""The parts of vLLM's HTTP API that training needs. No other module knows its routes, fields and quirks.
 
-Checked against vLLM 0.32. The routes that touch weights exist only where the server runs with VLLM_SERVER_DEV_MODE=1.
+Checked against vLLM 0.32. The routes for weights only exist if the server runs with VLLM_SERVER_DEV_MODE=1.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from seele_trainer.termination import ExpectedFailure
 
 _CONTROL_SECONDS = 30.0
 _HEALTH_SECONDS = 30.0
-# uvicorn closes a connection that was idle for 5 s; a client that keeps it longer sends requests into a closed one.
+# uvicorn closes idle connections after 5 s; a client that keeps them longer sends requests into closed ones.
 _KEEP_IDLE_CONNECTIONS_SECONDS = 3.0
-# A server that is replaced comes back under its name with another address.
+# A replaced server comes back under the same name with another address.
 _KEEP_ADDRESSES_SECONDS = 2
 
 
 class ServerError(RuntimeError):
-    """One server could not do what it was asked; another one, or the same one later, may."""
+    """One server could not fulfil a request; another one, or the same one later, may."""
 
 
 class ServerUnreachable(ServerError):
-    """No answer: connection refused, lost, or the time limit passed."""
+    """No answer: the connection was refused or lost, or the time limit passed."""
 
 
 class ServerFailed(ServerError):
-    """The server answered that it failed (5xx, 408 or 429), or said 200 to something that it did not do."""
+    """The server answered with a failure (5xx, 408 or 429), or with 200 without doing what was requested."""
 
 
 class BadAnswer(ServerError):
-    """The server answered 200 with something that is not what was asked for."""
+    """The server answered 200 with unexpected content."""
 
 
 class RequestRefused(ExpectedFailure):
-    """The server calls the request itself wrong (4xx): no server will take it, so nothing retries it."""
+    """The server rejected the request itself (4xx): every server would, so it is not retried."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """One completion as a server returned it: generated tokens, the logprob of each, and why it ended."""
+    """One completion from a server: generated tokens, their log-probabilities, and why it ended."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -59,9 +59,9 @@ class Sampled:
 
 
 def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
-    """A session that counts the connections it opens for each server (`VllmServer.connections`).
+    """A session that counts the connections it opens to each server (`VllmServer.connections`).
 
-    Names are looked up by `resolver`, the system's own by default.
+    `resolver` looks names up; the default is the system's.
     """
     trace = aiohttp.TraceConfig()
 
@@ -80,21 +80,21 @@ def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSess
 
 
 class VllmServer:
-    """One server at `url` (`http://host:port`), under the model name it serves; the session is `open_session()`'s."""
+    """One server at `url` (`http://host:port`) that serves `model_name`; `session` comes from `open_session`."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession, model_name: str) -> None:
         self.url = url.rstrip("/")
         self.connections = 0
-        """TCP connections opened so far. A restarted server cannot be reached over an old one."""
+        """TCP connections opened so far. A restarted server cannot be reached through an old one."""
         self._session = session
         self._model = model_name
 
     async def health(self) -> None:
-        """Raises ServerError unless the server is up and its engine alive."""
+        """Raises ServerError unless the server is up and its engine is alive."""
         await self._call("GET", "/health", seconds=_HEALTH_SECONDS, parse=False)
 
     async def weight_label(self) -> str:
-        """What the weights were labelled with last, `default` in a server that has only its initial ones."""
+        """The current label of the weights; `default` for a server with its initial weights."""
         answer = await self._call("GET", "/weight_info")
         label = answer.get("weight_version")
         if not isinstance(label, str):
@@ -102,7 +102,7 @@ class VllmServer:
         return label
 
     async def label_weights(self, label: str) -> None:
-        """Attach a label to the weights that are served now; a restart loses it."""
+        """Label the weights that are served now; a restart loses the label."""
         answer = await self._call("POST", "/update_weight_version", {"new_version": label})
         if answer.get("success") is not True:
             raise ServerFailed(f"{self.url} did not label its weights: {_short(answer)}")
@@ -112,8 +112,8 @@ class VllmServer:
     ) -> list[list[Sampled]]:
         """Sample `sampling.n` completions for each prompt, within a time limit in seconds.
 
-        The result is in the order of `prompts`. With `n` > 1 vLLM seeds them with seed, seed + 1, …, and every prompt
-        of one request with the same: give unrelated requests seeds that are far apart. Temperature 0 needs n = 1.
+        The result is in the order of `prompts`. With `n` > 1 vLLM uses seed, seed + 1, … for each prompt, so give
+        unrelated requests seeds that are far apart. Temperature 0 needs n = 1.
         """
         body = {
             **self._prompt(prompts),
@@ -122,10 +122,10 @@ class VllmServer:
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
             "logprobs": 0,
-            # Tokens by their id: text would need a tokenizer, cost time and lose which token it was.
+            # Tokens as ids: text would need a tokenizer, cost time and be ambiguous.
             "return_tokens_as_token_ids": True,
             "skip_special_tokens": False,
-            # A model's generation_config.json overrides what a request leaves out, and Qwen's asks for top_k 20.
+            # A model's generation_config.json sets whatever a request omits; Qwen's sets top_k to 20.
             "top_p": 1.0,
             "top_k": 0,
             "min_p": 0.0,
@@ -138,7 +138,7 @@ class VllmServer:
             sampled = [_sampled(choice, self.url) for choice in choices]
             self._check_echo(choices, [prompt for prompt in prompts for _ in range(sampling.n)])
         except (KeyError, TypeError) as error:
-            raise BadAnswer(f"{self.url} left {error} out of a completion: is it vLLM 0.32 or later?") from error
+            raise BadAnswer(f"{self.url} omitted {error} from a completion: is it vLLM 0.32 or later?") from error
         return [sampled[start : start + sampling.n] for start in range(0, len(sampled), sampling.n)]
 
     async def score(self, sequences: Sequence[Sequence[int]], seconds: float) -> list[list[float]]:
@@ -155,11 +155,11 @@ class VllmServer:
             raise BadAnswer(f"{self.url} scored a prompt incompletely: {type(error).__name__}: {error}") from error
 
     async def load_weights(self, folder: Path, seconds: float) -> None:
-        """Replace the weights by those of a model folder: drain, pause, reload, forget the prefix cache, resume.
+        """Replace the weights by those of a model folder: drain, pause, reload, reset the prefix cache, resume.
 
-        Every answer is checked, and the server is resumed whatever happens. A 200 to all of it still proves nothing
-        about the weights: score a canary. Raises ServerError; the engine may then be unusable until it has reloaded or
-        restarted (after a reload that failed half-way, vLLM answers /health and dies of the next request).
+        Every answer is checked, and the server is resumed in any case. Success still verifies nothing about the
+        weights: score a canary. Raises ServerError; the engine may then be unusable until it reloads or restarts
+        (after a reload that failed half-way, vLLM answers /health and dies on the next request).
         """
         try:
             async with asyncio.timeout(seconds), self._paused():
@@ -176,7 +176,7 @@ class VllmServer:
 
     @asynccontextmanager
     async def _paused(self) -> AsyncIterator[None]:
-        """The server without requests in flight, which is resumed in any case."""
+        """The server paused, without requests in flight; it is resumed in any case."""
         try:
             answer = await self._call("POST", "/pause?mode=wait", seconds=None)
             paused = await self._call("GET", "/is_paused")
@@ -184,7 +184,7 @@ class VllmServer:
                 raise ServerFailed(f"{self.url} did not pause: {_short(answer)}, then {_short(paused)}")
             yield
         finally:
-            # vLLM drops the connection after a reload that failed, just when it must be told to go on.
+            # vLLM drops the connection after a failed reload, so the first attempt to resume may fail.
             attempts = AsyncRetrying(
                 stop=stop_after_attempt(3), retry=retry_if_exception_type(ServerUnreachable), reraise=True
             )
@@ -206,14 +206,14 @@ class VllmServer:
         answer = await self._call("POST", "/v1/completions", body, seconds=seconds)
         choices = answer.get("choices")
         if not isinstance(choices, list) or len(choices) != count:
-            raise BadAnswer(f"{self.url} was asked for {count} completions: {_short(answer)}")
+            raise BadAnswer(f"{self.url} did not return {count} completions: {_short(answer)}")
         return sorted(choices, key=lambda choice: choice.get("index", 0))
 
     def _check_echo(self, choices: Sequence[dict[str, Any]], prompts: Sequence[Sequence[int]]) -> None:
         for choice, prompt in zip(choices, prompts, strict=True):
             echoed = choice.get("prompt_token_ids")
             if echoed is not None and echoed != list(prompt):
-                raise BadAnswer(f"{self.url} completed another prompt than it was given: {_short(echoed)}")
+                raise BadAnswer(f"{self.url} completed a prompt other than the one it was given: {_short(echoed)}")
 
     async def _call(
         self,
@@ -224,7 +224,7 @@ class VllmServer:
         seconds: float | None = _CONTROL_SECONDS,
         parse: bool = True,
     ) -> dict[str, Any]:
-        """One request, whose status and body are checked. `seconds` None leaves the time limit to the caller."""
+        """Send a request and check status and body of the answer. `seconds` None leaves the time limit to the caller."""
         try:
             async with self._session.request(
                 method,
@@ -245,18 +245,20 @@ class VllmServer:
         try:
             answer = json.loads(text)
         except ValueError as error:
-            raise BadAnswer(f"{self.url}{route} answered no JSON: {text[:200]!r}") from error
+            raise BadAnswer(f"{self.url}{route} did not answer with JSON: {text[:200]!r}") from error
         if not isinstance(answer, dict):
-            raise BadAnswer(f"{self.url}{route} answered no JSON object: {text[:200]!r}")
+            raise BadAnswer(f"{self.url}{route} did not answer with a JSON object: {text[:200]!r}")
         return answer
 
     def _refusal(self, route: str, status: int, text: str) -> ServerError | RequestRefused:
-        said = f"{self.url}{route} answered {status}: {text[:500]}"
+        message = f"{self.url}{route} answered {status}: {text[:500]}"
         if status >= 500 or status in {408, 425, 429}:
-            return ServerFailed(said)
+            return ServerFailed(message)
         if status in {404, 405} and not route.startswith("/v1/"):
-            return RequestRefused(f"{said}. Start vLLM with VLLM_SERVER_DEV_MODE=1, which adds the routes for training")
-        return RequestRefused(said)
+            return RequestRefused(
+                f"{message}. Start vLLM with VLLM_SERVER_DEV_MODE=1, which adds the routes for training"
+            )
+        return RequestRefused(message)
 
 
 def _sampled(choice: dict[str, Any], url: str) -> Sampled:

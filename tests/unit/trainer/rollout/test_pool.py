@@ -1,3 +1,5 @@
+"""The pool of rollout servers: load, retries, and weights that are verified before use."""
+
 from __future__ import annotations
 
 import asyncio
@@ -43,7 +45,9 @@ async def make_pool() -> AsyncIterator[Callable[..., Awaitable[VllmPool]]]:
 
 
 async def ready(pool: VllmPool, servers: list[FakeVllm]) -> None:
-    await until(lambda: all(m.state == "ready" for m in pool._servers.members), f"{len(servers)} servers ready")
+    await until(
+        lambda: all(server.state == "ready" for server in pool._servers.listed), f"{len(servers)} servers ready"
+    )
 
 
 async def test_completions_come_with_tokens_logprobs_and_the_version_served(servers, make_pool, tmp_path) -> None:
@@ -65,7 +69,7 @@ async def test_the_same_seed_gives_the_same_completions_and_another_seed_others(
     assert not {one.tokens for one in first} & {one.tokens for one in neighbour}
 
 
-async def test_requests_leave_nothing_to_a_models_generation_settings(servers, make_pool) -> None:
+async def test_requests_override_a_models_generation_settings(servers, make_pool) -> None:
     pool = await make_pool(servers[:1])
     await pool.generate([1], SAMPLING)
     body = servers[0].bodies[-1]
@@ -80,11 +84,11 @@ async def test_load_is_spread_over_servers(servers, make_pool) -> None:
     before = [server.requests["completions"] for server in servers]
     for server in servers:
         server.held = gate
-    asked = [asyncio.create_task(pool.generate([i], SAMPLING)) for i in range(10)]
+    requests = [asyncio.create_task(pool.generate([i], SAMPLING)) for i in range(10)]
     arrived = [lambda i=i: servers[i].requests["completions"] - before[i] == 5 for i in (0, 1)]
     await until(lambda: all(one() for one in arrived), "five requests at each server")
     gate.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*requests)
     assert pool.counts.ok == 10
     assert sorted(pool.counts.by_server.values()) == [5, 5]
 
@@ -100,7 +104,7 @@ async def test_a_failing_servers_requests_are_answered_by_the_other(servers, mak
     assert pool.counts.ok + pool.counts.retried == 20
 
 
-async def test_a_request_that_takes_too_long_is_asked_elsewhere(servers, make_pool) -> None:
+async def test_a_request_that_takes_too_long_is_retried_elsewhere(servers, make_pool) -> None:
     pool = await make_pool(servers, CONFIG.model_copy(update={"request_timeout_seconds": 0.2}))
     await ready(pool, servers)
     servers[0].silent = True
@@ -112,11 +116,11 @@ async def test_a_server_that_died_is_used_again_only_with_the_current_weights(se
     pool = await make_pool(servers[:1])
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await servers[0].stop()
-    asked = asyncio.create_task(pool.generate([1], SAMPLING))
-    await until(lambda: pool._servers.members[0].state == "down", "the pool noticing")
+    request = asyncio.create_task(pool.generate([1], SAMPLING))
+    await until(lambda: pool._servers.listed[0].state == "down", "the pool noticing")
     await servers[0].start()
     assert servers[0].number == INITIAL_NUMBER
-    completions = await asked
+    completions = await request
     assert {one.logprobs[0] for one in completions} == {-3.0}
     assert {one.policy_version for one in completions} == {1}
 
@@ -133,7 +137,7 @@ async def test_a_restart_that_no_probe_saw_is_found_out_before_its_completions_a
     assert servers[0].requests["reload"] == 2
 
 
-async def test_an_idle_server_that_was_restarted_is_updated_by_itself(servers, make_pool, tmp_path) -> None:
+async def test_an_idle_server_that_was_restarted_is_updated_without_a_request(servers, make_pool, tmp_path) -> None:
     pool = await make_pool(servers[:1])
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await servers[0].restart()
@@ -147,7 +151,7 @@ async def test_a_server_that_comes_up_late_gets_the_weights_first(servers, make_
     pool = await make_pool(servers)
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await late.start()
-    await until(lambda: pool._servers.members[1].state == "ready", "the late server joining")
+    await until(lambda: pool._servers.listed[1].state == "ready", "the late server joining")
     assert late.number == 3
 
 
@@ -160,7 +164,7 @@ async def test_an_update_reaches_every_server_and_proves_it(servers, make_pool, 
     assert [server.paused for server in servers] == [False, False]
 
 
-async def test_a_server_that_says_200_and_serves_old_weights_stops_the_run(servers, make_pool, tmp_path) -> None:
+async def test_a_server_that_answers_200_and_serves_old_weights_stops_the_run(servers, make_pool, tmp_path) -> None:
     pool = await make_pool(servers)
     await ready(pool, servers)
     servers[1].stale = True
@@ -181,7 +185,7 @@ async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     sync = await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
     assert sync.engines == 1
     assert servers[1].requests["resume"] >= 1
-    assert pool._servers.members[1].state == "down"
+    assert pool._servers.listed[1].state == "down"
     completions = await asyncio.gather(*(pool.generate([i], SAMPLING) for i in range(8)))
     assert {one.logprobs[0] for group in completions for one in group} == {-4.0}
     setattr(servers[1], failure, healthy)
@@ -205,14 +209,14 @@ async def test_an_update_waits_for_requests_in_flight_which_keep_their_version(s
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     servers[0].held = asyncio.Event()
     before = servers[0].requests["completions"]
-    asked = asyncio.create_task(pool.generate([1], SAMPLING))
+    request = asyncio.create_task(pool.generate([1], SAMPLING))
     await until(lambda: servers[0].requests["completions"] > before, "the request arriving")
     updated = asyncio.create_task(pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4)))
     later = asyncio.create_task(pool.generate([1], SAMPLING))
-    await until(lambda: pool._servers.members[0].state == "updating", "the update beginning")
+    await until(lambda: pool._servers.listed[0].state == "updating", "the update beginning")
     assert servers[0].requests["reload"] == 1
     servers[0].held.set()
-    assert {(one.policy_version, one.logprobs[0]) for one in await asked} == {(1, -3.0)}
+    assert {(one.policy_version, one.logprobs[0]) for one in await request} == {(1, -3.0)}
     await updated
     assert {(one.policy_version, one.logprobs[0]) for one in await later} == {(2, -4.0)}
 
@@ -256,7 +260,7 @@ async def test_a_server_without_the_routes_for_training_is_refused_at_once(serve
         await server.stop()
 
 
-async def test_greedy_batches_share_requests_and_sampled_ones_have_seeds_of_their_own(servers, make_pool) -> None:
+async def test_greedy_batches_share_requests_and_sampled_ones_have_their_own_seeds(servers, make_pool) -> None:
     pool = await make_pool(servers)
     await ready(pool, servers)
     prefixes = [[i] for i in range(50)]

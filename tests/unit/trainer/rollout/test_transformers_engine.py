@@ -1,3 +1,5 @@
+"""The engine that samples inside the trainer, against the model's own predictions."""
+
 from __future__ import annotations
 
 import asyncio
@@ -51,7 +53,7 @@ async def test_a_completion_ends_at_its_first_end_of_sequence_or_at_the_limit(en
         assert len(one.tokens) == 20 or one.finish_reason == "stop"
 
 
-async def test_what_comes_back_does_not_depend_on_what_else_is_asked(engine) -> None:
+async def test_a_result_does_not_depend_on_other_requests(engine) -> None:
     alone = await engine.generate(PREFIX, SAMPLING)
     among = await asyncio.gather(
         *(engine.generate((2, 7, one), Sampling(3, 9, 1.0, one)) for one in range(8)), engine.generate(PREFIX, SAMPLING)
@@ -78,7 +80,7 @@ async def test_greedy_completions_of_many_prefixes_are_those_of_each_alone(engin
         assert group[1] == group[0]
 
 
-async def test_sampled_batches_are_reproducible_and_each_prefix_has_numbers_of_its_own(engine) -> None:
+async def test_sampled_batches_are_reproducible_and_each_prefix_has_its_own_random_numbers(engine) -> None:
     batch = await engine.generate_batch([PREFIX, PREFIX], SAMPLING)
     assert batch[0] != batch[1]
     assert batch == await engine.generate_batch([PREFIX, PREFIX], SAMPLING)
@@ -95,7 +97,7 @@ async def test_new_weights_are_served_with_their_version(engine, tmp_path) -> No
     assert completion.logprobs == pytest.approx(expected, abs=1e-5)
 
 
-async def test_weights_that_are_not_the_trainers_are_found_out(engine, model, tmp_path) -> None:
+async def test_weights_that_are_not_the_trainers_are_detected(engine, model, tmp_path) -> None:
     save_llama(tmp_path / "other", seed=1)
     canary = Canary(((2, 3, 4, 5),), (logprobs_of(model, (2, 3, 4, 5)),), 1e-2)
     with pytest.raises(WeightSyncError, match="version 3"):

@@ -1,4 +1,4 @@
-"""Which servers belong to the pool, while the list of them changes and names get other addresses."""
+"""The servers of the pool while their list changes and their names resolve to other addresses."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
         await pool.close()
 
 
-def member(pool: VllmPool, server: FakeVllm) -> ManagedServer | None:
-    return next((one for one in pool._servers.members if one.url == server.url), None)
+def find(pool: VllmPool, server: FakeVllm) -> ManagedServer | None:
+    return next((one for one in pool._servers.listed if one.url == server.url), None)
 
 
 def serves(pool: VllmPool, *servers: FakeVllm) -> Callable[[], bool]:
@@ -75,8 +75,8 @@ def serves(pool: VllmPool, *servers: FakeVllm) -> Callable[[], bool]:
     return lambda: {one.url for one in pool._servers.ready} == {server.url for server in servers}
 
 
-async def asked_at(server: FakeVllm, pool: VllmPool) -> asyncio.Task[object]:
-    """A request that is waiting at a server, whose turn it must be."""
+async def request_at(server: FakeVllm, pool: VllmPool) -> asyncio.Task[object]:
+    """A request held at a server, which must be the next in turn."""
     server.held = asyncio.Event()
     before = server.requests["completions"]
     task = asyncio.create_task(pool.generate([1], SAMPLING))
@@ -98,32 +98,34 @@ async def test_a_server_that_is_added_gets_the_weights_first_and_then_its_share_
     for number in range(10):
         completions = await pool.generate([number], SAMPLING)
         assert {(one.policy_version, one.logprobs[0]) for one in completions} == {(1, -3.0)}
-    # Half of it, not all until it has caught up with the other.
+    # Half of the work, not all of it until it has caught up.
     assert servers[0].requests["completions"] - before == 5
     assert pool.counts.by_server == {servers[0].url: 15, servers[1].url: 5}
 
 
-async def test_the_pool_tells_how_each_listed_server_is_in_the_order_of_the_list(servers, make_pool, listed) -> None:
+async def test_the_pool_gives_the_state_of_each_listed_server_in_the_order_of_the_list(
+    servers, make_pool, listed
+) -> None:
     def states() -> list[tuple[str, str]]:
         return [(server.url, server.state) for server in pool.servers()]
 
     pool = await make_pool(servers[0], servers[1])
     assert states() == [(servers[0].url, "ready"), (servers[1].url, "ready")]
     await servers[0].stop()
-    await until(lambda: states()[0] == (servers[0].url, "down"), "the loss of a server being told")
+    await until(lambda: states()[0] == (servers[0].url, "down"), "the lost server being listed as down")
     await servers[2].stop()
     listed(servers[2], servers[1], servers[0])
-    await until(lambda: [url for url, _ in states()] == [one.url for one in servers[::-1]], "the new list being told")
+    await until(lambda: [url for url, _ in states()] == [one.url for one in servers[::-1]], "the new list")
     assert [state for _, state in states()] == ["starting", "ready", "down"]
     await servers[2].start()
-    await until(lambda: states()[0] == (servers[2].url, "ready"), "the start of a server being told")
+    await until(lambda: states()[0] == (servers[2].url, "ready"), "the new server being listed as ready")
 
 
 async def test_a_server_that_is_removed_finishes_its_request_gets_no_other_and_is_forgotten(
     servers, make_pool, listed, tmp_path
 ) -> None:
     pool = await make_pool(servers[0])
-    task = await asked_at(servers[0], pool)
+    task = await request_at(servers[0], pool)
     listed(servers[1])
     await until(serves(pool, servers[1]), "the change of servers")
     before = servers[0].requests["completions"]
@@ -134,18 +136,16 @@ async def test_a_server_that_is_removed_finishes_its_request_gets_no_other_and_i
     servers[0].held.set()
     assert len(await task) == 4
     assert (pool.counts.retried, pool.counts.failed) == (0, 0)
-    await until(lambda: not pool._servers._leaving, "the removed server forgotten")
+    await until(lambda: not pool._servers._draining, "the removed server forgotten")
     probes = servers[0].requests["health"]
     await until(lambda: servers[1].requests["health"] > probes + 20, "probes of the server that stayed")
     assert servers[0].requests["health"] == probes
 
 
-async def test_a_removed_server_that_dies_of_it_costs_a_retry_and_no_warning(
-    servers, make_pool, listed, caplog
-) -> None:
+async def test_a_removed_server_that_is_killed_costs_a_retry_and_no_warning(servers, make_pool, listed, caplog) -> None:
     listed(servers[0])
     pool = await make_pool(servers[0])
-    task = await asked_at(servers[0], pool)
+    task = await request_at(servers[0], pool)
     listed(servers[1])
     await until(serves(pool, servers[1]), "the change of servers")
     with caplog.at_level(logging.WARNING):
@@ -161,13 +161,13 @@ async def test_a_server_that_is_removed_and_listed_again_is_used_again_once_its_
     pool = await make_pool(servers[0], servers[1])
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await pool.generate([0], SAMPLING)
-    task = await asked_at(servers[1], pool)
+    task = await request_at(servers[1], pool)
     listed(servers[0])
     await until(serves(pool, servers[0]), "the removal")
-    # New weights while the old stay ends: its request must not be answered by them.
+    # New weights while the removed server drains: its request must not be answered by them.
     await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
     listed(servers[0], servers[1])
-    await until(lambda: member(pool, servers[1]) is not None, "the return")
+    await until(lambda: find(pool, servers[1]) is not None, "the return")
     probes = servers[0].requests["health"]
     await until(lambda: servers[0].requests["health"] > probes + 10, "time in which it could have joined")
     assert serves(pool, servers[0])()
@@ -201,7 +201,7 @@ async def test_a_server_that_refuses_even_to_resume_is_no_error_once_it_is_remov
     await until(lambda: servers[1].requests["reload"] == 1, "the reload that hangs")
     listed(servers[0])
     await update
-    await until(lambda: not pool._servers._leaving, "the removed server forgotten")
+    await until(lambda: not pool._servers._draining, "the removed server forgotten")
     assert servers[1].requests["resume"] >= 1
     assert len(await pool.generate([1], SAMPLING)) == 4
 
@@ -234,14 +234,14 @@ async def test_when_all_servers_are_exchanged_while_weights_are_in_flight_the_ne
     assert (servers[1].number, servers[2].number) == (3, 3)
 
 
-async def test_a_file_that_vanishes_changes_nothing_and_is_complained_of_once(
+async def test_a_file_that_vanishes_changes_nothing_and_is_logged_once(
     servers, make_pool, listed, tmp_path, caplog
 ) -> None:
     listed(servers[0], servers[1])
     pool = await make_pool(servers[0], servers[1])
     with caplog.at_level(logging.WARNING):
         (tmp_path / "rollout-urls").unlink()
-        await until(lambda: bool(caplog.messages), "the complaint")
+        await until(lambda: bool(caplog.messages), "the warning")
         await asyncio.gather(*(pool.generate([number], SAMPLING) for number in range(10)))
         assert serves(pool, servers[0], servers[1])()
         listed(servers[0])
@@ -250,7 +250,7 @@ async def test_a_file_that_vanishes_changes_nothing_and_is_complained_of_once(
     assert "No such file" in caplog.messages[0]
 
 
-async def test_a_pool_that_begins_with_the_file_alone_finds_its_servers_there(servers, make_pool, listed) -> None:
+async def test_a_pool_without_urls_finds_its_servers_in_the_file(servers, make_pool, listed) -> None:
     listed(servers[0])
     pool = await make_pool()
     assert serves(pool, servers[0])()
@@ -261,14 +261,14 @@ async def test_a_pool_that_begins_with_the_file_alone_finds_its_servers_there(se
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
-        (b"http://a:8000\nhtt", "no URL: 'htt'"),
-        (b"http://a:80x0\n", "no URL"),
-        (b"http://\n", "no URL"),
+        (b"http://a:8000\nhtt", "not a URL: 'htt'"),
+        (b"http://a:80x0\n", "not a URL"),
+        (b"http://\n", "not a URL"),
         (b"\xff\xfe", "is not text"),
         (None, "No such file"),
     ],
 )
-def test_what_is_no_list_of_servers_is_ignored_with_one_line(
+def test_a_file_that_is_not_a_list_of_urls_is_ignored_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None, complaint: str
 ) -> None:
     path = tmp_path / "urls"
@@ -282,7 +282,7 @@ def test_what_is_no_list_of_servers_is_ignored_with_one_line(
     assert [file.poll() for _ in range(3)] == [None, ("http://a:8000",), None]
 
 
-def test_a_list_counts_when_it_was_read_twice_so_one_that_is_being_written_does_not(tmp_path: Path) -> None:
+def test_a_list_counts_once_it_was_read_twice_so_one_that_is_being_written_does_not(tmp_path: Path) -> None:
     path = tmp_path / "urls"
     path.write_text("http://a:8000\nhttp://b:80")
     file = UrlFile(path)
@@ -292,7 +292,7 @@ def test_a_list_counts_when_it_was_read_twice_so_one_that_is_being_written_does_
 
 
 class Names(AbstractResolver):
-    """A name server whose names lead to fake servers, or nowhere."""
+    """A resolver whose names lead to fake servers, or nowhere."""
 
     def __init__(self, **servers: FakeVllm) -> None:
         self.servers = servers
@@ -316,7 +316,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     return found
 
 
-async def test_a_name_that_is_not_known_yet_is_a_server_that_is_down(servers, names) -> None:
+async def test_a_name_that_does_not_resolve_yet_is_a_server_that_is_down(servers, names) -> None:
     async with open_session(names) as session:
         with pytest.raises(ServerUnreachable, match="Name or service not known"):
             await VllmServer("http://zero:8000", session, "seele").health()
@@ -335,16 +335,16 @@ async def test_a_server_that_is_replaced_under_its_name_is_found_at_its_new_addr
         await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
         await servers[0].stop()
         del names.servers["zero"]
-        asked = asyncio.create_task(pool.generate([1], SAMPLING))
-        await until(lambda: "not known" in pool._servers.members[0].error, "the name being asked for anew")
+        task = asyncio.create_task(pool.generate([1], SAMPLING))
+        await until(lambda: "not known" in pool._servers.listed[0].error, "the failed look-up")
         names.servers["zero"] = servers[1]
-        assert {one.logprobs[0] for one in await asked} == {-3.0}
+        assert {one.logprobs[0] for one in await task} == {-3.0}
         assert servers[1].requests["completions"] >= 1
     finally:
         await pool.close()
 
 
-async def test_requests_on_a_machine_that_was_cut_off_are_asked_again_when_its_name_leads_elsewhere(
+async def test_requests_on_an_unreachable_machine_are_retried_when_its_name_resolves_elsewhere(
     servers, names, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr("seele_trainer.rollout.vllm_client._HEALTH_SECONDS", 0.2)
@@ -353,17 +353,19 @@ async def test_requests_on_a_machine_that_was_cut_off_are_asked_again_when_its_n
     await pool.start()
     try:
         await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
-        task = await asked_at(servers[0], pool)
+        task = await request_at(servers[0], pool)
         servers[0].lost = True
         names.servers["zero"] = servers[1]
-        # Its connection never breaks; the limit of the request, 5 s, would end it as a failure of the server.
+        # Its connection never breaks, and the request's own limit of 5 s is longer than this test waits.
         assert {one.logprobs[0] for one in await asyncio.wait_for(task, 4)} == {-3.0}
         assert servers[1].number == 3
     finally:
         await pool.close()
 
 
-async def test_requests_on_a_machine_that_stays_away_are_asked_elsewhere(servers, make_pool, monkeypatch) -> None:
+async def test_requests_on_a_machine_that_stays_unreachable_are_retried_elsewhere(
+    servers, make_pool, monkeypatch
+) -> None:
     monkeypatch.setattr("seele_trainer.rollout.vllm_client._HEALTH_SECONDS", 0.1)
     monkeypatch.setattr("seele_trainer.rollout.managed_server._LOST_SECONDS", 0.3)
     pool = await make_pool(servers[0], servers[1], url_file=None)
@@ -379,19 +381,17 @@ async def test_requests_on_a_machine_that_stays_away_are_asked_elsewhere(servers
     assert (pool.counts.retried, pool.counts.failed) == (2, 0)
 
 
-async def test_an_attempt_that_was_given_up_pushes_no_weights_to_servers_that_serve_another_now(
-    servers, make_pool, tmp_path
-) -> None:
-    given_up = False
+async def test_a_superseded_attempt_pushes_no_weights_to_servers_of_the_newer_one(servers, make_pool, tmp_path) -> None:
+    superseded = False
 
-    def still_ours() -> None:
-        if given_up:
+    def check() -> None:
+        if superseded:
             raise Superseded("attempt 2 has begun")
 
-    pool = await make_pool(servers[0], before_push=still_ours, url_file=None)
+    pool = await make_pool(servers[0], before_push=check, url_file=None)
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
-    given_up = True
-    # What the newer attempt's pool does to the server; this one takes it for a restart, which it would make up for.
+    superseded = True
+    # The newer attempt's pool updates the server. To this pool it looks like a restart, which it would repair.
     servers[0].number, servers[0].label = 4, "another attempt's"
     await until(lambda: pool._servers._fatal is not None, "the pool giving up")
     with pytest.raises(Superseded):
