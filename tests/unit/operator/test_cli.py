@@ -136,7 +136,7 @@ def test_eval_refuses_an_unknown_benchmark_before_it_loads_anything(tmp_path: Pa
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
     )
 
-    assert result.stdout.startswith("2 False --benchmark: no benchmark 'math50': known are ")
+    assert result.stdout.startswith("2 False --benchmark: unknown benchmark 'math50'; use ")
     assert result.stdout.endswith("did you mean 'math500'?\n")
 
 
