@@ -8,7 +8,7 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-from seele_operator.api.notices import Notice
+from seele_operator.api.events import RunEvent
 from seele_operator.kube.errors import Conflict, Gone
 from seele_operator.plan.objects import ClusterFeatures
 
@@ -27,7 +27,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.objects: dict[str, Body] = {}
         self.requests: list[Request] = []
-        self.events: list[Notice] = []
+        self.events: list[RunEvent] = []
         self.before: Callable[[Request], None] = lambda request: None
         """Called before each request; raises what the request is to fail with."""
         self.after: Callable[[Request], None] = lambda request: None
@@ -129,8 +129,8 @@ class FakeCluster:
         self.objects.pop(request[1], None)
         self.after(request)
 
-    async def post_event(self, run: Mapping[str, Any], notice: Notice, now: datetime) -> None:
-        self.events.append(notice)
+    async def post_event(self, run: Mapping[str, Any], event: RunEvent, now: datetime) -> None:
+        self.events.append(event)
 
     def _begin(self, verb: str, name: str) -> Request:
         request = (verb, name)

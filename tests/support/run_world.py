@@ -7,19 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from seele_operator.api.events import Refusal
 from seele_operator.api.status import RunStatus, read_status
-from seele_operator.decide.decide import (
-    AdoptPods,
-    CreatePods,
-    Decision,
-    DeletePods,
-    DeleteRun,
-    Observed,
-    ProgressSeen,
-    Refusal,
-    decide,
-)
-from seele_operator.observe.pods import ObservedPod, PodFailure
+from seele_operator.decide.decide import decide
+from seele_operator.decide.decision import AdoptPods, CreatePods, Decision, DeletePods, DeleteRun, Observed
+from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.pods import ObservedPod
+from seele_operator.observe.trainer import ProgressSeen
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS = 40

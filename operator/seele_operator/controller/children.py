@@ -1,4 +1,4 @@
-"""Carrying out decisions: making, adopting and deleting the objects of a run."""
+"""Carrying out decisions: creating, adopting and deleting the objects of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.controller.store import Body, RunKey, Store, key_of, uid_of
 from seele_operator.decide.decision import (
@@ -28,15 +28,16 @@ from seele_operator.plan import objects as plan
 from seele_operator.plan.names import RUN_LABEL, Manifest
 
 FIRST_RETRY_SECONDS = 5.0
-"""After a refused creation, such as one beyond a quota; twice as long after each further one."""
+"""After a refused creation, such as one beyond a quota; doubled after each further one."""
 LONGEST_RETRY_SECONDS = 60.0
 UPKEEP_SECONDS = 600.0
-"""How often the objects around the pods are put right at most, should somebody have changed them; half as often at least."""
+"""Shortest interval in which a run's support objects are applied again, in case they were changed; the longest is twice
+that."""
 UPKEEP_AFTER_START_SECONDS = 60.0
 UPKEEP_SECONDS_A_RUN = 2.0
-"""With many runs it is done less often, so that an idle operator stays idle."""
+"""With many runs the interval is longer, so that an idle operator stays idle."""
 IN_FLIGHT = 16
-"""Requests at a time for all runs together: more only make each of them slower."""
+"""Concurrent requests for all runs together: more would only slow down each of them."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,22 @@ class _Denied:
 
     refusal: Refusal
     generation: int
-    """Of the spec that was refused: another spec is tried at once."""
+    """The refused spec's generation: another one is tried at once."""
     times: int
     until: float
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """The objects around the pods, as last made sure of."""
+class _Applied:
+    """The support objects as last applied."""
 
     digest: int
     due: float
+    """When to apply them again."""
 
 
 class Children:
-    """The objects of all runs. What is remembered here only saves requests: a new operator starts without it."""
+    """The child objects of all runs. Its memory only saves requests: a new operator starts without it."""
 
     def __init__(
         self,
@@ -73,31 +75,31 @@ class Children:
         self._clock = clock
         self._chance = chance
         self._denied: dict[str, _Denied] = {}
-        self._kept: dict[str, _Kept] = {}
+        self._applied: dict[str, _Applied] = {}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     def refusal(self, uid: str) -> Refusal | None:
-        """The API server's last word on the objects of the run with this uid; None where it took them."""
+        """The API server's last refusal of an object of the run with this uid; None if it has accepted one since."""
         denied = self._denied.get(uid)
         return denied.refusal if denied is not None else None
 
     def forget(self, uid: str) -> None:
         """Forget a run that is gone."""
         self._denied.pop(uid, None)
-        self._kept.pop(uid, None)
+        self._applied.pop(uid, None)
 
     async def carry_out(self, run: Body, action: Action) -> float | None:
-        """Do what was decided about the run in `run`.
+        """Carry out an action for `run`.
 
-        Returns the seconds until it should be tried again where the API server refused it, 0 for news that should be
-        decided upon at once. Raises ClusterError.
+        Returns the seconds until the next pass: until a retry if the API server refused the action, 0 if the result needs
+        a decision at once, else None. Raises ClusterError.
         """
         match action:
             case CreatePods():
                 return await self._unless_denied(run, lambda: self._create(action), then=0.0)
             case UpdateChildren():
-                # Decided only once: should it fail, or this be the end of this operator, the upkeep does it.
-                self._kept[uid_of(run)] = _Kept(0, self._clock())
+                # Decided only once: if it fails, or this operator dies, the upkeep makes up for it.
+                self._applied[uid_of(run)] = _Applied(0, self._clock())
                 return await self._unless_denied(run, lambda: self._ensure(action.run, action.attempt))
             case AdoptPods():
                 await self._each(self._adopt(run, pod) for pod in action.pods)
@@ -114,19 +116,19 @@ class Children:
         return None
 
     def upkeep_in(self, uid: str) -> float:
-        """Seconds until the objects around the pods of a run are to be put right again; 0 when it is time."""
-        kept = self._kept.get(uid)
-        if kept is None:
-            # This operator has just started: what the last one did not come to do is made up for soon, but not for all
-            # runs at once.
-            kept = self._kept[uid] = _Kept(0, self._next_upkeep(UPKEEP_AFTER_START_SECONDS))
-        return max(0.0, kept.due - self._clock())
+        """Seconds until a run's support objects should be applied again; 0 when it is time."""
+        applied = self._applied.get(uid)
+        if applied is None:
+            # This operator has just started: make up soon for what the last one did not finish, but not for all runs
+            # at once.
+            applied = self._applied[uid] = _Applied(0, self._next_upkeep(UPKEEP_AFTER_START_SECONDS))
+        return max(0.0, applied.due - self._clock())
 
-    async def upkeep(self, run: Body, follows: SeeleRun, attempt: int) -> None:
-        """Put the objects around the pods right again, should somebody have changed or deleted them."""
+    async def upkeep(self, run: Body, accepted: SeeleRun, attempt: int) -> None:
+        """Apply a run's support objects again, in case they were changed or deleted."""
         # Due until it is done.
-        self._kept[uid_of(run)] = _Kept(0, self._clock())
-        await self._unless_denied(run, lambda: self._ensure(follows, attempt))
+        self._applied[uid_of(run)] = _Applied(0, self._clock())
+        await self._unless_denied(run, lambda: self._ensure(accepted, attempt))
 
     async def _unless_denied(
         self, run: Body, create: Callable[[], Awaitable[None]], then: float | None = None
@@ -143,9 +145,9 @@ class Children:
             times = denied.times + 1 if denied is not None and denied.generation == generation else 0
             delay = min(FIRST_RETRY_SECONDS * 2 ** min(times, 8), LONGEST_RETRY_SECONDS) * (1 + self._chance() / 4)
             self._denied[uid] = _Denied(error.refusal, generation, times, self._clock() + delay)
-            # Where there are no pods to create, the upkeep tries again.
+            # If there are no pods to create, the upkeep tries again.
             self._put_off_upkeep(uid, self._clock() + delay)
-            # The status should say so at once, and only once.
+            # 0 for a new refusal, so that the status shows it at once.
             return delay if denied is not None and denied.refusal == error.refusal else 0.0
         self._denied.pop(uid, None)
         return then if denied is None else 0.0
@@ -160,7 +162,7 @@ class Children:
         if created is not None:
             self._store.put_pod(created)
             return
-        # It is there, though the watch has not told yet: look at it before trying to create it again.
+        # It exists, but the watch has not reported it yet: read it before trying to create it again.
         metadata = manifest["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         existing = await self._cluster.read_pod(namespace, name)
@@ -175,13 +177,13 @@ class Children:
 
     async def _ensure(self, run: SeeleRun, attempt: int) -> None:
         uid = run.metadata.uid or ""
-        manifests = plan.support_objects(run, attempt, self._cluster.features)
-        # Each attempt makes sure of them anew: what somebody took away must not keep its pods from starting.
+        manifests = plan.support_objects(run, self._cluster.features)
+        # Each attempt applies them again: one that was deleted must not keep its pods from starting.
         digest = hash(json.dumps([attempt, manifests], sort_keys=True))
-        kept = self._kept.get(uid)
-        if kept is None or kept.digest != digest:
+        applied = self._applied.get(uid)
+        if applied is None or applied.digest != digest:
             await self._each(self._cluster.ensure(manifest, uid) for manifest in manifests)
-            self._kept[uid] = _Kept(digest, self._next_upkeep())
+            self._applied[uid] = _Applied(digest, self._next_upkeep())
 
     async def _adopt(self, run: Body, pod: ObservedPod) -> None:
         key = key_of(run)
@@ -189,11 +191,10 @@ class Children:
         try:
             await self._cluster.adopt_pod(key.namespace, pod.name, pod.uid, owner)
         except (Conflict, Gone):
-            # What has become of it, the watch will tell.
-            return
+            return  # the watch reports what has become of it
 
     async def _each(self, requests: Iterable[Awaitable[object]]) -> None:
-        """Make all requests, whatever becomes of the others, and then raise the error that weighs most."""
+        """Send all requests, even if some fail, and then raise the most important error."""
         outcomes = await asyncio.gather(*(self._one(request) for request in requests), return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
@@ -204,8 +205,8 @@ class Children:
             await request
 
     def _put_off_upkeep(self, uid: str, until: float) -> None:
-        kept = self._kept.get(uid)
-        self._kept[uid] = _Kept(kept.digest if kept is not None else 0, until)
+        applied = self._applied.get(uid)
+        self._applied[uid] = _Applied(applied.digest if applied is not None else 0, until)
 
     def _next_upkeep(self, at_least: float | None = None) -> float:
         soonest = max(UPKEEP_SECONDS if at_least is None else at_least, UPKEEP_SECONDS_A_RUN * self._store.run_count())
@@ -213,6 +214,6 @@ class Children:
 
 
 def _weight(error: BaseException) -> int:
-    """What makes the others moot comes first, what is the run's own problem last."""
+    """Sorts errors: first those that make the others irrelevant, last the run's own problems."""
     order: tuple[type[BaseException], ...] = (NotLeading, NamespaceTerminating, Gone, Conflict, Refused)
     return next((place for place, kind in enumerate(order, 1) if isinstance(error, kind)), 0)

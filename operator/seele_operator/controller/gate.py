@@ -1,4 +1,4 @@
-"""All workers pause together while the API server does not answer, and one request tries whether it is back."""
+"""While the API server does not answer, all workers pause, and a single probe finds out when it is back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seele_operator.kube.errors import ClusterError, ClusterUnavailable, NotLead
 
 FIRST_PROBE_SECONDS = 0.2
 LONGEST_PROBE_SECONDS = 5.0
-"""The API server is tried at least this often: a run should not wait long after an outage."""
+"""The API server is probed at least this often, so that runs do not wait long after an outage."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Gate:
         on_return: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`probe` asks the API server something cheap; `on_return` is called after each outage."""
+        """`probe` sends the API server a cheap request; `on_return` is called after each outage."""
         self._probe = probe
         self._on_return = on_return
         self._jitter = jitter
@@ -37,7 +37,7 @@ class Gate:
 
     @property
     def open(self) -> bool:
-        """Whether workers may go on."""
+        """Whether workers may continue."""
         return self._passable.is_set()
 
     async def passable(self) -> None:
@@ -45,13 +45,13 @@ class Gate:
         await self._passable.wait()
 
     def close(self, reason: ClusterError) -> None:
-        """Hold all workers until a probe succeeds, which is tried at once or when the API server has asked for it."""
+        """Hold all workers until a probe succeeds. The first follows soon, or after the API server's Retry-After."""
         if self.open:
             self._passable.clear()
             self._probing = asyncio.create_task(self._until_back(reason), name="probe of the API server")
 
     async def leave_open(self) -> None:
-        """Stop probing, and let everybody pass: the operator ends."""
+        """Stop probing and let all workers pass, because the operator ends."""
         self._passable.set()
         if self._probing is not None:
             self._probing.cancel()
@@ -61,28 +61,25 @@ class Gate:
         closed = time.monotonic()
         reported = False
         delay = FIRST_PROBE_SECONDS
-        asked = getattr(reason, "retry_after", None) or 0.0
+        retry_after = getattr(reason, "retry_after", None) or 0.0
         while True:
-            # Several operators, and their workers, should not all come back in the same moment.
-            await asyncio.sleep(max(asked, delay * (0.5 + self._jitter() / 2)))
+            # Jitter, so that several operators do not all return at the same moment.
+            await asyncio.sleep(max(retry_after, delay * (0.5 + self._jitter() / 2)))
             try:
                 await self._probe()
+                break
             except (ClusterUnavailable, NotLeading) as error:
-                # One failed request is no outage: only a second failure is worth a line.
+                # Only now: a single failed request is not an outage.
                 if not reported:
                     _log.warning("API server lost: %s; waiting and trying again", error)
                     reported = True
-                asked = getattr(error, "retry_after", None) or 0.0
-                delay = min(2 * delay, LONGEST_PROBE_SECONDS)
+                retry_after = getattr(error, "retry_after", None) or 0.0
             except ClusterError:
-                # Whatever it says, it answers.
-                break
-            except Exception:  # noqa: BLE001 - a gate that nobody opens any more would stop the operator without a word
-                _log.exception("the API server cannot be asked")
-                reported, asked = True, 0.0
-                delay = min(2 * delay, LONGEST_PROBE_SECONDS)
-            else:
-                break
+                break  # any answer will do
+            except Exception:  # noqa: BLE001 - if this task ended, the operator would stand still silently
+                _log.exception("the API server cannot be probed")
+                reported, retry_after = True, 0.0
+            delay = min(2 * delay, LONGEST_PROBE_SECONDS)
         if reported:
             _log.info("API server is back after %.0f s", time.monotonic() - closed)
             self._on_return()

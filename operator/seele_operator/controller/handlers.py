@@ -1,7 +1,7 @@
-"""kopf as a messenger: it watches runs and pods, and what it hears goes into the store and the queue. Nothing else.
+"""kopf's handlers: kopf only watches runs and pods, and what it sees goes into the store and the queue.
 
 Only `on.event` handlers are registered. With change handlers, daemons or timers kopf would write annotations and
-finalizers onto every object that it watches; with these it sends no request but LIST and WATCH.
+finalizers to every object it watches; with event handlers it sends only LIST and WATCH requests.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import kopf
 
 from seele_operator.api.seelerun import GROUP, PLURAL, VERSION
-from seele_operator.controller.store import RunKey, Store
+from seele_operator.controller.store import Body, RunKey, Store
 from seele_operator.plan import names
 
 Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
-"""How to reach the API server, with the credentials as they are now."""
+"""Returns the API server's address and the current credentials."""
 
 _RELOGIN_SECONDS = 2.0
 
@@ -33,25 +33,25 @@ class Watch:
     def __init__(
         self,
         store: Store,
-        news: Callable[[RunKey], None],
-        listed: Callable[[], None],
+        on_change: Callable[[RunKey], None],
+        on_listed: Callable[[], None],
         login: Login,
         namespaces: Sequence[str],
     ) -> None:
-        """`news` is called with each run that something has happened to.
+        """`on_change` is called with each run that has changed, or one of whose pods has.
 
-        `listed` is called for each object of a LIST: kopf lists again after an interruption, and does not tell of
-        objects that have vanished in the meantime.
+        `on_listed` is called for each object of a LIST: kopf lists again after an interruption, but does not report
+        objects that were deleted in the meantime.
         """
         self._store = store
-        self._news = news
-        self._listed = listed
+        self._on_change = on_change
+        self._on_listed = on_listed
         self._login = login
         self._namespaces = namespaces
         self._logins = itertools.count()
 
     async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Watch until cancelled, or until kopf gives up. `started` is called when kopf has installed its signal handlers."""
+        """Watch until cancelled, or until kopf fails. `started` is called after kopf has installed its signal handlers."""
         before = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=self.registry(),
@@ -76,29 +76,26 @@ class Watch:
         if times:
             await asyncio.sleep(_RELOGIN_SECONDS)
         info = await self._login()
-        # After a 401 kopf takes no credentials that equal those before. Yet an API server that is just starting says 401,
-        # too, and a token may be renewed by its file alone: the priority makes them differ.
+        # After a 401 kopf rejects credentials that equal the previous ones. But an API server that is starting answers
+        # 401 too, and a token may be renewed in its file alone: the priority makes them differ.
         return kopf.ConnectionInfo(**{**vars(info), "priority": times})
 
     async def _on_run(self, event: kopf.RawEvent, **_: Any) -> None:
-        body = event["object"]
-        if event["type"] is None:
-            self._listed()
-        key = self._store.drop_run(body) if event["type"] == "DELETED" else self._store.put_run(body)
-        if key is not None:
-            self._news(key)
+        self._handle(event, self._store.drop_run if event["type"] == "DELETED" else self._store.put_run)
 
     async def _on_pod(self, event: kopf.RawEvent, **_: Any) -> None:
-        body = event["object"]
+        self._handle(event, self._store.drop_pod if event["type"] == "DELETED" else self._store.put_pod)
+
+    def _handle(self, event: kopf.RawEvent, take: Callable[[Body], RunKey | None]) -> None:
         if event["type"] is None:
-            self._listed()
-        key = self._store.drop_pod(body) if event["type"] == "DELETED" else self._store.put_pod(body)
+            self._on_listed()
+        key = take(event["object"])
         if key is not None:
-            self._news(key)
+            self._on_change(key)
 
 
 class _Backoffs:
-    """Delays without end between the tries of a request: a watch that gives up would take the operator with it."""
+    """Endless delays between the tries of a request: a watch that gave up would end the operator."""
 
     def __iter__(self) -> Iterator[float]:
         for delay in itertools.chain((0.2, 0.5, 1.0, 2.0), itertools.repeat(3.0)):
@@ -106,7 +103,7 @@ class _Backoffs:
 
 
 class _NothingToCompare(kopf.DiffBaseStorage):
-    """kopf would copy every object that it hears of, to find out what has changed since its last handler: half of its work."""
+    """Stores nothing. kopf would copy every object to compare it with its last state, which is half of its work."""
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -119,7 +116,7 @@ class _NothingToCompare(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Handlers of events are not tracked, so that there is nothing to store in the objects, or to look for in them."""
+    """Stores nothing: the progress of event handlers is not tracked."""
 
     def fetch(self, *, key: object, body: kopf.Body) -> None:
         return None
@@ -138,13 +135,13 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 def watch_settings() -> kopf.OperatorSettings:
-    """kopf's settings: no writing of any kind, and no watch that freezes unnoticed."""
+    """kopf's settings: it writes nothing, and no watch freezes unnoticed."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.persistence.diffbase_storage = _NothingToCompare()
     settings.persistence.progress_storage = _NoProgress()
-    # Load balancers drop connections without a word. Ended by the server, by us, or by silence: it is always begun anew.
+    # Load balancers drop connections silently. However a watch ends (by the server, by us, by silence), it is restarted.
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
     settings.watching.connect_timeout = 5
@@ -154,7 +151,7 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = _Backoffs()
-    # kopf has a task for each object that was just heard of, and the task keeps the object: it should not outlive its use.
+    # kopf's task for each recent object keeps that object in memory: end it soon.
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 0.5
     settings.process.ultimate_exiting_timeout = None

@@ -1,4 +1,4 @@
-"""What Kubernetes and Prometheus ask the operator: /healthz, /readyz and /metrics."""
+"""The operator's HTTP endpoints: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from seele_operator.controller.store import RunKey
 from seele_operator.controller.workqueue import WorkQueue
 
 STUCK_SECONDS = 300.0
-"""A pass that takes longer, or a run that waits longer for one, means that the operator stands still."""
+"""A pass that takes longer, or a run that waits longer for one, means that the operator is stuck."""
 
 
 class Health:
-    """Whether this operator is alive, and whether it is of use."""
+    """Whether this operator is alive and ready."""
 
     def __init__(self) -> None:
         self._queue: WorkQueue[RunKey] | None = None
         self._gate: Gate | None = None
-        self._starting = "has not looked for the other operators yet"
+        self._starting = "is starting"
 
-    def waits(self, reason: str) -> None:
-        """Not ready yet, for this reason."""
+    def not_ready(self, reason: str) -> None:
+        """Set the reason for not being ready yet."""
         self._starting = reason
 
-    def stands_by(self) -> None:
-        """Ready to take over; there is no work to be stuck in."""
+    def standby(self) -> None:
+        """Ready to take over, without work yet."""
         self._starting = ""
 
-    def works(self, queue: WorkQueue[RunKey], gate: Gate) -> None:
-        """Leading, with the runs known."""
+    def working(self, queue: WorkQueue[RunKey], gate: Gate) -> None:
+        """Leading, with all runs listed."""
         self._queue, self._gate = queue, gate
         self._starting = ""
 
     def unready(self) -> str:
-        """Why this operator is not ready; empty where it is."""
+        """Why this operator is not ready; empty if it is."""
         return self._starting
 
     def unwell(self) -> str:
-        """Why this operator should be restarted; empty where it should not.
+        """Why this operator should be restarted; empty if it should not.
 
-        An event loop that stands still does not come to answer this at all. An API server that is away is no reason:
-        a restart would not bring it back.
+        If the event loop is stuck, there is no answer at all. An outage of the API server is not a reason, since a
+        restart would not end it.
         """
         if self._queue is None or self._gate is None or not self._gate.open:
             return ""
-        waits, works = self._queue.longest_wait(), self._queue.longest_work()
-        if works > STUCK_SECONDS:
-            return f"a pass over a run takes {works:.0f} s so far"
-        if waits > STUCK_SECONDS:
-            return f"a run has waited {waits:.0f} s for a pass over it"
+        work, wait = self._queue.longest_work(), self._queue.longest_wait()
+        if work > STUCK_SECONDS:
+            return f"a pass over a run has taken {work:.0f} s so far"
+        if wait > STUCK_SECONDS:
+            return f"a run has waited {wait:.0f} s for a pass"
         return ""
 
 
 @asynccontextmanager
 async def serving(health: Health, metrics: OperatorMetrics, port: int) -> AsyncIterator[None]:
-    """Serve on `port`, in IPv4 and IPv6. Raises OSError where it is taken."""
+    """Serve on `port`, over IPv4 and IPv6. Raises OSError if the port is taken."""
     app = web.Application()
     app.router.add_get("/healthz", _answer(health.unwell))
     app.router.add_get("/readyz", _answer(health.unready))
@@ -78,8 +78,8 @@ async def serving(health: Health, metrics: OperatorMetrics, port: int) -> AsyncI
 
 def _answer(problem: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
-        said = problem()
-        return web.Response(text=(said or "ok") + "\n", status=503 if said else 200)
+        found = problem()
+        return web.Response(text=(found or "ok") + "\n", status=503 if found else 200)
 
     return answer
 

@@ -1,4 +1,4 @@
-"""The operator's log: one line an entry, for people or for programs."""
+"""The operator's log: one line per entry, as text or JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _QUIET = {
     "kopf": logging.WARNING,
     "asyncio": logging.WARNING,
     "aiohttp": logging.WARNING,
-    # It warns of what then fails, in other words.
+    # Its warnings repeat errors that we report.
     "kubernetes": logging.ERROR,
 }
 
@@ -23,14 +23,14 @@ def set_up_logging(form: LogFormat) -> None:
     """Log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(_worth_telling)
+    handler.addFilter(_relevant)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
-    # The operator says itself when the API server is away, once, and not for each request of each watch.
+def _relevant(record: logging.LogRecord) -> bool:
+    # The operator itself logs an outage of the API server once; kopf logs it for each request of each watch.
     return not (record.name.startswith("kopf") and record.getMessage().startswith("Request attempt"))
 
 

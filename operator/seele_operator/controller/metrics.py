@@ -1,8 +1,7 @@
-"""What the operator tells Prometheus about itself. The names are a contract with dashboards and alerts."""
+"""The operator's Prometheus metrics. Their names are a contract with dashboards and alerts."""
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
@@ -13,9 +12,9 @@ from prometheus_client import (
     GCCollector,
     Histogram,
     PlatformCollector,
+    ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client import ProcessCollector as Process
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -33,17 +32,17 @@ _LIMITS = {
 """Fields of runPolicy, by class of failures."""
 
 _RUN = ("run_namespace", "run")
-"""Labels of a run. `namespace` would be taken for that of the operator, which Prometheus puts on every series."""
+"""Labels of a run. Not `namespace`: Prometheus puts the operator's namespace on every series under that name."""
 
 
 class RunsCollector(Collector):
-    """All runs by phase, and of each run where it stands: ten series a run at most."""
+    """The number of runs by phase and the state of each run: at most ten series per run."""
 
     def __init__(self, runs: Callable[[], Iterable[Body]]) -> None:
         self._runs = runs
 
     def collect(self) -> list[GaugeMetricFamily]:
-        """One pass over the runs."""
+        """The current values."""
         return list(_Families().of(self._runs()))
 
 
@@ -67,11 +66,9 @@ class _Families:
         self.accuracy = gauge("seele_run_accuracy", "Latest accuracy of the run without hints, 0 to 1.")
 
     def of(self, runs: Iterable[Body]) -> Iterable[GaugeMetricFamily]:
-        found = Tally[str]()
-        for body in runs:
-            found[self._add(body)] += 1
+        phases = [self._add(body) for body in runs]
         for phase in _PHASES:
-            self.by_phase.add_metric([phase], found[phase])
+            self.by_phase.add_metric([phase], phases.count(phase))
         return vars(self).values()
 
     def _add(self, body: Body) -> str:
@@ -93,7 +90,7 @@ class _Families:
 
 
 def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    # A status that no operator wrote must not keep Prometheus from all other runs.
+    # One malformed status must not hide all other runs from Prometheus.
     found = body.get(name)
     return found if isinstance(found, Mapping) else {}
 
@@ -104,7 +101,7 @@ def _put(family: GaugeMetricFamily, labels: list[str], value: object) -> None:
 
 
 ERROR_REASONS = ("unavailable", "not_leading", "conflict", "refused", "namespace_terminating", "bad_status", "internal")
-"""Why a pass failed; `bad_status` is a status that no operator wrote, which is left alone."""
+"""Why a pass failed; `bad_status` is a status that no operator wrote, whose run is not touched."""
 
 _PASS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -112,13 +109,13 @@ _START_BUCKETS = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 
 
 class OperatorMetrics:
-    """All metrics of one operator process."""
+    """The metrics of one operator process."""
 
     def __init__(self) -> None:
-        # A series for the age of each series helps nobody.
+        # The extra series with the creation time of each series have no use.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        Process(registry=self.registry)
+        ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.reconcile_seconds = Histogram(
@@ -161,17 +158,17 @@ class OperatorMetrics:
             self.restarts.labels(failure)
 
     def watch_runs(self, runs: Callable[[], Iterable[Mapping[str, Any]]], waiting: Callable[[], int]) -> None:
-        """Tell of the runs, by phase and one by one, and of the keys in line, whenever Prometheus asks."""
+        """Export the runs and the length of the queue from now on."""
         self.registry.register(RunsCollector(runs))
         depth = Gauge("seele_operator_queue_depth", "Runs that wait for a pass over them.", registry=self.registry)
         depth.set_function(waiting)
 
     def request_seen(self, verb: str, status: int, seconds: float) -> None:
-        """Note one request to the API server."""
+        """Count a request to the API server."""
         self.request_seconds.labels(verb).observe(seconds)
 
     def status_written(self, before: RunStatus, after: RunStatus) -> None:
-        """Note what a new status says has happened."""
+        """Count the restarts and starts that a new status contains."""
         if after.restarts > before.restarts and after.last_failure is not None:
             self.restarts.labels(after.last_failure.failure_class).inc(after.restarts - before.restarts)
         if before.running_time is None and after.running_time is not None and after.start_time is not None:

@@ -1,4 +1,4 @@
-"""What `seele operator` does: serve health, become the leader, learn what there is, then work until told to stop."""
+"""The process of `seele operator`: serve health, become the leader, list all runs, then work until stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,23 +26,22 @@ from seele_operator.controller.resync import Resync
 from seele_operator.controller.store import RunKey, Store
 from seele_operator.controller.workqueue import WorkQueue, work
 from seele_operator.kube.cluster import Cluster
-from seele_operator.kube.connection import find_configuration
 from seele_operator.kube.errors import ClusterUnavailable, NoCluster, NotLeading, Refused
+from seele_operator.kube.kubeconfig import find_cluster
 from seele_operator.kube.lease import Leadership
+from seele_trainer.termination import ExitCode
 
 FINISH_SECONDS = 10.0
-"""Time for passes that are under way when the operator is told to stop."""
+"""Time for unfinished passes when the operator is stopped."""
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 5.0
 CRD_SECONDS = 3.0
-"""How often to look whether the CustomResourceDefinition is there."""
-
-STOPPED, FAILED = 0, 1
+"""How often to check whether the CustomResourceDefinition exists."""
 
 NEW_OBJECTS = 20_000
-"""New objects until Python looks for cycles among them: bodies of pods have thousands of objects, and no cycles."""
+"""New objects between two searches for reference cycles: a pod's body has thousands of objects and no cycles."""
 
 NESTING = 20_000
-"""Levels of recursion: the API server takes objects of 10,000, and one that Python could not read would hide all others."""
+"""Recursion limit: the API server accepts objects of 10,000 levels, and one unreadable object would hide all others."""
 
 Answer = TypeVar("Answer")
 
@@ -54,34 +53,35 @@ class OperatorOptions:
     """How the operator was started."""
 
     namespaces: tuple[str, ...] = ()
-    """Namespaces to look after; all where there is none."""
+    """Namespaces to watch; all if empty."""
     http_port: int = 9401
     lease_namespace: str | None = None
-    """Namespace of the lease; where absent, that of the operator's own pod, else `default`."""
+    """Namespace of the lease; if unset, that of the operator's pod, else `default`."""
     lease_name: str = "seele-operator"
     lease_duration: float = 15.0
-    """Seconds after which another operator may take over."""
+    """Seconds without a renewal after which another operator may take over."""
     leader_election: bool = True
     workers: int = 8
-    """Runs that are worked on at a time."""
+    """Runs that are handled at the same time."""
     kubeconfig: str | None = None
     context: str | None = None
     log_format: LogFormat = "text"
 
 
 class FatalError(Exception):
-    """The operator cannot go on; its message says why, and what to do about it."""
+    """The operator cannot continue; the message says why, and how to fix it."""
 
 
 def operator_command(options: OperatorOptions) -> int:
-    """Run the operator until it is told to stop; returns the exit code."""
+    """Run the operator until it is stopped; returns the exit code."""
     set_up_logging(options.log_format)
     sys.setrecursionlimit(NESTING)
     try:
-        return asyncio.run(_Operator(options).run())
+        asyncio.run(_Operator(options).run())
     except FatalError as error:
         _log.error("%s", error)
-        return FAILED
+        return ExitCode.FAILED
+    return ExitCode.DONE
 
 
 class _Operator:
@@ -95,25 +95,24 @@ class _Operator:
         self._leadership: Leadership | None = None
         self._working = False
 
-    async def run(self) -> int:
-        """Work until told to stop. Raises FatalError."""
+    async def run(self) -> None:
+        """Work until stopped. Raises FatalError."""
         self._listen_to_signals()
         port = self._options.http_port
         async with contextlib.AsyncExitStack() as closing:
             try:
                 await closing.enter_async_context(serving(self._health, self._metrics, port))
             except OSError as error:
-                raise FatalError(f"--http-port {port}: {error.strerror}; give a port that is free") from error
+                raise FatalError(f"--http-port {port}: {error.strerror}; choose a free port") from error
             await self._until_stopped(self._lead())
         _log.info("stopped")
-        return STOPPED
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        # kopf installs its own handlers when it starts, so this is called again then.
+        # Called again when kopf has installed its own handlers.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.set_exception_handler(_tell_of_stray_error)
+        loop.set_exception_handler(_log_stray_error)
 
     async def _lead(self) -> None:
         """Wait for the lease, and work while it is held."""
@@ -130,7 +129,7 @@ class _Operator:
                 duration=options.lease_duration,
                 on_request=self._metrics.request_seen,
             )
-            self._health.stands_by()
+            self._health.standby()
             try:
                 await leadership.acquire()
                 await self._work(cluster, leadership.lost)
@@ -139,13 +138,13 @@ class _Operator:
                 await leadership.release()
 
     async def _work(self, cluster: Cluster, lost: asyncio.Event | None) -> None:
-        """Look after all runs until told to stop, or until the lease is `lost`."""
+        """Handle all runs until stopped, or until the lease is `lost`."""
         self._metrics.leader.set(1)
-        self._health.waits("learns what runs there are")
+        self._health.not_ready("is listing the runs")
         store, queue, board = Store(), WorkQueue[RunKey](), ProgressBoard()
         resync = Resync(cluster, store, self._options.namespaces, queue.add)
         await self._first_list(resync)
-        # Modules and runs stay: to go through them again and again would be a sixth of all work.
+        # Modules and runs live long: searching them for cycles again and again would take a sixth of the time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS, 20, 20)
@@ -155,9 +154,12 @@ class _Operator:
         watch = Watch(store, queue.add, resync.soon, self._login, self._options.namespaces)
         poller = Poller(store, board, queue.add)
         self._metrics.watch_runs(lambda: (run for _, run in store.runs()), lambda: len(queue))
-        self._health.works(queue, gate)
+        self._health.working(queue, gate)
         self._working = True
-        _log.info("at work: %d runs in %s", store.run_count(), _where(self._options.namespaces))
+        namespaces = ", ".join(self._options.namespaces)
+        _log.info(
+            "at work: %d runs in %s", store.run_count(), f"namespaces {namespaces}" if namespaces else "all namespaces"
+        )
         workers = [
             asyncio.create_task(work(queue, reconciler.handle, gate.passable), name=f"worker {number}")
             for number in range(self._options.workers)
@@ -176,19 +178,20 @@ class _Operator:
             await _end([*helpers[1:], *ends])
             _, unfinished = await asyncio.wait(workers, timeout=FINISH_SECONDS)
             await _end(unfinished)
-            # Last: when kopf ends, it ends every task that was begun after it.
+            # Last: when kopf ends, it ends all tasks that were started after it.
             await _end(helpers[:1])
         if lost is not None and lost.is_set():
             raise FatalError(
-                f"lease {self._options.lease_name} lost to another operator; ending, to begin anew as a standby"
+                f"lease {self._options.lease_name} lost to another operator; exiting, to restart as a standby"
             )
         for task in done:
             if task not in ends:
                 raise FatalError(f"{task.get_name()} ended: {task.exception() or 'for no reason'}")
 
     async def _login(self) -> kopf.ConnectionInfo:
-        """What kopf watches with: the very same credentials."""
-        found = await find_configuration(self._options.kubeconfig, self._options.context)
+        """The operator's own credentials, for kopf's watches."""
+        access = await asyncio.to_thread(find_cluster, self._options.kubeconfig, self._options.context)
+        found = access.configuration
         token = await found.get_api_key_with_prefix("BearerToken")
         scheme, _, secret = (token or "").strip().rpartition(" ")
         return kopf.ConnectionInfo(
@@ -214,44 +217,44 @@ class _Operator:
                 on_request=self._metrics.request_seen,
             )
 
-        self._health.waits("waits for the API server")
+        self._health.not_ready("is waiting for the API server")
         try:
-            return await _persist(connect)
+            return await _retry(connect)
         except NoCluster as error:
-            raise FatalError(f"{error}; run in a cluster, or give --kubeconfig") from error
+            raise FatalError(str(error)) from error
 
     async def _first_list(self, resync: Resync) -> None:
-        """Learn what there is: no run may be acted on before its pods are known, or they would seem to be lost."""
-        told = False
+        """List all objects: no run may be handled before its pods are known, or they would seem to be lost."""
+        logged = False
         while True:
             try:
-                await _persist(resync.everything)
+                await _retry(resync.everything)
                 return
             except Refused as error:
                 if error.refusal.reason == "Forbidden":
                     raise FatalError(f"{error}; grant it as manifests/rbac.yaml does") from error
-                if not told:
+                if not logged:
                     remedy = "`seele crd | kubectl apply -f -`, before Kubernetes 1.23 with `seele crd --no-cel`"
                     _log.warning("%s; apply it with %s; waiting for it", error, remedy)
-                    told = True
+                    logged = True
                 await asyncio.sleep(CRD_SECONDS)
 
     async def _probe(self, cluster: Cluster) -> None:
-        """Raises ClusterUnavailable or NotLeading where nothing can be written now."""
+        """Raise ClusterUnavailable or NotLeading if nothing can be written now."""
         if self._leadership is not None and not self._leadership.valid():
             raise NotLeading("the lease could not be renewed in time")
         with contextlib.suppress(Refused):
-            # Whether there is a run of this name does not matter.
+            # Any answer will do, whether or not a run of this name exists.
             await cluster.read_run(next(iter(self._options.namespaces), "default"), "any")
 
     async def _until_stopped(self, working: Coroutine[Any, Any, None]) -> None:
-        """Let it work until it fails, or until a signal asks to stop."""
+        """Await `working` until it fails or a signal arrives."""
         task = asyncio.create_task(working, name="operator")
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and not self._working:
-                # Waiting for the lease or the API server is nothing to finish.
+                # Still waiting for the lease or the API server: there is nothing to finish.
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -259,37 +262,33 @@ class _Operator:
             stop.cancel()
 
 
-async def _persist(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Ask again and again until the API server answers; one line when it does not, and one when it does."""
-    delay, told = FIRST_RETRY_SECONDS, False
+async def _retry(request: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Repeat the request until the API server answers; logs one line when it does not, and one when it does again."""
+    delay, logged = FIRST_RETRY_SECONDS, False
     while True:
         try:
-            answer = await ask()
+            answer = await request()
         except ClusterUnavailable as error:
-            if not told:
+            if not logged:
                 _log.warning("the API server does not answer: %s; trying again", error)
-                told = True
+                logged = True
             await asyncio.sleep(max(error.retry_after or 0.0, delay * random.uniform(0.75, 1.25)))
             delay = min(2 * delay, LONGEST_RETRY_SECONDS)
         else:
-            if told:
+            if logged:
                 _log.info("the API server answers")
             return answer
 
 
 async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait until they have ended."""
+    """Cancel the tasks, and wait until they have ended."""
     ending = list(tasks)
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
 
 
-def _tell_of_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # The watches of kopf do not like to be cancelled, which is how they end.
+def _log_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # kopf's watches end by being cancelled, which they report as an error.
     if "asyncgen" not in context:
         loop.default_exception_handler(context)
-
-
-def _where(namespaces: Sequence[str]) -> str:
-    return f"namespaces {', '.join(namespaces)}" if namespaces else "all namespaces"

@@ -1,4 +1,4 @@
-"""One pass over one run: look, decide, write the status, act. All passes together make every run what it should be."""
+"""One pass over one run: observe, decide, write the status, act."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from seele_operator.api.notices import Notice
+from seele_operator.api.events import RunEvent
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.status import RunStatus, patch_between, read_status
 from seele_operator.controller.children import Children
@@ -27,18 +27,18 @@ from seele_operator.observe.trainer import ProgressSeen
 from seele_operator.plan import objects as plan
 
 TRIES = 3
-"""Times that a pass starts over because the run changed in the meantime, before it goes back into the queue."""
+"""How often a pass starts over because the run has changed, before the run goes back into the queue."""
 TERMINATING_NAMESPACE_SECONDS = 15.0
 
 _log = logging.getLogger(__name__)
 
 
 class BadStatusError(Exception):
-    """The status of a run is none that an operator wrote. To start from an empty one could make a second gang."""
+    """No operator wrote the status of a run. Starting from an empty status instead could create a second gang."""
 
 
 class _Written(NamedTuple):
-    """A decision, and the run with the status that it said."""
+    """A decision whose status has been written, and the run with that status."""
 
     run: Body
     before: RunStatus
@@ -46,7 +46,7 @@ class _Written(NamedTuple):
 
 
 class Reconciler:
-    """Makes runs what they should be, one key at a time."""
+    """Handles runs, one key at a time."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Reconciler:
         progress: Callable[[str], ProgressSeen | None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`progress` gives the trainer's last answer for the uid of a run."""
+        """`progress` returns the trainer's last answer for the uid of a run."""
         self._cluster = cluster
         self._store = store
         self._queue = queue
@@ -71,12 +71,12 @@ class Reconciler:
         self._bad: dict[str, str] = {}
 
     async def handle(self, key: RunKey) -> None:
-        """One pass over the run in `key`, with its failures: what can be tried again is put back into the queue."""
+        """One pass over the run in `key`; after a failure that may pass, the key goes back into the queue."""
         with self._metrics.reconcile_seconds.time():
             try:
                 await self.reconcile(key)
             except ClusterUnavailable as error:
-                # Of an API server that is away the gate tells, once for all runs.
+                # The gate logs an outage of the API server, once for all runs.
                 if self._queue.failures(key):
                     _log.warning("%s: %s; trying again", key, error)
                 self._failed(key, "unavailable", error.retry_after or 0.0)
@@ -84,13 +84,10 @@ class Reconciler:
             except NotLeading as error:
                 self._failed(key, "not_leading")
                 self._gate.close(error)
-            except Conflict:
-                self._failed(key, "conflict")
-            except Gone:
-                # Of the run itself, or of its namespace: the watch will tell.
+            except (Conflict, Gone):  # Gone: of the run or its namespace, which the watch reports
                 self._failed(key, "conflict")
             except NamespaceTerminating as error:
-                _log.info("%s: %s; nothing more is made in it", key, error)
+                _log.info("%s: %s; nothing more is created in it", key, error)
                 self._failed(key, "namespace_terminating", TERMINATING_NAMESPACE_SECONDS)
             except Refused as error:
                 _log.error("%s: the API server refuses: %s", key, error)
@@ -98,7 +95,7 @@ class Reconciler:
             except BadStatusError as error:
                 _log.error("%s: %s", key, error)
                 self._metrics.reconcile_errors.labels("bad_status").inc()
-            except Exception:  # noqa: BLE001 - one run that cannot be handled must not stop all others
+            except Exception:  # noqa: BLE001 - a run that cannot be handled must not stop the others
                 _log.exception("%s: pass failed", key)
                 self._failed(key, "internal")
             else:
@@ -110,8 +107,8 @@ class Reconciler:
         uid = uid_of(run) if run is not None else ""
         if self._known.get(key, uid) != uid or run is None:
             self._forget(key)
-        if run is None or _is_going(run):
-            # Owner references take the objects of a deleted run away.
+        if run is None or _is_terminating(run):
+            # The garbage collector deletes the run's objects by their owner references.
             return
         self._known[key] = uid
         written = await self._decide_and_write(key)
@@ -119,22 +116,22 @@ class Reconciler:
             return
         run, before, decision = written
         self._metrics.status_written(before, decision.status)
-        telling = asyncio.create_task(self._tell(run, decision))
+        posting = asyncio.create_task(self._post_events(run, decision))
         try:
             await self._act(key, run, decision)
         finally:
-            await telling
+            await posting
 
     async def _decide_and_write(self, key: RunKey) -> _Written | None:
-        """Decide, and write what was decided; None where there is nothing to act on any more."""
+        """Decide and write the decision's status; None if the run no longer exists."""
         for _ in range(TRIES):
             run = self._store.run(key)
-            if run is None or _is_going(run):
+            if run is None or _is_terminating(run):
                 return None
             decision = await self._decide(run, key)
             if decision.needs_fresh_read:
-                run = await self._look_closely(run, key)
-                if run is None or _is_going(run):
+                run = await self._read_afresh(run, key)
+                if run is None or _is_terminating(run):
                     return None
                 decision = await self._decide(run, key)
             try:
@@ -144,7 +141,7 @@ class Reconciler:
             except Gone:
                 self._store.lost_run(key, uid_of(run))
                 return None
-        raise Conflict(f"{key} changed {TRIES} times while it was decided upon")
+        raise Conflict(f"{key} changed {TRIES} times during a pass")
 
     async def _decide(self, run: Body, key: RunKey) -> Decision:
         uid = uid_of(run)
@@ -157,11 +154,11 @@ class Reconciler:
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
-            message = f"status.{field} is none that Seele wrote ({first['msg']}); the run is left alone: delete it"
-            # Said once for each version of the run.
+            message = f"status.{field} was not written by Seele ({first['msg']}); the run is not touched: delete it"
+            # Once for each version of the run.
             if self._bad.get(uid_of(run)) != run["metadata"].get("resourceVersion"):
                 self._bad[uid_of(run)] = run["metadata"].get("resourceVersion")
-                await self._cluster.post_event(run, Notice("Warning", "BadStatus", message), self._now())
+                await self._cluster.post_event(run, RunEvent("Warning", "BadStatus", message), self._now())
             raise BadStatusError(message) from error
 
     async def _write(self, run: Body, key: RunKey, decision: Decision) -> _Written:
@@ -174,33 +171,32 @@ class Reconciler:
         return _Written(run, before, decision)
 
     async def _act(self, key: RunKey, run: Body, decision: Decision) -> None:
-        looks = [] if decision.look_again is None else [decision.look_again]
-        for action in decision.actions:
-            again = await self._children.carry_out(run, action)
-            if again is not None:
-                looks.append(again)
+        recheck = [
+            decision.recheck_seconds,
+            *[await self._children.carry_out(run, action) for action in decision.actions],
+        ]
         if decision.status.gang == "created" and not decision.status.terminal:
-            looks.append(await self._upkeep(run, decision.status))
-        if looks:
-            self._queue.add_after(key, min(looks))
+            recheck.append(await self._upkeep(run, decision.status))
+        delays = [seconds for seconds in recheck if seconds is not None]
+        if delays:
+            self._queue.add_after(key, min(delays))
 
     async def _upkeep(self, run: Body, status: RunStatus) -> float:
         if not self._children.upkeep_in(uid_of(run)):
-            follows = _followed(run, status)
-            if follows is not None:
-                await self._children.upkeep(run, follows, status.attempt)
+            accepted = _accepted_run(run, status)
+            if accepted is not None:
+                await self._children.upkeep(run, accepted, status.attempt)
         return self._children.upkeep_in(uid_of(run))
 
-    async def _tell(self, run: Body, decision: Decision) -> None:
-        for notice in decision.notices:
-            await self._cluster.post_event(run, notice, self._now())
+    async def _post_events(self, run: Body, decision: Decision) -> None:
+        for event in decision.events:
+            await self._cluster.post_event(run, event, self._now())
 
-    async def _look_closely(self, run: Body, key: RunKey) -> Body | None:
-        """Read the run and all its pods afresh: what is counted against a run should be no rumour."""
-        status = await self._status(run)
-        follows = _followed(run, status)
+    async def _read_afresh(self, run: Body, key: RunKey) -> Body | None:
+        """Read the run and all its pods from the API server: nothing stale may be counted against the run."""
+        accepted = _accepted_run(run, await self._status(run))
         known = {pod.name: pod.uid for pod in self._store.pods(key)}
-        names = {*known, *(plan.pod_names(follows) if follows is not None else ())}
+        names = {*known, *(plan.pod_names(accepted) if accepted is not None else ())}
         fresh, *_ = await asyncio.gather(
             self._read_run(key, uid_of(run)), *(self._read_pod(key, name, known.get(name)) for name in names)
         )
@@ -233,10 +229,10 @@ class Reconciler:
             self._bad.pop(uid, None)
 
 
-def _is_going(run: Body) -> bool:
+def _is_terminating(run: Body) -> bool:
     return bool(run["metadata"].get("deletionTimestamp"))
 
 
-def _followed(run: Body, status: RunStatus) -> SeeleRun | None:
-    """The run with the spec that its pods follow; None where none was accepted yet."""
+def _accepted_run(run: Body, status: RunStatus) -> SeeleRun | None:
+    """The run with the spec that its pods follow; None if none has been accepted yet."""
     return accept(run, status.accepted_spec, "live").run if status.accepted_spec is not None else None

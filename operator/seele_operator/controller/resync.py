@@ -1,4 +1,4 @@
-"""Lists of all runs and pods: what the operator begins with, and what corrects the watches now and then."""
+"""Lists of all runs and pods, with which the operator starts, and which correct the watches from time to time."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from seele_operator.kube.errors import ClusterError
 from seele_operator.plan.names import Manifest
 
 RESYNC_SECONDS = 300.0
-"""How often everything is listed, should a watch have missed something."""
+"""How often everything is listed, in case a watch has missed something."""
 SETTLE_SECONDS = 3.0
-"""After the last object of a watch's own list, until everything is listed: such a list does not tell what has vanished."""
+"""Delay between a watch's own list and a full one: the former does not report deleted objects."""
 FAILED_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class Resync:
-    """Brings the store up to date with all that there is."""
+    """Brings the store up to date with the cluster."""
 
     def __init__(
         self,
         cluster: Cluster,
         store: Store,
         namespaces: Sequence[str],
-        news: Callable[[RunKey], None],
+        on_change: Callable[[RunKey], None],
     ) -> None:
-        """`namespaces`: those to look into; none for all. `news` is called with each run that has changed."""
+        """`namespaces`: those to list; empty for all. `on_change` is called with each run that has changed."""
         self._cluster = cluster
         self._store = store
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
-        self._news = news
+        self._on_change = on_change
         self._due = 0.0
         self._sooner = asyncio.Event()
 
@@ -44,11 +44,11 @@ class Resync:
         """List all runs and pods. Raises ClusterUnavailable and Refused."""
         changed: set[RunKey] = set()
         for namespace in self._namespaces:
-            # Pods first: a run should not be known before its pods are, or they would seem to be lost.
+            # Pods first: if a run were known before its pods, they would seem to be lost.
             changed |= await self._pods(namespace)
             changed |= await self._runs(namespace)
         for key in changed:
-            self._news(key)
+            self._on_change(key)
 
     async def _pods(self, namespace: str | None) -> set[RunKey]:
         listed: set[tuple[RunKey, str]] = set()
@@ -77,12 +77,12 @@ class Resync:
         return {key for key in news if key is not None} | self._store.keep_runs(listed, version, began, namespace)
 
     def soon(self) -> None:
-        """List everything as soon as this was not called for a moment."""
+        """List everything once this has not been called for SETTLE_SECONDS."""
         self._due = time.monotonic() + SETTLE_SECONDS
         self._sooner.set()
 
     async def run(self) -> None:
-        """List everything now and then, until cancelled."""
+        """List everything from time to time, until cancelled."""
         if not self._sooner.is_set():
             self._due = time.monotonic() + RESYNC_SECONDS
         while True:
@@ -97,7 +97,7 @@ class Resync:
     async def _until_due(self) -> None:
         while (left := self._due - time.monotonic()) > 0:
             self._sooner.clear()
-            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._sooner.wait()

@@ -1,10 +1,10 @@
-"""What the watches have told: every SeeleRun, and its pods as far as decisions need them."""
+"""The cache filled by the watches: every SeeleRun, and the facts about its pods that decisions need."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from seele_operator.api.seelerun import KIND
@@ -15,7 +15,7 @@ Body = Mapping[str, Any]
 
 
 class RunKey(NamedTuple):
-    """Where a run is found."""
+    """A run's namespace and name."""
 
     namespace: str
     name: str
@@ -26,18 +26,18 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """How recent something known is: by the API server's own count where it is a number, else by when it was heard."""
+    """The age of a fact: by the resourceVersion if that is a number, else by the time when it was received."""
 
     text: str
-    heard: float
+    received: float
 
     def older_than(self, other: _Version) -> bool:
         if self.text.isdecimal() and other.text.isdecimal():
             return int(self.text) < int(other.text)
-        return self.heard < other.heard
+        return self.received < other.received
 
-    def same_as(self, other: _Version) -> bool:
-        return self.text == other.text
+    def is_news_after(self, known: _Version) -> bool:
+        return self.text != known.text and not self.older_than(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +50,26 @@ class _Run:
 class _Pod:
     seen: ObservedPod
     controller: str
-    """Uid of the pod's controller, whichever run that is; empty for an orphan."""
+    """Uid of the pod's controller, of any run; empty for an orphan."""
     version: _Version
 
 
-@dataclass
-class _Gone:
-    """Versions at which objects were deleted, so that a read that overlapped with the deletion does not revive them."""
-
-    versions: dict[tuple[str, str], _Version] = field(default_factory=dict)
-
-    def forget_before(self, moment: float) -> None:
-        self.versions = {key: version for key, version in self.versions.items() if version.heard >= moment}
+_Deleted = dict[tuple[str, str], _Version]
+"""The versions at which objects were deleted, so that a read that overlapped with the deletion does not revive them."""
 
 
 class Store:
-    """Runs and pods as last heard of. News that is older than what is known is ignored."""
+    """Runs and pods as last seen. Older information than what is stored is ignored."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._runs: dict[RunKey, _Run] = {}
         self._pods: dict[RunKey, dict[str, _Pod]] = {}
-        self._gone_runs = _Gone()
-        self._gone_pods = _Gone()
+        self._deleted_runs: _Deleted = {}
+        self._deleted_pods: _Deleted = {}
 
     def run(self, key: RunKey) -> Body | None:
-        """The run's body, without its managed fields; None for a run that is not known."""
+        """The run's body, without its managed fields; None if the run is not known."""
         known = self._runs.get(key)
         return known.body if known is not None else None
 
@@ -84,55 +78,50 @@ class Store:
         return ((key, known.body) for key, known in self._runs.items())
 
     def run_count(self) -> int:
-        """How many runs are known."""
+        """The number of known runs."""
         return len(self._runs)
 
     def pods(self, key: RunKey) -> tuple[ObservedPod, ...]:
-        """Pods with the label of the run in `key`, in order of their names, as this very run (by its uid) sees them."""
+        """The pods with the label of the run in `key`, by name, with their owner relative to the run's current uid."""
         run = self._runs.get(key)
         uid = uid_of(run.body) if run is not None else ""
         return tuple(_as_seen_by(uid, pod) for _, pod in sorted(self._pods.get(key, {}).items()))
 
     def put_run(self, body: Body) -> RunKey | None:
-        """Take in a run that was read or heard of; its key where that was news."""
+        """Store a run that was read or watched; returns its key if that was news."""
         key = key_of(body)
         version = self._version(body)
-        known = self._runs.get(key)
-        if known is not None and (known.version.same_as(version) or version.older_than(known.version)):
-            return None
-        if known is None and _already_gone(self._gone_runs, key, version):
+        if not _is_news(version, self._runs.get(key), self._deleted_runs.get(key)):
             return None
         self._runs[key] = _Run(_without_managed_fields(body), version)
         return key
 
     def drop_run(self, body: Body) -> RunKey | None:
-        """Take in that a run was deleted; its key where that was news."""
+        """Remove a run that was deleted; returns its key if that was news."""
         key = key_of(body)
         version = self._version(body)
         known = self._runs.get(key)
-        # The name may have been taken by a newer run in the meantime.
+        # A newer run may have taken the name in the meantime.
         if known is None or (uid_of(known.body) != uid_of(body) and version.older_than(known.version)):
             return None
         del self._runs[key]
-        self._gone_runs.versions[key] = version
+        self._deleted_runs[key] = version
         return key
 
     def put_pod(self, body: Body) -> RunKey | None:
-        """Take in a pod that was read or heard of; the key of its run where that was news."""
+        """Store a pod that was read or watched; returns the key of its run if that was news."""
         place = place_of(body)
         if place is None:
             return None
         key, name = place
         version = self._version(body)
         known = self._pods.get(key, {}).get(name)
-        if known is not None and (known.version.same_as(version) or version.older_than(known.version)):
-            return None
-        if known is None and _already_gone(self._gone_pods, (key.namespace, name), version):
+        if not _is_news(version, known, self._deleted_pods.get((key.namespace, name))):
             return None
         controller = _controller_of(body)
         seen = observe_pod(body, controller)
         if seen is None:
-            # A pod without the labels of a run's pod, or one that has lost them.
+            # It lacks the labels of a run's pod, or has lost them.
             if known is not None:
                 self._remove_pod(key, name, version)
             return key if known is not None else None
@@ -140,7 +129,7 @@ class Store:
         return key
 
     def drop_pod(self, body: Body) -> RunKey | None:
-        """Take in that a pod was deleted; the key of its run where that was news."""
+        """Remove a pod that was deleted; returns the key of its run if that was news."""
         place = place_of(body)
         if place is None:
             return None
@@ -153,74 +142,75 @@ class Store:
         return key
 
     def lost_pod(self, key: RunKey, name: str, uid: str) -> None:
-        """Take in that a fresh read did not find a pod."""
+        """Remove a pod that a fresh read did not find."""
         known = self._pods.get(key, {}).get(name)
         if known is not None and known.seen.uid == uid:
             self._remove_pod(key, name, _Version(known.version.text, self._clock()))
 
     def lost_run(self, key: RunKey, uid: str) -> None:
-        """Take in that a fresh read did not find a run."""
+        """Remove a run that a fresh read did not find."""
         known = self._runs.get(key)
         if known is not None and uid_of(known.body) == uid:
             del self._runs[key]
-            self._gone_runs.versions[key] = _Version(known.version.text, self._clock())
+            self._deleted_runs[key] = _Version(known.version.text, self._clock())
 
     def keep_runs(self, listed: set[RunKey], version: str, began: float, namespace: str | None = None) -> set[RunKey]:
-        """Take in that a list of all runs in `namespace` (None: in all) showed only these; returns the keys that are gone.
+        """Remove all runs in `namespace` (None: in all) that are not in a list of them; returns their keys.
 
-        `version` is the list's own, and `began` the clock's time when it was asked for: what was heard of later stays.
+        `version` is the list's resourceVersion, and `began` the time of its request: later information is kept.
         """
-        asked = _Version(version, began)
-        news: set[RunKey] = set()
-        for key, known in list(self._runs.items()):
-            if key not in listed and namespace in (None, key.namespace) and known.version.older_than(asked):
-                del self._runs[key]
-                news.add(key)
-        self._gone_runs.forget_before(began)
-        return news
+        list_version = _Version(version, began)
+        removed = {
+            key
+            for key, known in self._runs.items()
+            if key not in listed and namespace in (None, key.namespace) and known.version.older_than(list_version)
+        }
+        for key in removed:
+            del self._runs[key]
+        self._deleted_runs = _since(began, self._deleted_runs)
+        return removed
 
     def keep_pods(
         self, listed: set[tuple[RunKey, str]], version: str, began: float, namespace: str | None = None
     ) -> set[RunKey]:
-        """Take in that a list of all pods of runs showed only these, as `keep_runs` does; returns the keys of their runs."""
-        asked = _Version(version, began)
-        news: set[RunKey] = set()
+        """Like `keep_runs`, for the pods of runs; returns the keys of their runs."""
+        list_version = _Version(version, began)
         missing = [
             (key, name)
             for key, pods in self._pods.items()
+            if namespace in (None, key.namespace)
             for name, known in pods.items()
-            if (key, name) not in listed and namespace in (None, key.namespace) and known.version.older_than(asked)
+            if (key, name) not in listed and known.version.older_than(list_version)
         ]
         for key, name in missing:
-            self._remove_pod(key, name, asked)
-            news.add(key)
-        self._gone_pods.forget_before(began)
-        return news
+            self._remove_pod(key, name, list_version)
+        self._deleted_pods = _since(began, self._deleted_pods)
+        return {key for key, _ in missing}
 
     def _remove_pod(self, key: RunKey, name: str, version: _Version) -> None:
         pods = self._pods[key]
         del pods[name]
         if not pods:
             del self._pods[key]
-        self._gone_pods.versions[key.namespace, name] = version
+        self._deleted_pods[key.namespace, name] = version
 
     def _version(self, body: Body) -> _Version:
         return _Version(str(body["metadata"].get("resourceVersion", "")), self._clock())
 
 
 def key_of(run: Body) -> RunKey:
-    """Where a run is found."""
+    """The run's key."""
     metadata = run["metadata"]
     return RunKey(metadata["namespace"], metadata["name"])
 
 
 def uid_of(body: Body) -> str:
-    """Identifier that the API server gave an object."""
+    """The object's uid; empty if it has none."""
     return str(body["metadata"].get("uid", ""))
 
 
 def place_of(pod: Body) -> tuple[RunKey, str] | None:
-    """The key of a pod's run, and the pod's name; None for a pod without a run's label."""
+    """The key of the pod's run and the pod's name; None if the pod lacks the run's label."""
     metadata = pod["metadata"]
     run = (metadata.get("labels") or {}).get(RUN_LABEL)
     return (RunKey(metadata["namespace"], run), metadata["name"]) if run else None
@@ -235,9 +225,14 @@ def _as_seen_by(uid: str, pod: _Pod) -> ObservedPod:
     return replace(pod.seen, owner="other") if pod.seen.owner == "run" and pod.controller != uid else pod.seen
 
 
-def _already_gone(gone: _Gone, key: tuple[str, str], version: _Version) -> bool:
-    deleted = gone.versions.get(key)
-    return deleted is not None and not deleted.older_than(version)
+def _is_news(version: _Version, known: _Run | _Pod | None, deleted: _Version | None) -> bool:
+    if known is not None:
+        return version.is_news_after(known.version)
+    return deleted is None or deleted.older_than(version)
+
+
+def _since(moment: float, deleted: _Deleted) -> _Deleted:
+    return {key: version for key, version in deleted.items() if version.received >= moment}
 
 
 def _without_managed_fields(body: Body) -> Body:

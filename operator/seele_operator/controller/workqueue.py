@@ -1,4 +1,4 @@
-"""Which runs are to be looked at, and when: each key once, by one worker at a time."""
+"""The runs that need a pass, and when: each key is queued once, and handled by one worker at a time."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 FIRST_RETRY_SECONDS = 0.5
-"""Delay after the first failure of a key; it doubles with each further one."""
+"""Delay after the first failure of a key, doubled for each further one."""
 LONGEST_RETRY_SECONDS = 60.0
 
 
 class WorkQueue(Generic[Key]):
-    """Keys that wait to be worked on.
+    """Keys waiting to be handled.
 
-    A key that is added while it waits is kept once; one that is added while it is worked on is worked on again
-    afterwards. Delays and retries are timers of the running event loop.
+    A key added while it waits is not queued twice; one added while it is being handled is handled again afterwards.
+    Delays and retries are timers of the running event loop.
     """
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
@@ -35,7 +35,7 @@ class WorkQueue(Generic[Key]):
         return len(self._waiting)
 
     def add(self, key: Key) -> None:
-        """Have `key` worked on as soon as a worker is free."""
+        """Queue `key` for the next free worker."""
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -43,7 +43,7 @@ class WorkQueue(Generic[Key]):
             self._line.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Have `key` worked on in `seconds`; of several such wishes the earliest counts."""
+        """Queue `key` in `seconds`; of several delays the earliest counts."""
         if seconds <= 0:
             self.add(key)
             return
@@ -56,11 +56,11 @@ class WorkQueue(Generic[Key]):
         self._delayed[key] = asyncio.get_running_loop().call_at(when, self._time_has_come, key)
 
     def retry(self, key: Key, at_least: float = 0.0) -> float:
-        """Have `key` worked on after a delay that grows with its failures; returns the delay in seconds."""
+        """Queue `key` after a delay that grows with its failures; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), LONGEST_RETRY_SECONDS)
-        # Runs that failed together should not come back together.
+        # Spread out the retries of runs that failed together.
         delay = max(delay * (0.5 + self._jitter() / 2), at_least)
         self.add_after(key, delay)
         return delay
@@ -74,14 +74,14 @@ class WorkQueue(Generic[Key]):
         self._failures.pop(key, None)
 
     def forget(self, key: Key) -> None:
-        """Forget failures and delays of `key`, which is gone."""
+        """Forget the failures and delays of `key`, which is gone."""
         self._failures.pop(key, None)
         delayed = self._delayed.pop(key, None)
         if delayed is not None:
             delayed.cancel()
 
     async def get(self) -> Key | None:
-        """The next key, as soon as there is one, to be handed back with `done`; None once the queue is closed."""
+        """Wait for the next key; call `done` with it afterwards. None once the queue is closed."""
         key = await self._line.get()
         if key is None or self._closed:
             self._line.put_nowait(None)
@@ -91,34 +91,34 @@ class WorkQueue(Generic[Key]):
         return key
 
     def close(self) -> None:
-        """Hand out no more keys."""
+        """Return no more keys from `get`."""
         self._closed = True
         self._line.put_nowait(None)
         for timer in self._delayed.values():
             timer.cancel()
 
     def done(self, key: Key) -> None:
-        """Hand back a key from `get`."""
+        """Mark a key from `get` as handled."""
         del self._working[key]
         if key in self._again:
             self._again.discard(key)
             self.add(key)
 
     def longest_wait(self) -> float:
-        """Seconds that the first key in line has waited; 0 where none waits."""
+        """Seconds that the first key in the queue has waited; 0 if the queue is empty."""
         return self._age(self._waiting)
 
     def longest_work(self) -> float:
-        """Seconds that the slowest worker has been at its key; 0 where none works."""
+        """Seconds that the slowest worker has spent on its key; 0 if none is at work."""
         return self._age(self._working)
 
     @property
     def working(self) -> int:
-        """Keys that are being worked on."""
+        """Number of keys being handled."""
         return len(self._working)
 
     def _age(self, since: dict[Key, float]) -> float:
-        # Dicts keep the order of insertion, so that the first entry is the oldest.
+        # Dicts keep insertion order, so the first entry is the oldest.
         return self._now() - next(iter(since.values())) if since else 0.0
 
     def _time_has_come(self, key: Key) -> None:
@@ -133,9 +133,9 @@ class WorkQueue(Generic[Key]):
 async def work(
     queue: WorkQueue[Key], handle: Callable[[Key], Awaitable[None]], ready: Callable[[], Awaitable[None]]
 ) -> None:
-    """Work on one key after another until the queue is closed; `ready` is awaited before each.
+    """Handle one key after another until the queue is closed; await `ready` before each.
 
-    `handle` answers for its own failures: what it raises ends the worker.
+    An exception from `handle` ends the worker.
     """
     while (key := await queue.get()) is not None:
         try:

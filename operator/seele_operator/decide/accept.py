@@ -1,4 +1,4 @@
-"""Which spec a run follows: what the user wrote last, or what was accepted before where that cannot be followed."""
+"""Which spec a run follows: the user's current one or, if that cannot be followed, the one accepted before."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from typing import Any, Literal
 
 from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import API_VERSION, KIND, SeeleRun
-from seele_operator.plan.gangs import gang_of
+from seele_operator.plan.gang_schedulers import gang_scheduler_of
 from seele_operator.validation.changes import MAY_CHANGE_LIVE, differences
 from seele_operator.validation.load import check_cluster, check_run, parse_run
 
 EditScope = Literal["all", "resumable", "live"]
-"""What may change: everything, as nothing was trained yet; what a checkpoint can go on with, as no trainer is at work;
-or only what changes under pods that work."""
+"""What may change: everything, since nothing is trained yet; what a checkpoint can resume with, since no trainer is
+running; or only what can change under running pods."""
 
 _PARSED = 512
-"""Specs kept in parsed form: those of the runs that something happens to, not of all that there are."""
+"""Specs cached in parsed form: those of active runs, not of all."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The outcome for one body and one accepted spec."""
+    """The spec to follow, and what to report about the user's."""
 
     run: SeeleRun | None
-    """The run to follow; None where no spec of it was ever valid."""
+    """The run to follow; None if no spec of it was ever valid."""
     text: str | None
     """Its spec as JSON, for the status."""
     reason: Literal["Accepted", "Invalid", "ChangeRefused"]
     message: str
-    """Every problem of what the user wrote, in the words of `seele validate`; empty where there is none."""
+    """All problems of the user's spec, in the words of `seele validate`; empty if there are none."""
     changed: bool
-    """Whether something was taken over that was not accepted before."""
+    """Whether the spec to follow differs from the one accepted before."""
     respawn: bool
-    """Whether what was taken over needs new pods."""
+    """Whether the difference requires new pods."""
 
 
 def accept(body: Mapping[str, Any], before: str | None, scope: EditScope) -> Accepted:
-    """The spec that the run in `body` follows, where `before` was accepted last (None at first)."""
+    """The spec to follow for the run in `body`; `before` is the spec accepted last, None at first."""
     metadata = _metadata(body["metadata"])
     text = json.dumps(body.get("spec"), separators=(",", ":"), sort_keys=True)
     old = None if before is None else _parse(before, metadata)
@@ -68,27 +68,27 @@ def accept(body: Mapping[str, Any], before: str | None, scope: EditScope) -> Acc
 
 def _remedy(scope: EditScope, refused: list[str]) -> str:
     if refused:
-        return "cannot change in a run that has begun; change it back, or make a new run"
-    return "cannot change while the pods are at work; change it back, or suspend the run first (runPolicy.suspend)"
+        return "cannot change once training has started; change it back, or create a new run"
+    return "cannot change while the pods are running; change it back, or suspend the run first (runPolicy.suspend)"
 
 
 def _not_resumable(before: SeeleRun, after: SeeleRun) -> list[str]:
-    """Changes that the checkpoints of the run do not allow."""
+    """Changes that the run's checkpoints do not allow."""
     old, new = (
         run.spec.trainer_config(run.metadata.name).model_dump(mode="json", by_alias=True) for run in (before, after)
     )
-    kept, moved = ({"storage": {"run": _dump(run)["storage"]["run"]}} for run in (before, after))
-    return [*differences(old, new), *differences(kept, moved, ())]
+    old_folder, new_folder = ({"storage": {"run": _dump(run)["storage"]["run"]}} for run in (before, after))
+    return [*differences(old, new), *differences(old_folder, new_folder, ())]
 
 
 def _live_fields(run: SeeleRun) -> tuple[str, ...]:
-    """Fields that may change under pods that work; not their number, in a gang that takes no further ones."""
-    fixed = gang_of(run).fixed
+    """Fields that may change under running pods; without the number of servers if the gang's size is fixed."""
+    fixed = gang_scheduler_of(run).fixed
     return tuple(field for field in MAY_CHANGE_LIVE if not (fixed and field == "rollout.replicas"))
 
 
 def _with_live_fields(before: str, after: str, live: Iterable[str]) -> str:
-    """The accepted spec `before` with those fields of `after` that may change under pods that work."""
+    """The accepted spec `before` with the `live` fields of `after`."""
     kept, wanted = json.loads(before), json.loads(after)
     for path in live:
         *sections, field = path.split(".")
@@ -109,14 +109,14 @@ def _dump(run: SeeleRun) -> dict[str, Any]:
 
 
 def _metadata(metadata: Mapping[str, Any]) -> str:
-    """The part of the metadata that the plan reads, as JSON."""
+    """The metadata that the plan reads, as JSON."""
     kept = {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
     return json.dumps(kept, sort_keys=True)
 
 
 @lru_cache(maxsize=_PARSED)
 def _parse(spec: str, metadata: str) -> SeeleRun | tuple[str, ...]:
-    """The run with this spec, or everything that is wrong with it."""
+    """The run with this spec, or all its problems."""
     body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": json.loads(metadata), "spec": json.loads(spec)}
     try:
         run = parse_run(body)

@@ -1,8 +1,7 @@
-"""What a run's status says: conditions, phase and message, from the facts of one pass. Pure."""
+"""The conditions, phase and message in a run's status, from the facts of one pass. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,12 +11,9 @@ from seele_operator.api.status import CONDITION_TYPES, Condition, ConditionType,
 from seele_operator.decide.accept import Accepted
 from seele_operator.decide.decision import Observed
 from seele_operator.decide.run_pods import RunPods
-from seele_operator.observe.pods import ObservedPod
 
 PATIENCE_SECONDS = 30
-"""How long after its grace period a pod may still be there before the run says that it is stuck."""
-
-_NORMAL_WAITS = ("ContainerCreating", "PodInitializing")
+"""How long a pod may outlive its grace period before it is reported as stuck."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +25,8 @@ class _Answer:
     message: str = ""
 
     @property
-    def telling(self) -> bool:
-        """Whether it is a no that somebody should read."""
+    def explains(self) -> bool:
+        """Whether it is False with a message for the user."""
         return self.status == "False" and bool(self.message)
 
 
@@ -43,68 +39,39 @@ def report(
     generation: int,
     now: datetime,
 ) -> RunStatus:
-    """`status` with what it says about the run brought up to date; the phase of a run that has ended stays."""
-    answers = _answers(run, status, run_pods, seen, accepted, now)
+    """`status` with phase, message and conditions brought up to date; the phase of a run that has ended stays."""
+    answers = _answers(status, run_pods, seen, accepted)
     phase = _phase(run, status, run_pods, answers)
-    answers["Progressing"] = _progressing(run, status, phase, run_pods, seen, answers, now)
-    return status.model_copy(
-        update={
-            "phase": phase,
-            "message": status.message if status.phase == phase == "Failed" else _message(phase, status, answers),
-            "observed_generation": generation,
-            "conditions": _conditions(status, answers, generation, now),
-        }
-    )
+    answers["Progressing"] = _progressing(run, status, phase, run_pods, answers, now)
+    message = status.message if status.phase == phase == "Failed" else _message(phase, status, answers)
+    return _updated(status, phase, message, answers, generation, now)
 
 
 def report_invalid(status: RunStatus, accepted: Accepted, generation: int, now: datetime) -> RunStatus:
-    """The status of a run none of whose specs can be read: it waits for a better one.
+    """The status of a run without a readable spec: it waits for a valid one.
 
-    One that has begun was readable by an earlier operator. Nothing else is said of it than that, and above all not that
-    it has not begun.
+    If it has started, an earlier operator could read its spec. Its other conditions then stay as they are, so that it
+    does not seem never to have started.
     """
+    answers: dict[ConditionType, _Answer]
     if status.attempt or status.terminal:
-        answers: dict[ConditionType, _Answer] = {
-            condition.type: _Answer(condition.status, condition.reason, condition.message)
-            for condition in status.conditions
-        }
-        answers = {kind: answers.get(kind, _Answer("Unknown", "Invalid")) for kind in CONDITION_TYPES}
-        answers["Valid"] = _Answer("False", accepted.reason, accepted.message)
-        return status.model_copy(
-            update={
-                "message": status.message if status.terminal else accepted.message,
-                "observed_generation": generation,
-                "conditions": _conditions(status, answers, generation, now),
-            }
-        )
-    waiting = _Answer("False", "Invalid", "the spec is not valid")
-    answers = {
-        "Valid": _Answer("False", accepted.reason, accepted.message),
-        "Scheduled": waiting,
-        "RolloutReady": waiting,
-        "TrainerReady": waiting,
-        "Progressing": waiting,
-        "Complete": _Answer("False", "NotFinished"),
-        "Failed": _Answer("False", "NotFinished"),
-    }
-    return status.model_copy(
-        update={
-            "phase": "Pending",
-            "message": accepted.message,
-            "observed_generation": generation,
-            "conditions": _conditions(status, answers, generation, now),
-        }
-    )
+        answers = dict.fromkeys(CONDITION_TYPES, _Answer("Unknown", "Invalid"))
+        answers |= {known.type: _Answer(known.status, known.reason, known.message) for known in status.conditions}
+        phase, message = status.phase, status.message if status.terminal else accepted.message
+    else:
+        answers = dict.fromkeys(CONDITION_TYPES, _Answer("False", "Invalid", "the spec is not valid"))
+        answers["Complete"] = answers["Failed"] = _Answer("False", "NotFinished")
+        phase, message = "Pending", accepted.message
+    answers["Valid"] = _Answer("False", accepted.reason, accepted.message)
+    return _updated(status, phase, message, answers, generation, now)
 
 
-def _answers(
-    run: SeeleRun, status: RunStatus, run_pods: RunPods, seen: Observed, accepted: Accepted, now: datetime
-) -> dict[ConditionType, _Answer]:
+def _answers(status: RunStatus, run_pods: RunPods, seen: Observed, accepted: Accepted) -> dict[ConditionType, _Answer]:
     valid = _Answer("True" if accepted.reason == "Accepted" else "False", accepted.reason, accepted.message)
     refusal = seen.refusal if run_pods.missing and status.gang in ("creating", "created") else None
     if refusal is not None and refusal.reason == "Invalid":
         valid = _Answer("False", "PodRefused", refusal.message)
-    answers: dict[ConditionType, _Answer] = {
+    return {
         "Valid": valid,
         "Scheduled": _scheduled(status, run_pods, seen),
         "RolloutReady": _ready("rollout server", run_pods.rollouts, run_pods, status),
@@ -116,7 +83,6 @@ def _answers(
         if status.phase == "Failed"
         else _Answer("False", "Succeeded" if status.phase == "Succeeded" else "NotFailed"),
     }
-    return answers
 
 
 def _scheduled(status: RunStatus, run_pods: RunPods, seen: Observed) -> _Answer:
@@ -132,10 +98,11 @@ def _scheduled(status: RunStatus, run_pods: RunPods, seen: Observed) -> _Answer:
     if seen.refusal is not None and run_pods.missing:
         return _Answer("False", seen.refusal.reason, seen.refusal.message)
     if waiting:
-        name, words = waiting[0]
-        return _Answer("False", words.reason, f"{name}{_others(waiting)}: {words.message}")
+        name, first = waiting[0]
+        others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        return _Answer("False", first.reason, f"{name}{others}: {first.message}")
     if run_pods.foreign and run_pods.missing:
-        return _Answer("False", "NameTaken", f"pod {run_pods.foreign[0].name} exists and belongs to something else")
+        return _name_taken(run_pods)
     if run_pods.missing:
         return _Answer("False", "Creating")
     if not all(pod.scheduled for pod in run_pods.present.values()):
@@ -151,9 +118,9 @@ def _ready(what: str, wanted: tuple[str, ...], run_pods: RunPods, status: RunSta
     if run_pods.is_ready(wanted):
         return _Answer("True", "Ready", f"{_count(len(wanted), what)} ready")
     pods = [run_pods.present[name] for name in wanted if name in run_pods.present]
-    troubled = _troubled(pod for pod in pods if pod.scheduled)
-    if troubled is not None and troubled.waiting is not None:
-        return _Answer("False", troubled.waiting.reason, f"{troubled.name}: {troubled.waiting.message}")
+    for pod in pods:
+        if pod.scheduled and pod.waiting is not None and not pod.waiting.normal and not pod.ready:
+            return _Answer("False", pod.waiting.reason, f"{pod.name}: {pod.waiting.message}")
     if not pods:
         return _Answer("False", "NoPods")
     ready = sum(pod.ready and not pod.terminating for pod in pods)
@@ -161,12 +128,8 @@ def _ready(what: str, wanted: tuple[str, ...], run_pods: RunPods, status: RunSta
     return _Answer("False", reason, f"{ready} of {_count(len(wanted), what)} ready")
 
 
-def _troubled(pods: Iterable[ObservedPod]) -> ObservedPod | None:
-    """The first pod that waits for something that does not come by itself."""
-    return next(
-        (pod for pod in pods if pod.waiting is not None and pod.waiting.reason not in _NORMAL_WAITS and not pod.ready),
-        None,
-    )
+def _name_taken(run_pods: RunPods) -> _Answer:
+    return _Answer("False", "NameTaken", f"pod {run_pods.foreign[0].name} exists and belongs to something else")
 
 
 def _phase(run: SeeleRun, status: RunStatus, run_pods: RunPods, answers: dict[ConditionType, _Answer]) -> RunPhase:
@@ -183,7 +146,7 @@ def _phase(run: SeeleRun, status: RunStatus, run_pods: RunPods, answers: dict[Co
         return "Running"
     if answers["Scheduled"].status == "True":
         return "Starting"
-    # A server that is replaced waits for the scheduler again; the trainers have started all the same.
+    # A server that is being replaced waits for the scheduler again, although the trainers have started.
     return "Starting" if status.phase == "Starting" and run_pods.trainer_at_work else "Pending"
 
 
@@ -192,7 +155,6 @@ def _progressing(
     status: RunStatus,
     phase: RunPhase,
     run_pods: RunPods,
-    seen: Observed,
     answers: dict[ConditionType, _Answer],
     now: datetime,
 ) -> _Answer:
@@ -201,14 +163,14 @@ def _progressing(
     if stuck := _stuck(run, run_pods, now):
         return stuck
     if phase == "Suspended":
-        left = len(run_pods.everyone)
+        left = len(run_pods.own)
         return _Answer("False", "Suspended", f"{_count(left, 'pod')} still stopping" if left else "no pod is left")
     if status.gang == "stopping":
-        if run_pods.foreign and not run_pods.everyone:
-            return _Answer("False", "NameTaken", f"pod {run_pods.foreign[0].name} exists and belongs to something else")
-        if run_pods.everyone:
+        if run_pods.foreign and not run_pods.own:
+            return _name_taken(run_pods)
+        if run_pods.own:
             return _Answer(
-                "True", "StoppingPods", f"{_count(len(run_pods.everyone), 'pod')} of the last attempt still stopping"
+                "True", "StoppingPods", f"{_count(len(run_pods.own), 'pod')} of the last attempt still stopping"
             )
         if status.not_before is not None and status.not_before > now:
             at = whole_seconds(status.not_before).isoformat()
@@ -216,16 +178,16 @@ def _progressing(
     if phase != "Running":
         for kind in ("Scheduled", "TrainerReady", "RolloutReady"):
             answer = answers[kind]
-            if answer.telling and answer.reason not in ("NotReady", "Replacing"):
+            if answer.explains and answer.reason not in ("NotReady", "Replacing"):
                 return answer
         return _Answer("True", "Starting")
     return _Answer("True", "Training")
 
 
 def _stuck(run: SeeleRun, run_pods: RunPods, now: datetime) -> _Answer | None:
-    """Pods that are still there long after they should have stopped: usually their node is lost."""
+    """The first pod that exists long after it should have stopped: usually its node is lost."""
     patience = run.spec.run_policy.termination_grace_period_seconds + PATIENCE_SECONDS
-    for pod in run_pods.everyone:
+    for pod in run_pods.own:
         if pod.terminating_since is not None and (now - pod.terminating_since).total_seconds() > patience:
             where = f" on node {pod.node}" if pod.node else ""
             return _Answer(
@@ -240,20 +202,22 @@ def _stuck(run: SeeleRun, run_pods: RunPods, now: datetime) -> _Answer | None:
 def _message(phase: RunPhase, status: RunStatus, answers: dict[ConditionType, _Answer]) -> str:
     if phase == "Succeeded":
         return "all steps are done"
-    if answers["Valid"].telling:
+    if answers["Valid"].explains:
         return answers["Valid"].message
+    unready = [answers[kind].message for kind in ("TrainerReady", "RolloutReady") if answers[kind].explains]
     if phase == "Running":
-        unwell = next((answers[kind] for kind in ("TrainerReady", "RolloutReady") if answers[kind].telling), None)
-        return f"attempt {status.attempt} is training" + (f"; {unwell.message}" if unwell else "")
-    if answers["Progressing"].message:
-        return answers["Progressing"].message
-    waiting = [answers[kind].message for kind in ("TrainerReady", "RolloutReady") if answers[kind].telling]
-    return "; ".join(waiting)
+        return "; ".join([f"attempt {status.attempt} is training", *unready[:1]])
+    return answers["Progressing"].message or "; ".join(unready)
 
 
-def _conditions(
-    status: RunStatus, answers: dict[ConditionType, _Answer], generation: int, now: datetime
-) -> tuple[Condition, ...]:
+def _updated(
+    status: RunStatus,
+    phase: RunPhase,
+    message: str,
+    answers: dict[ConditionType, _Answer],
+    generation: int,
+    now: datetime,
+) -> RunStatus:
     conditions = []
     for kind in CONDITION_TYPES:
         answer = answers[kind]
@@ -269,11 +233,14 @@ def _conditions(
                 last_transition_time=before.last_transition_time if same and before else whole_seconds(now),
             )
         )
-    return tuple(conditions)
-
-
-def _others(waiting: Sequence[object]) -> str:
-    return f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    return status.model_copy(
+        update={
+            "phase": phase,
+            "message": message,
+            "observed_generation": generation,
+            "conditions": tuple(conditions),
+        }
+    )
 
 
 def _count(number: int, what: str) -> str:

@@ -1,8 +1,8 @@
-"""What to do about a run: (spec, status, what is seen, time) to (new status, actions). Pure and level-triggered.
+"""What to do about a run: (spec, status, observations, time) to (new status, actions). Pure and level-triggered.
 
-Restart of the gang: the new attempt's number is written to the status; the old attempt's pods are deleted; when they are
-really gone, the new ones are created. Each of these is a state of `status.gang`, so an operator that dies in between goes
-on where it was. Every counter is in the status before it is acted on.
+A restart of the gang writes the new attempt's number to the status, deletes the old attempt's pods and, once they are
+gone, creates the new ones. Each of these is a state of `status.gang`, so that an operator started in between continues
+from there. Every counter is written to the status before it is acted on.
 """
 
 from __future__ import annotations
@@ -12,89 +12,78 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from seele_operator.api.notices import Notice, Refusal
+from seele_operator.api.events import RunEvent
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.status import Checkpoint, Failures, Replacement, RunStatus
 from seele_operator.decide.accept import Accepted, EditScope, accept
-from seele_operator.decide.builder import GONE_CHECK_SECONDS, DecisionBuilder, clean_up, end_attempt, fail, finish
-from seele_operator.decide.conditions import report, report_invalid
-from seele_operator.decide.decision import (
-    Action,
-    AdoptPods,
-    CreatePods,
-    Decision,
-    DeletePods,
-    DeleteRun,
-    Observed,
-    ReleaseGang,
-    UpdateChildren,
+from seele_operator.decide.builder import (
+    GONE_CHECK_SECONDS,
+    DecisionBuilder,
+    clean_up,
+    end_attempt,
+    fail,
+    finish,
+    stop_active_time,
 )
-from seele_operator.decide.failures import LONGEST_BACKOFF_SECONDS, backoff, count, gang_failure, rollout_failure, words
+from seele_operator.decide.conditions import report, report_invalid
+from seele_operator.decide.decision import AdoptPods, CreatePods, Decision, Observed, ReleaseGang, UpdateChildren
+from seele_operator.decide.failures import (
+    LONGEST_BACKOFF_SECONDS,
+    backoff,
+    describe,
+    gang_failure,
+    record_failure,
+    rollout_failure,
+)
 from seele_operator.decide.run_pods import RunPods
 from seele_operator.observe.failures import PodFailure
 from seele_operator.observe.trainer import ProgressSeen, parse_progress
 from seele_operator.plan import names
 
-__all__ = [
-    "Action",
-    "AdoptPods",
-    "CreatePods",
-    "Decision",
-    "DeletePods",
-    "DeleteRun",
-    "Notice",
-    "Observed",
-    "ProgressSeen",
-    "Refusal",
-    "ReleaseGang",
-    "UpdateChildren",
-    "decide",
-]
-
 
 def decide(body: Mapping[str, Any], status: RunStatus, seen: Observed, now: datetime) -> Decision:
-    """One pass over the run in `body` (as the API server gives it), with `status` read from it."""
+    """One pass over the run in `body` (as the API server returns it), with `status` read from it."""
     accepted = accept(body, status.accepted_spec, _edit_scope(body, status, seen))
     generation = int(body["metadata"].get("generation", 0))
     before = status.condition("Valid")
     refused = accepted.reason != "Accepted" and (before is None or before.message != accepted.message)
-    news = (Notice("Warning", accepted.reason, accepted.message),) if refused else ()
+    events = [RunEvent("Warning", accepted.reason, accepted.message)] if refused else []
     if accepted.run is None:
-        return Decision(report_invalid(status, accepted, generation, now), notices=news)
-    builder = DecisionBuilder(accepted.run, status, seen, now, notices=list(news))
+        return Decision(report_invalid(status, accepted, generation, now), events=tuple(events))
+    builder = DecisionBuilder(accepted.run, status, seen, now, events=events)
     if status.terminal:
         clean_up(builder)
     else:
-        _take_over(builder, accepted)
+        _follow_edit(builder, accepted)
         _advance(builder)
-    run_pods = builder.run_pods
-    told = report(builder.run, builder.status, run_pods, seen, accepted, generation, now)
-    if told.phase == "Running" and status.phase != "Running":
-        told = told.model_copy(update={"running_time": told.running_time or now})
-        builder.emit("Normal", "Running", f"attempt {told.attempt} is training")
-    return Decision(told, tuple(builder.actions), tuple(builder.notices), builder.look_again, builder.needs_fresh_read)
+    result = report(builder.run, builder.status, builder.run_pods, seen, accepted, generation, now)
+    if result.phase == "Running" and status.phase != "Running":
+        result = result.model_copy(update={"running_time": result.running_time or now})
+        builder.emit("Normal", "Running", f"attempt {result.attempt} is training")
+    recheck_seconds = min(builder.recheck_after, default=None)
+    return Decision(result, tuple(builder.actions), tuple(builder.events), recheck_seconds, builder.needs_fresh_read)
 
 
 def _edit_scope(body: Mapping[str, Any], status: RunStatus, seen: Observed) -> EditScope:
     if status.terminal:
         return "live"
     if status.running_time is None and not status.step:
-        # Nothing was trained yet, unless a complete gang is just about to. One that lacks pods, refused perhaps, may have
-        # trainers that wait: what keeps the others away must be open to repair.
-        at_work = status.gang == "created" and any(
+        # Nothing is trained yet, unless a complete gang is about to start. In an incomplete gang trainers may wait for
+        # pods that were refused: whatever keeps those away must be open to repair.
+        running = status.gang == "created" and any(
             pod.role == "trainer" and pod.phase == "Running" for pod in seen.pods
         )
-        return "live" if at_work else "all"
-    at_work = status.gang != "stopping" and any(
+        return "live" if running else "all"
+    running = status.gang != "stopping" and any(
         pod.role == "trainer" and pod.attempt == status.attempt and pod.phase != "Pending" for pod in seen.pods
     )
-    # Of a gang that was complete and is not seen, nobody knows what it did.
+    # The gang was complete and has vanished: it may have trained.
     lost = status.gang == "created" and not seen.pods
-    return "live" if at_work or lost else "resumable"
+    return "live" if running or lost else "resumable"
 
 
-def _take_over(builder: DecisionBuilder, accepted: Accepted) -> None:
-    """Follow the accepted spec; where that needs other pods, as an attempt of its own that no budget pays for."""
+def _follow_edit(builder: DecisionBuilder, accepted: Accepted) -> None:
+    """Follow the accepted spec; if that needs new pods, in a new attempt that counts against no budget."""
     if not accepted.changed:
         return
     before = builder.status.accepted_spec
@@ -102,12 +91,12 @@ def _take_over(builder: DecisionBuilder, accepted: Accepted) -> None:
     if before is None or builder.status.gang == "stopping":
         return
     if accepted.respawn:
-        builder.emit("Normal", "Respawned", "the spec was changed before training began: its pods are made anew")
+        builder.emit("Normal", "Respawned", "the spec was changed before training began: its pods are recreated")
         end_attempt(builder, "the spec was changed")
         return
     run_pods = builder.run_pods
     if builder.status.gang == "created":
-        # Servers that are added now are no lost ones, nor are those that still stop because they were taken away before.
+        # Servers added now are not lost, nor are those that are still stopping because an earlier edit removed them.
         added = {
             name: Replacement(
                 uid=run_pods.present[name].uid if name in run_pods.present else "", not_before=builder.now
@@ -126,8 +115,8 @@ def _was_wanted(before: str, run: SeeleRun, rollout: str) -> bool:
 
 def _advance(builder: DecisionBuilder) -> None:
     """One pass over a run that has not ended."""
-    _learn(builder)
-    _number_anew(builder)
+    _update_progress(builder)
+    _renumber(builder)
     policy = builder.run.spec.run_policy
     run_pods = builder.run_pods
     if builder.status.gang != "stopping" and _trainer_done(run_pods):
@@ -140,7 +129,7 @@ def _advance(builder: DecisionBuilder) -> None:
         resumed = builder.status.start_time is not None
         builder.set(active_since=builder.now, start_time=builder.status.start_time or builder.now)
         if resumed:
-            builder.emit("Normal", "Resumed", f"goes on as attempt {builder.status.attempt}")
+            builder.emit("Normal", "Resumed", f"resumes as attempt {builder.status.attempt}")
     if policy.active_deadline_seconds is not None and builder.status.active_since is not None:
         left = policy.active_deadline_seconds - builder.status.active_seconds
         if builder.passed(builder.status.active_since, left):
@@ -156,8 +145,8 @@ def _advance(builder: DecisionBuilder) -> None:
         _run_gang(builder)
 
 
-def _learn(builder: DecisionBuilder) -> None:
-    """Take over what the trainer said last: on /progress, or with its last words when it ended."""
+def _update_progress(builder: DecisionBuilder) -> None:
+    """Copy the trainer's progress into the status: from /progress, or from its termination message."""
     status, name = builder.status, names.pod(builder.run.metadata.name, "trainer", 0)
     if (
         builder.seen.progress is not None
@@ -166,12 +155,12 @@ def _learn(builder: DecisionBuilder) -> None:
     ):
         _take_progress(builder, builder.seen.progress)
     for pod in builder.seen.pods:
-        ended = pod.name == name and pod.owner == "run" and pod.last_words
-        # An attempt that is being stopped is the one before that of the status.
+        ended = pod.name == name and pod.owner == "run" and pod.termination_message
+        # While an attempt is being stopped, the status already has the number of the next one.
         if ended and pod.attempt == status.attempt - (status.gang == "stopping"):
-            said = parse_progress(pod.last_words, pod.attempt)
-            if said is not None:
-                _take_progress(builder, said)
+            final = parse_progress(pod.termination_message, pod.attempt)
+            if final is not None:
+                _take_progress(builder, final)
 
 
 def _take_progress(builder: DecisionBuilder, progress: ProgressSeen) -> None:
@@ -183,7 +172,7 @@ def _take_progress(builder: DecisionBuilder, progress: ProgressSeen) -> None:
         step = progress.last_checkpoint_step
         builder.set(last_checkpoint=Checkpoint(step=step, path=f"checkpoints/step-{step}"))
         if step > status.furthest_checkpoint_step:
-            # It got further than any attempt before it: what failed until then is forgiven.
+            # Further than any attempt before: earlier failures no longer count.
             builder.set(failures=Failures(), furthest_checkpoint_step=step)
     builder.set(
         step=progress.step,
@@ -201,41 +190,38 @@ def _either(new: float | None, old: float | None) -> float | None:
 
 
 def _trainer_done(run_pods: RunPods) -> bool:
-    """Trainer 0 drives the run and ends last: once it has, the final model is written."""
+    """Whether trainer 0 has succeeded: it drives the run and ends last, after the final model is written."""
     first = run_pods.present.get(run_pods.trainers[0])
     return first is not None and first.phase == "Succeeded"
 
 
 def _suspend(builder: DecisionBuilder) -> None:
-    status = builder.status
-    if status.active_since is not None:
-        active = status.active_seconds + (builder.now - status.active_since).total_seconds()
-        builder.set(active_seconds=active, active_since=None)
-    if status.phase != "Suspended":
+    stop_active_time(builder)
+    if builder.status.phase != "Suspended":
         builder.emit("Normal", "Suspended", "the pods are stopped; the run's folder stays")
-    if status.gang != "stopping":
+    if builder.status.gang != "stopping":
         end_attempt(builder, "the run is suspended")
         return
-    everyone = builder.run_pods.everyone
-    builder.delete(everyone, "the run is suspended")
-    if everyone:
+    own = builder.run_pods.own
+    builder.delete(own, "the run is suspended")
+    if own:
         builder.recheck_after.append(GONE_CHECK_SECONDS)
     else:
         builder.actions.append(ReleaseGang(builder.run))
 
 
-def _number_anew(builder: DecisionBuilder) -> None:
-    """After a status was lost: no two attempts may have the same number, for trainers tell by it who may write."""
-    highest = max((pod.attempt for pod in builder.run_pods.everyone if pod.owner == "run"), default=0)
+def _renumber(builder: DecisionBuilder) -> None:
+    """After the status was lost, number the next attempt above all existing ones: trainers tell by it who may write."""
+    highest = max((pod.attempt for pod in builder.run_pods.own if pod.owner == "run"), default=0)
     if builder.status.gang == "stopping" and highest >= max(1, builder.status.attempt):
         builder.set(attempt=highest + 1)
 
 
 def _stop_old(builder: DecisionBuilder) -> None:
-    """Wait until nothing is left of earlier attempts, then begin the next."""
+    """Wait until all pods of earlier attempts are gone, then start the next attempt."""
     run_pods = builder.run_pods
-    if run_pods.everyone or run_pods.foreign:
-        builder.delete(run_pods.everyone, f"attempt {builder.status.attempt} begins when the pods before it are gone")
+    if run_pods.own or run_pods.foreign:
+        builder.delete(run_pods.own, f"attempt {builder.status.attempt} starts when the pods before it are gone")
         builder.recheck_after.append(GONE_CHECK_SECONDS)
         return
     if builder.status.not_before is not None and not builder.due(
@@ -271,7 +257,7 @@ def _run_gang(builder: DecisionBuilder) -> None:
         else:
             builder.actions.append(CreatePods(builder.run, builder.status.attempt, run_pods.missing))
     if builder.status.gang == "created":
-        _tend_rollouts(builder, run_pods)
+        _replace_rollouts(builder, run_pods)
 
 
 def _start_deadline_passed(builder: DecisionBuilder) -> bool:
@@ -280,28 +266,28 @@ def _start_deadline_passed(builder: DecisionBuilder) -> bool:
         return False
     run_pods = builder.run_pods
     refusal = builder.seen.refusal
-    waits = [
+    waiting = (
         pod.waiting.message for pod in run_pods.present.values() if pod.waiting is not None and pod.waiting.message
-    ]
-    why = refusal.message if refusal is not None and run_pods.missing else next(iter(waits), "")
+    )
+    why = refusal.message if refusal is not None and run_pods.missing else next(waiting, "")
     message = f"not all pods were running within {limit} s, runPolicy.startDeadlineSeconds"
     fail(builder, "StartDeadlineExceeded", f"{message}: {why}" if why else message)
     return True
 
 
 def _restart(builder: DecisionBuilder, pod: str | None, failure: PodFailure) -> None:
-    """Count the failure and end the attempt; or the run, where its budget is spent."""
-    if count(builder, pod, failure):
+    """Count the failure and end the attempt, or the run if its budget is exhausted."""
+    if record_failure(builder, pod, failure):
         builder.set(restarts=builder.status.restarts + 1)
         delay = backoff(builder.status.failures)
-        waits = f" in {delay:g} s" if delay else ""
-        builder.emit("Warning", "Restarting", f"{words(pod, failure)}; all pods are restarted{waits}")
+        after = f" in {delay:g} s" if delay else ""
+        builder.emit("Warning", "Restarting", f"{describe(pod, failure)}; all pods are restarted{after}")
         end_attempt(builder, f"{pod or 'a trainer'} failed", delay)
 
 
-def _tend_rollouts(builder: DecisionBuilder, run_pods: RunPods) -> None:
-    """Replace rollout pods one by one, and take away those that are wanted no longer."""
-    builder.delete(run_pods.surplus, "the run wants fewer rollout servers")
+def _replace_rollouts(builder: DecisionBuilder, run_pods: RunPods) -> None:
+    """Replace failed rollout pods one by one, and delete those that are no longer needed."""
+    builder.delete(run_pods.surplus, "the run needs fewer rollout servers")
     due = []
     for name in run_pods.rollouts:
         pod, known = run_pods.present.get(name), builder.status.replacing.get(name)
@@ -311,14 +297,14 @@ def _tend_rollouts(builder: DecisionBuilder, run_pods: RunPods) -> None:
                 builder.set(replacing={other: one for other, one in builder.status.replacing.items() if other != name})
             continue
         if known is None or (pod is not None and pod.uid != known.uid):
-            if not count(builder, name, failure):
+            if not record_failure(builder, name, failure):
                 return
             delay = backoff(builder.status.failures)
             known = Replacement(uid=pod.uid if pod else "", not_before=builder.now + timedelta(seconds=delay))
             builder.set(replacing={**builder.status.replacing, name: known})
-            builder.emit("Warning", "RolloutReplaced", f"{words(name, failure)}; it is replaced")
+            builder.emit("Warning", "RolloutReplaced", f"{describe(name, failure)}; it is replaced")
         if pod is not None:
-            builder.delete((pod,), "failed, and is replaced")
+            builder.delete((pod,), "failed and is replaced")
             builder.recheck_after.append(GONE_CHECK_SECONDS)
         elif builder.due(known.not_before, 2 * LONGEST_BACKOFF_SECONDS):
             due.append(name)

@@ -1,10 +1,10 @@
-"""What goes into a decision about a run, and what comes out of it."""
+"""The input of a decision about a run, and its outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seele_operator.api.notices import Notice, Refusal
+from seele_operator.api.events import Refusal, RunEvent
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.status import RunStatus
 from seele_operator.observe.pods import ObservedPod
@@ -13,14 +13,14 @@ from seele_operator.observe.trainer import ProgressSeen
 
 @dataclass(frozen=True)
 class Observed:
-    """What is seen of a run, besides its own object."""
+    """What is known about a run besides its own object."""
 
     pods: tuple[ObservedPod, ...] = ()
-    """All pods with the run's label, whoever controls them and whichever attempt they belong to."""
+    """All pods with the run's label, of any owner and any attempt."""
     progress: ProgressSeen | None = None
-    """The trainer's last answer; None where it never answered since this operator started."""
+    """The trainer's last answer; None if it has not answered since this operator started."""
     refusal: Refusal | None = None
-    """Set from a refused creation until one succeeds."""
+    """Set when a creation is refused, until one succeeds."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class CreatePods:
     """Apply the attempt's other objects, then create these pods (POST, so that an existing pod is never changed)."""
 
     run: SeeleRun
-    """The run to plan from: its accepted spec, which may differ from what the user wrote last."""
+    """The run to plan from, with its accepted spec, which may differ from the user's current one."""
     attempt: int
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class UpdateChildren:
-    """Apply the config map, services, policies and budgets again after an accepted edit; no pods."""
+    """After an accepted edit, apply all objects again except the pods."""
 
     run: SeeleRun
     attempt: int
@@ -50,7 +50,7 @@ class AdoptPods:
 
 @dataclass(frozen=True)
 class DeletePods:
-    """Delete these pods, each only while it still has the uid that was seen."""
+    """Delete these pods, each only if it still has the uid that was seen."""
 
     pods: tuple[ObservedPod, ...]
     why: str
@@ -58,14 +58,14 @@ class DeletePods:
 
 @dataclass(frozen=True)
 class ReleaseGang:
-    """Delete the gang scheduler's PodGroup of the run, where there is one: it would hold quota for pods that are gone."""
+    """Delete the gang scheduler's PodGroup of the run, if any: it would hold quota for pods that are gone."""
 
     run: SeeleRun
 
 
 @dataclass(frozen=True)
 class DeleteRun:
-    """Delete the SeeleRun itself; its time after the end is over."""
+    """Delete the SeeleRun itself: its time to live after the end has passed."""
 
 
 Action = CreatePods | UpdateChildren | AdoptPods | DeletePods | ReleaseGang | DeleteRun
@@ -73,12 +73,12 @@ Action = CreatePods | UpdateChildren | AdoptPods | DeletePods | ReleaseGang | De
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a run in one pass. The status is written first; actions follow only where that succeeded."""
+    """The outcome of one pass. The status is written first; actions follow only if that succeeded."""
 
     status: RunStatus
     actions: tuple[Action, ...] = ()
-    notices: tuple[Notice, ...] = ()
-    look_again: float | None = None
-    """Seconds until time alone changes something; None where only an event can."""
+    events: tuple[RunEvent, ...] = ()
+    recheck_seconds: float | None = None
+    """Seconds until the run must be looked at again although nothing happened; None if never."""
     needs_fresh_read: bool = False
-    """Counts a failure, ends an attempt, or finishes the run: to be decided again on a fresh read before it is acted on."""
+    """It counts a failure, ends an attempt or finishes the run: decide again on a fresh read before acting."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from seele_operator.api.notices import Notice, Refusal
+from seele_operator.api.events import RunEvent, Refusal
 from seele_operator.api.seelerun import API_VERSION, KIND
 from seele_operator.kube.connection import ApiConnection, ContentType, RequestSeen, default_identity
 from seele_operator.kube.errors import (
@@ -25,7 +25,7 @@ from seele_operator.kube.errors import (
     Target,
     error_of,
 )
-from seele_operator.kube.events import event, event_name, timestamp
+from seele_operator.kube.events import event_manifest, event_name, timestamp
 from seele_operator.kube.ownership import applied_instead_of_created, controller_of, taken
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
@@ -212,20 +212,20 @@ class Cluster:
         """Delete the run with this uid; its objects follow in the background."""
         await self._delete(Target(API_VERSION, KIND, name), namespace, uid)
 
-    async def post_event(self, run: Mapping[str, Any], notice: Notice, now: datetime) -> None:
+    async def post_event(self, run: Mapping[str, Any], event: RunEvent, now: datetime) -> None:
         """Post a Kubernetes Event about the run, or increment the count of a repeated one. Failures are only logged."""
         try:
-            await self._post_event(run, notice, now)
+            await self._post_event(run, event, now)
         except ClusterError as error:
             _log.warning("an event about %s was not posted: %s", run["metadata"]["name"], error)
 
-    async def _post_event(self, run: Mapping[str, Any], notice: Notice, now: datetime) -> None:
-        namespace, name = run["metadata"]["namespace"], event_name(run, notice)
+    async def _post_event(self, run: Mapping[str, Any], event: RunEvent, now: datetime) -> None:
+        namespace, name = run["metadata"]["namespace"], event_name(run, event)
         target, path = Target("v1", "Event", name), path_of("v1", "Event", namespace, name)
         count = self._event_counts.get(name, 0)
         if count == 0:
             try:
-                await self._create(event(run, notice, now, self._instance))
+                await self._create(event_manifest(run, event, now, self._instance))
             except AlreadyExists:
                 # Another operator posted it. The answer to a patch holds the count, so no right to read events is needed.
                 last = {"lastTimestamp": timestamp(now)}
@@ -237,7 +237,7 @@ class Cluster:
                 await self._write("PATCH", target, path, repeated, "application/merge-patch+json")
             except Gone:  # the API server keeps events for an hour
                 count = 0
-                await self._create(event(run, notice, now, self._instance))
+                await self._create(event_manifest(run, event, now, self._instance))
         self._event_counts[name] = count + 1
         self._event_counts.move_to_end(name)
         while len(self._event_counts) > EVENTS_REMEMBERED:

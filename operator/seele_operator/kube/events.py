@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from seele_operator.api.notices import Notice
+from seele_operator.api.events import RunEvent
 from seele_operator.plan.names import Manifest
 
 REPORTER = "seele-operator"
@@ -15,21 +15,21 @@ LONGEST_MESSAGE = 1024
 """Characters; the API server rejects longer messages."""
 
 
-def event_name(run: Mapping[str, Any], notice: Notice) -> str:
-    """A name that is the same for the same notice about the same run, so that repeats can be counted."""
+def event_name(run: Mapping[str, Any], event: RunEvent) -> str:
+    """A name that is the same for the same event about the same run, so that repeats can be counted."""
     metadata = run["metadata"]
-    identity = "\0".join((metadata["uid"], notice.type, notice.reason, notice.message))
+    identity = "\0".join((metadata["uid"], event.type, event.reason, event.message))
     return f"{metadata['name']}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
-def event(run: Mapping[str, Any], notice: Notice, now: datetime, instance: str) -> Manifest:
-    """The first event for `notice`, reported by the operator named `instance`."""
+def event_manifest(run: Mapping[str, Any], event: RunEvent, now: datetime, instance: str) -> Manifest:
+    """The first event for `event`, reported by the operator named `instance`."""
     metadata = run["metadata"]
     moment = timestamp(now)
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": event_name(run, notice), "namespace": metadata["namespace"]},
+        "metadata": {"name": event_name(run, event), "namespace": metadata["namespace"]},
         "involvedObject": {
             "apiVersion": run["apiVersion"],
             "kind": run["kind"],
@@ -38,9 +38,9 @@ def event(run: Mapping[str, Any], notice: Notice, now: datetime, instance: str) 
             "uid": metadata["uid"],
             "resourceVersion": metadata.get("resourceVersion", ""),
         },
-        "type": notice.type,
-        "reason": notice.reason,
-        "message": shortened(notice.message),
+        "type": event.type,
+        "reason": event.reason,
+        "message": shortened(event.message),
         "count": 1,
         "firstTimestamp": moment,
         "lastTimestamp": moment,

@@ -1,4 +1,4 @@
-"""What the operator sees of a run's pods: raw pods of the API server, reduced to the facts that decisions rest on."""
+"""A run's pods as the operator sees them: the API server's raw pods, reduced to the facts that decisions need."""
 
 from __future__ import annotations
 
@@ -11,40 +11,33 @@ from typing import Any, Literal, get_args
 from seele_operator.observe.failures import (
     Disruption,
     PodFailure,
-    deletion,
-    disruption_of,
-    failure_of,
-    last_words,
     main_container_done,
+    pod_disruption,
+    pod_failure,
+    termination_message,
 )
-from seele_operator.observe.raw import condition, deletion_asked, entries, mapping, text
+from seele_operator.observe.raw import condition, deletion_requested, entries, mapping, text
 from seele_operator.plan import names
 from seele_operator.plan.names import Role
 
-__all__ = ["ObservedPod", "Owner", "PodFailure", "PodPhase", "Waiting", "deletion_failure", "observe_pod"]
-
-Owner = Literal["run", "nobody", "other"]
-"""Who controls a pod: this very run (by uid), nobody (an orphan that may be adopted), or somebody else."""
-
+Owner = Literal["run", "none", "other"]
+"""A pod's controller: this run (by uid), none (an orphan that may be adopted), or another object."""
 
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
-
-_NORMAL = ("ContainerCreating", "PodInitializing", "NotYetScheduled")
-"""Reasons to wait that every pod has for a while."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a pod is not running yet, in the words of the scheduler or the kubelet."""
+    """Why a pod is not running yet, as reported by the scheduler or the kubelet."""
 
     reason: str
-    """Unschedulable, ImagePullBackOff, ErrImagePull, CreateContainerConfigError, ..., or the pod condition's own."""
+    """Unschedulable, ImagePullBackOff, ErrImagePull, CreateContainerConfigError, ..., or that of the pod condition."""
     message: str
 
     @property
     def normal(self) -> bool:
-        """Whether every pod waits like this for a while, so that it is nothing to complain about."""
-        return self.reason in _NORMAL
+        """Whether every pod waits for this reason at first."""
+        return self.reason in ("ContainerCreating", "PodInitializing", "NotYetScheduled")
 
 
 @dataclass(frozen=True)
@@ -58,31 +51,31 @@ class ObservedPod:
     attempt: int
     owner: Owner
     phase: PodPhase
-    """Succeeded as soon as the main container has ended well, though sidecars may run on."""
+    """Succeeded as soon as the main container has, even if sidecars are still running."""
     ready: bool
     scheduled: bool
     terminating_since: datetime | None
-    """When its deletion was asked for; the pod exists until the kubelet has stopped it."""
+    """When its deletion was requested; the pod exists until the kubelet has stopped it."""
     node: str | None
     ip: str | None
     failure: PodFailure | None
-    """Set where phase is Failed, and where a main container ended with an error although the phase lags behind."""
+    """Set if the phase is Failed, or if a main container ended with an error and the phase lags behind."""
     waiting: Waiting | None
     disruption: Disruption | None = None
-    """What the cluster did to the pod or is about to do, where the pod says so; it may still be running."""
-    last_words: str = ""
-    """What the main container left behind when it ended of its own accord: a trainer's progress, as JSON."""
+    """What the cluster did to the pod or is about to do; it may still be running."""
+    termination_message: str = ""
+    """That of the main container, if it was not killed by an error: a trainer's progress, as JSON."""
     lingers: bool = False
-    """Whether other containers run on after the main one has ended well, and hold what the pod has of its node."""
+    """Whether other containers are still running after the main one has succeeded, and hold the node's resources."""
 
     @property
     def terminating(self) -> bool:
-        """Whether the pod is on its way out."""
+        """Whether the pod is being deleted."""
         return self.terminating_since is not None
 
 
 def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
-    """The pod in `body`, as seen by the run with `run_uid`; None for a pod without the labels of a run's pod."""
+    """The pod in `body`, as seen by the run with `run_uid`; None if it lacks the labels of a run's pod."""
     metadata, status = mapping(body, "metadata"), mapping(body, "status")
     labels = mapping(metadata, "labels")
     name, uid, run, role = text(metadata, "name"), text(metadata, "uid"), text(labels, names.RUN_LABEL), _role(labels)
@@ -90,10 +83,9 @@ def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
     if not (name and uid and run) or role is None or index is None or attempt is None:
         return None
     owner = _owner(metadata, run_uid)
-    if owner == "nobody" and name != names.pod(run, role, index):
-        # A copy that somebody made of a pod, labels and all.
-        owner = "other"
-    failure = failure_of(body)
+    if owner == "none" and name != names.pod(run, role, index):
+        owner = "other"  # a copy of a pod, made by hand with all its labels
+    failure = pod_failure(body)
     phase: PodPhase = "Succeeded" if failure is None and main_container_done(body) else _phase(status)
     node = text(mapping(body, "spec"), "nodeName") or None
     scheduled = node is not None or condition(body, "PodScheduled").get("status") == "True"
@@ -107,20 +99,22 @@ def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
         phase=phase,
         ready=condition(body, "Ready").get("status") == "True",
         scheduled=scheduled,
-        terminating_since=deletion_asked(body),
+        terminating_since=deletion_requested(body),
         node=node,
         ip=text(status, "podIP") or None,
         failure=failure,
         waiting=_waiting(body, scheduled) if phase in {"Pending", "Running"} and failure is None else None,
-        disruption=disruption_of(body),
-        last_words=last_words(body),
+        disruption=pod_disruption(body),
+        termination_message=termination_message(body),
         lingers=phase == "Succeeded" and _phase(status) not in ("Succeeded", "Failed"),
     )
 
 
 def deletion_failure(pod: ObservedPod) -> PodFailure:
-    """The failure of a pod that is being deleted, or is gone, and whose deletion the operator did not ask for."""
-    return deletion(pod.name, pod.disruption)
+    """The failure of a pod that is being or was deleted, but not by the operator."""
+    if pod.disruption is not None:
+        return PodFailure("disruption", pod.disruption.reason, None, None, f"pod {pod.name}: {pod.disruption.message}")
+    return PodFailure("disruption", "PodDeleted", None, None, f"pod {pod.name} was deleted, and not by the operator")
 
 
 def _role(labels: Mapping[str, Any]) -> Role | None:
@@ -136,7 +130,7 @@ def _owner(metadata: Mapping[str, Any], run_uid: str) -> Owner:
     for reference in entries(metadata, "ownerReferences"):
         if reference.get("controller") is True:
             return "run" if reference.get("uid") == run_uid else "other"
-    return "nobody"
+    return "none"
 
 
 def _phase(status: Mapping[str, Any]) -> PodPhase:
@@ -152,9 +146,9 @@ def _waiting(body: Mapping[str, Any], scheduled: bool) -> Waiting | None:
 
 
 def _unscheduled(body: Mapping[str, Any]) -> Waiting:
-    said = condition(body, "PodScheduled")
-    if text(said, "reason"):
-        return Waiting(text(said, "reason"), text(said, "message"))
+    scheduled = condition(body, "PodScheduled")
+    if text(scheduled, "reason"):
+        return Waiting(text(scheduled, "reason"), text(scheduled, "message"))
     scheduler = text(mapping(body, "spec"), "schedulerName") or "default-scheduler"
     return Waiting("NotYetScheduled", f"scheduler {scheduler} has not looked at the pod yet")
 
@@ -165,5 +159,4 @@ def _waiting_containers(status: Mapping[str, Any]) -> Iterator[Waiting]:
             state = mapping(container, "state", "waiting")
             if state:
                 reason = text(state, "reason") or "ContainerCreating"
-                said = text(state, "message")
-                yield Waiting(reason, f"container {text(container, 'name')}: {said or reason}")
+                yield Waiting(reason, f"container {text(container, 'name')}: {text(state, 'message') or reason}")

@@ -1,4 +1,4 @@
-"""Reading raw pods: whatever is missing, or is not what Kubernetes says it is, reads as absent."""
+"""Reading raw pods leniently: a field that is missing or has an unexpected type counts as absent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def mapping(value: object, *path: str) -> Mapping[str, Any]:
-    """The mapping found in `value` below the keys of `path`; empty where there is none."""
+    """The mapping found in `value` under the keys of `path`; empty if absent."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
@@ -21,7 +21,7 @@ def entries(value: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
 
 
 def text(value: Mapping[str, Any], key: str) -> str:
-    """The text under `key`; empty where there is none."""
+    """The text under `key`; empty if absent."""
     found = value.get(key)
     return found if isinstance(found, str) else ""
 
@@ -42,17 +42,17 @@ def moment(value: Mapping[str, Any], key: str) -> datetime | None:
 
 
 def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """The pod condition of one type; empty where there is none."""
+    """The pod's condition of this type; empty if absent."""
     found = entries(mapping(body, "status"), "conditions")
     return next((entry for entry in found if entry.get("type") == kind), {})
 
 
-def deletion_asked(body: Mapping[str, Any]) -> datetime | None:
-    """When a pod's deletion was asked for; None for one that is to stay."""
+def deletion_requested(body: Mapping[str, Any]) -> datetime | None:
+    """When the pod's deletion was requested; None if it was not."""
     metadata = mapping(body, "metadata")
     if not metadata.get("deletionTimestamp"):
         return None
-    # The API server writes the end of the grace period, from which the request's time follows.
+    # The API server stores the end of the grace period.
     latest = moment(metadata, "deletionTimestamp") or datetime.fromtimestamp(0, UTC)
     try:
         return latest - timedelta(seconds=number(metadata, "deletionGracePeriodSeconds") or 0)

@@ -1,4 +1,4 @@
-"""What a trainer says of itself, on /progress and as its last words: read leniently, for it may be older or newer."""
+"""A trainer's progress, from /progress or its termination message; read leniently, since its version may differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ProgressSeen:
     step: int
     steps: int
     phase: str
-    """What the trainer was doing: starting, rollout, train, sync, eval, checkpoint, done or failed."""
+    """The trainer's phase: starting, rollout, train, sync, eval, checkpoint, done or failed."""
     reward: float | None = None
     accuracy: float | None = None
     hint_rate: float | None = None
@@ -29,54 +29,50 @@ class ProgressSeen:
 
 
 def parse_progress(answer: bytes | str, attempt: int, run: str | None = None) -> ProgressSeen | None:
-    """What a trainer of `attempt` answered; None for what is no progress, or that of another than `run`.
-
-    Fields that are not known are left out.
-    """
+    """The answer of a trainer of `attempt`; None if it cannot be read, or comes from another run than `run`."""
     try:
-        said = json.loads(answer)
-    except (ValueError, RecursionError):  # whatever runs in a pod may answer, and must not stop the operator by it
+        progress = json.loads(answer)
+    except (ValueError, RecursionError):  # anything may answer in a pod, and must not stop the operator
         return None
-    if not isinstance(said, dict):
+    if not isinstance(progress, dict):
         return None
-    step, steps = _count(said, "step"), _count(said, "steps")
+    step, steps = _count(progress, "step"), _count(progress, "steps")
     if step is None or steps is None:
         return None
-    # The address of a pod that has just ended may be another run's by now.
-    if run is not None and said.get("name", run) != run:
+    # The address of a pod that has just ended may belong to another run by now, or to another attempt.
+    if run is not None and progress.get("name", run) != run:
         return None
     return ProgressSeen(
-        # A trainer of an attempt that has just ended may answer at an address that was given away again.
-        attempt=attempt if (known := _count(said, "attempt")) is None else known,
+        attempt=attempt if (answered := _count(progress, "attempt")) is None else answered,
         step=step,
         steps=steps,
-        phase=_text(said, "phase"),
-        reward=_number(said, "reward"),
-        accuracy=_number(said, "accuracy"),
-        hint_rate=_number(said, "hintRate"),
-        policy_version=_count(said, "policyVersion"),
-        eta_seconds=_number(said, "etaSeconds"),
-        last_checkpoint_step=_count(said, "lastCheckpointStep"),
-        message=_text(said, "message"),
+        phase=_text(progress, "phase"),
+        reward=_number(progress, "reward"),
+        accuracy=_number(progress, "accuracy"),
+        hint_rate=_number(progress, "hintRate"),
+        policy_version=_count(progress, "policyVersion"),
+        eta_seconds=_number(progress, "etaSeconds"),
+        last_checkpoint_step=_count(progress, "lastCheckpointStep"),
+        message=_text(progress, "message"),
     )
 
 
-def _number(said: Mapping[str, Any], name: str) -> float | None:
-    value = said.get(name)
+def _number(progress: Mapping[str, Any], name: str) -> float | None:
+    value = progress.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except OverflowError:  # a whole number of hundreds of digits
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
-def _count(said: Mapping[str, Any], name: str) -> int | None:
-    value = _number(said, name)
+def _count(progress: Mapping[str, Any], name: str) -> int | None:
+    value = _number(progress, name)
     return int(value) if value is not None and 0 <= value < 2**53 else None
 
 
-def _text(said: Mapping[str, Any], name: str) -> str:
-    value = said.get(name)
+def _text(progress: Mapping[str, Any], name: str) -> str:
+    value = progress.get(name)
     return value[:1024] if isinstance(value, str) else ""

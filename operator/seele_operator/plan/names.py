@@ -1,4 +1,4 @@
-"""Names, labels and ports of what a run is made of. Everything that looks for a run's objects takes them from here."""
+"""Names, labels, ports and paths of a run's objects. Code that looks for these objects takes them from here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATTEMPT_LABEL = "seele.dev/attempt"
 METRICS_PORT = 9400
 """Trainer: /metrics, /progress, /healthz."""
 RENDEZVOUS_PORT = 29500
-"""Trainer 0: where the gang's processes find each other."""
+"""Trainer 0: the rendezvous of the gang's processes."""
 ROLLOUT_PORT = 8000
 """Rollout server: vLLM's HTTP API."""
 
@@ -27,24 +27,24 @@ RUN_FOLDER = "/seele/run"
 CONFIG_FOLDER = "/etc/seele"
 """Where the run's config map is mounted in its pods."""
 CONFIG_KEY = "config.yaml"
-"""File of the trainer's configuration, in the config map and in the run's folder."""
+"""File with the trainer's configuration, in the config map and in the run's folder."""
 ROLLOUT_URLS_KEY = "rollout-urls"
-"""File of the addresses of the rollout servers, one on a line, in the config map: it follows the number of servers."""
+"""File with the URLs of the rollout servers, one per line, in the config map: it is updated when servers are added."""
 HUGGING_FACE_FOLDER = "/seele/huggingface"
-"""Where the cache of models and data sets is mounted, if it has a volume of its own."""
+"""Where the cache of models and data sets is mounted, if it has its own volume."""
 INITIAL_WEIGHTS = f"{RUN_FOLDER}/weights/initial"
-"""The copy of the model that rollout servers start from."""
+"""The copy of the model that rollout servers start with."""
 PREPARE_FOLDER = "prepare-folder"
-"""Init container that hands folders of the node to the user of the pod's processes; nothing to do on one machine."""
+"""Init container that gives folders of the node to the pod's user; not needed on a single machine."""
 
 
 def selector(run: str, role: Role) -> dict[str, str]:
-    """Labels by which the pods of one role are found."""
+    """Labels that select the pods of one role."""
     return {RUN_LABEL: run, ROLE_LABEL: role}
 
 
 def labels(run: str, role: Role | None = None) -> dict[str, str]:
-    """Labels of an object of a run, of one role where it belongs to one."""
+    """Labels of a run's object, including the role it belongs to, if any."""
     return {APP_LABEL: "seele", RUN_LABEL: run, **({} if role is None else {ROLE_LABEL: role})}
 
 
@@ -59,30 +59,30 @@ def service(run: str, role: Role) -> str:
 
 
 def pod(run: str, role: Role, index: int) -> str:
-    """Name of a pod, which is its host name too."""
+    """Name of a pod, which is also its host name."""
     return f"{run}-{role}-{index}"
 
 
 def host(run: str, role: Role, index: int) -> str:
-    """Address of a pod, as other pods of the namespace resolve it."""
+    """Address of a pod within its namespace."""
     return f"{pod(run, role, index)}.{service(run, role)}"
 
 
 def claim(run: str, volume: str) -> str:
-    """Name of the claim that is made for a volume of the run."""
+    """Name of the claim created for a volume of the run."""
     return f"{run}-{volume}"
 
 
 def pod_group(run: str) -> str:
-    """Name of the gang scheduler's group of the run's pods."""
+    """Name of the gang scheduler's PodGroup."""
     return run
 
 
 def network_policy(run: str, role: Role) -> str:
-    """Name of the policy that says who may reach the pods of one role."""
+    """Name of the network policy for the pods of one role."""
     return f"{run}-{role}"
 
 
 def disruption_budget(run: str) -> str:
-    """Name of the budget that keeps the trainers where they are."""
+    """Name of the trainers' disruption budget."""
     return f"{run}-trainer"

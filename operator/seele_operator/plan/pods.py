@@ -8,7 +8,7 @@ from typing import Any
 from seele_operator.api.pod_template import merge
 from seele_operator.api.seelerun import EnvironmentVariable, Resources, RolloutSpec, SeeleRun
 from seele_operator.plan import names
-from seele_operator.plan.gangs import gang_of
+from seele_operator.plan.gang_schedulers import gang_scheduler_of
 from seele_operator.plan.names import Manifest, Role
 from seele_operator.plan.probes import driver_life, server_life
 from seele_operator.plan.storage import mounts, node_folders, volumes
@@ -19,7 +19,7 @@ HOST = "kubernetes.io/hostname"
 """Label by which nodes differ."""
 MODEL_NAME = "seele"
 """Name under which a rollout server serves its model."""
-LAST_WORDS = "FallbackToLogsOnError"
+TERMINATION_MESSAGE_POLICY = "FallbackToLogsOnError"
 """The end of a log goes into the pod's status, so that the operator can say why a container failed after it is gone."""
 
 
@@ -131,7 +131,7 @@ def server_arguments(run: SeeleRun) -> list[str]:
 def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
     """A pod of `parts`, with what all pods share, under the user's template; the identity of the pod comes last."""
     name = run.metadata.name
-    gang = gang_of(run).membership(run, attempt)
+    gang = gang_scheduler_of(run).membership(run, attempt)
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -186,7 +186,7 @@ def _prepared(run: SeeleRun, parts: Manifest, template: Mapping[str, Any]) -> Ma
         # Not what is in them: a cache may be large, and is written by this user anyway.
         "command": ["chown", f"{user}:{group}", *folders],
         "resources": parts["containers"][0]["resources"],
-        "terminationMessagePolicy": LAST_WORDS,
+        "terminationMessagePolicy": TERMINATION_MESSAGE_POLICY,
         "securityContext": {
             "runAsNonRoot": False,
             "runAsUser": 0,
@@ -208,7 +208,7 @@ def _shape(run: SeeleRun, resources: Resources) -> Manifest:
             for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
             if amounts
         },
-        "terminationMessagePolicy": LAST_WORDS,
+        "terminationMessagePolicy": TERMINATION_MESSAGE_POLICY,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

@@ -1,4 +1,4 @@
-"""When a container counts as started, as ready and as hung, and how it is stopped."""
+"""Probes: when a container counts as started, ready or hung; and how it is stopped."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
 
 TRAINER_START_SECONDS = 600
-"""How long a trainer may take until it answers /healthz: imports, and a large image's first pages from a slow disk."""
+"""How long a trainer may take to answer /healthz: it reads a large image from a slow disk and imports its libraries."""
 TRAINER_SILENCE_SECONDS = 300
-"""How long a trainer may not answer before it counts as hung; a checkpoint of a large model keeps it busy."""
+"""How long a trainer may be silent before it counts as hung: a checkpoint of a large model keeps it busy."""
 START_PERIOD = 2
-"""Seconds between start-up probes."""
+"""Seconds between startup probes."""
 STOP_SECONDS = 5
-"""How long vLLM may take to stop; the rest of the grace period it serves on."""
+"""How much of the grace period vLLM gets to stop; it keeps serving for the rest."""
 
 
 def driver_life() -> Manifest:
-    """Probes of trainer 0, the driver; the other ranks follow it and serve nothing, and it notices when one is gone."""
+    """Probes of trainer 0, the driver. The other ranks serve nothing, and the driver notices when one is gone."""
     health = {"httpGet": {"path": "/healthz", "port": "metrics"}, "timeoutSeconds": 10}
     return {
         "startupProbe": {
@@ -33,7 +33,7 @@ def driver_life() -> Manifest:
 
 
 def server_life(run: SeeleRun) -> Manifest:
-    """Probes of a rollout server, and what it waits for before it stops."""
+    """Probes of a rollout server, and a hook that delays its stop."""
     rollout = run.spec.rollout
     health = {"httpGet": {"path": "/health", "port": "http"}}
     return {
@@ -44,7 +44,7 @@ def server_life(run: SeeleRun) -> Manifest:
             "failureThreshold": math.ceil(rollout.server_start_timeout_seconds / START_PERIOD),
         },
         "readinessProbe": {**health, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 3},
-        # Longer than the trainer waits for a weight sync: a server that is busy with one must not be killed for it.
+        # Longer than the trainer waits for a weight sync, so that a server is not killed while it loads weights.
         "livenessProbe": {
             **health,
             "timeoutSeconds": 30,
@@ -56,10 +56,10 @@ def server_life(run: SeeleRun) -> Manifest:
 
 
 def drain(run: SeeleRun) -> str:
-    """A program that ends when trainer 0 is gone, or when it is time to stop whoever asks.
+    """A program that ends when trainer 0 is gone, or STOP_SECONDS before the grace period is over.
 
-    A trainer that is told to stop finishes its step first, and cannot without servers. vLLM would leave at once; its own
-    --shutdown-timeout (from 0.18 on) waits for requests only, and there are none while the trainer learns.
+    A trainer that is stopped finishes its step first, for which it needs the servers. vLLM would stop at once: its own
+    --shutdown-timeout (since 0.18) waits only for open requests, and there are none while the trainer learns.
     """
     seconds = max(0, run.spec.run_policy.termination_grace_period_seconds - STOP_SECONDS)
     trainer = (names.host(run.metadata.name, "trainer", 0), names.METRICS_PORT)

@@ -1,36 +1,25 @@
-"""What is mounted into a run's containers, and from where."""
+"""The volumes of a run: mounts, sources and claims."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from seele_operator.api.seelerun import PersistentVolumeClaimTemplate, SeeleRun, Volume
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
 
 
-@dataclass(frozen=True)
-class SharedVolume:
-    """A volume with files of more than one pod."""
-
-    folder: str
-    """Where it is mounted."""
-    volume: Volume
-
-
-def shared_volumes(run: SeeleRun) -> dict[str, SharedVolume]:
-    """The volumes that the run's storage is about, by name."""
+def _shared_volumes(run: SeeleRun) -> dict[str, tuple[str, Volume]]:
+    """The volumes in the run's spec.storage by name, each with its mount path."""
     storage = run.spec.storage
-    shared = {"run": SharedVolume(names.RUN_FOLDER, storage.run)}
+    shared = {"run": (names.RUN_FOLDER, storage.run)}
     if storage.hugging_face_cache is not None:
-        shared["huggingface"] = SharedVolume(names.HUGGING_FACE_FOLDER, storage.hugging_face_cache)
+        shared["huggingface"] = (names.HUGGING_FACE_FOLDER, storage.hugging_face_cache)
     return shared
 
 
 def volumes(run: SeeleRun) -> list[Manifest]:
-    """Volumes of each pod."""
+    """The volumes of each pod."""
     return [
-        *({"name": name, **_source(run, name, shared.volume)} for name, shared in shared_volumes(run).items()),
+        *({"name": name, **_source(run, name, volume)} for name, (_, volume) in _shared_volumes(run).items()),
         {"name": "config", "configMap": {"name": names.config_map(run.metadata.name)}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": run.spec.storage.shared_memory}},
         {"name": "temporary", "emptyDir": {}},
@@ -38,10 +27,10 @@ def volumes(run: SeeleRun) -> list[Manifest]:
 
 
 def mounts(run: SeeleRun) -> list[Manifest]:
-    """Mounts of each container."""
+    """The mounts of each container."""
     return [
-        *({"name": name, "mountPath": shared.folder} for name, shared in shared_volumes(run).items()),
-        # A folder, not single files: those would never follow a change of the config map.
+        *({"name": name, "mountPath": folder} for name, (folder, _) in _shared_volumes(run).items()),
+        # A folder, because single mounted files would not follow changes of the config map.
         {"name": "config", "mountPath": names.CONFIG_FOLDER, "readOnly": True},
         {"name": "shared-memory", "mountPath": "/dev/shm"},
         {"name": "temporary", "mountPath": "/tmp"},
@@ -49,8 +38,8 @@ def mounts(run: SeeleRun) -> list[Manifest]:
 
 
 def node_folders(run: SeeleRun) -> list[str]:
-    """Where folders of the node are mounted."""
-    return [shared.folder for shared in shared_volumes(run).values() if shared.volume.host_path is not None]
+    """The mount paths of hostPath volumes."""
+    return [folder for folder, volume in _shared_volumes(run).values() if volume.host_path is not None]
 
 
 def _source(run: SeeleRun, name: str, volume: Volume) -> Manifest:
@@ -65,17 +54,17 @@ def _source(run: SeeleRun, name: str, volume: Volume) -> Manifest:
 
 
 def kept_claims(run: SeeleRun) -> list[Manifest]:
-    """Claims that outlive the run: they get no owner, so that deleting a run never deletes checkpoints."""
+    """Claims that outlive the run. They get no owner, so that deleting the run does not delete checkpoints."""
     return [_claim(run, name, template) for name, template in _templates(run).items() if template.retention == "Retain"]
 
 
 def owned_claims(run: SeeleRun) -> list[Manifest]:
-    """Claims that go with the run."""
+    """Claims that are deleted with the run."""
     return [_claim(run, name, template) for name, template in _templates(run).items() if template.retention == "Delete"]
 
 
 def _templates(run: SeeleRun) -> dict[str, PersistentVolumeClaimTemplate]:
-    templates = {name: shared.volume.persistent_volume_claim_template for name, shared in shared_volumes(run).items()}
+    templates = {name: volume.persistent_volume_claim_template for name, (_, volume) in _shared_volumes(run).items()}
     return {name: template for name, template in templates.items() if template is not None}
 
 

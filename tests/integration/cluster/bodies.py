@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 from seele_operator.kube.errors import Refused
 from tests.support.spec_data import small_run
 

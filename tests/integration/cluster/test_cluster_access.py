@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kubernetes.aio.config import incluster_config
+from kubernetes.config import incluster_config
 
-from seele_operator.api.notices import Notice
+from seele_operator.api.events import RunEvent
 from seele_operator.kube import cluster as cluster_module
-from seele_operator.kube import connection as api_connection
+from seele_operator.kube import kubeconfig as kubeconfigs
 from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.connection import ApiConnection
 from seele_operator.kube.errors import ClusterUnavailable, NoCluster, NotLeading
@@ -43,7 +43,7 @@ async def test_without_the_lease_nothing_is_written(kubeconfig: Path, admin: Kub
         for write in writes:
             with pytest.raises(NotLeading):
                 await write
-        await cluster.post_event(run, Notice("Normal", "Running", "step 1"), NOW)
+        await cluster.post_event(run, RunEvent("Normal", "Running", "step 1"), NOW)
         assert await cluster.read_run(namespace, "r") is not None
         assert [body["metadata"]["name"] for body in admin.list("pods", namespace)] == ["r-rollout-0"]
         assert (admin.get("configmaps", "r-config", namespace) or {})["data"] == {"a": "1"}
@@ -72,7 +72,7 @@ async def test_an_api_server_that_is_away_is_unavailable_and_then_back(
             await cluster.read_run(namespace, "r")
         with pytest.raises(ClusterUnavailable):
             await Cluster.connect(str(kubeconfig))
-        await cluster.post_event(run, Notice("Normal", "Running", "step 1"), NOW)
+        await cluster.post_event(run, RunEvent("Normal", "Running", "step 1"), NOW)
     finally:
         control_plane.start_api_server()
     assert await cluster.create_pod(pod_of(run)) is not None
@@ -166,7 +166,8 @@ async def test_the_cluster_that_a_pod_runs_in(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setattr(api_connection, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(kubeconfigs, "SERVICE_ACCOUNT", tmp_path)
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(control_plane.certificate_authority))
     async with await Cluster.connect() as cluster:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seele_operator.api.notices import Notice, Refusal
+from seele_operator.api.events import RunEvent, Refusal
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
@@ -143,7 +143,7 @@ async def test_all_that_a_run_is_made_of_can_be_made_and_applied(
     budget = cluster.features.pod_disruption_budget
     assert budget == ("policy/v1" if control_plane.version >= (1, 21) else "policy/v1beta1")
     seele_run = SeeleRun.model_validate(run)
-    objects = plan.support_objects(seele_run, 1, cluster.features)
+    objects = plan.support_objects(seele_run, cluster.features)
     kinds = {body["kind"] for body in objects}
     assert {"ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget"} <= kinds
     for _ in range(2):
@@ -206,13 +206,13 @@ async def test_a_repeated_notice_is_one_event_that_counts(
     cluster: Cluster, kubeconfig: Path, admin: KubernetesApi, run: Body
 ) -> None:
     namespace = run["metadata"]["namespace"]
-    notice = Notice("Warning", "Restarting", "trainer 0 failed: OOMKilled")
+    notice = RunEvent("Warning", "Restarting", "trainer 0 failed: OOMKilled")
     await cluster.post_event(run, notice, NOW)
     await cluster.post_event(run, notice, NOW + timedelta(minutes=1))
     # Another operator, which remembers nothing.
     async with await Cluster.connect(str(kubeconfig)) as second:
         await second.post_event(run, notice, NOW + timedelta(minutes=2))
-    await cluster.post_event(run, Notice("Normal", "Running", "step 1"), NOW)
+    await cluster.post_event(run, RunEvent("Normal", "Running", "step 1"), NOW)
 
     events = {event["reason"]: event for event in admin.list("events", namespace)}
     assert sorted(events) == ["Restarting", "Running"]
@@ -229,7 +229,7 @@ async def test_a_repeated_notice_is_one_event_that_counts(
 async def test_an_event_that_the_api_server_forgot_begins_anew(
     cluster: Cluster, admin: KubernetesApi, run: Body
 ) -> None:
-    namespace, notice = run["metadata"]["namespace"], Notice("Normal", "Running", "step 1")
+    namespace, notice = run["metadata"]["namespace"], RunEvent("Normal", "Running", "step 1")
     await cluster.post_event(run, notice, NOW)
     await cluster.post_event(run, notice, NOW)
     for event in admin.list("events", namespace):
@@ -242,7 +242,7 @@ async def test_an_event_that_the_api_server_forgot_begins_anew(
 async def test_an_event_never_fails(
     cluster: Cluster, admin: KubernetesApi, run: Body, caplog: pytest.LogCaptureFixture
 ) -> None:
-    long = Notice("Warning", "Failed", "x" * 5000)
+    long = RunEvent("Warning", "Failed", "x" * 5000)
     await cluster.post_event(run, long, NOW)
     (event,) = admin.list("events", run["metadata"]["namespace"])
     assert len(event["message"]) == 1024

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.errors import Conflict, Gone, NamespaceTerminating, Refused

@@ -41,31 +41,31 @@ async def answer(health: Health, path: str, metrics: OperatorMetrics | None = No
 
 async def test_an_operator_that_starts_is_alive_but_not_ready() -> None:
     health = Health()
-    health.waits("waits for the API server")
+    health.not_ready("is waiting for the API server")
     assert await answer(health, "/healthz") == (200, "ok\n")
-    assert await answer(health, "/readyz") == (503, "waits for the API server\n")
+    assert await answer(health, "/readyz") == (503, "is waiting for the API server\n")
 
 
 async def test_a_standby_is_alive_and_ready() -> None:
     health = Health()
-    health.stands_by()
+    health.standby()
     assert await answer(health, "/healthz") == (200, "ok\n")
     assert await answer(health, "/readyz") == (200, "ok\n")
 
 
 async def test_a_leader_is_ready_when_it_knows_the_runs() -> None:
     health = Health()
-    health.stands_by()
-    health.waits("learns what runs there are")
+    health.standby()
+    health.not_ready("is listing the runs")
     assert (await answer(health, "/readyz"))[0] == 503
-    health.works(WorkQueue(), gate())
+    health.working(WorkQueue(), gate())
     assert (await answer(health, "/readyz"))[0] == 200
 
 
 async def test_a_pass_that_does_not_end_is_no_life(monkeypatch: pytest.MonkeyPatch) -> None:
     queue: WorkQueue[RunKey] = WorkQueue()
     health = Health()
-    health.works(queue, gate())
+    health.working(queue, gate())
     queue.add(KEY)
     await queue.get()
     assert (await answer(health, "/healthz"))[0] == 200
@@ -73,14 +73,14 @@ async def test_a_pass_that_does_not_end_is_no_life(monkeypatch: pytest.MonkeyPat
     await asyncio.sleep(0.02)
     status, said = await answer(health, "/healthz")
     assert status == 503
-    assert "a pass over a run takes" in said
+    assert "a pass over a run has taken" in said
 
 
 async def test_a_run_that_waits_without_end_is_no_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "STUCK_SECONDS", 0.01)
     queue: WorkQueue[RunKey] = WorkQueue()
     health = Health()
-    health.works(queue, gate())
+    health.working(queue, gate())
     queue.add(KEY)
     await asyncio.sleep(0.02)
     assert (await answer(health, "/healthz"))[0] == 503
@@ -91,7 +91,7 @@ async def test_an_api_server_that_is_away_is_no_reason_for_a_restart(monkeypatch
     queue: WorkQueue[RunKey] = WorkQueue()
     closed = gate()
     health = Health()
-    health.works(queue, closed)
+    health.working(queue, closed)
     queue.add(KEY)
     closed.close(ClusterUnavailable("away"))
     await asyncio.sleep(0.02)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 from seele_operator.controller import process as command
-from seele_operator.controller.process import FAILED, STOPPED, OperatorOptions, operator_command
+from seele_operator.controller.process import OperatorOptions, operator_command
 from seele_operator.kube.errors import ClusterUnavailable, Refused
+from seele_trainer.termination import ExitCode
 from tests.support.control_plane import free_port
 from tests.support.fake_cluster import FakeCluster, Request
 
@@ -87,7 +88,7 @@ def stop_when(cluster: ClusterOfTest, enough: int, *failures: Exception) -> None
 
 def test_sigterm_ends_it_with_0(cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]) -> None:
     stop_when(cluster, 2)
-    assert operator_command(options()) == STOPPED
+    assert operator_command(options()) == ExitCode.DONE
     assert "stopped" in capsys.readouterr().err
 
 
@@ -96,7 +97,7 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) ->
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert operator_command(OperatorOptions(http_port=port)) == FAILED
+        assert operator_command(OperatorOptions(http_port=port)) == ExitCode.FAILED
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert f"--http-port {port}" in said[0]
@@ -107,7 +108,7 @@ def test_a_cluster_that_nothing_tells_of_is_one_line(
 ) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert operator_command(options()) == FAILED
+    assert operator_command(options()) == ExitCode.FAILED
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert "--kubeconfig" in said[0]
@@ -116,7 +117,7 @@ def test_a_cluster_that_nothing_tells_of_is_one_line(
 def test_a_missing_right_is_one_line_that_names_it(cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]) -> None:
     words = 'pods is forbidden: User "op" cannot list resource "pods" in API group ""'
     stop_when(cluster, 99, Refused(Refusal("Forbidden", words)))
-    assert operator_command(options()) == FAILED
+    assert operator_command(options()) == ExitCode.FAILED
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert words in said[0]
@@ -128,7 +129,7 @@ def test_a_missing_definition_is_waited_for_with_the_remedy(
 ) -> None:
     missing = [Refused(Refusal("Error", "SeeleRun: this cluster does not serve the kind")) for _ in range(3)]
     stop_when(cluster, 5, *missing)
-    assert operator_command(options()) == STOPPED
+    assert operator_command(options()) == ExitCode.DONE
     said = capsys.readouterr().err
     assert said.count("seele crd | kubectl apply -f -") == 1
     assert "at work" in said
@@ -138,7 +139,7 @@ def test_an_api_server_that_is_away_is_waited_for_and_said_once(
     cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stop_when(cluster, 5, *(ClusterUnavailable("no connection") for _ in range(3)))
-    assert operator_command(options()) == STOPPED
+    assert operator_command(options()) == ExitCode.DONE
     said = capsys.readouterr().err
     assert said.count("does not answer: no connection") == 1
     assert said.count("the API server answers") == 1
@@ -155,7 +156,7 @@ def test_a_watch_that_ends_takes_the_operator_with_it(
             raise RuntimeError("the watch broke")
 
     monkeypatch.setattr(command, "Watch", BrokenWatch)
-    assert operator_command(options()) == FAILED
+    assert operator_command(options()) == ExitCode.FAILED
     assert "watch ended: the watch broke" in capsys.readouterr().err
 
 

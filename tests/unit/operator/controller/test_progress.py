@@ -18,7 +18,7 @@ from seele_operator.controller.progress import (
     ProgressBoard,
     Trainer,
     parse_progress,
-    trainers_to_ask,
+    trainers_to_poll,
 )
 from seele_operator.controller.store import RunKey, Store
 from seele_operator.observe.trainer import ProgressSeen
@@ -81,7 +81,7 @@ def store_of(*bodies: Body) -> Store:
 
 def test_trainer_0_of_a_run_at_work_is_asked() -> None:
     store = store_of(run_body(), pod_body(), pod_body(index=1), pod_body(role="rollout"))
-    assert list(trainers_to_ask(store)) == [Trainer(RunKey("lab", "first"), "uid-first", 1, "10.0.0.7")]
+    assert list(trainers_to_poll(store)) == [Trainer(RunKey("lab", "first"), "uid-first", 1, "10.0.0.7")]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_trainer_0_of_a_run_at_work_is_asked() -> None:
     ],
 )
 def test_others_are_left_in_peace(run: Body, pod: Body) -> None:
-    assert list(trainers_to_ask(store_of(run, pod))) == []
+    assert list(trainers_to_poll(store_of(run, pod))) == []
 
 
 def test_the_address_of_ipv6_is_written_in_brackets() -> None:

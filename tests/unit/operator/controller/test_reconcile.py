@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 from seele_operator.controller import children
 from seele_operator.kube.errors import ClusterUnavailable, Refused
 from tests.support.fake_cluster import FakeCluster, Request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 from seele_operator.controller import children
 from seele_operator.kube.errors import NamespaceTerminating, NotLeading, Refused
 from tests.support.fake_cluster import Request

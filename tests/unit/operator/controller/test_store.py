@@ -134,7 +134,7 @@ def test_a_pod_of_nobody_is_nobodys() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("2", controller=None))
-    assert [pod.owner for pod in store.pods(KEY)] == ["nobody"]
+    assert [pod.owner for pod in store.pods(KEY)] == ["none"]
 
 
 def test_a_pod_that_loses_its_labels_is_gone() -> None:

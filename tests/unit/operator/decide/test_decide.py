@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from seele_operator.decide.decide import DeleteRun, ReleaseGang
+from seele_operator.decide.decision import DeleteRun, ReleaseGang
 from tests.support.run_world import STEPS, answer, happen_to_trainer, kinds, new_world, started
 
 pytestmark = pytest.mark.unit
@@ -82,7 +82,7 @@ def test_a_finished_run_is_deleted_after_its_time() -> None:
     world = started(ttlSecondsAfterFinished=60)
     world.train(STEPS)
     decision = world.reconcile()
-    assert decision.look_again == 60
+    assert decision.recheck_seconds == 60
     world.now += timedelta(seconds=61)
     assert DeleteRun() in world.reconcile().actions
 
@@ -123,7 +123,7 @@ def test_a_pause_does_not_count_as_active() -> None:
     world.reconcile()
     world.spec["runPolicy"]["suspend"] = False
     decision = world.reconcile()
-    assert decision.look_again == 50
+    assert decision.recheck_seconds == 50
     world.now += timedelta(seconds=51)
     world.reconcile()
     assert answer(world, "Failed") == ("True", "DeadlineExceeded")
@@ -136,12 +136,12 @@ def test_a_success_that_comes_with_a_suspension_counts() -> None:
     assert world.reconcile().status.phase == "Succeeded"
 
 
-def test_the_last_words_of_a_trainer_are_the_final_progress() -> None:
+def test_the_termination_message_of_a_trainer_is_the_final_progress() -> None:
     world = started()
     world.train(STEPS - 1)
     world.reconcile()
     words = json.dumps({"step": STEPS, "steps": STEPS, "accuracy": 0.9, "policyVersion": 41, "lastCheckpointStep": 40})
-    world.change("r-trainer-0", phase="Succeeded", last_words=words)
+    world.change("r-trainer-0", phase="Succeeded", termination_message=words)
     status = world.reconcile().status
     assert (status.phase, status.accuracy, status.policy_version) == ("Succeeded", 0.9, 41)
     assert status.last_checkpoint is not None
@@ -155,7 +155,7 @@ def test_a_suspended_trainer_says_what_it_saved() -> None:
     world.spec["runPolicy"]["suspend"] = True
     world.reconcile()
     words = json.dumps({"attempt": 1, "step": 14, "steps": STEPS, "lastCheckpointStep": 14})
-    world.change("r-trainer-0", phase="Failed", last_words=words)
+    world.change("r-trainer-0", phase="Failed", termination_message=words)
     status = world.reconcile().status
     assert status.last_checkpoint is not None
     assert (status.phase, status.step, status.last_checkpoint.step) == ("Suspended", 14, 14)

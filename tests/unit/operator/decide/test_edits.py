@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from seele_operator.decide.decide import CreatePods, DeletePods, UpdateChildren
+from seele_operator.decide.decision import CreatePods, DeletePods, UpdateChildren
 from seele_operator.observe.pods import Waiting
 from seele_operator.observe.trainer import ProgressSeen
 from tests.support.run_world import STEPS, World, answer, kinds, new_world, started
@@ -44,8 +44,8 @@ def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_goes_on() -
     world.generation += 1
     decision = world.reconcile()
     assert answer(world, "Valid") == ("False", "ChangeRefused")
-    assert [notice.reason for notice in decision.notices] == ["ChangeRefused"]
-    assert world.reconcile().notices == ()
+    assert [event.reason for event in decision.events] == ["ChangeRefused"]
+    assert world.reconcile().events == ()
     assert "spec.training.learningRate: was 1e-06 and is 2e-06" in world.status.message
     assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
     assert '"backoffLimit":7' in (world.status.accepted_spec or ""), "what may change changes"
@@ -71,8 +71,8 @@ def test_an_invalid_run_waits_for_a_better_spec() -> None:
     decision = world.reconcile()
     assert (decision.status.phase, decision.actions) == ("Pending", ())
     assert answer(world, "Valid") == ("False", "Invalid")
-    assert [notice.reason for notice in decision.notices] == ["Invalid"]
-    assert world.reconcile().notices == ()
+    assert [event.reason for event in decision.events] == ["Invalid"]
+    assert world.reconcile().events == ()
     world.spec["model"] = {"name": "m"}
     world.generation += 1
     assert kinds(world.reconcile()) == ["CreatePods"]
@@ -134,8 +134,8 @@ def test_a_run_whose_spec_the_operator_no_longer_reads_goes_on_and_is_told() -> 
     assert (decision.status.phase, decision.actions) == ("Running", ())
     assert answer(world, "Valid") == ("False", "Invalid")
     assert answer(world, "TrainerReady")[0] == "True"
-    assert [notice.reason for notice in decision.notices] == ["Invalid"]
-    assert world.reconcile().notices == ()
+    assert [event.reason for event in decision.events] == ["Invalid"]
+    assert world.reconcile().events == ()
     del world.spec["hints"]
     world.generation += 1
     decision = world.reconcile()
@@ -148,10 +148,10 @@ def test_a_run_that_has_ended_stays_so_though_the_operator_no_longer_reads_its_s
     world.train(STEPS)
     world.reconcile()
     unreadable(world)
-    assert [notice.reason for notice in world.reconcile().notices] == ["Invalid"]
+    assert [event.reason for event in world.reconcile().events] == ["Invalid"]
     assert world.status.phase == "Succeeded"
     assert answer(world, "Complete")[0] == "True"
-    assert world.reconcile().notices == ()
+    assert world.reconcile().events == ()
 
 
 @pytest.mark.parametrize("section", ["trainer", "rollout"])

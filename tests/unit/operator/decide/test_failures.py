@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from seele_operator.decide.decide import DeletePods
+from seele_operator.decide.decision import DeletePods
 from seele_operator.observe.pods import PodFailure, Waiting
 from tests.support.run_world import FAILURES, STEPS, answer, happen_to_trainer, kinds, new_world, started
 
@@ -87,8 +87,8 @@ def test_restarts_wait_longer_each_time_until_there_is_progress() -> None:
         while not world.pods:
             decision = world.reconcile()
             if not world.pods:
-                assert decision.look_again is not None
-                world.now += timedelta(seconds=decision.look_again)
+                assert decision.recheck_seconds is not None
+                world.now += timedelta(seconds=decision.recheck_seconds)
         delays.append((world.now - before).total_seconds())
         for _ in range(2):
             world.kubelet()
@@ -141,7 +141,7 @@ def test_a_rollout_pod_that_keeps_failing_ends_the_run() -> None:
             world.change("r-rollout-0", phase="Failed", ready=False, failure=crash)
         decision = world.reconcile()
         world.kubelet()
-        world.now += timedelta(seconds=decision.look_again or 1)
+        world.now += timedelta(seconds=decision.recheck_seconds or 1)
     assert world.status.phase == "Failed"
     assert world.status.failures.application == 3
 
@@ -154,7 +154,7 @@ def test_the_schedulers_words_are_told() -> None:
     decision = world.reconcile()
     assert answer(world, "Scheduled") == ("False", "Unschedulable")
     assert decision.status.message == f"r-trainer-0: {words}"
-    assert decision.look_again == 100
+    assert decision.recheck_seconds == 100
     world.now += timedelta(seconds=101)
     world.reconcile()
     assert answer(world, "Failed") == ("True", "StartDeadlineExceeded")
@@ -178,7 +178,7 @@ def test_a_run_without_new_steps_counts_as_failed() -> None:
     world.train(3)
     world.reconcile()
     world.now += timedelta(seconds=59)
-    assert world.reconcile().look_again == 1
+    assert world.reconcile().recheck_seconds == 1
     world.now += timedelta(seconds=2)
     world.reconcile()
     assert world.status.last_failure is not None

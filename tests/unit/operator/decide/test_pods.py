@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from seele_operator.decide.decide import AdoptPods, CreatePods, DeletePods
+from seele_operator.decide.decision import AdoptPods, CreatePods, DeletePods
 from seele_operator.observe.pods import PodFailure
 from tests.support.run_world import STEPS, answer, kinds, new_world, started
 
@@ -48,7 +48,7 @@ def test_a_pod_that_does_not_stop_is_told_and_nothing_is_made_beside_it() -> Non
 
 def test_orphans_are_adopted() -> None:
     world = started()
-    world.change("r-trainer-0", owner="nobody")
+    world.change("r-trainer-0", owner="none")
     decision = world.reconcile()
     assert kinds(decision) == ["AdoptPods"]
     assert isinstance(decision.actions[0], AdoptPods)
@@ -134,7 +134,7 @@ def test_a_trainer_of_an_earlier_run_of_the_name_is_waited_for_though_this_run_h
     world.pods["r-trainer-1"] = replace(ghost, owner="other", terminating_since=world.now)
     decision = world.reconcile()
     assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
-    assert decision.look_again
+    assert decision.recheck_seconds
     del world.pods["r-trainer-1"]
     assert kinds(world.reconcile()) == ["CreatePods"]
 
@@ -142,8 +142,8 @@ def test_a_trainer_of_an_earlier_run_of_the_name_is_waited_for_though_this_run_h
 def test_a_server_that_does_not_stop_is_told_in_time() -> None:
     world = started()
     world.change("r-rollout-0", terminating_since=world.now)
-    assert world.reconcile().look_again
-    assert world.reconcile().look_again
+    assert world.reconcile().recheck_seconds
+    assert world.reconcile().recheck_seconds
     world.now += timedelta(seconds=90)
     world.reconcile()
     assert answer(world, "Progressing") == ("False", "PodStuckTerminating")

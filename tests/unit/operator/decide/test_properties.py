@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seele_operator.decide.decide import DeletePods
+from seele_operator.decide.decision import DeletePods
 from tests.support.run_world import FAILURES, STEPS, World, new_world
 
 pytestmark = pytest.mark.unit
@@ -49,7 +49,7 @@ def happen(world: World, event: tuple[Any, ...]) -> None:
     elif kind == "vanish" and name:
         del world.pods[name]
     elif kind == "orphan" and name:
-        world.change(name, owner="nobody")
+        world.change(name, owner="none")
     elif kind == "suspend":
         world.spec.setdefault("runPolicy", {})["suspend"] = rest[0]
         world.generation += 1
@@ -100,7 +100,7 @@ def test_whatever_happens_attempts_never_overlap_and_the_run_converges(
             break
         world.kubelet()
         world.train(5)
-        world.now += timedelta(seconds=min(decision.look_again or 1.0, 400.0))
+        world.now += timedelta(seconds=min(decision.recheck_seconds or 1.0, 400.0))
     assert world.status.terminal, world.status.to_api()
     if world.status.phase == "Succeeded":
         assert world.status.step == STEPS
@@ -119,7 +119,7 @@ def test_a_second_look_at_the_same_world_changes_nothing(
     before = world.stored
     again = world.reconcile()
     assert world.stored == before
-    assert not again.notices
+    assert not again.events
     assert not [action for action in again.actions if isinstance(action, DeletePods)]
 
 
@@ -133,7 +133,7 @@ def test_failures_without_progress_end_at_the_budget(policy: dict[str, Any], kin
             break
         world.kubelet()
         happen(world, ("fail", 2, kind))
-        world.now += timedelta(seconds=decision.look_again or 1.0)
+        world.now += timedelta(seconds=decision.recheck_seconds or 1.0)
     limit = policy["backoffLimit" if FAILURES[kind].failure_class == "application" else "disruptionLimit"]
     assert world.status.phase == "Failed"
     assert world.status.restarts == limit

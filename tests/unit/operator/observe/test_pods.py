@@ -85,12 +85,12 @@ def test_an_owner_that_does_not_control_the_pod_leaves_it_an_orphan() -> None:
     body = pod_body()
     body["metadata"]["ownerReferences"][0]["controller"] = False
 
-    assert observed(body).owner == "nobody"
+    assert observed(body).owner == "none"
 
 
 def test_an_orphan_under_another_name_is_somebodys_copy() -> None:
     body = pod_body(ownerReferences=[])
-    assert observed(body).owner == "nobody"
+    assert observed(body).owner == "none"
 
     body["metadata"]["name"] = "first-trainer-0-debug"
     assert observed(body).owner == "other"

@@ -229,12 +229,12 @@ def test_a_run_of_a_cluster_owns_its_objects() -> None:
 def test_the_plan_is_what_is_around_the_pods_and_then_the_pods() -> None:
     run = load_run(DATA / "two-by-two.run.yaml")
 
-    assert plan(run, 3) == [*support_objects(run, 3), *pods_of_attempt(run, 3).values()]
+    assert plan(run, 3) == [*support_objects(run), *pods_of_attempt(run, 3).values()]
     assert list(pods_of_attempt(run, 3)) == list(pod_names(run)) == [
         *(f"two-by-two-trainer-{index}" for index in range(2)),
         *(f"two-by-two-rollout-{index}" for index in range(2)),
     ]  # fmt: skip
-    assert all(manifest["kind"] != "Pod" for manifest in support_objects(run, 3))
+    assert all(manifest["kind"] != "Pod" for manifest in support_objects(run))
 
 
 def test_every_object_is_found_by_the_runs_label() -> None:
@@ -255,7 +255,7 @@ def test_no_two_objects_are_one() -> None:
 def test_another_number_of_servers_changes_no_pod_but_the_list_that_the_trainers_read() -> None:
     """A live edit: pods that exist are never changed, and the file follows in a mounted folder (never by subPath)."""
     one, three = (run_with(rollout={"replicas": count}) for count in (1, 3))
-    maps = [next(m for m in support_objects(run, 1) if m["kind"] == "ConfigMap") for run in (one, three)]
+    maps = [next(m for m in support_objects(run) if m["kind"] == "ConfigMap") for run in (one, three)]
     listed = [config_map["data"]["rollout-urls"].splitlines() for config_map in maps]
 
     assert listed == [list(endpoints(one).rollout), list(endpoints(three).rollout)]
@@ -297,7 +297,7 @@ class TestEnvironment:
 class TestClaims:
     def test_a_claim_is_made_by_the_runs_name_and_mounted(self) -> None:
         run = run_with(storage=CLAIMS)
-        claims = {m["metadata"]["name"]: m for m in support_objects(run, 1) if m["kind"] == "PersistentVolumeClaim"}
+        claims = {m["metadata"]["name"]: m for m in support_objects(run) if m["kind"] == "PersistentVolumeClaim"}
 
         assert claims["demo-run"]["spec"] == {
             "storageClassName": "fast",
@@ -315,7 +315,7 @@ class TestClaims:
 
     def test_checkpoints_outlive_the_run_unless_they_should_not(self) -> None:
         run = in_cluster(run_with(storage=CLAIMS))
-        claims = {m["metadata"]["name"]: m for m in support_objects(run, 1) if m["kind"] == "PersistentVolumeClaim"}
+        claims = {m["metadata"]["name"]: m for m in support_objects(run) if m["kind"] == "PersistentVolumeClaim"}
 
         assert "ownerReferences" not in claims["demo-run"]["metadata"]
         assert [owner["uid"] for owner in claims["demo-huggingface"]["metadata"]["ownerReferences"]] == ["0b5e"]
@@ -323,7 +323,7 @@ class TestClaims:
 
 class TestProtection:
     def policies(self, run: SeeleRun) -> dict[str, dict[str, Any]]:
-        return {m["metadata"]["name"]: m["spec"] for m in support_objects(run, 1) if m["kind"] == "NetworkPolicy"}
+        return {m["metadata"]["name"]: m["spec"] for m in support_objects(run) if m["kind"] == "NetworkPolicy"}
 
     def test_servers_answer_to_the_runs_own_trainers_only(self) -> None:
         policy = self.policies(run_with())["demo-rollout"]
@@ -367,7 +367,7 @@ class TestProtection:
 
     def test_a_budget_that_is_switched_off_later_protects_nobody(self) -> None:
         run = run_with(runPolicy={"podDisruptionBudget": False})
-        (budget,) = [m for m in support_objects(run, 1) if m["kind"] == "PodDisruptionBudget"]
+        (budget,) = [m for m in support_objects(run) if m["kind"] == "PodDisruptionBudget"]
 
         assert budget["spec"]["minAvailable"] == 0
 

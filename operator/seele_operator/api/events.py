@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Notice:
+class RunEvent:
     """A Kubernetes Event about the run."""
 
     type: Literal["Normal", "Warning"]

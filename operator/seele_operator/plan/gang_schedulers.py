@@ -1,4 +1,4 @@
-"""Schedulers that start all pods of a run together or not at all: what each of them needs on pods and beside them."""
+"""Schedulers that start all pods of a run together or not at all: what each needs on the pods and as extra objects."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from seele_operator.plan.names import Manifest
 
 @dataclass(frozen=True)
 class Membership:
-    """What makes a pod a member of its gang."""
+    """What a pod needs to be a member of its gang."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     scheduler: str | None = None
-    """Scheduler of the pod, where its template names none."""
+    """The pod's scheduler, unless its template names one."""
 
 
 class GangScheduler(ABC):
-    """One way of scheduling a gang."""
+    """A way of scheduling a gang."""
 
     fixed: bool = False
-    """Whether no pod of an attempt can be replaced or added alone, so that the whole gang is made anew."""
+    """Whether single pods of an attempt can be neither replaced nor added, so that the whole gang must be recreated."""
 
     @abstractmethod
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
-        """What the pods of an attempt carry."""
+        """What the pods of an attempt need."""
 
     def objects(self, run: SeeleRun) -> list[Manifest]:
-        """What is made besides the pods, without owner and namespace."""
+        """Extra objects, without owner and namespace."""
         return []
 
 
-class Alone(GangScheduler):
-    """The cluster's own scheduler, which places each pod by itself."""
+class NoGangScheduler(GangScheduler):
+    """The cluster's default scheduler, which places each pod on its own."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
         """Nothing."""
@@ -47,12 +47,12 @@ class Alone(GangScheduler):
 class Kueue(GangScheduler):
     """Kueue's groups of plain pods (`integrations.frameworks: [pod]` in its configuration), admitted by quota."""
 
-    # Kueue keeps a pod that failed until another of the group, with another name, has taken its place; and it refuses
-    # a group whose pods disagree on its size.
+    # Kueue keeps a failed pod until another pod of the group, with another name, replaces it, and rejects a group whose
+    # pods disagree on its size.
     fixed = True
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
-        """A group for each attempt, because a group that has ended takes no further pods."""
+        """One group per attempt, because a group that has ended accepts no more pods."""
         return Membership(
             labels={
                 "kueue.x-k8s.io/queue-name": run.spec.scheduling.queue_name or "",
@@ -60,14 +60,14 @@ class Kueue(GangScheduler):
             },
             annotations={
                 "kueue.x-k8s.io/pod-group-total-count": str(gang_size(run)),
-                # Without it, the pods of a failed group would be kept, and their quota, for replacements to come.
+                # Otherwise Kueue keeps the pods of a failed group, and their quota, and waits for replacements.
                 "kueue.x-k8s.io/retriable-in-group": "false",
             },
         )
 
 
 class Volcano(GangScheduler):
-    """A PodGroup of Volcano, in its default queue or a named one."""
+    """A PodGroup of Volcano, in the named queue or its default one."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
         """The name of the group."""
@@ -83,7 +83,7 @@ class Volcano(GangScheduler):
 
 
 class Coscheduling(GangScheduler):
-    """A PodGroup of the coscheduling plugin of Kubernetes' scheduler-plugins."""
+    """A PodGroup of the coscheduling plugin from Kubernetes' scheduler-plugins."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
         """The name of the group."""
@@ -95,8 +95,8 @@ class Coscheduling(GangScheduler):
         return [_pod_group(run, "scheduling.x-k8s.io/v1alpha1", {"minMember": gang_size(run)})]
 
 
-GANGS: Mapping[str, GangScheduler] = {
-    "none": Alone(),
+GANG_SCHEDULERS: Mapping[str, GangScheduler] = {
+    "none": NoGangScheduler(),
     "kueue": Kueue(),
     "volcano": Volcano(),
     "coscheduling": Coscheduling(),
@@ -104,9 +104,9 @@ GANGS: Mapping[str, GangScheduler] = {
 """By the value of `spec.scheduling.gang`."""
 
 
-def gang_of(run: SeeleRun) -> GangScheduler:
-    """How the pods of `run` are scheduled."""
-    return GANGS[run.spec.scheduling.gang]
+def gang_scheduler_of(run: SeeleRun) -> GangScheduler:
+    """The gang scheduler of `run`."""
+    return GANG_SCHEDULERS[run.spec.scheduling.gang]
 
 
 def gang_size(run: SeeleRun) -> int:

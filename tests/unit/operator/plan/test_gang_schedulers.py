@@ -9,7 +9,7 @@ import pytest
 from seele_operator.api.seelerun import Scheduling, SeeleRun
 from seele_operator.decide.decision import DeletePods
 from seele_operator.observe.pods import PodFailure
-from seele_operator.plan.gangs import GANGS, gang_of
+from seele_operator.plan.gang_schedulers import GANG_SCHEDULERS, gang_scheduler_of
 from seele_operator.plan.objects import gang_objects, plan, pods
 from seele_operator.validation.load import check_run, parse_run
 from tests.support.run_world import World, new_world
@@ -34,7 +34,7 @@ def in_queue(gang: str, **spec: Any) -> SeeleRun:
 def test_every_gang_of_the_spec_has_an_adapter() -> None:
     choices = Scheduling.model_json_schema()["properties"]["gang"]["enum"]
 
-    assert sorted(GANGS) == sorted(choices)
+    assert sorted(GANG_SCHEDULERS) == sorted(choices)
 
 
 def test_without_a_gang_nothing_is_added() -> None:
@@ -80,7 +80,7 @@ class TestPodGroups:
         assert planned["demo-trainer-0"]["spec"]["schedulerName"] != "own"
 
     def test_its_pods_may_be_replaced_one_by_one(self, gang: str) -> None:
-        assert not gang_of(run_in(gang)).fixed
+        assert not gang_scheduler_of(run_in(gang)).fixed
 
 
 def test_volcano_finds_its_group_queue_and_priority() -> None:
@@ -144,7 +144,7 @@ class TestKueue:
         assert gang_objects(in_queue("kueue")) == []
 
     def test_no_pod_of_a_group_can_be_replaced_alone(self) -> None:
-        assert gang_of(in_queue("kueue")).fixed
+        assert gang_scheduler_of(in_queue("kueue")).fixed
 
 
 class TestAGangOfFirstPodsOnly:
