@@ -1,6 +1,6 @@
-"""The commands on the pages, executed as they stand there: by the real `seele`, kubectl and Helm, on a real API server.
+"""Executes the commands on the pages with the real `seele`, kubectl and Helm, on a real API server.
 
-Pods are played (`tests/support/pods_driver.py`), and the operator is a process with the account that the chart made for it.
+Pods are simulated (`tests/support/pods_driver.py`), and the operator is a process with the account that the chart created.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from seele_operator.api.yaml_files import read_run_file
+from seele_trainer.quickstart.__main__ import Recipe, make
 from tests.support import REPOSITORY
 from tests.support.control_plane import ControlPlane
 from tests.support.docs_pages import Block, blocks, commands, pages, shows
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.integration
 SECONDS = 120.0
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 OWN = {".git", "runs", "problems.jsonl", "run.yaml"}
-"""What is not taken over from the checkout."""
+"""Not linked from the checkout."""
 PROGRESS = {
     "steps": 60,
     "reward": 0.55,
@@ -38,20 +39,20 @@ PROGRESS = {
     "etaSeconds": 120.0,
     "lastCheckpointStep": 20,
 }
-"""What the played trainer of the quickstart says at step 22."""
+"""What the simulated trainer of the quickstart reports at step 22."""
 
 
 @dataclass
 class Checkout:
-    """A folder that looks like the checkout and that commands may write to, with a user's run.yaml and runs/first in it."""
+    """A writable folder that looks like the checkout, with a user's run.yaml and runs/first in it."""
 
     folder: Path
     environment: dict[str, str]
     installed: set[str] = field(default_factory=set)
-    """Text of the blocks that made the cluster what it is; Helm would refuse to do the same on another page again."""
+    """Text of the blocks that set the cluster up; Helm would refuse to repeat them on another page."""
 
     def execute(self, block: Block) -> None:
-        """Run a block, and hold its output against what the page shows."""
+        """Run a block, and compare its output with what the page shows."""
         *before, last = commands(block)
         for command in before:
             self.run(block, command.text, command.output)
@@ -72,7 +73,7 @@ class Checkout:
         if ran.returncode != exit_code:
             raise AssertionError(f"{block.place}: {text}\nended with {ran.returncode}:\n{ran.stdout}")
         if shown is not None and not shows(shown, ran.stdout):
-            raise AssertionError(f"{block.place}: {text}\nshows not what the page says, but:\n{ran.stdout}")
+            raise AssertionError(f"{block.place}: {text}\nprinted something other than the page shows:\n{ran.stdout}")
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +83,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     for path in REPOSITORY.iterdir():
         if path.name not in OWN:
             (folder / path.name).symlink_to(path)
-    if not (folder / ".cache" / "quickstart" / "base" / "config.json").is_file():
-        pytest.fail("the quickstart's base model is not there: run `make quickstart-model`", pytrace=False)
+    make(folder / ".cache" / "quickstart", Recipe())
     (folder / "run.yaml").write_text(QUICKSTART.read_text())
     make_run_folder(folder / "runs" / "first", steps=60)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -93,19 +93,19 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A control plane with everything that the README installs, and the quickstart at work in it."""
+    """A control plane with everything that the README installs, where the quickstart is training."""
 
     plane: ControlPlane
     driver: PodsDriver
 
     def train(self) -> None:
-        """Have the quickstart at step 22, whatever was done to it before."""
+        """Bring the quickstart to step 22, whatever was done to it before."""
         if self.plane.admin.get("seeleruns", "quickstart", "default") is None:
             self.plane.admin.create(read_run_file(QUICKSTART), "default")
         self._until("Running")
         (trainer,) = self.plane.admin.list("pods", "default", "seele.dev/role=trainer")
         self.driver.trainer(trainer).at(22, **PROGRESS)
-        wait_for(lambda: self._status().get("step") == 22, "the operator has asked the trainer", SECONDS)
+        wait_for(lambda: self._status().get("step") == 22, "the operator has polled the trainer", SECONDS)
 
     def _until(self, phase: str) -> None:
         wait_for(lambda: self._status().get("phase") == phase, lambda: f"{phase}: {self._status()}", SECONDS)
@@ -116,7 +116,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster with nothing in it, and then the README's commands: they are executed here, each as it stands there."""
+    """An empty cluster, on which the README's commands are then executed."""
     if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
         pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
     folder = tmp_path_factory.mktemp("docs-cluster")
@@ -138,7 +138,7 @@ def cluster(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def _tools(plane: ControlPlane, folder: Path, checkout: Checkout) -> str:
     """A PATH with kubectl and helm on it."""
     helm = subprocess.run([REPOSITORY / "tools" / "helm.sh"], stdout=subprocess.PIPE, text=True)
-    assert helm.returncode == 0, "tools/helm.sh found no helm; it says why above"
+    assert helm.returncode == 0, "tools/helm.sh found no helm; its output above says why"
     tools = folder / "tools"
     tools.mkdir()
     (tools / "helm").symlink_to(helm.stdout.strip())
@@ -147,14 +147,14 @@ def _tools(plane: ControlPlane, folder: Path, checkout: Checkout) -> str:
 
 
 def _operator(plane: ControlPlane, folder: Path) -> OperatorProcess:
-    """What the Deployment would run, had the cluster nodes: the operator with the account that the chart has made."""
+    """What the Deployment would run if the cluster had nodes: the operator with the account that the chart created."""
     token = plane.service_account_token(SERVICE_ACCOUNT, NAMESPACE)
     account = plane.kubeconfig("chart", token, NAMESPACE)
     return OperatorProcess(account, folder / "operator.log", f"--lease-duration={LEASE_SECONDS}")
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if any(block.where or block.file for block in blocks(page))])
-def test_the_commands_of_a_page_do_what_it_says(page: str, checkout: Checkout, request: pytest.FixtureRequest) -> None:
+def test_the_commands_of_a_page_print_what_it_shows(page: str, checkout: Checkout, request: pytest.FixtureRequest) -> None:
     here = [block for block in blocks(page) if block.where or block.file]
     if any(block.where == "on a cluster" for block in here):
         found: Cluster = request.getfixturevalue("cluster")
@@ -162,17 +162,17 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, checkout: Checkout, r
     for block in here:
         if block.file:
             file = checkout.folder / block.file
-            assert file.parent.resolve() == checkout.folder.resolve(), f"{block.place}: {file} is the real checkout's"
+            assert file.parent.resolve() == checkout.folder.resolve(), f"{block.place}: {file} belongs to the real checkout"
             file.write_text(block.text)
         elif block.text not in checkout.installed:
             checkout.execute(block)
 
 
-def test_a_page_that_shows_other_output_or_fails_is_found(checkout: Checkout) -> None:
+def test_wrong_output_and_failures_are_reported(checkout: Checkout) -> None:
     good = Block("p.md", 1, "console", "$ echo one two\none …\n", "run here")
     checkout.execute(good)
 
-    with pytest.raises(AssertionError, match=r"p\.md:1: echo one\nshows not what the page says, but:\none"):
+    with pytest.raises(AssertionError, match=r"p\.md:1: echo one\nprinted something other than the page shows:\none"):
         checkout.execute(Block("p.md", 1, "console", "$ echo one\ntwo\n", "run here"))
     with pytest.raises(AssertionError, match="ended with 1"):
         checkout.execute(Block("p.md", 1, "console", "false | cat\n", "run here"))

@@ -1,16 +1,16 @@
-"""The Markdown pages that users read, taken apart: their blocks of code, and what is said about running each.
+"""Parses the Markdown pages: their blocks of code, and the comments that say how each is tested.
 
-A block of commands is fenced as `console`, and the line before the fence is a comment that says how it is known to work:
+A block of commands is fenced as `console`, after a comment on the line before the fence:
 
-    <!-- run here -->                           executed by tests/integration/test_docs_commands.py, in a copy of the checkout
-    <!-- run on a cluster -->                   executed there too, with a control plane as the README's commands leave it
-    <!-- run by tests/x.py::test_y, .ci/run --> what these do
-    <!-- not run: needs GPUs -->                executed by nobody, and why
-    <!-- file: problems.jsonl -->               before any other block: what the commands after it find in that file
+    <!-- run here -->                           tests/integration/test_docs_commands.py executes it in a copy of the checkout
+    <!-- run on a cluster -->                   the same, with a control plane as the README's commands leave it
+    <!-- run by tests/x.py::test_y, .ci/run --> these do what the block says
+    <!-- not run: needs GPUs -->                nothing executes it, for this reason
+    <!-- file: problems.jsonl -->               the block is the content of this file, which later commands read
 
-The first two take `, exit code N` for commands that end with another code than 0. In a block with `$ ` before its commands,
-the lines below each are its output, with `…` for anything, and a line of it for any lines; a line that begins with `> ` goes on
-with the command. In a block without, every line is a command.
+The first two accept `, exit code N` if the last command ends with a code other than 0. If commands begin with `$ `, the lines
+below each are its output, where `…` matches anything, and a line of `…` any number of lines; a line that begins with `> `
+continues the command. If no command begins with `$ `, every line is a command.
 """
 
 from __future__ import annotations
@@ -36,45 +36,45 @@ class Block:
     """Of the fence, from 1."""
     language: str
     text: str
-    said: str
-    """The comment before the fence; empty where there is none."""
+    comment: str
+    """The comment before the fence, if any."""
 
     @property
     def place(self) -> str:
-        """Where it stands, as compilers write it."""
+        """Page and line, as compilers write them."""
         return f"{self.page}:{self.line}"
 
     @property
     def where(self) -> str:
-        """`here` or `on a cluster`, for a block that is executed; empty for others."""
-        found = _RUN.fullmatch(self.said)
+        """`here` or `on a cluster` for a block that is executed, empty for others."""
+        found = _RUN.fullmatch(self.comment)
         return found[1] if found else ""
 
     @property
     def exit_code(self) -> int:
-        """What its last command ends with."""
-        found = _RUN.fullmatch(self.said)
+        """Exit code of its last command."""
+        found = _RUN.fullmatch(self.comment)
         return int(found[2] or 0) if found else 0
 
     @property
     def run_by(self) -> list[str]:
         """Tests and scripts that do what the block says."""
-        return self.said.removeprefix("run by ").split(", ") if self.said.startswith("run by ") else []
+        return self.comment.removeprefix("run by ").split(", ") if self.comment.startswith("run by ") else []
 
     @property
     def not_run(self) -> str:
-        """Why nobody executes it; empty where somebody does."""
-        return self.said.removeprefix("not run:").strip() if self.said.startswith("not run:") else ""
+        """Why nothing executes it, if nothing does."""
+        return self.comment.removeprefix("not run:").strip() if self.comment.startswith("not run:") else ""
 
     @property
     def file(self) -> str:
-        """Name of the file that holds this block's text; empty for most."""
-        return self.said.removeprefix("file:").strip() if self.said.startswith("file:") else ""
+        """Name of the file whose content the block is; empty for most."""
+        return self.comment.removeprefix("file:").strip() if self.comment.startswith("file:") else ""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a block, and its output where the block shows it."""
+    """A command of a block, and its output if the block shows it."""
 
     text: str
     output: str | None
@@ -94,23 +94,23 @@ def text_of(page: str) -> str:
 
 def blocks(page: str) -> list[Block]:
     """All fenced blocks of a page, in order."""
-    found, said, fence = [], "", None
+    found, comment, fence = [], "", None
     inside: list[str] = []
     for number, line in enumerate(text_of(page).splitlines(), start=1):
         edge = _FENCE.match(line)
         if fence is not None:
             indent, language, start = fence
             if edge and not edge[2]:
-                found.append(Block(page, start, language, "".join(f"{one}\n" for one in inside), said))
-                said, fence, inside = "", None, []
+                found.append(Block(page, start, language, "".join(f"{one}\n" for one in inside), comment))
+                comment, fence, inside = "", None, []
             else:
                 inside.append(line.removeprefix(indent))
         elif edge:
             fence = (edge[1], edge[2], number)
-        elif comment := _COMMENT.match(line):
-            said = comment[1]
+        elif match := _COMMENT.match(line):
+            comment = match[1]
         elif line.strip():
-            said = ""
+            comment = ""
     assert fence is None, f"{page}: a fence has no end"
     return found
 
@@ -127,7 +127,7 @@ def prose(page: str) -> str:
 
 
 def commands(block: Block) -> list[Command]:
-    """The commands of a block, with their output where it is shown."""
+    """The commands of a block, with their output if it is shown."""
     lines = block.text.splitlines()
     if not any(line.startswith("$ ") for line in lines):
         return [Command(text, None) for text in _scripts(lines)]
@@ -158,13 +158,13 @@ def _scripts(lines: list[str]) -> Iterator[str]:
 
 
 def shows(shown: str, output: str) -> bool:
-    """Whether an output is what a page shows: `…` in a line stands for anything, a line of `…` for any lines or none."""
+    """Whether an output matches what a page shows: `…` in a line matches anything, a line of `…` any number of lines."""
     pattern = ""
     for line in shown.rstrip().splitlines():
         words = "[^\\n]*".join(re.escape(part) for part in line.rstrip().split("…"))
         pattern += "(?:[^\\n]*\\n)*" if line.strip() == "…" else f"{words}\\n"
-    said = "".join(f"{line.rstrip()}\n" for line in output.rstrip().splitlines())
-    return re.fullmatch(pattern, said) is not None
+    lines = "".join(f"{line.rstrip()}\n" for line in output.rstrip().splitlines())
+    return re.fullmatch(pattern, lines) is not None
 
 
 def headings(page: str) -> set[str]:

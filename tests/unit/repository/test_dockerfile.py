@@ -1,4 +1,4 @@
-"""The Dockerfile and what feeds it: targets, pins, labels, and what pip is told to install (its style is linted)."""
+"""The Dockerfile and its inputs: targets, pins, labels, and the packages that pip installs (hadolint checks its style)."""
 
 from __future__ import annotations
 

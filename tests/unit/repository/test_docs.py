@@ -1,4 +1,4 @@
-"""What the pages say is so: commands run somewhere, links lead somewhere, options and fields exist, runs are valid."""
+"""What the pages say is true: commands are tested, links have targets, options and fields exist, runs are valid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.unit
 
 PAGES = pages()
 LANGUAGES = {"console", "yaml", "json", "python", "diff", "promql", "text", "mermaid"}
-HOW = """say how the block is known to work, in a comment on the line before it:
+HOW = """say how the block is tested, in a comment on the line before it:
 <!-- run here -->, <!-- run on a cluster -->, <!-- run by tests/….py::test_… --> or <!-- not run: why -->"""
 
 
@@ -43,13 +43,13 @@ def test_code_is_fenced_in_a_language_that_is_checked() -> None:
     assert unknown == [], f"use one of {', '.join(sorted(LANGUAGES))}; commands are `console`"
 
 
-def test_every_block_of_commands_runs_somewhere_or_says_why_not() -> None:
+def test_every_block_of_commands_is_tested_or_says_why_not() -> None:
     assert [
         block.place for block in all_blocks("console") if not (block.where or block.run_by or block.not_run)
     ] == [], HOW
 
 
-def test_what_is_said_to_run_a_block_exists() -> None:
+def test_what_runs_a_block_exists() -> None:
     missing = []
     for block in all_blocks("console"):
         for name in block.run_by:
@@ -63,18 +63,18 @@ def test_what_is_said_to_run_a_block_exists() -> None:
     assert missing == []
 
 
-def test_what_a_script_is_said_to_run_stands_in_it() -> None:
+def test_scripts_run_the_make_targets_that_pages_credit_them_with() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     wrong = []
     for block in all_blocks("console"):
         scripts = [REPOSITORY / name.partition("::")[0] for name in block.run_by if not name.startswith("tests/unit")]
-        said = "\n".join(script.read_text() for script in scripts if script.is_file())
+        text = "\n".join(script.read_text() for script in scripts if script.is_file())
         for target in re.findall(r"^(?:\$ )?make ([a-z-]+)", block.text, re.M):
-            called = re.search(rf"make {target}\b|\"make\", \"{target}\"", said)
-            # What a target that is called needs is made with it.
+            called = re.search(rf"make {target}\b|\"make\", \"{target}\"", text)
+            # A target runs its prerequisites too.
             needed = any(
                 re.search(rf"^{caller}:.*\b{target}\b", makefile, re.M)
-                for caller in re.findall(r"make ([a-z-]+)", said)
+                for caller in re.findall(r"make ([a-z-]+)", text)
             )
             if block.run_by and not (called or needed):
                 wrong.append(f"{block.place}: make {target}")
@@ -82,7 +82,7 @@ def test_what_a_script_is_said_to_run_stands_in_it() -> None:
     assert wrong == []
 
 
-def test_commands_are_told_from_their_output() -> None:
+def test_commands_are_separated_from_their_output() -> None:
     shown = Block("p.md", 1, "console", "$ one \\\n> two\na…z\n$ three\n", "run here")
     plain = Block("p.md", 1, "console", "one \\\n  two\nthree   # why\n", "run here, exit code 2")
 
@@ -106,7 +106,7 @@ def test_commands_are_told_from_their_output() -> None:
         ("", "x", False),
     ],
 )
-def test_output_is_compared_but_for_what_is_left_out(shown: str, output: str, same: bool) -> None:
+def test_an_ellipsis_matches_any_output(shown: str, output: str, same: bool) -> None:
     assert shows(shown, output) is same
 
 
@@ -118,7 +118,7 @@ def links(page: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_targets(page: str) -> None:
     dead = []
     for link in links(page):
         if re.match(r"[a-z]+:", link):
@@ -241,30 +241,23 @@ def test_fields_that_are_named_exist(page: str) -> None:
 
 @cache
 def messages() -> str:
-    """All source text, with strings that are put together from parts in one piece and `…` for what is filled in."""
+    """All source text, with the parts of a string joined and `…` for each value in it."""
     files = sorted(path for folder in ("operator", "trainer") for path in (REPOSITORY / folder).rglob("*.py"))
     source = "\n".join(path.read_text(encoding="utf-8") for path in files)
     return re.sub(r"\{[^{}]*\}", "…", re.sub(r'"\s*\n\s*f?"', "", source))
 
 
 def symptoms() -> list[str]:
-    """What the page about troubles quotes as a message of ours: inline code in the first cell of a row."""
+    """Messages that the troubleshooting page quotes: inline code in the first cell of a row."""
     cells = [line.split("|")[1] for line in prose("docs/troubleshooting.md").splitlines() if line.startswith("|")]
     return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
 
 
-def test_messages_that_are_quoted_are_those_of_the_code() -> None:
-    quoted = [code for code in symptoms() if not re.fullmatch(r"[a-z_.A-Z-]+", code)]
-    parts = {part.strip() for code in quoted for part in code.split("…") if len(part.strip()) > 3}
+def test_quoted_messages_are_in_the_code() -> None:
+    parts = {part.strip() for code in symptoms() for part in code.split("…") if len(part.strip()) > 3}
 
-    assert [part for part in sorted(parts) if part not in messages()] == []
-    assert len(parts) > 20
-
-
-def test_words_that_are_quoted_as_symptoms_are_known_to_the_code() -> None:
-    words = [code for code in symptoms() if re.fullmatch(r"[a-z_A-Z]+", code)]
-
-    assert [word for word in words if not re.search(rf"\b{word}\b", messages())] == []
+    assert [part for part in sorted(parts) if not re.search(rf"(?<!\w){re.escape(part)}(?!\w)", messages())] == []
+    assert len(parts) > 25
 
 
 def test_a_field_that_does_not_exist_would_be_found() -> None:
@@ -273,7 +266,7 @@ def test_a_field_that_does_not_exist_would_be_found() -> None:
     assert "rollout.replcas" not in field_paths()
 
 
-def test_the_readme_keeps_its_two_commands() -> None:
+def test_the_readme_has_its_two_commands_and_stays_short() -> None:
     lines = [shlex.split(line, comments=True) for block in blocks("README.md") for line in block.text.splitlines()]
 
     assert ["make", "quickstart"] in lines

@@ -1,4 +1,4 @@
-"""docs/seelerun.md says of each field whether it may change; what the operator does decides whether that is true."""
+"""docs/seelerun.md says whether each field may change; this is compared with what the operator does."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tools import seelerun_page
 pytestmark = pytest.mark.unit
 
 TEXTS = {"dataset.path": "other.jsonl", "storage.huggingFaceTokenSecret.name": "token"}
-"""Fields of text that take not just any."""
+"""Values for fields of text that do not accept any text."""
 RUN: dict[str, Any] = patched(small_run(), {"spec": {"storage": {"run": {"hostPath": {"path": "/srv/run"}}}}})
 
 
 def leaves(section: Mapping[str, Any], path: str = "") -> dict[str, Mapping[str, Any]]:
-    """Every field below a section that holds a value of its own."""
+    """Every field below a section that holds a value rather than fields."""
     found = {}
     for name, schema in section["properties"].items():
         here = f"{path}{name}"
@@ -30,7 +30,7 @@ def leaves(section: Mapping[str, Any], path: str = "") -> dict[str, Mapping[str,
 
 
 def another(path: str, schema: Mapping[str, Any]) -> Any:
-    """A value that the field does not have by default; None where this test knows none."""
+    """A value other than the field's default, or None if this test knows none."""
     default = schema.get("default")
     if "enum" in schema:
         return next((value for value in schema["enum"] if value != default), None)
@@ -49,41 +49,41 @@ def another(path: str, schema: Mapping[str, Any]) -> Any:
             return "9Gi" if "x-kubernetes-int-or-string" in schema else None
 
 
-def written(path: str, value: Any) -> dict[str, Any]:
+def with_field(path: str, value: Any) -> dict[str, Any]:
     for name in reversed(path.split(".")):
         value = {name: value}
     return patched(RUN, {"spec": value})
 
 
-def followed(body: Mapping[str, Any], scope: EditScope) -> str:
+def reaction(body: Mapping[str, Any], scope: EditScope) -> str:
     outcome = accept(body, json.dumps(RUN["spec"]), scope)
     return "Respawn" if outcome.respawn and scope == "live" else outcome.reason
 
 
-def observed(path: str, value: Any) -> str | None:
-    """What the operator makes of an edit of this field; None where the edit is not valid by itself."""
-    body = written(path, value)
-    if followed(body, "all") == "Invalid":
+def applied(path: str, value: Any) -> str | None:
+    """When the operator applies an edit of this field, or None if the edit alone is invalid."""
+    body = with_field(path, value)
+    if reaction(body, "all") == "Invalid":
         return None
-    if followed(body, "live") == "Accepted":
+    if reaction(body, "live") == "Accepted":
         return "always"
-    return "suspended" if followed(body, "resumable") == "Accepted" else "no"
+    return "suspended" if reaction(body, "resumable") == "Accepted" else "no"
 
 
-def test_the_operator_follows_just_the_changes_that_the_page_allows() -> None:
-    told, found = {}, {}
+def test_the_operator_applies_exactly_the_changes_that_the_page_allows() -> None:
+    promised, found = {}, {}
     for path, schema in leaves(run_schema()["properties"]["spec"]).items():
         value = another(path, schema)
-        outcome = None if value is None or path.startswith("storage.run.") else observed(path, value)
+        outcome = None if value is None or path.startswith("storage.run.") else applied(path, value)
         if outcome is not None:
-            told[path], found[path] = seelerun_page.may_change(path), outcome
+            promised[path], found[path] = seelerun_page.may_change(path), outcome
 
-    assert told == found
+    assert promised == found
     assert len(found) > 70
     assert set(found.values()) == {"always", "suspended", "no"}
 
 
-def test_every_field_of_the_spec_has_a_row_that_says_what_it_is() -> None:
+def test_every_field_of_the_spec_has_a_row_with_its_description() -> None:
     page = seelerun_page.page()
     rows = list(seelerun_page.fields())
 
