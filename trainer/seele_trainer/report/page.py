@@ -1,4 +1,4 @@
-"""Writes a run's report: pictures and one HTML page that needs nothing else, from the files of the run's folder alone."""
+"""Writes a run's report, one self-contained HTML page and its pictures, from the files in the run's folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from seele_trainer.formatting import amount, duration, percent
 from seele_trainer.report.plots import PLOTS, Plot
 from seele_trainer.report.problems import UnknownProblemError, problems_plot
 from seele_trainer.report.style import DARK, LIGHT
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class ReportError(RuntimeError):
-    """A folder holds nothing to report on. The message says what is missing."""
+    """No report can be written. The message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a report takes from config.yaml: the text as it stands, and the few fields that its head names."""
+    """What a report shows of config.yaml: the text, and the fields in the header."""
 
     text: str
     name: str
@@ -48,14 +49,16 @@ class RunConfig:
 
 
 def write_report(run_dir: Path, problems: Sequence[str] = ()) -> Path:
-    """Write report.html and its pictures into a run's folder, also while it runs; returns the page's path.
+    """Write report.html and its pictures to a run's folder, even while the run continues; returns the page's path.
 
-    Reads metrics.jsonl and, where they are there, eval.jsonl, rollouts.jsonl, config.yaml and the last checkpoint's
-    state, of which it draws the named problems, or a few telling ones. Raises ReportError where there is no step to
-    report on, a named problem is not known, or a file cannot be read or written.
+    Reads metrics.jsonl and, if they exist, eval.jsonl, rollouts.jsonl, config.yaml and the state in the last checkpoint,
+    which has the posteriors of the named problems (by default, of a few between the hardest and the easiest). Raises
+    ReportError if no step is finished, a problem is unknown, or a file cannot be read or written.
     """
     try:
         return _write_report(run_dir, problems)
+    except (JournalError, UnknownProblemError) as error:
+        raise ReportError(str(error)) from error
     except OSError as error:
         raise ReportError(
             f"{error.filename or run_dir}: {error.strerror or error}; a report needs to read and write the run's folder"
@@ -63,20 +66,14 @@ def write_report(run_dir: Path, problems: Sequence[str] = ()) -> Path:
 
 
 def _write_report(run_dir: Path, problems: Sequence[str]) -> Path:
-    try:
-        steps = read_records(run_dir / "metrics.jsonl", StepRecord)
-        evaluations = read_records(run_dir / "eval.jsonl", EvaluationRecord)
-        samples = read_records(run_dir / "rollouts.jsonl", SampleRollout)
-    except JournalError as error:
-        raise ReportError(str(error)) from error
+    steps = read_records(run_dir / "metrics.jsonl", StepRecord)
+    evaluations = read_records(run_dir / "eval.jsonl", EvaluationRecord)
+    samples = read_records(run_dir / "rollouts.jsonl", SampleRollout)
     if not (run_dir / "metrics.jsonl").exists():
         raise ReportError(f"{run_dir} has no metrics.jsonl: give the folder of a run, such as runs/quickstart-…")
     if not steps:
         raise ReportError(f"{run_dir / 'metrics.jsonl'} has no steps yet: wait for the first one")
-    try:
-        of_problems = problems_plot(run_dir, steps[-1].target_accuracy, problems)
-    except UnknownProblemError as error:
-        raise ReportError(str(error)) from error
+    of_problems = problems_plot(run_dir, steps[-1].target_accuracy, problems)
     plots = [*PLOTS, *([of_problems] if of_problems else [])]
     page = _page(
         run=_read_config(run_dir),
@@ -90,35 +87,9 @@ def _write_report(run_dir: Path, problems: Sequence[str]) -> Path:
     return path
 
 
-def percent(value: float | None) -> str:
-    """A share as a whole percentage, with a decimal below 10 %."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.0f}%" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f}%"
-
-
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed."""
     return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two largest units that matter."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def amount(count: int) -> str:
-    """A count with three digits and a unit."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if count >= limit:
-            scaled = count / (1e3 if unit == "k" else limit)
-            return f"{scaled:.3g} {unit}" if scaled < 1000 else f"{scaled:.0f} {unit}"
-    return f"{count:,}".replace(",", " ")
 
 
 def _page(**content: object) -> str:
@@ -144,7 +115,7 @@ def _data_uri(png: bytes) -> Markup:
 
 
 def _read_config(run_dir: Path) -> RunConfig:
-    """A report is worth having whatever has become of config.yaml, so what is not there is left out."""
+    """A missing or damaged config.yaml only costs the report its fields."""
     path = run_dir / CONFIG_FILE
     text, tree = "", {}
     if path.exists():

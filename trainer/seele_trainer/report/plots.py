@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn from a run's records; each as a PNG for light and one for dark backgrounds."""
+"""The pictures of a report, drawn from a run's records, each for light and for dark backgrounds."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ PHASES: tuple[StepPhase, ...] = ("rollout", "verify", "train", "sync", "eval", "
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture: file name without ending, title and explanation for readers, and the function that draws it.
+    """One picture: file name without suffix, title and caption for readers, and the function that draws it.
 
-    `shown` says whether records hold anything to draw: not all methods have hints, a controller, or rollouts at all.
+    `shown` says whether the records hold anything to draw: not all methods have hints, a controller, or rollouts.
     """
 
     name: str
     title: str
     caption: str
     draw: Callable[[Figure, Theme, Sequence[StepRecord], Sequence[EvaluationRecord]], None]
-    shown: Callable[[Sequence[StepRecord]], bool]
+    shown: Callable[[Sequence[StepRecord]], bool] = lambda _: True
     height: float = 3.1
 
     def figure(self, theme: Theme, steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> Figure:
-        """Draw it in a theme's colours."""
+        """Draw the picture in a theme's colours."""
         figure = Figure(figsize=(5.1, self.height), layout="constrained")
         FigureCanvasAgg(figure)
         self.draw(figure, theme, steps, evaluations)
         return figure
 
     def png(self, theme: Theme, steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]) -> bytes:
-        """Draw it with enough pixels for dense screens."""
+        """Draw the picture with enough pixels for dense screens."""
         with mpl.rc_context(style(theme)):
             image = io.BytesIO()
             self.figure(theme, steps, evaluations).savefig(image, format="png", dpi=190, facecolor=theme.paper)
@@ -105,7 +105,7 @@ def draw_rounds(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Se
     rounds = max(len(record.accuracy_by_round) for record in steps)
     for index in range(rounds):
         values = [r.accuracy_by_round[index] if index < len(r.accuracy_by_round) else None for r in steps]
-        # The last rounds, which the controller has had data for, stand out.
+        # The last rounds, for which the controller has data, stand out.
         colour = theme.hues[index % len(theme.hues)]
         line(axes, x, values, colour, band=index >= rounds - 2, label=f"round {index + 1}")
     target(axes, steps, theme)
@@ -115,7 +115,7 @@ def draw_rounds(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Se
 
 
 def draw_hints(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
-    """How much of the solution was shown: share of rollouts by hint rate at each step, and the mean."""
+    """How much of the solution was shown: share of rollouts by hint rate for each step, and the mean."""
     axes = figure.add_subplot()
     edges = np.array(steps[-1].hint_rate_histogram.edges)
     alike = [record for record in steps if record.hint_rate_histogram.edges == steps[-1].hint_rate_histogram.edges]
@@ -124,7 +124,7 @@ def draw_hints(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Seq
     at = numbers(alike)
     bounds = np.append(at - 0.5, at[-1] + 0.5)
     colours = LinearSegmentedColormap.from_list("heat", theme.heat)
-    # The largest cells, such as the many rollouts without any hint late in a run, must not pale all others.
+    # Very large cells, such as the many rollouts without a hint late in a run, must not pale all others.
     ceiling = max(float(np.quantile(shares[shares > 0], 0.97)) if (shares > 0).any() else 0.0, 0.05)
     mesh = axes.pcolormesh(bounds, edges, shares.T, cmap=colours, vmin=0, vmax=ceiling, rasterized=True)
     line(axes, numbers(steps), [record.hint_rate for record in steps], theme.hues[1], label="mean", linewidth=2.2)
@@ -142,7 +142,7 @@ def draw_hints(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Seq
 
 
 def draw_time(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
-    """Seconds of each step by phase, stacked; neighbouring steps are averaged where there are more than 120."""
+    """Seconds of each step by phase, stacked; if there are more than 120 steps, neighbours are averaged."""
     axes = figure.add_subplot()
     width = -(-len(steps) // 120)
     groups = [steps[start : start + width] for start in range(0, len(steps), width)]
@@ -164,7 +164,7 @@ def draw_time(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequ
 
 
 def draw_efficiency(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
-    """How much a step can teach: mean of 4a(1-a), and the groups that teach nothing."""
+    """How much a step can teach: mean of 4a(1-a), and the share of groups that teach nothing."""
     axes, x = figure.add_subplot(), numbers(steps)
     line(axes, x, [r.learning_efficiency for r in steps], theme.hues[2], band=True, label="learning efficiency 4a(1−a)")
     line(axes, x, [r.zero_gradient_groups for r in steps], theme.hues[4], band=True, label="groups without gradient")
@@ -174,13 +174,13 @@ def draw_efficiency(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _
 
 
 def draw_identity(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Sequence[EvaluationRecord]) -> None:
-    """Descent of single groups against their accuracy, its mean by tenths of the accuracy, and c·a(1−a) fitted to it."""
+    """Descent of single groups against their accuracy, means by tenth of the accuracy, and a fitted c·a(1−a)."""
     axes = figure.add_subplot()
     accuracy, descent = np.array([(one.accuracy, one.descent) for record in steps for one in record.descents]).T
     shape = accuracy * (1 - accuracy)
     scale = float(shape @ descent / (shape @ shape))
     at = np.linspace(0, 1, 101)
-    axes.scatter(accuracy, descent, s=9, color=theme.faint, alpha=0.35, linewidths=0, label="a problem in a step")
+    axes.scatter(accuracy, descent, s=9, color=theme.faint, alpha=0.35, linewidths=0, label="one problem in one step")
     axes.plot(at, scale * at * (1 - at), color=theme.ink, linestyle=(0, (4, 3)), label=f"{scale:.2g} · a(1−a)")
     tenths = np.minimum((accuracy * 10).astype(int), 9)
     filled = [tenth for tenth in range(10) if (tenths == tenth).sum() >= 3]
@@ -194,16 +194,16 @@ def draw_identity(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: 
         markersize=5,
         linewidth=1.6,
         zorder=4,
-        label="mean of a tenth",
+        label="mean by tenth",
     )
-    # A few groups that moved far must not flatten all others.
+    # A few outliers must not flatten all other groups.
     low, high = np.quantile(descent, (0.02, 0.98))
     room = 0.1 * max(high - low, 1e-12)
     axes.set_ylim(min(low, 0.0) - room, max(high, scale / 4) + room)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("accuracy a of the problem's rollouts")
-    axes.set_ylabel("descent, nats a rollout")
+    axes.set_ylabel("descent, nats per rollout")
     legend(axes, 2)
 
 
@@ -261,80 +261,53 @@ def draw_irt(figure: Figure, theme: Theme, steps: Sequence[StepRecord], _: Seque
             axes.set_xlabel("")
 
 
-def _always(_: Sequence[StepRecord]) -> bool:
-    return True
-
-
-def _by_round(steps: Sequence[StepRecord]) -> bool:
-    return any(value is not None for record in steps for value in record.accuracy_by_round)
-
-
-def _rolled_out(steps: Sequence[StepRecord]) -> bool:
-    return any(record.hint_rate is not None for record in steps)
-
-
-def _grouped(steps: Sequence[StepRecord]) -> bool:
-    return any(record.learning_efficiency is not None for record in steps)
-
-
-def _measured(steps: Sequence[StepRecord]) -> bool:
-    return any(record.descents for record in steps)
-
-
-def _fitted(steps: Sequence[StepRecord]) -> bool:
-    return any(record.irt is not None and record.irt.ability for record in steps)
-
-
 PLOTS: tuple[Plot, ...] = (
     Plot(
         "learning",
         "Learning",
-        "Held-out problems are answered without any hint, greedily. The reward is that of training, with the method's hints.",
+        "Held-out problems are answered greedily, without hints. The reward is from training, with the method's hints.",
         draw_learning,
-        _always,
     ),
     Plot(
         "rounds",
         "Accuracy by round",
-        "Running mean, with one standard deviation for the last two, which know the problem and should sit on the target.",
+        "Running means, with one standard deviation for the last two rounds, which should reach the target.",
         draw_rounds,
-        _by_round,
+        lambda steps: any(value is not None for record in steps for value in record.accuracy_by_round),
     ),
     Plot(
         "hints",
         "How much of the solution is shown",
-        "Each column is a step; the stronger the colour, the more rollouts had a hint of that length.",
+        "Each column is a step. The stronger the colour, the more rollouts had a hint of that length.",
         draw_hints,
-        _rolled_out,
+        lambda steps: any(record.hint_rate is not None for record in steps),
     ),
     Plot(
         "efficiency",
         "What the rollouts can teach",
-        "A group at accuracy a teaches in proportion to 4a(1−a). One whose rewards are all equal has no gradient.",
+        "A group at accuracy a teaches in proportion to 4a(1−a). If all its rewards are equal, it has no gradient.",
         draw_efficiency,
-        _grouped,
+        lambda steps: any(record.learning_efficiency is not None for record in steps),
     ),
     Plot(
         "identity",
         "What a step gained on its problems",
-        "How much more likely its updates made what was right and less likely what was wrong, measured in steps that are "
-        "evaluated. The theory bounds it by a multiple of a(1−a); one that fits is drawn.",
+        "How much more likely its updates made right answers and less likely wrong ones, measured in steps before an "
+        "evaluation. In theory it is bounded by a multiple of a(1−a); the dashed line is a fitted one.",
         draw_identity,
-        _measured,
+        lambda steps: any(record.descents for record in steps),
     ),
     Plot(
         "time",
         "Where a step's time goes",
         "Wall-clock seconds by phase; verification that overlaps sampling is part of rollout.",
         draw_time,
-        _always,
     ),
     Plot(
         "optimisation",
         "Optimisation",
         "Faint: every step. Strong: running mean. Losses are before their coefficients.",
         draw_optimisation,
-        _always,
         height=5.3,
     ),
     Plot(
@@ -342,7 +315,7 @@ PLOTS: tuple[Plot, ...] = (
         "Fitted item response curves",
         "Median over the step's problems, with the middle half and the middle 80%.",
         draw_irt,
-        _fitted,
+        lambda steps: any(record.irt is not None and record.irt.ability for record in steps),
         height=5.3,
     ),
 )

@@ -1,4 +1,4 @@
-"""The picture of single problems in a report: what the hint controller believes of each, from the run's last checkpoint."""
+"""The picture of single problems in a report: what the hint controller knew of each at the last checkpoint."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from seele_trainer.formatting import counted
 from seele_trainer.hints import grid
 from seele_trainer.hints.controller import FORMAT
 from seele_trainer.hints.explanation import Explanation, Round
@@ -26,13 +27,13 @@ LONGEST_TITLE = 28
 
 
 class UnknownProblemError(ValueError):
-    """A problem cannot be drawn. The message says why and what can be."""
+    """A problem cannot be drawn. The message says why, and which problems can be."""
 
 
 def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> Plot | None:
-    """A picture of the wanted problems or, without any, of a few from the hardest to the easiest.
+    """A picture of the wanted problems or, by default, of a few between the hardest and the easiest.
 
-    None where the run has no checkpoint that knows its problems. Raises UnknownProblemError where a wanted one cannot be drawn.
+    None if no checkpoint of the run has posteriors. Raises UnknownProblemError if a wanted problem cannot be drawn.
     """
     found = _last_estimator(run_dir, target)
     if found is None:
@@ -47,8 +48,8 @@ def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> P
     for problem_id in wanted:
         if problem_id not in difficulties:
             raise UnknownProblemError(
-                f"the run knew no problem {problem_id} at its checkpoint of step {step}: it knew "
-                f"{len(difficulties)}, such as {', '.join(telling(difficulties, 3)) or 'none'}"
+                f"problem {problem_id} is not in the checkpoint of step {step}, which has "
+                f"{counted(len(difficulties), 'problem')}{': ' if difficulties else ''}{', '.join(telling(difficulties, 3))}"
             )
     explained = [estimator.explain(problem_id) for problem_id in wanted or telling(difficulties, SHOWN)]
     if not explained:
@@ -59,15 +60,14 @@ def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> P
         "What the controller knows of single problems",
         f"{'Problems' if wanted else 'From the hardest to the easiest'}, as of the checkpoint of step {step}: expected "
         "accuracy by hint rate, with the middle 80% of its posterior. Filled: rounds of the problem's last step; hollow: "
-        "earlier ones, of another model. Dotted: the next hint.",
+        "earlier rounds, by an earlier model. Dotted: the next hint.",
         lambda figure, theme, _, __: draw_problems(figure, theme, explained, target),
-        lambda _: True,
         height=0.6 + 1.5 * rows,
     )
 
 
 def _last_estimator(run_dir: Path, target: float) -> tuple[int, SharedAbilityEstimator] | None:
-    """The estimator as the last checkpoint has it, and the checkpoint's step."""
+    """The estimator in the last checkpoint, and the checkpoint's step."""
     state = latest_state(run_dir / "checkpoints")
     if state is None or state.strategy.get("format") != FORMAT or state.strategy.get("estimator") != "shared-ability":
         return None
@@ -75,13 +75,13 @@ def _last_estimator(run_dir: Path, target: float) -> tuple[int, SharedAbilityEst
     try:
         estimator.load_state_dict(state.strategy["state"])
     except (KeyError, TypeError, ValueError) as error:
-        logger.warning("the hint state of step %d is damaged, and no problem of it is drawn: %r", state.step, error)
+        logger.warning("the hint state of step %d is damaged, so no problems are drawn: %r", state.step, error)
         return None
     return state.step, estimator
 
 
 def telling(difficulties: Mapping[str, float], count: int) -> list[str]:
-    """So many problems (at least two) from the hardest to the easiest, at equal distances in their order."""
+    """`count` problems (at least two) from the hardest to the easiest, evenly spaced in that order."""
     order = sorted(difficulties, key=lambda problem_id: (-difficulties[problem_id], problem_id))
     if len(order) <= count:
         return order
@@ -89,7 +89,7 @@ def telling(difficulties: Mapping[str, float], count: int) -> list[str]:
 
 
 def draw_problems(figure: Figure, theme: Theme, problems: Sequence[Explanation], target: float) -> None:
-    """Posterior of each problem's accuracy by hint rate, the rounds that were seen, the target and the next hint."""
+    """Each problem's posterior accuracy by hint rate, its observed rounds, the target and the next hint."""
     rows = -(-len(problems) // COLUMNS)
     grid_of_axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axes in grid_of_axes.flat[len(problems) :]:

@@ -18,7 +18,7 @@ Series = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one scheme. `hues` are told apart by people who see few colours, in this order."""
+    """Colours of one scheme. `hues` are ordered so that colour-blind readers can distinguish the first ones."""
 
     paper: str
     ink: str
@@ -49,7 +49,7 @@ DARK = Theme(
 def smoothed(values: Sequence[float | None]) -> tuple[Series, Series, Series]:
     """Running mean over a tenth of the steps, and one standard deviation below and above it; gaps are skipped.
 
-    Nothing is drawn before the first and after the last value: a method may begin without rollouts.
+    NaN before the first and after the last value: some methods begin without rollouts.
     """
     series = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     half = max(1, len(series) // 20)
@@ -101,7 +101,7 @@ def numbers(records: Sequence[StepRecord]) -> Series:
 def line(
     axes: Axes, x: Series, values: Sequence[float | None], colour: str, *, band: bool = False, **style: Any
 ) -> None:
-    """Draw a smoothed line; single points, which no line joins, as dots."""
+    """Draw a smoothed line, or a dot if there is a single value."""
     mean, low, high = smoothed(values)
     alone = np.isfinite(mean).sum() == 1
     axes.plot(x, mean, color=colour, marker="o" if alone else None, markersize=5, **style)
@@ -110,7 +110,7 @@ def line(
 
 
 def step_axis(axes: Axes, steps: Sequence[StepRecord], first: int = 1) -> None:
-    """Put steps on the x axis, from `first` to the last one."""
+    """Show steps on the x axis, from `first` to the last one."""
     last = max(steps[-1].step, first)
     axes.set_xlim(first - 0.5 if last - first < 3 else first, last + 0.5 if last - first < 3 else last)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -133,12 +133,12 @@ def log_axis(axes: Axes) -> None:
 
 
 def target(axes: Axes, steps: Sequence[StepRecord], theme: Theme) -> None:
-    """Draw the accuracy that a controller's hints aim at; nothing for methods without one."""
+    """Draw the accuracy that a controller's hints aim at; nothing for methods without a controller."""
     if any(record.irt is not None for record in steps):
         axes.axhline(steps[-1].target_accuracy, color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)), label="target")
 
 
 def legend(axes: Axes, columns: int) -> None:
-    """Put the legend above the axes, where it covers no data."""
+    """Put the legend above the axes, where it hides no data."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, borderaxespad=0.2, columnspacing=1.2)

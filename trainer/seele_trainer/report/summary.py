@@ -1,4 +1,4 @@
-"""The figures that a report opens with, computed from a run's records: pure arithmetic, no files."""
+"""The figures and tables of a report, computed from a run's records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seele_trainer.run_folder.records import EvaluationRecord, SampleRollout, St
 from seele_trainer.telemetry.progress import elapsed_seconds, held_out_accuracy
 
 FIRST_AND_LAST = 5
-"""Steps that are averaged for a "first" and a "last" figure where single steps are noisy."""
+"""Steps averaged for a "first" and a "last" figure, since single steps are noisy."""
 
 SAMPLES_PER_STAGE = 3
 
@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One benchmark without hints: greedy accuracy, and avg@k where it was sampled (`samples` is k)."""
+    """One benchmark without hints: greedy accuracy, and avg@k if it was sampled (`samples` is k)."""
 
     title: str
     problems: int
@@ -38,7 +38,7 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round of a problem over the last half of the steps: means, and how far the accuracy is from the target."""
+    """One round of a problem: means over the last half of the steps, and the accuracy's distance from the target."""
 
     round: int
     accuracy: float
@@ -48,7 +48,7 @@ class RoundRow:
 
 @dataclass(frozen=True)
 class PhaseRow:
-    """One phase: seconds in all and a step, and its share of the run's time."""
+    """One phase: seconds in total and per step, and its share of the run's time."""
 
     phase: str
     seconds: float
@@ -67,9 +67,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Summary:
-    """Headline and tables of a report. `accuracy` is held-out, without hints; what was not measured is None.
+    """Headline and tables of a report. `accuracy` is held-out, without hints; None if not measured.
 
-    `hinted` says whether any rollout was shown a part of a solution.
+    `hinted` says whether any rollout had a hint.
     """
 
     steps: int
@@ -129,7 +129,7 @@ def stages(samples: Sequence[SampleRollout]) -> tuple[Stage, ...]:
     if not at:
         return ()
     chosen = {at[0]: "Early", at[len(at) // 2]: "Middle", at[-1]: "Late"}
-    # Fewer than three steps have no middle, and a single one no beginning and end.
+    # With fewer than three steps there is no middle, and a single step is the last one.
     if len(chosen) < 3:
         chosen = {step: "Early" if step == at[0] and len(at) > 1 else "Late" for step in chosen}
     return tuple(
@@ -139,7 +139,7 @@ def stages(samples: Sequence[SampleRollout]) -> tuple[Stage, ...]:
 
 
 def _telling(samples: Sequence[SampleRollout]) -> list[SampleRollout]:
-    """A right one, a wrong one and one without a hint where there are such; then whatever comes first."""
+    """A right answer, a wrong one and one without a hint, if there are; then whichever come first."""
     picked: list[SampleRollout] = []
     right = [sample for sample in samples if sample.hint and sample.reward]
     wrong = [sample for sample in samples if sample.hint and sample.reward == 0]
@@ -200,7 +200,7 @@ def _phases(steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]
     }
     rest = sum(elapsed_seconds(record) - sum(record.phase_seconds.values()) for record in steps)
     if not seconds["eval"]:
-        # Evaluations that no step's line contains.
+        # Evaluations that are not part of a step's line.
         seconds["eval"] = sum(evaluation.seconds for evaluation in evaluations)
     seconds["other"] = rest
     total = sum(seconds.values()) or 1.0

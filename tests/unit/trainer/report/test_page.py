@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from seele_trainer.report.page import ReportError, amount, duration, percent, write_report
+from seele_trainer.formatting import amount, percent
+from seele_trainer.report.page import ReportError, write_report
 from seele_trainer.report.plots import PLOTS, Plot
 from seele_trainer.report.style import LIGHT, smoothed, style
 from seele_trainer.report.summary import stages, summarise_run
@@ -40,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_opens_with_the_accuracy_without_hints_before_and_after(finished: Path) -> None:
     seen = text_of(finished / "report.html")
-    headline = seen.index("2.0%→67% accuracy on held-out problems without hints, greedy; before training → step 40")
+    headline = seen.index("2.0%→67.0% accuracy on held-out problems without hints, greedy; before training → step 40")
     assert headline < seen.index("Learning")
     records = read_records(finished / "metrics.jsonl", StepRecord)
     generated = sum(record.tokens.generated for record in records)
@@ -190,7 +191,7 @@ def test_a_method_without_rollouts_has_a_report_of_what_it_measured(tmp_path: Pa
     assert {path.stem for path in tmp_path.glob("*.png")} == {"learning", "time", "optimisation"}
     with Journal(tmp_path / "eval.jsonl") as journal:
         journal.append(evaluation_record(0, 0.25), evaluation_record(3, 0.5))
-    assert "25%→50% accuracy on held-out problems without hints" in text_of(write_report(tmp_path))
+    assert "25.0%→50.0% accuracy on held-out problems without hints" in text_of(write_report(tmp_path))
 
 
 def test_steps_without_rollouts_are_left_out_of_a_mean_rather_than_counted_as_failures() -> None:
@@ -287,19 +288,3 @@ def test_a_running_mean_stays_within_the_values_and_has_gaps_only_where_nothing_
         assert finite.max() <= max(measured) + 1e-9
     assert all(mean[index] == mean[index] for index, value in enumerate(values) if value is not None)
     assert ((low <= mean) & (mean <= high))[mean == mean].all()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(3.21, "3.2 s"), (59.4, "59 s"), (61, "1 min 01 s"), (3599.6, "1 h 00 min"), (7260, "2 h 01 min")],
-)
-def test_durations_read_well(seconds: float, shown: str) -> None:
-    assert duration(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [(950, "950"), (9_999, "9 999"), (12_345, "12.3 k"), (999_400, "999 k"), (3_456_789, "3.46 M"), (2e9, "2 G")],
-)
-def test_counts_read_well(count: int, shown: str) -> None:
-    assert amount(int(count)) == shown

@@ -199,7 +199,7 @@ def test_a_problem_that_cannot_be_drawn_is_refused_with_those_that_can(folder: P
         write_report(folder, ["easy"])
     save(folder, 4, trained().state_dict())
     with pytest.raises(
-        ReportError, match=r"knew no problem esay at its checkpoint of step 4: it knew 5, such as harder"
+        ReportError, match=r"problem esay is not in the checkpoint of step 4, which has 5 problems: harder"
     ):
         write_report(folder, ["easy", "esay"])
     assert not (folder / "report.html").exists()
@@ -212,4 +212,4 @@ def test_the_command_draws_the_problems_that_it_is_given(folder: Path) -> None:
     assert captions(folder / "report.html")
     refused = CliRunner().invoke(app, ["report", str(folder), "--problem", "none"])
     assert refused.exit_code == 2
-    assert "knew no problem none" in refused.stderr
+    assert "problem none is not in the checkpoint" in refused.stderr
