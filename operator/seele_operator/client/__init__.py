@@ -1,1 +1,1 @@
-"""The `seele` commands that speak to a cluster, as its user: submit, status, logs, suspend, resume, delete."""
+"""The `seele` commands that work on a cluster as its user: submit, status, logs, suspend, resume, delete."""

@@ -1,33 +1,34 @@
-"""The commands of `seele` that speak to a cluster."""
+"""The command line of the `seele` commands for clusters."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from seele_operator.api.problems import BadRunError
 from seele_operator.client.errors import BadInput, RemoteError
+from seele_trainer.termination import ExitCode
 
 if TYPE_CHECKING:
     from seele_operator.client.control import Confirm
-    from seele_operator.client.kubeconfig import Target
-    from seele_operator.client.runs import Print
+    from seele_operator.client.server import Server
 
-BAD_INPUT = 2
-INTERRUPTED = 130
 PANEL = "On a cluster"
 
 RunFile = Annotated[
     str,
-    typer.Option("--file", "-f", help="SeeleRun in YAML; - reads standard input.", metavar="FILE", show_default=False),
+    typer.Option(
+        "--file", "-f", help="A SeeleRun in YAML; - reads standard input.", metavar="FILE", show_default=False
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="Name of the run.", metavar="NAME", show_default=False)]
 Kubeconfig = Annotated[
-    str | None, typer.Option(help="Kubeconfig file.", metavar="FILE", show_default="KUBECONFIG, ~/.kube/config")
+    str | None,
+    typer.Option(help="Path of the kubeconfig.", metavar="FILE", show_default="$KUBECONFIG, else ~/.kube/config"),
 ]
 Context = Annotated[
     str | None, typer.Option(help="Context of the kubeconfig.", metavar="NAME", show_default="the current one")
@@ -47,16 +48,18 @@ def register(app: typer.Typer) -> None:
 def submit(
     file: RunFile,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Let the API server check it, and change nothing.")
+        bool, typer.Option("--dry-run", help="Let the API server check the run, without changing anything.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end: 0 succeeded, 1 failed.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the run until it ends; exit with 0 if it succeeds, 1 if it fails.")
+    ] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Train on a cluster: check a SeeleRun file and apply it, as a new run or as a change of one.
+    """Train on a cluster: check a SeeleRun file, and create the run or change the existing one.
 
-    Models and data sets are not looked for on this machine: they are where the pods run.
+    Models and data sets are not looked up on this machine, since the pods run elsewhere.
 
     Examples:
 
@@ -66,22 +69,28 @@ def submit(
 
         seele submit -f run.yaml --wait && echo trained
     """
-    with _answers():
+    with _errors_to_exit_codes():
         if dry_run and wait:
-            raise BadInput("--wait: a dry run starts nothing to wait for; leave out one of --dry-run and --wait")
-        from seele_operator.client.submit import submit as submit_run
+            raise BadInput("--wait: a dry run starts nothing to wait for; leave out either --dry-run or --wait")
+        from seele_operator.client import submit as submission
 
-        raise typer.Exit(submit_run(_target(kubeconfig, context, namespace), file, _say(), dry_run=dry_run, wait=wait))
+        body = submission.read_submission(file, namespace)
+        with _cluster(kubeconfig, context, namespace, body["metadata"].get("namespace")) as cluster:
+            raise typer.Exit(
+                cluster.run(submission.submit(cluster.server, body, typer.echo, dry_run=dry_run, wait=wait))
+            )
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(help="Name of a run, for all about it.", show_default=False)] = None,
-    everywhere: Annotated[
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a run, to show it in detail.", metavar="[NAME]", show_default=False)
+    ] = None,
+    all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="Show the runs of all namespaces.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show every change; Ctrl-C ends it.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show every change until Ctrl-C is pressed.")] = False,
     output: Annotated[
-        Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Objects as they are, for programs.")
+        Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Print the objects for other programs.")
     ] = "table",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -99,40 +108,44 @@ def status(
 
         seele status quickstart -o json
     """
-    with _answers():
-        if name is not None and everywhere:
+    with _errors_to_exit_codes():
+        if name is not None and all_namespaces:
             raise BadInput("--all-namespaces: a run is in one namespace; leave out its name, or give -n instead")
         if watch and output != "table":
-            raise BadInput(f"--watch: cannot be shown as {output}; leave out one of --watch and --output")
+            raise BadInput(f"--watch: cannot be shown as {output}; leave out either --watch or --output")
         from rich.console import Console
 
         from seele_operator.client.status import show_run, show_runs
 
-        target, console = _target(kubeconfig, context, namespace), Console(highlight=False)
-        if name is None:
-            code = show_runs(target, console, everywhere=everywhere, watch=watch, output=output)
-        else:
-            code = show_run(target, name, console, watch=watch, output=output)
-        raise typer.Exit(code)
+        console = Console(highlight=False)
+        with _cluster(kubeconfig, context, namespace) as (server, run):
+            if name is None:
+                run(show_runs(server, console, all_namespaces=all_namespaces, watch=watch, output=output))
+            else:
+                run(show_run(server, name, console, watch=watch, output=output))
 
 
 def logs(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the run is over.")] = False,
-    role: Annotated[Literal["trainer", "rollout"] | None, typer.Option(help="Only the pods of this role.")] = None,
-    pod: Annotated[str | None, typer.Option(help="Only this pod, such as trainer-0.", metavar="POD")] = None,
-    tail: Annotated[int | None, typer.Option(min=0, help="Last lines of each log.", show_default="all")] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Only lines of the last 45s, 10m, 1h30m, ...", metavar="TIME")
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
+    role: Annotated[
+        Literal["trainer", "rollout"] | None, typer.Option(help="Show only the pods with this role.")
     ] = None,
-    timestamps: Annotated[bool, typer.Option("--timestamps", help="Begin each line with its time.")] = False,
+    pod: Annotated[str | None, typer.Option(help="Show only this pod, such as trainer-0.", metavar="POD")] = None,
+    tail: Annotated[
+        int | None, typer.Option(min=0, help="Show only the last lines of each log.", show_default="all")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Show only the lines of the last 45s, 10m, 1h30m, ...", metavar="TIME")
+    ] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", help="Print the time before each line.")] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show the logs of all pods of a run's present attempt, each line behind the name of its pod.
+    """Show the logs of all pods of a run's current attempt, each line after the name of its pod.
 
-    With --follow, the pods of later attempts come in as they start; what keeps a pod from starting is said.
+    With --follow, the pods of later attempts are added as they start, and a pod that cannot start says why.
 
     Examples:
 
@@ -142,27 +155,28 @@ def logs(
 
         seele logs quickstart --pod rollout-0 --tail 50 --timestamps
     """
-    with _answers():
+    with _errors_to_exit_codes():
         from rich.console import Console
 
         from seele_operator.client.log_lines import LogPrinter
-        from seele_operator.client.logs import LogsWanted, seconds_of
+        from seele_operator.client.logs import LogOptions, seconds_of
         from seele_operator.client.logs import logs as print_logs
         from seele_operator.client.pods import Selection
 
-        wanted = LogsWanted(Selection(role, pod), follow, tail, None if since is None else seconds_of(since))
+        options = LogOptions(Selection(role, pod), follow, tail, None if since is None else seconds_of(since))
         printer = LogPrinter(Console(highlight=False), Console(stderr=True, highlight=False), timestamps=timestamps)
-        raise typer.Exit(print_logs(_target(kubeconfig, context, namespace), name, wanted, printer))
+        with _cluster(kubeconfig, context, namespace) as cluster:
+            raise typer.Exit(cluster.run(print_logs(cluster.server, name, options, printer)))
 
 
 def suspend(
     name: Name,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it is suspended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run is suspended.")] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Stop all pods of a run and keep its folder; `seele resume` goes on from the last checkpoint.
+    """Stop all pods of a run and keep its folder; `seele resume` resumes it from its last checkpoint.
 
     Examples:
 
@@ -170,20 +184,20 @@ def suspend(
 
         seele suspend quickstart -n team-a --wait
     """
-    with _answers():
+    with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as cluster:
         from seele_operator.client.control import suspend as suspend_run
 
-        raise typer.Exit(suspend_run(_target(kubeconfig, context, namespace), name, _say(), wait=wait))
+        raise typer.Exit(cluster.run(suspend_run(cluster.server, name, typer.echo, wait=wait)))
 
 
 def resume(
     name: Name,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it is running.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run is running.")] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Let a suspended run go on from its last checkpoint.
+    """Resume a suspended run from its last checkpoint.
 
     Examples:
 
@@ -191,21 +205,21 @@ def resume(
 
         seele resume quickstart -n team-a --wait
     """
-    with _answers():
+    with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as cluster:
         from seele_operator.client.control import resume as resume_run
 
-        raise typer.Exit(resume_run(_target(kubeconfig, context, namespace), name, _say(), wait=wait))
+        raise typer.Exit(cluster.run(resume_run(cluster.server, name, typer.echo, wait=wait)))
 
 
 def delete(
-    names: Annotated[list[str], typer.Argument(help="Names of runs.", metavar="NAME...", show_default=False)],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when they and their pods are gone.")] = False,
+    names: Annotated[list[str], typer.Argument(help="Names of the runs.", metavar="NAME...", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the runs and their pods are gone.")] = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Delete runs with their pods and other objects, after a question that says what is kept.
+    """Delete runs with their pods and other objects. Asks for confirmation, and says what is kept.
 
     Examples:
 
@@ -213,39 +227,60 @@ def delete(
 
         seele delete first second --yes --wait
     """
-    with _answers():
-        from seele_operator.client.control import delete as delete_runs
+    with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as (server, run):
+        from seele_operator.client import control
 
-        target = _target(kubeconfig, context, namespace)
-        raise typer.Exit(delete_runs(target, names, _say(), questioner(), yes=yes, wait=wait))
+        runs = run(control.find_all(server, names))
+        # Asked outside the event loop, where Ctrl-C ends the question at once.
+        if not yes and not control.confirm_deletion(server, runs, typer.echo, confirmation()):
+            typer.echo("Nothing was deleted.")
+            raise typer.Exit(ExitCode.FAILED)
+        run(control.delete(server, runs, typer.echo, wait=wait))
 
 
-def questioner() -> Confirm | None:
-    """How the user is asked; None where there is no terminal to ask on."""
+def confirmation() -> Confirm | None:
+    """How to ask the user; None if there is no terminal to ask on."""
     return typer.confirm if sys.stdin.isatty() else None
 
 
-def _target(kubeconfig: str | None, context: str | None, namespace: str | None) -> Target:
-    from seele_operator.client.kubeconfig import Target
-
-    return Target(kubeconfig, context, namespace)
-
-
-def _say() -> Print:
-    """Lines for the user, whole and as soon as they are said."""
-    return typer.echo
+class _Cluster(NamedTuple):
+    server: Server
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+    """Runs a coroutine to its end; Ctrl-C cancels it and raises KeyboardInterrupt."""
 
 
 @contextlib.contextmanager
-def _answers() -> Iterator[None]:
-    """What goes wrong ends with its lines on standard error; Ctrl-C ends quietly."""
+def _cluster(
+    kubeconfig: str | None, context: str | None, namespace: str | None, namespace_of_file: str | None = None
+) -> Iterator[_Cluster]:
+    """The cluster of the options. Imports the Kubernetes client, which takes a while."""
+    import asyncio
+
+    from seele_operator.client.server import ClusterOptions, connect
+
+    server = connect(ClusterOptions(kubeconfig, context, namespace), namespace_of_file)
+    with asyncio.Runner() as runner:
+        try:
+            yield _Cluster(server, runner.run)
+        finally:
+            runner.run(server.close())
+
+
+@contextlib.contextmanager
+def _errors_to_exit_codes() -> Iterator[None]:
+    """Print the lines of an error to standard error and exit with its code; Ctrl-C exits quietly."""
     try:
         yield
     except BadRunError as error:
         typer.echo("\n".join(error.problems), err=True)
-        raise typer.Exit(BAD_INPUT) from error
+        raise typer.Exit(ExitCode.BAD_INPUT) from error
     except RemoteError as error:
         typer.echo(error, err=True)
         raise typer.Exit(error.exit_code) from error
+    except ModuleNotFoundError as error:
+        if error.name != "kubernetes":
+            raise
+        typer.echo("the Kubernetes client is not installed here: pip install '.[operator]' in a checkout", err=True)
+        raise typer.Exit(ExitCode.BAD_INPUT) from error
     except KeyboardInterrupt as interrupt:
-        raise typer.Exit(INTERRUPTED) from interrupt
+        raise typer.Exit(ExitCode.INTERRUPTED) from interrupt

@@ -1,51 +1,53 @@
-"""`seele suspend` and `seele resume`: a run's pods away, and back again from its checkpoint."""
+"""`seele suspend`, `seele resume` and `seele delete`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
 from seele_operator.client.errors import BadInput
-from seele_operator.client.kubeconfig import Target, connect
 from seele_operator.client.pods import see_pods
-from seele_operator.client.runs import Print, SeenRun, find, looks, see, step_text, wait_until
+from seele_operator.client.runs import Print, SeenRun, find, poll, read_again, see, wait_until
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping, text
 from seele_operator.plan import names
+from seele_trainer.termination import ExitCode
+
+Confirm = Callable[[str], bool]
+"""Asks the user a question; True for yes."""
 
 
-def suspend(target: Target, name: str, say: Print, *, wait: bool) -> int:
-    """Confirm for a run's suspension; with `wait`, 0 when it is suspended and 1 where it ends before."""
-    server = Server(connect(target))
-    run = _changeable(server, name, "suspend")
+async def suspend(server: Server, name: str, print_line: Print, *, wait: bool) -> ExitCode:
+    """Suspend a run; with `wait`, DONE once it is suspended and FAILED if it ends first."""
+    run = await _find_changeable(server, name, "suspend")
     if run.policy.suspend:
-        say(f"{name}: is suspended already" if _is_suspended(run) else f"{name}: its suspension was asked for already")
+        suspended = run.status.phase == "Suspended" and run.up_to_date
+        print_line(f"{name}: is already suspended" if suspended else f"{name}: is already being suspended")
     else:
-        run = see(server.set_suspend(name, True))
+        run = see(await server.set_suspend(name, True))
         grace = run.policy.termination_grace_period_seconds
-        say(
-            f"{name}: is being suspended: its trainers save at the end of the step, as far as {grace} s suffice "
-            "(runPolicy.terminationGracePeriodSeconds), then all its pods go"
+        print_line(
+            f"{name}: is being suspended: its trainers finish their step and save it, within {grace} s "
+            "(runPolicy.terminationGracePeriodSeconds), then all its pods are deleted"
         )
-        say(f"It goes on from its last checkpoint with: {target.command('resume', name)}")
-    return _wait(server, run, say, suspended=True) if wait else 0
+        print_line(f"To resume it from its last checkpoint: {server.command('resume', name)}")
+    return await _wait_for(server, run, print_line, "Suspended") if wait else ExitCode.DONE
 
 
-def resume(target: Target, name: str, say: Print, *, wait: bool) -> int:
-    """Let a suspended run go on; with `wait`, 0 when it is running again and 1 where that cannot be."""
-    server = Server(connect(target))
-    run = _changeable(server, name, "resume")
+async def resume(server: Server, name: str, print_line: Print, *, wait: bool) -> ExitCode:
+    """Resume a suspended run; with `wait`, DONE once it is running again and FAILED if that is impossible."""
+    run = await _find_changeable(server, name, "resume")
     if not run.policy.suspend:
-        say(f"{name}: is not suspended")
+        print_line(f"{name}: is not suspended")
     else:
-        run = see(server.set_suspend(name, False))
+        run = see(await server.set_suspend(name, False))
         checkpoint = run.status.last_checkpoint
-        where = "from the beginning" if checkpoint is None else f"from step {checkpoint.step}"
-        say(f"{name}: goes on {where}; to follow it: {target.command('status', name, '-w')}")
-    return _wait(server, run, say, suspended=False) if wait else 0
+        start = "from the beginning" if checkpoint is None else f"from step {checkpoint.step}"
+        print_line(f"{name}: resumes {start}; to follow it: {server.command('status', name, '-w')}")
+    return await _wait_for(server, run, print_line, "Running") if wait else ExitCode.DONE
 
 
-def _changeable(server: Server, name: str, verb: str) -> SeenRun:
-    run = find(server, name)
+async def _find_changeable(server: Server, name: str, verb: str) -> SeenRun:
+    run = await find(server, name)
     if run.deleting:
         raise BadInput(f"{name}: is being deleted; there is nothing to {verb}")
     if run.status.terminal:
@@ -53,62 +55,65 @@ def _changeable(server: Server, name: str, verb: str) -> SeenRun:
     return run
 
 
-def _is_suspended(run: SeenRun) -> bool:
-    return run.status.phase == "Suspended" and run.up_to_date
+async def _wait_for(server: Server, run: SeenRun, print_line: Print, phase: str) -> ExitCode:
+    def reached(current: SeenRun) -> bool:
+        ended = current.status.terminal or current.invalid is not None
+        return current.up_to_date and (current.status.phase == phase or ended)
+
+    last = await wait_until(server, run, print_line, reached)
+    if last is None:
+        return ExitCode.FAILED
+    if last.invalid is not None and not last.status.terminal:
+        print_line(f"{run.name}: the operator rejects the spec: {last.invalid}")
+        return ExitCode.FAILED
+    # A run that succeeds before it is seen running was resumed all the same.
+    resumed = phase == "Running" and last.status.phase != "Failed"
+    return ExitCode.DONE if resumed or last.status.phase == phase else ExitCode.FAILED
 
 
-def _wait(server: Server, run: SeenRun, say: Print, *, suspended: bool) -> int:
-    def reached(seen: SeenRun) -> bool:
-        there = seen.status.phase == ("Suspended" if suspended else "Running")
-        return seen.up_to_date and (there or seen.status.terminal or seen.invalid is not None)
-
-    seen = wait_until(server, run, say, reached)
-    if seen is None:
-        say(f"{run.name}: was deleted")
-        return 1
-    if seen.invalid is not None and not seen.status.terminal:
-        say(f"{run.name}: the operator refuses the spec: {seen.invalid}")
-        return 1
-    if suspended:
-        return 0 if seen.status.phase == "Suspended" else 1
-    return 1 if seen.status.phase == "Failed" else 0
+async def find_all(server: Server, wanted: Sequence[str]) -> list[SeenRun]:
+    """The runs of these names. Raises BadInput if one of them does not exist."""
+    return [await find(server, name) for name in dict.fromkeys(wanted)]
 
 
-Confirm = Callable[[str], bool]
-"""Asks the user a question; True for yes."""
-
-
-def delete(target: Target, wanted: Sequence[str], say: Print, ask: Confirm | None, *, yes: bool, wait: bool) -> int:
-    """Delete the runs once the user has agreed. `ask` is None where there is no terminal to ask on.
-
-    Raises BadInput, with nothing deleted, where a run does not exist or nobody can agree.
+def confirm_deletion(server: Server, runs: Sequence[SeenRun], print_line: Print, confirm: Confirm | None) -> bool:
+    """Print what the deletion removes and what it keeps, and ask. `confirm` is None if there is no terminal to ask on:
+    raises BadInput then.
     """
-    server = Server(connect(target))
-    runs = [find(server, name) for name in dict.fromkeys(wanted)]
-    if not yes:
-        if ask is None:
-            again = target.command("delete", *(run.name for run in runs), "--yes")
-            raise BadInput(
-                f"there is no terminal to ask on, and nothing was deleted; to delete without a question: {again}"
-            )
-        for line in (line for run in runs for line in what_goes(run)):
-            say(line)
-        if not ask("Delete it?" if len(runs) == 1 else f"Delete these {len(runs)} runs?"):
-            say("Nothing was deleted.")
-            return 1
+    if confirm is None:
+        again = server.command("delete", *(run.name for run in runs), "--yes")
+        raise BadInput(f"nothing was deleted: there is no terminal to ask on; to delete without a question: {again}")
     for run in runs:
-        server.delete_run(run.name, run.uid)
-        say(f"{run.name}: deleted" if not wait else f"{run.name}: its deletion is asked for")
-    if wait:
-        for run in runs:
-            _wait_until_gone(server, run, say)
-    return 0
+        for line in consequences(run):
+            print_line(line)
+    return confirm("Delete it?" if len(runs) == 1 else f"Delete these {len(runs)} runs?")
 
 
-def what_goes(run: SeenRun) -> Iterator[str]:
-    """What is deleted with a run, and what is kept."""
-    where = f"{run.status.phase}, step {step_text(run)}" if run.taken_up else "not taken up"
-    yield f"SeeleRun {run.name} in namespace {run.namespace} ({where}), with its pods, their logs and its other objects"
+async def delete(server: Server, runs: Sequence[SeenRun], print_line: Print, *, wait: bool) -> None:
+    """Delete the runs; with `wait`, return when they and their pods are gone."""
+    for run in runs:
+        await server.delete_run(run.name, run.uid)
+        print_line(f"{run.name}: deletion requested" if wait else f"{run.name}: deleted")
+    for run in runs if wait else ():
+        await _wait_until_gone(server, run, print_line)
+
+
+async def _wait_until_gone(server: Server, run: SeenRun, print_line: Print) -> None:
+    async def remaining() -> int:
+        present = await read_again(server, run) is not None
+        pods = see_pods(await server.pods(run.name), run.uid)
+        return present + sum(pod.seen.owner == "run" for pod in pods)
+
+    async for count in poll(remaining, print_line):
+        if count == 0:
+            print_line(f"{run.name}: gone")
+            return
+
+
+def consequences(run: SeenRun) -> Iterator[str]:
+    """What is deleted with a run and what is kept, a line for each."""
+    state = f"{run.status.phase}, step {run.step_count}" if run.has_status else "not picked up by an operator"
+    yield f"SeeleRun {run.name} in namespace {run.namespace} ({state}), with its pods, their logs and its other objects"
     storage = mapping(run.body, "spec", "storage")
     for volume, field in (("run", "run"), ("huggingface", "huggingFaceCache")):
         if volume == "run" or field in storage:
@@ -116,14 +121,14 @@ def what_goes(run: SeenRun) -> Iterator[str]:
 
 
 def _fate(run: str, volume: str, source: object) -> str:
-    """What becomes of one volume."""
+    """What happens to one volume."""
     holds = "the run's folder (checkpoints, report, final model)" if volume == "run" else "the Hugging Face cache"
     template = mapping(source, "persistentVolumeClaimTemplate")
     if template:
         claim = names.claim(run, volume)
         if template.get("retention") == "Delete":
             return f"deletes claim {claim} with {holds}"
-        return f"keeps claim {claim} with {holds}; a run of the same name goes on from it"
+        return f"keeps claim {claim} with {holds}; a run of the same name continues from it"
     claim = text(mapping(source, "persistentVolumeClaim"), "claimName")
     if claim:
         return f"keeps claim {claim} with {holds}"
@@ -131,15 +136,3 @@ def _fate(run: str, volume: str, source: object) -> str:
     if path:
         return f"keeps {path} on the node with {holds}"
     return f"deletes {holds}, which is inside its pod"
-
-
-def _wait_until_gone(server: Server, run: SeenRun, say: Print) -> None:
-    def remaining() -> int:
-        body = server.run(run.name)
-        there = body is not None and text(mapping(body, "metadata"), "uid") == run.uid
-        return there + len([pod for pod in see_pods(server.pods(run.name), run.uid) if pod.seen.owner == "run"])
-
-    for left in looks(remaining, say):
-        if left == 0:
-            say(f"{run.name}: gone")
-            return

@@ -1,146 +1,111 @@
-"""What an answer of the API server that is no success means to the user, in one line with the remedy."""
+"""The errors of the commands for clusters, each with one line for the user that names the remedy."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from seele_operator.api.seelerun import PLURAL
+from seele_operator.kube import errors as kube
+from seele_operator.observe.raw import entries, mapping, text
+from seele_trainer.termination import ExitCode
 
 
 class RemoteError(Exception):
-    """A command ends with this line and this exit code."""
+    """Ends a command with this line and this exit code."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class BadInput(RemoteError):
-    """What the user asked for cannot be: an unknown context, run or pod, or a run that is not in a state for it."""
+    """The request cannot be fulfilled: an unknown context, run or pod, or a run in the wrong state."""
 
-    exit_code = 2
-
-
-class ServerTrouble(RemoteError):
-    """The cluster refuses or fails: no rights, no CRD, an internal error."""
+    exit_code = ExitCode.BAD_INPUT
 
 
-class Unreachable(ServerTrouble):
-    """No answer, or one that says to try again: it makes sense to ask once more."""
+class Missing(BadInput):
+    """The named object does not exist."""
+
+
+class ServerError(RemoteError):
+    """The cluster rejects the request or fails: no permission, no CRD, an internal error."""
+
+
+class NotReady(ServerError):
+    """The object exists but cannot do that yet, such as the log of a container that has not started."""
+
+
+class Unreachable(ServerError):
+    """No answer, or one that means "try again"."""
 
 
 class Silence(Unreachable):
-    """The connection stands, and nothing came over it for some time."""
+    """The connection stands, but nothing was received for some time."""
 
 
 NO_CRD = (
-    "the cluster knows no SeeleRun; install Seele's operator, or its resource definition alone: "
+    "the cluster has no SeeleRun resource; install Seele's operator, or the resource definition alone: "
     "seele crd | kubectl apply -f -"
 )
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked for, in the words of a role's rules."""
+class Request:
+    """A request in the words of a role's rules."""
 
     verb: str
     resource: str
-    """Plural name, with the sub-resource: `pods/log`."""
+    """Plural name, with the subresource: `pods/log`."""
     namespace: str | None
     """None for all namespaces."""
-    name: str | None = None
 
     def __str__(self) -> str:
-        where = "all namespaces" if self.namespace is None else f"namespace {self.namespace}"
-        return f"{self.verb} {self.resource} in {where}"
+        place = "all namespaces" if self.namespace is None else f"namespace {self.namespace}"
+        return f"{self.verb} {self.resource} in {place}"
 
 
-class Missing(BadInput):
-    """The object that was named does not exist."""
-
-
-class NotReady(ServerTrouble):
-    """The object exists, but cannot do that yet, such as the log of a container that has not started."""
-
-
-def refusal(asked: Asked, status: int, body: bytes, cluster: str) -> RemoteError:
-    """The error for an answer with the HTTP status `status`."""
-    answer = _status(body)
-    said = " ".join(str(answer.get("message") or body[:200].decode("utf-8", "replace")).split())
-    match status:
-        case 401:
-            return ServerTrouble(f"{cluster} does not accept the credentials; log in again, or check the kubeconfig")
-        case 403:
-            return ServerTrouble(f"forbidden: {asked}: {said}; ask for a role with these rights")
-        case 404:
-            return _missing(asked, answer, said)
-        case 400 if asked.resource == "pods/log":
-            return NotReady(said)
-        case 400 | 422:
-            return BadInput("\n".join(_causes(answer)) or f"the API server refuses to {asked}: {said}")
-        case 409:
-            return ServerTrouble(f"the API server refuses to {asked}: {said}; try again")
-        case 429 | 500 | 502 | 503 | 504:
-            return Unreachable(f"the API server cannot {asked} now ({status}): {said or 'no reason given'}; try again")
+def user_error(error: kube.ClusterError, request: Request, cluster: str) -> RemoteError:
+    """The error for the user of a request that failed; `cluster` is the cluster in words."""
+    answer = error.answer or kube.Answer(0)
+    message = " ".join((answer.text[:200] or answer.message).split())
+    match error:
+        case kube.UntrustedCertificate():
+            return ServerError(
+                f"{cluster} has a certificate that is not trusted: {error.reason}; "
+                "check certificate-authority in the kubeconfig"
+            )
+        case kube.TimedOut():
+            return Silence(f"{cluster} does not answer in time; try again")
+        case kube.NoAnswer():
+            return Unreachable(
+                f"{cluster} does not answer: {error.reason}; check that the cluster is up and its address is right"
+            )
+        case kube.Unauthorized():
+            return ServerError(f"{cluster} does not accept the credentials; log in again, or check the kubeconfig")
+        case kube.ClusterUnavailable():
+            return Unreachable(f"the API server cannot {request} now ({answer.code}): {message}; try again")
+        case kube.NamespaceMissing():
+            return BadInput(
+                f"namespace {request.namespace} does not exist; "
+                f"create it (kubectl create namespace {request.namespace}), or give another with -n"
+            )
+        case kube.UnknownKind():
+            return ServerError(NO_CRD)
+        case kube.Gone():
+            return Missing(message)
+        case kube.Refused() if error.refusal.reason == "Invalid" and request.resource == "pods/log":
+            return NotReady(message)
+        case kube.Refused() if error.refusal.reason == "Invalid":
+            return BadInput("\n".join(_causes(answer)) or f"the API server refuses to {request}: {message}")
+        case kube.Refused() if error.refusal.reason == "Forbidden" and "denied the request" not in message:
+            return ServerError(f"forbidden: {request}: {message}; ask for a role with these rights")
+        case kube.Refused():
+            return ServerError(f"the API server refuses to {request} ({answer.code}): {message}")
         case _:
-            return ServerTrouble(f"the API server refuses to {asked} ({status}): {said}")
+            return ServerError(f"the API server refuses to {request}: {message}; try again")
 
 
-def no_answer(error: Exception, cluster: str) -> RemoteError:
-    """The error for a connection that could not be made, or broke."""
-    from urllib3.exceptions import ReadTimeoutError
-
-    reason = _reason(error)
-    if isinstance(error, ReadTimeoutError):
-        return Silence(f"{cluster} does not answer in time; try again")
-    if "certificate" in reason.lower() and "verify" in reason.lower():
-        return ServerTrouble(
-            f"{cluster} has a certificate that is not trusted: {reason}; check certificate-authority in the kubeconfig"
-        )
-    return Unreachable(f"{cluster} does not answer: {reason}; check that the cluster is up and its address is right")
-
-
-def _missing(asked: Asked, answer: Mapping[str, Any], said: str) -> RemoteError:
-    details = answer.get("details")
-    kind = details.get("kind") if isinstance(details, Mapping) else None
-    if kind == "namespaces":
-        return BadInput(
-            f"namespace {asked.namespace} does not exist; "
-            f"create it (kubectl create namespace {asked.namespace}), or give another with -n"
-        )
-    if kind is None and asked.resource == PLURAL:
-        # A path that the API server does not know is answered in plain text.
-        return ServerTrouble(NO_CRD)
-    return Missing(said)
-
-
-def _causes(answer: Mapping[str, Any]) -> list[str]:
-    """Each wrong field of a refused object on a line of its own."""
-    details = answer.get("details")
-    causes = details.get("causes") if isinstance(details, Mapping) else None
+def _causes(answer: kube.Answer) -> list[str]:
+    """A line for each invalid field of a rejected object."""
     return [
-        f"{cause.get('field') or 'the run'}: {cause.get('message')} (refused by the API server)"
-        for cause in causes or ()
-        if isinstance(cause, Mapping)
+        f"{text(cause, 'field') or 'the run'}: {text(cause, 'message')} (refused by the API server)"
+        for cause in entries(mapping(answer.body, "details"), "causes")
     ]
-
-
-def _status(body: bytes) -> Mapping[str, Any]:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, Mapping) and answer.get("kind") == "Status" else {}
-
-
-def _reason(error: Exception) -> str:
-    """The innermost reason, without addresses of objects: `Connection refused`, `timed out`."""
-    inner: BaseException = error
-    while (below := getattr(inner, "reason", None) or inner.__cause__) is not None and isinstance(below, BaseException):
-        inner = below
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror
-    text = " ".join(str(inner).split()) or type(inner).__name__
-    # urllib3 puts the connection object in front of its words.
-    return text.rpartition(">: ")[2] or text

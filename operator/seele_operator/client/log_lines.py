@@ -1,4 +1,4 @@
-"""Lines of a container's log as the API server sends them, each behind its time stamp; and how to go on after the last."""
+"""Lines of containers' logs: their timestamps, where to continue after a lost connection, and how they are printed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class LogLine:
     """One line."""
 
     stamp: str
-    """As the API server wrote it; empty where it wrote none."""
+    """As the API server wrote it; empty if it wrote none."""
     moment: Moment | None
     text: str
 
 
 def log_line(raw: bytes) -> LogLine:
-    """The line in `raw`. Of a progress bar that rewrites its line, only what is left on a screen in the end."""
+    """The line in `raw`. Of a progress bar, which rewrites its line, only the last state."""
     raw = raw.rstrip(b"\r\n")
     found = _STAMP.match(raw)
     if found is None:
@@ -39,28 +39,28 @@ def log_line(raw: bytes) -> LogLine:
 
 
 class Position:
-    """How far a log was read, so that a connection made anew shows no line twice and leaves none out.
+    """How far a log was read, so that after a lost connection no line is shown twice or left out.
 
-    The API server goes on from whole seconds only; lines of that second that were shown already are passed over here.
+    The API server can only continue from a whole second; lines of that second that were already shown are skipped here.
     """
 
     def __init__(self) -> None:
         self._last: Moment | None = None
         self._shown_at_last = 0
         self._to_skip: int | None = None
-        """Lines of the last moment that come once more; None where none can, as nothing was asked for anew."""
+        """Lines of the last moment that will be sent again; None unless the connection is a new one."""
 
     @property
     def since_time(self) -> str | None:
-        """From where the log is asked for anew; None where nothing was read."""
+        """The time to request the log from after a lost connection; None if nothing was read."""
         return None if self._last is None else self._last[0].strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def reconnected(self) -> None:
-        """What comes next may have been shown before."""
+        """Note that the next lines may have been shown before."""
         self._to_skip = self._shown_at_last if self._last is not None else None
 
     def is_new(self, line: LogLine) -> bool:
-        """Whether a line was not shown before; it counts as shown from now on."""
+        """Whether a line was not shown before; it counts as shown from then on."""
         if line.moment is None:
             return True
         if self._to_skip is not None and self._last is not None:
@@ -87,7 +87,7 @@ _RESET = "\x1b[0m"
 
 
 class LogPrinter:
-    """Logs go to standard output, and what there is to say about them to standard error."""
+    """Prints logs to standard output, and notes about them to standard error."""
 
     def __init__(self, console: Console, notes: Console, *, timestamps: bool):
         self._console = console
@@ -98,21 +98,21 @@ class LogPrinter:
         self._width = 0
 
     def expect(self, label: str) -> None:
-        """A container of this label will have lines: they are aligned with the others."""
+        """Reserve room for this label, so that all lines are aligned."""
         self._width = max(self._width, len(label))
 
     def line(self, label: str, line: LogLine) -> None:
-        """A line of a log, whole and unchanged: nothing is wrapped."""
+        """Print a line of a log, unchanged and without wrapping."""
         stamp = f"{line.stamp} " if self._timestamps and line.stamp else ""
         reset = _RESET if self._coloured and "\x1b" in line.text else ""
         self._console.file.write(f"{self._prefix(label)}{stamp}{line.text}{reset}\n")
 
     def flush(self) -> None:
-        """Everything so far is to be seen now."""
+        """Show everything printed so far."""
         self._console.file.flush()
 
     def note(self, text: str, label: str | None = None) -> None:
-        """Something about a container, or about the whole run."""
+        """Print a note about a container, or about the whole run."""
         self.flush()
         prefix = "" if label is None else f"{label:<{self._width}} │ "
         self._notes.print(Text(f"{prefix}{text}", "yellow"), soft_wrap=True)

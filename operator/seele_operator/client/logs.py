@@ -1,25 +1,36 @@
-"""`seele logs`: the logs of all containers of a run's present attempt, as they are or as they grow."""
+"""`seele logs`: the logs of all containers of a run, as they are or as they grow, across attempts and lost connections."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from seele_operator.client.errors import BadInput, Missing, NotReady, RemoteError, Unreachable
-from seele_operator.client.kubeconfig import Target, connect
-from seele_operator.client.log_lines import LogPrinter, log_line
-from seele_operator.client.log_stream import LogFollower
+from seele_operator.client.errors import BadInput, Missing, NotReady, RemoteError, Silence, Unreachable
+from seele_operator.client.log_lines import LogLine, LogPrinter, Position, log_line
 from seele_operator.client.pods import Container, SeenPod, Selection, containers, newest_attempt, see_pods
-from seele_operator.client.runs import SeenRun, find, plain_line
+from seele_operator.client.runs import SeenRun, find, plain_line, poll, read_again
 from seele_operator.client.server import LogRange, Server
+from seele_trainer.termination import ExitCode
 
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 2.0
+"""Pause after a failed connection."""
+QUIET_SECONDS = 5.0
+"""Once the run has ended: silence after which containers that are still running are no longer followed."""
+WAITING_LINES = 10_000
+"""Lines that are read ahead of printing; containers that write faster wait."""
+_WHOLE = LogRange(follow=True)
+"""Logs that start after the command are shown from their beginning."""
 _UNITS = (86400, 3600, 60, 1)
 
 
 @dataclass(frozen=True)
-class LogsWanted:
-    """What the user asked for."""
+class LogOptions:
+    """The options of the command."""
 
     selection: Selection
     follow: bool = False
@@ -27,21 +38,22 @@ class LogsWanted:
     since_seconds: int | None = None
 
 
-def logs(target: Target, name: str, wanted: LogsWanted, printer: LogPrinter) -> int:
-    """Print the logs: 0, or 1 where there were none to print or some could not be read. Raises RemoteError."""
-    server = Server(connect(target))
-    run = find(server, name)
-    pods = see_pods(server.pods(name), run.uid)
-    wanted.selection.check(pods, name, later=wanted.follow)
-    first = LogRange(wanted.follow, wanted.tail, wanted.since_seconds)
-    if wanted.follow:
-        LogFollower(server, run, newest_attempt(pods), wanted.selection, first, printer).follow()
-        return 0
-    newest = [pod for pod in pods if pod.seen.attempt == newest_attempt(pods) and wanted.selection.includes(pod)]
+async def logs(server: Server, name: str, options: LogOptions, printer: LogPrinter) -> ExitCode:
+    """Print the logs; FAILED if there were none, or if some could not be read. Raises RemoteError."""
+    run = await find(server, name)
+    pods = see_pods(await server.pods(name), run.uid)
+    options.selection.check(pods, name, later=options.follow)
+    part = LogRange(options.follow, options.tail, options.since_seconds)
+    attempt = newest_attempt(pods)
+    if options.follow:
+        await LogFollower(server, run, attempt, options.selection, part, printer).follow()
+        return ExitCode.DONE
+    newest = [pod for pod in pods if pod.seen.attempt == attempt and options.selection.includes(pod)]
     if not newest:
-        printer.note(_nothing(run, pods))
-        return 1
-    return 1 if _print_all(server, [part for pod in newest for part in containers(pod)], first, printer) else 0
+        printer.note(_no_pods(run, pods))
+        return ExitCode.FAILED
+    complete = await _print_all(server, [container for pod in newest for container in containers(pod)], part, printer)
+    return ExitCode.DONE if complete else ExitCode.FAILED
 
 
 def seconds_of(since: str) -> int:
@@ -49,34 +61,198 @@ def seconds_of(since: str) -> int:
     found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", since)
     seconds = sum(int(part) * unit for part, unit in zip(found.groups("0"), _UNITS, strict=True)) if found else 0
     if seconds == 0:
-        raise BadInput(f"--since: {since} is no time; write it like 45s, 10m or 1h30m")
+        raise BadInput(f"--since: {since} is not a duration; write it like 45s, 10m or 1h30m")
     return seconds
 
 
-def _print_all(server: Server, parts: Sequence[Container], wanted: LogRange, printer: LogPrinter) -> list[RemoteError]:
-    """Print one log after the other; returns what went wrong."""
-    errors: list[RemoteError] = []
-    for part in parts:
-        printer.expect(part.label)
-    for part in parts:
-        if part.state == "waiting":
-            if part.waits_for:
-                printer.note(f"waits: {part.waits_for}", part.label)
+async def _print_all(server: Server, all_containers: Sequence[Container], part: LogRange, printer: LogPrinter) -> bool:
+    """Print one log after the other; False if some could not be read."""
+    complete = True
+    for container in all_containers:
+        printer.expect(container.label)
+    for container in all_containers:
+        if container.state == "waiting":
+            if container.waits_for:
+                printer.note(f"waits: {container.waits_for}", container.label)
             continue
         try:
-            with server.log(part.pod.seen.name, part.name, wanted) as lines:
-                for raw in lines:
-                    printer.line(part.label, log_line(raw))
+            async with contextlib.aclosing(server.log(container.pod.seen.name, container.name, part)) as lines:
+                async for raw in lines:
+                    printer.line(container.label, log_line(raw))
         except (Missing, NotReady, Unreachable) as error:
-            printer.note(str(error), part.label)
-            errors.append(error)
+            printer.note(str(error), container.label)
+            complete = False
         printer.flush()
-    return errors
+    return complete
 
 
-def _nothing(run: SeenRun, pods: Sequence[SeenPod]) -> str:
+def _no_pods(run: SeenRun, pods: Sequence[SeenPod]) -> str:
     if pods:
-        return f"{run.name}: has no such pods in its present attempt; leave out --role, or see: seele status {run.name}"
+        return f"{run.name}: its current attempt has no such pods; leave out --role, or see: seele status {run.name}"
     if run.status.terminal:
         return f"{plain_line(run)}: its pods are gone, and their logs with them"
-    return f"{plain_line(run)}: it has no pods now; with --follow their logs are waited for"
+    return f"{plain_line(run)}: it has no pods now; use --follow to wait for their logs"
+
+
+@dataclass
+class _Log:
+    """The log of one container."""
+
+    label: str
+    pod: str
+    container: str
+    first: LogRange
+    position: Position = field(default_factory=Position)
+    reader: asyncio.Task[None] | None = None
+    """The last connection; None before the first."""
+    connected: bool = False
+    complete: bool = False
+    had_ended: bool = False
+    """Whether the container had ended before the current connection was made, which then brings the rest of the log."""
+    not_before: float = 0.0
+    last_note: str = ""
+
+
+@dataclass(frozen=True)
+class _Disconnected:
+    log: _Log
+    error: RemoteError | None
+
+
+class LogFollower:
+    """Reads each container's log in a task of its own; the caller's task watches the run, prints, and connects."""
+
+    def __init__(
+        self,
+        server: Server,
+        run: SeenRun,
+        attempt: int,
+        selection: Selection,
+        first: LogRange,
+        printer: LogPrinter,
+    ):
+        self._server = server
+        self._run = run
+        self._attempt = attempt
+        self._selection = selection
+        self._first = first
+        self._printer = printer
+        self._logs: dict[tuple[str, str], _Log] = {}
+        self._arrived: asyncio.Queue[tuple[str, LogLine] | _Disconnected] = asyncio.Queue(WAITING_LINES)
+        self._last_line = time.monotonic()
+
+    async def follow(self) -> None:
+        """Print until the run has ended and its logs are complete. Raises RemoteError if that is impossible."""
+        try:
+            await self._follow()
+        finally:
+            readers = [log.reader for log in self._logs.values() if log.reader is not None]
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        first = self._first
+        phase = self._run.status.phase
+        async for run, present in poll(self._read_run, self._printer.note, self._print_arrivals):
+            if run is not None and run.status.phase != phase:
+                self._printer.note(plain_line(run))
+                phase = run.status.phase
+            for container in present:
+                self._attend(container, first if container.state != "waiting" else _WHOLE)
+            self._complete_others({container.key for container in present})
+            first = _WHOLE
+            if run is None:
+                self._printer.note(f"{self._run.name}: was deleted")
+            if (run is None or run.status.terminal) and self._drained():
+                return
+
+    async def _read_run(self) -> tuple[SeenRun | None, list[Container]]:
+        run = await read_again(self._server, self._run)
+        pods = [
+            pod
+            for pod in see_pods(await self._server.pods(self._run.name), self._run.uid)
+            if pod.seen.attempt >= self._attempt and self._selection.includes(pod)
+        ]
+        return run, [container for pod in pods for container in containers(pod)]
+
+    def _attend(self, container: Container, first: LogRange) -> None:
+        """Connect to a container's log unless that is done; print why the container has not started, if it has not."""
+        log = self._logs.get(container.key)
+        if log is None:
+            log = _Log(container.label, container.pod.seen.name, container.name, first)
+            self._logs[container.key] = log
+            self._printer.expect(container.label)
+        if log.reader is not None and log.reader.done():
+            log.reader.result()  # raises an unexpected error
+        if container.pod.seen.attempt > self._attempt:
+            self._attempt = container.pod.seen.attempt
+            self._printer.note(f"── attempt {self._attempt} ──")
+        if container.state == "waiting":
+            if container.waits_for:
+                self._note(log, f"waits: {container.waits_for}")
+        elif not log.connected and not log.complete and time.monotonic() >= log.not_before:
+            log.connected, log.had_ended = True, container.state == "ended"
+            log.reader = asyncio.create_task(self._read(log), name=log.label)
+
+    def _complete_others(self, present: set[tuple[str, str]]) -> None:
+        """Logs of pods that are gone are complete once no connection to them is open."""
+        for key, log in self._logs.items():
+            if key not in present and not log.connected:
+                log.complete = True
+
+    async def _read(self, log: _Log) -> None:
+        """Read one connection, from where the last one ended."""
+        since = log.position.since_time
+        part = log.first if since is None else LogRange(follow=True, since_time=since)
+        log.position.reconnected()
+        error: RemoteError | None = None
+        try:
+            async with contextlib.aclosing(self._server.log(log.pod, log.container, part)) as lines:
+                async for raw in lines:
+                    line = log_line(raw)
+                    if log.position.is_new(line):
+                        await self._arrived.put((log.label, line))
+        except RemoteError as raised:
+            error = raised
+        await self._arrived.put(_Disconnected(log, error))
+
+    async def _print_arrivals(self) -> None:
+        """Print the lines that arrive until the run is to be read again."""
+        deadline = time.monotonic() + POLL_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                arrived = self._arrived.get_nowait()
+            except asyncio.QueueEmpty:
+                self._printer.flush()
+                try:
+                    arrived = await asyncio.wait_for(self._arrived.get(), left)
+                except TimeoutError:
+                    return
+            if isinstance(arrived, _Disconnected):
+                self._disconnected(arrived.log, arrived.error)
+            else:
+                self._printer.line(*arrived)
+                self._last_line = time.monotonic()
+
+    def _disconnected(self, log: _Log, error: RemoteError | None) -> None:
+        log.connected = False
+        log.complete = isinstance(error, Missing) or (error is None and log.had_ended)
+        if error is None or isinstance(error, Missing | Silence):
+            return
+        if not isinstance(error, NotReady | Unreachable):
+            raise error
+        log.not_before = time.monotonic() + RETRY_SECONDS
+        self._note(log, str(error))
+
+    def _note(self, log: _Log, text: str) -> None:
+        if text != log.last_note:
+            self._printer.note(text, log.label)
+            log.last_note = text
+
+    def _drained(self) -> bool:
+        """Whether every line was printed."""
+        if not self._arrived.empty():
+            return False
+        unfinished = any(log.reader is not None and not log.complete for log in self._logs.values())
+        return not unfinished or time.monotonic() - self._last_line > QUIET_SECONDS

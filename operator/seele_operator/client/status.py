@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,11 +11,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from seele_operator.client.errors import ServerTrouble, Unreachable
-from seele_operator.client.kubeconfig import Target, connect
+from seele_operator.client.errors import ServerError, Unreachable
 from seele_operator.client.pages import Detail, detail_lines, runs_table
 from seele_operator.client.pods import see_pods
-from seele_operator.client.runs import Print, SeenRun, find, follow_run, looks, plain_line, see
+from seele_operator.client.runs import Print, SeenRun, find, follow_run, plain_line, poll, read_again, see
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
@@ -23,83 +22,68 @@ from seele_operator.plan.names import Manifest
 Output = Literal["table", "json", "yaml"]
 
 
-def show_runs(target: Target, console: Console, *, everywhere: bool, watch: bool, output: Output) -> int:
+async def show_runs(server: Server, console: Console, *, all_namespaces: bool, watch: bool, output: Output) -> None:
     """The table of a namespace's runs, or of all namespaces'."""
-    server = Server(connect(target))
-    where = None if everywhere else server.namespace
+    namespace = None if all_namespaces else server.namespace
 
-    def look() -> list[Manifest]:
-        return server.runs(where)
-
-    if output != "table":
-        items = [_shown(body) for body in look()]
-        _print_data(console, {"apiVersion": "v1", "kind": "List", "items": items}, output)
-        return 0
+    async def read() -> list[Manifest]:
+        return await server.runs(namespace)
 
     def page(bodies: Sequence[Manifest]) -> list[Text]:
         if not bodies:
-            return [Text("no runs in any namespace" if where is None else f"no runs in namespace {where}")]
-        return runs_table([see(body) for body in bodies], datetime.now(UTC), namespaces=everywhere)
+            return [Text("no runs in any namespace" if namespace is None else f"no runs in namespace {namespace}")]
+        return runs_table([see(body) for body in bodies], datetime.now(UTC), namespaces=all_namespaces)
 
-    if not watch:
-        _print(console, page(look()))
-    elif console.is_terminal:
-        _live(console, look, page)
-    else:
-        _print_changes(look, _saying(console))
-    return 0
-
-
-def show_run(target: Target, name: str, console: Console, *, watch: bool, output: Output) -> int:
-    """One run in detail; live, until it is over."""
-    server = Server(connect(target))
-    run = find(server, name)
     if output != "table":
-        _print_data(console, _shown(run.body), output)
+        items = [_without_managed_fields(body) for body in await read()]
+        _print_data(console, {"apiVersion": "v1", "kind": "List", "items": items}, output)
     elif not watch:
-        _print(console, detail_lines(_detail(server, run), datetime.now(UTC)))
+        _print(console, page(await read()))
     elif console.is_terminal:
-        _live_detail(console, server, run)
+        with _live(console) as live:
+            async for bodies in poll(read, _printing(live.console)):
+                lines = page(bodies)
+                for line in lines:
+                    # Text that does not fit is cut at the right, so that the columns stay aligned.
+                    line.no_wrap, line.overflow = True, "ellipsis"
+                live.update(Group(*lines), refresh=True)
     else:
-        last = ""
-        for seen in follow_run(server, run, _saying(console)):
-            line = f"{name}: was deleted" if seen is None else plain_line(seen)
-            if line != last:
-                _print(console, [Text(line)])
-                last = line
-            if seen is not None and seen.status.terminal:
-                break
-    return 0
+        print_line, shown = _printing(console), dict[str, str]()
+        async for bodies in poll(read, print_line):
+            latest = {(run := see(body)).uid: f"{run.namespace}/{plain_line(run)}" for body in bodies}
+            for uid, line in latest.items():
+                if shown.get(uid) != line:
+                    print_line(line)
+            shown = latest
 
 
-def _detail(server: Server, run: SeenRun) -> Detail:
-    """The run with its pods and events, as far as the user may see them."""
-    refused = []
-    try:
-        pods = see_pods(server.pods(run.name), run.uid)
-    except Unreachable:
-        raise
-    except ServerTrouble as error:
-        pods = None
-        refused.append(str(error))
-    try:
-        events = server.events(run.name, run.uid)
-    except Unreachable:
-        raise
-    except ServerTrouble as error:
-        events = None
-        refused.append(str(error))
-    return Detail(run, pods, events, tuple(refused))
+async def show_run(server: Server, name: str, console: Console, *, watch: bool, output: Output) -> None:
+    """One run in detail; live, until it has ended."""
+    run = await find(server, name)
+    if output != "table":
+        _print_data(console, _without_managed_fields(run.body), output)
+    elif not watch:
+        _print(console, detail_lines(await _detail(server, run), datetime.now(UTC)))
+    elif console.is_terminal:
+        await _show_live(console, server, run)
+    else:
+        print_line, shown = _printing(console), ""
+        async for current in follow_run(server, run, print_line):
+            line = f"{name}: was deleted" if current is None else plain_line(current)
+            if line != shown:
+                print_line(line)
+                shown = line
+            if current is not None and current.status.terminal:
+                return
 
 
-def _live_detail(console: Console, server: Server, run: SeenRun) -> None:
-    def look() -> Detail | None:
-        body = server.run(run.name)
-        seen = None if body is None else see(body)
-        return None if seen is None or seen.uid != run.uid else _detail(server, seen)
+async def _show_live(console: Console, server: Server, run: SeenRun) -> None:
+    async def read() -> Detail | None:
+        current = await read_again(server, run)
+        return None if current is None else await _detail(server, current)
 
-    with _screen(console) as live:
-        for detail in looks(look, _saying(live.console)):
+    with _live(console) as live:
+        async for detail in poll(read, _printing(live.console)):
             if detail is None:
                 live.console.print(f"{run.name}: was deleted")
                 return
@@ -108,31 +92,27 @@ def _live_detail(console: Console, server: Server, run: SeenRun) -> None:
                 return
 
 
-def _live(
-    console: Console, look: Callable[[], list[Manifest]], page: Callable[[Sequence[Manifest]], list[Text]]
-) -> None:
-    with _screen(console) as live:
-        for bodies in looks(look, _saying(live.console)):
-            lines = page(bodies)
-            for line in lines:
-                # What does not fit is cut at the right, so that a table stays one.
-                line.no_wrap, line.overflow = True, "ellipsis"
-            live.update(Group(*lines), refresh=True)
+async def _detail(server: Server, run: SeenRun) -> Detail:
+    """The run with its pods and events, as far as the user may read them."""
+    pods, events = None, None
+    refused = []
+    try:
+        pods = see_pods(await server.pods(run.name), run.uid)
+    except Unreachable:
+        raise
+    except ServerError as error:
+        refused.append(str(error))
+    try:
+        events = await server.events(run.name, run.uid)
+    except Unreachable:
+        raise
+    except ServerError as error:
+        refused.append(str(error))
+    return Detail(run, pods, events, tuple(refused))
 
 
-def _screen(console: Console) -> Live:
+def _live(console: Console) -> Live:
     return Live(console=console, auto_refresh=False)
-
-
-def _print_changes(look: Callable[[], list[Manifest]], say: Print) -> None:
-    """Without a terminal: a line for each run, and again for each that has changed."""
-    known: dict[str, str] = {}
-    for bodies in looks(look, say):
-        now = {(seen := see(body)).uid: f"{seen.namespace}/{plain_line(seen)}" for body in bodies}
-        for uid, line in now.items():
-            if known.get(uid) != line:
-                say(line)
-        known = now
 
 
 def _print(console: Console, lines: Sequence[Text]) -> None:
@@ -140,12 +120,12 @@ def _print(console: Console, lines: Sequence[Text]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _saying(console: Console) -> Print:
-    return lambda line: console.print(Text(line), soft_wrap=True)
+def _printing(console: Console) -> Print:
+    return lambda line: _print(console, [Text(line)])
 
 
-def _shown(body: Manifest) -> Manifest:
-    """An object without the bookkeeping of server-side apply, as kubectl shows it."""
+def _without_managed_fields(body: Manifest) -> Manifest:
+    """An object as kubectl shows it, without the bookkeeping of server-side apply."""
     metadata = {key: value for key, value in mapping(body, "metadata").items() if key != "managedFields"}
     return {**body, "metadata": metadata}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,73 +10,77 @@ from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import API_VERSION, KIND
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.client.errors import BadInput
-from seele_operator.client.kubeconfig import Target, connect
-from seele_operator.client.runs import Print, SeenRun, see, wait_until
+from seele_operator.client.runs import Print, SeenRun, read_again, see, wait_until
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
 from seele_operator.validation.load import check_cluster, check_run, read_run
+from seele_trainer.termination import ExitCode
 
 OPERATOR_ANSWER_SECONDS = 2.0
-"""How long the operator's word on a changed run is waited for; it is usually there after some tenths."""
-_LOOK_SECONDS = 0.1
+"""How long to wait for the operator's answer to a change; it usually takes some tenths of a second."""
+_POLL_SECONDS = 0.1
 
 
-def submit(target: Target, file: str, say: Print, *, dry_run: bool, wait: bool) -> int:
-    """Check the file, apply it, and say what comes next; with `wait`, 0 where the run succeeds and 1 where it fails.
+def read_submission(file: str, namespace: str | None) -> Manifest:
+    """The run in the file, checked. Raises BadRunError and BadInput.
 
-    Models and data sets are not looked for here: they are where the pods run. Raises BadRunError and RemoteError.
+    Models and data sets are not looked up here: they exist where the pods run.
     """
     body = read_run_file(file)
     checked = read_run(body)
     problems = [*check_run(checked), *check_cluster(checked)]
     if problems:
         raise BadRunError(problems)
-    said = mapping(body, "metadata").get("namespace")
-    if target.namespace is not None and said not in (None, target.namespace):
-        raise BadInput(f"metadata.namespace: {said} is not what -n says, {target.namespace}; leave one of them out")
-    connection = connect(target)
-    server = Server(connection, namespace=said or connection.namespace)
-    name = checked.metadata.name
-    before = server.run(name)
-    wanted = _wanted(body, server.namespace)
+    own = mapping(body, "metadata").get("namespace")
+    if namespace is not None and own not in (None, namespace):
+        raise BadInput(f"metadata.namespace: {own} is not what -n says, {namespace}; leave one of them out")
+    return body
+
+
+async def submit(server: Server, body: Manifest, print_line: Print, *, dry_run: bool, wait: bool) -> ExitCode:
+    """Apply the run and print the next commands; with `wait`, DONE if the run succeeds and FAILED if it does not."""
+    name = body["metadata"]["name"]
+    before = await server.run(name)
+    wanted = _without_server_fields(body, server.namespace)
     if before is not None:
-        _check_free(server, see(before), wanted)
-    after = server.apply_run(wanted, dry_run=dry_run)
+        await _check_changeable(server, see(before), wanted)
+    after = await server.apply_run(wanted, dry_run=dry_run)
     outcome = "created" if before is None else "changed" if _content(before) != _content(after) else "unchanged"
-    say(f"{name}: {outcome} in namespace {server.namespace}{' (dry run: nothing was changed)' if dry_run else ''}")
+    note = " (dry run: nothing was changed)" if dry_run else ""
+    print_line(f"{name}: {outcome} in namespace {server.namespace}{note}")
     if dry_run:
-        return 0
+        return ExitCode.DONE
     run = see(after)
-    again = target.in_namespace(server.namespace, connection.default_namespace)
     if run.policy.suspend:
-        say(f"It is suspended; to start it: {again.command('resume', name)}")
+        print_line(f"It is suspended; to start it: {server.command('resume', name)}")
     if wait:
-        return wait_for_end(server, run, say)
+        return await _wait_for_end(server, run, print_line)
     if outcome == "changed":
-        _say_answer(server, run, say)
-    say(f"To follow it: {again.command('status', name, '-w')}, or its logs: {again.command('logs', name, '-f')}")
-    return 0
+        await _print_rejection(server, run, print_line)
+    status, logs = server.command("status", name, "-w"), server.command("logs", name, "-f")
+    print_line(f"To follow it: {status}, or its logs: {logs}")
+    return ExitCode.DONE
 
 
-def wait_for_end(server: Server, run: SeenRun, say: Print) -> int:
-    """Follow a run to its end: 0 where it succeeds, 1 where it fails, is deleted, or can never start."""
-    seen = wait_until(server, run, say, lambda seen: seen.status.terminal or _cannot_start(seen))
-    if seen is None:
-        say(f"{run.name}: was deleted")
-        return 1
-    if seen.status.terminal:
-        return 0 if seen.status.phase == "Succeeded" else 1
-    say(f"{run.name}: the operator refuses the spec: {seen.invalid}")
-    return 1
+async def _wait_for_end(server: Server, run: SeenRun, print_line: Print) -> ExitCode:
+    """Follow a run to its end: FAILED too if it is deleted, or can never start."""
+
+    def ended(current: SeenRun) -> bool:
+        never_accepted = current.invalid is not None and current.status.accepted_spec is None
+        return current.status.terminal or never_accepted
+
+    last = await wait_until(server, run, print_line, ended)
+    if last is None:
+        return ExitCode.FAILED
+    if last.status.terminal:
+        return ExitCode.DONE if last.status.phase == "Succeeded" else ExitCode.FAILED
+    print_line(f"{run.name}: the operator rejects the spec: {last.invalid}")
+    return ExitCode.FAILED
 
 
-def _cannot_start(run: SeenRun) -> bool:
-    return run.invalid is not None and run.status.accepted_spec is None
-
-
-def _wanted(body: Manifest, namespace: str) -> Manifest:
-    """What the user asks for, without what only the API server writes, as in a file that was taken out of a cluster."""
+def _without_server_fields(body: Manifest, namespace: str) -> Manifest:
+    """The user's fields alone: a file taken from a cluster also has those that only the API server writes."""
     metadata = mapping(body, "metadata")
     kept = {field: metadata[field] for field in ("name", "labels", "annotations") if metadata.get(field) is not None}
     return {
@@ -86,32 +91,31 @@ def _wanted(body: Manifest, namespace: str) -> Manifest:
     }
 
 
-def _check_free(server: Server, existing: SeenRun, wanted: Manifest) -> None:
-    """Refuse what would have no effect: a run that is over stays over, and one that is being deleted goes."""
+async def _check_changeable(server: Server, existing: SeenRun, wanted: Manifest) -> None:
+    """Refuse a change that would have no effect, because the run has ended or is being deleted."""
     if existing.deleting:
         raise BadInput(f"{existing.name}: is being deleted; submit it again when it is gone, or use another name")
     if not existing.status.terminal:
         return
-    if mapping(server.apply_run(wanted, dry_run=True), "spec") != mapping(existing.body, "spec"):
+    if mapping(await server.apply_run(wanted, dry_run=True), "spec") != mapping(existing.body, "spec"):
         raise BadInput(
-            f"{existing.name}: has {existing.status.phase.lower()}, and a run that is over does not start again; "
+            f"{existing.name}: has {existing.status.phase.lower()}, and a run that has ended does not start again; "
             "delete it first (seele delete), or use another name"
         )
 
 
-def _say_answer(server: Server, run: SeenRun, say: Print) -> None:
-    """The operator's word on a change, if it comes soon."""
+async def _print_rejection(server: Server, run: SeenRun, print_line: Print) -> None:
+    """Print why the operator rejects a change, if it says so soon."""
     deadline = time.monotonic() + OPERATOR_ANSWER_SECONDS
     while time.monotonic() < deadline:
-        body = server.run(run.name)
-        if body is None:
+        current = await read_again(server, run)
+        if current is None:
             return
-        seen = see(body)
-        if seen.up_to_date:
-            if seen.invalid is not None:
-                say(f"The operator does not follow the change: {seen.invalid}")
+        if current.up_to_date:
+            if current.invalid is not None:
+                print_line(f"The operator rejects the change: {current.invalid}")
             return
-        time.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _content(body: Manifest) -> tuple[Any, ...]:

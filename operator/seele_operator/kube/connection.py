@@ -1,25 +1,26 @@
-"""A connection to the API server: its address, our credentials, and JSON both ways. The official client supplies the
-first two; its models are not used, since they cost several times as much as the request itself."""
+"""A connection to the API server: JSON both ways, and streams of lines. The official client supplies address,
+credentials and TLS; its models are not used, since they cost several times as much as the request itself."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
+import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 import aiohttp
-import yaml
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.config import ConfigException
 
-from seele_operator.kube.errors import Answer, ClusterUnavailable, NoCluster
+from seele_operator.kube.errors import Answer, NoAnswer, NoCluster, Target, TimedOut, UntrustedCertificate, error_of
+from seele_operator.kube.kubeconfig import find_cluster
 
 IN_FLIGHT = 32
 """Concurrent requests: more would only wait in the API server instead of here."""
@@ -28,8 +29,6 @@ REQUEST_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 RELOAD_SECONDS = 10.0
 """Shortest time between two reloads of the credentials after a 401."""
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 ContentType = Literal[
     "application/json",
@@ -48,14 +47,13 @@ class ApiConnection:
     def __init__(
         self,
         configuration: Configuration,
-        reload: Callable[[], Any],
+        reload: Callable[[], Configuration],
         *,
         in_flight: int = IN_FLIGHT,
         on_request: RequestSeen | None = None,
     ) -> None:
-        """`reload` is a coroutine function that loads the configuration again, with fresh credentials."""
+        """`reload` loads the configuration again, with fresh credentials; it is called in a thread."""
         self._slots = asyncio.Semaphore(in_flight)
-        self._in_flight = in_flight
         self._on_request = on_request
         self._reload_configuration = reload
         self._reloading = asyncio.Lock()
@@ -72,15 +70,12 @@ class ApiConnection:
         in_flight: int = IN_FLIGHT,
         on_request: RequestSeen | None = None,
     ) -> ApiConnection:
-        """Find the API server by `kubeconfig`, else KUBECONFIG, the pod's service account, or ~/.kube/config.
+        """Find the API server as `find_cluster` does. Nothing is sent yet. Raises NoCluster."""
 
-        Nothing is sent yet. Raises NoCluster.
-        """
+        def find() -> Configuration:
+            return find_cluster(kubeconfig, context).configuration
 
-        async def find() -> Configuration:
-            return await find_configuration(kubeconfig, context)
-
-        return cls(await find(), find, in_flight=in_flight, on_request=on_request)
+        return cls(await asyncio.to_thread(find), find, in_flight=in_flight, on_request=on_request)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -104,42 +99,73 @@ class ApiConnection:
         answer, whatever its code; raises ClusterUnavailable if none came within `seconds`.
         """
         url = f"{path}?{urlencode(query)}" if query else path
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
         async with self._slots:
             for last in (False, True):
                 client = self._client
                 if before is not None:
                     before()
-                answer = await self._send(client, method, url, body, content_type, seconds)
-                if answer.code != 401 or last or not await self._fresh_credentials(client):
+                began, code = time.monotonic(), 0
+                try:
+                    with _connection_errors(f"{method} {path}", seconds):
+                        response = await self._send(client, method, url, body, content_type, timeout)
+                        content = await response.read()
+                    code = response.status
+                finally:
+                    if self._on_request is not None:
+                        self._on_request(method, code, time.monotonic() - began)
+                if code != 401 or last or not await self._fresh_credentials(client):
                     break
-        return answer
+        return _answer(response, content)
+
+    async def lines(
+        self, target: Target, path: str, query: Mapping[str, str], *, silence_seconds: float
+    ) -> AsyncGenerator[bytes]:
+        """The lines of an answer as they arrive, however long that takes; takes no slot.
+
+        Raises TimedOut after `silence_seconds` without a line, and for an answer that is an error what `error_of` says.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds)
+        with _connection_errors(f"GET {path}", silence_seconds):
+            for last in (False, True):
+                client = self._client
+                response = await self._send(
+                    client, "GET", f"{path}?{urlencode(query)}", None, "application/json", timeout
+                )
+                async with response:
+                    if response.status == 401 and not last and await self._fresh_credentials(client):
+                        continue
+                    if response.status >= 300:
+                        raise error_of(target, _answer(response, await response.read()))
+                    unfinished = b""
+                    async for chunk in response.content.iter_any():
+                        *lines, unfinished = (unfinished + chunk).split(b"\n")
+                        for line in lines:
+                            yield line
+                    if unfinished:
+                        yield unfinished
+                    return
 
     async def _send(
-        self, client: ApiClient, method: str, url: str, body: Any, content_type: ContentType, seconds: float
-    ) -> Answer:
+        self,
+        client: ApiClient,
+        method: str,
+        url: str,
+        body: Any,
+        content_type: ContentType,
+        timeout: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """Send a request; the body of the answer is not read yet."""
         configuration = client.configuration
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "seele-operator"}
-        try:
-            token = await configuration.get_api_key_with_prefix("BearerToken")
-        except (ConfigException, OSError) as error:  # its file is just being replaced, or its plugin fails
-            raise ClusterUnavailable(f"{method} {url.partition('?')[0]}: no token: {error}") from error
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type, "User-Agent": "seele"}
+        token = await configuration.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token.strip()
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, CONNECT_SECONDS))
-        began, code = time.monotonic(), 0
-        try:
-            response = await client.rest_client.request(  # type: ignore[no-untyped-call]
-                method, configuration.host + url, headers=headers, body=body, _request_timeout=timeout
-            )
-            content = await response.read()
-            code = response.status
-            return _answer(code, content, response.headers.get("Retry-After"))
-        except (aiohttp.ClientError, OSError) as error:  # time-outs are OSErrors
-            reason = str(error) or f"no answer within {seconds:g} s"
-            raise ClusterUnavailable(f"{method} {url.partition('?')[0]}: {reason}") from error
-        finally:
-            if self._on_request is not None:
-                self._on_request(method, code, time.monotonic() - began)
+        answer = await client.rest_client.request(  # type: ignore[no-untyped-call]
+            method, configuration.host + url, headers=headers, body=body, _request_timeout=timeout
+        )
+        response: aiohttp.ClientResponse = answer.response
+        return response
 
     async def _fresh_credentials(self, used: ApiClient) -> bool:
         """Load the credentials again (tokens and certificates are rotated, plugins issue new ones); False if that fails
@@ -152,7 +178,7 @@ class ApiConnection:
                 return False
             self._reloaded = time.monotonic()
             try:
-                configuration = await self._reload_configuration()
+                configuration = await asyncio.to_thread(self._reload_configuration)
             except NoCluster:
                 return False
             # Other requests may still use the previous client; those of the one before it are over.
@@ -163,7 +189,7 @@ class ApiConnection:
             return True
 
     def _new_client(self, configuration: Configuration) -> ApiClient:
-        configuration.connection_pool_maxsize = self._in_flight
+        configuration.connection_pool_maxsize = 0  # unlimited: the slots limit requests, and streams take none
         # Looking for a proxy takes a thread for each request, twice the request's own work; most users have none.
         configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
         return ApiClient(configuration)
@@ -174,38 +200,38 @@ def default_identity() -> str:
     return os.environ.get("HOSTNAME") or socket.gethostname()
 
 
-def own_namespace() -> str | None:
-    """The namespace of the pod this process runs in; None outside a cluster."""
+@contextlib.contextmanager
+def _connection_errors(request: str, seconds: float) -> Iterator[None]:
+    """Turn the errors of a connection into NoAnswer."""
     try:
-        return (SERVICE_ACCOUNT / "namespace").read_text().strip() or None
-    except OSError:
-        return None
+        yield
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise UntrustedCertificate(request, _reason(error.certificate_error)) from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise NoAnswer(request, f"no connection within {CONNECT_SECONDS:g} s") from error
+    except TimeoutError as error:
+        raise TimedOut(request, f"no answer within {seconds:g} s") from error
+    except ConfigException as error:
+        raise NoAnswer(request, f"no token: {error}") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise NoAnswer(request, _reason(getattr(error, "os_error", error))) from error
 
 
-async def find_configuration(kubeconfig: str | None, context: str | None) -> Configuration:
-    """The API server's address and our credentials, by the rules of ApiConnection.open. Raises NoCluster."""
-    configuration = Configuration()
-    named = kubeconfig or os.environ.get("KUBECONFIG")
-    try:
-        if named is None and context is None and (SERVICE_ACCOUNT / "token").exists():
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            path = named or str(Path.home() / ".kube" / "config")
-            # Otherwise the client rewrites the user's file after refreshing some kinds of tokens.
-            await load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=path, context=context, client_configuration=configuration, persist_config=False
-            )
-    except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise NoCluster(f"cannot use the cluster's configuration: {error}") from error
-    return configuration
+def _reason(error: BaseException) -> str:
+    """`Connection refused`, without the words and addresses that the libraries put around it."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    reason = getattr(error, "strerror", None) or str(error)
+    return " ".join(reason.split()) or type(error).__name__
 
 
-def _answer(code: int, content: bytes, retry_after: str | None) -> Answer:
+def _answer(response: aiohttp.ClientResponse, content: bytes) -> Answer:
     try:
         body = json.loads(content) if content else {}
     except ValueError:
         body = None
-    seconds = float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+    retry_after = response.headers.get("Retry-After", "")
+    seconds = float(retry_after) if retry_after.isdecimal() else None
     if isinstance(body, dict):
-        return Answer(code, body, "", seconds)
-    return Answer(code, {}, content.decode(errors="replace"), seconds)
+        return Answer(response.status, body, "", seconds)
+    return Answer(response.status, {}, content.decode(errors="replace"), seconds)

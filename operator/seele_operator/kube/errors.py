@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from seele_operator.api.notices import Refusal
+from seele_operator.api.events import Refusal
 
 LONGEST_MESSAGE = 1000
 """Characters kept of a refusal: a webhook may return any text, and all of it goes into the status of the run."""
@@ -25,6 +25,9 @@ SINGLE_OBJECT_ERRORS = (
 class ClusterError(Exception):
     """A request to the API server failed."""
 
+    answer: Answer | None = None
+    """The API server's answer, if there was one."""
+
 
 class NoCluster(ClusterError):
     """No configuration says where the API server is, or it cannot be read."""
@@ -37,6 +40,26 @@ class ClusterUnavailable(ClusterError):
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds to wait before a retry, from the server's answer; None if it has none."""
+
+
+class Unauthorized(ClusterUnavailable):
+    """The credentials were rejected, freshly loaded ones too; they may be renewed, or the server may be starting."""
+
+
+class NoAnswer(ClusterUnavailable):
+    """The connection could not be made, or broke."""
+
+    def __init__(self, request: str, reason: str):
+        super().__init__(f"{request}: {reason}")
+        self.reason = reason
+
+
+class TimedOut(NoAnswer):
+    """The connection stands, but nothing was received for some time."""
+
+
+class UntrustedCertificate(NoAnswer):
+    """The server's certificate is not signed by an authority that we trust."""
 
 
 class Conflict(ClusterError):
@@ -59,6 +82,10 @@ class NamespaceTerminating(ClusterError):
     """The namespace is being deleted or is gone: nothing can be created in it."""
 
 
+class NamespaceMissing(NamespaceTerminating):
+    """The namespace does not exist."""
+
+
 class NotLeading(ClusterError):
     """Nothing was sent: this operator may not write because its lease is not valid."""
 
@@ -69,6 +96,10 @@ class Refused(ClusterError):
     def __init__(self, refusal: Refusal):
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+class UnknownKind(Refused):
+    """The cluster does not serve the kind of the object: its definition is not installed."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +133,16 @@ class Answer:
 
 
 def error_of(target: Target, answer: Answer) -> ClusterError:
-    """The exception for an answer with a code of 300 or more."""
+    """The exception for an answer with a code of 300 or more. Whatever the caller, a code is interpreted only here."""
+    error = _classified(target, answer)
+    error.answer = answer
+    return error
+
+
+def _classified(target: Target, answer: Answer) -> ClusterError:
     message, code = f"{target}: {answer.message}", answer.code
     if _namespace_is_terminating(target, answer):
-        return NamespaceTerminating(message)
+        return NamespaceMissing(message) if code == 404 else NamespaceTerminating(message)
     if any(words in message for words in SINGLE_OBJECT_ERRORS):
         return Refused(Refusal("Error", message))
     if code == 404:
@@ -116,7 +153,9 @@ def error_of(target: Target, answer: Answer) -> ClusterError:
         return Conflict(message)
     if code == 410:
         return Expired(message)
-    if code in (401, 408, 429) or (code >= 500 and code != 501):
+    if code == 401:
+        return Unauthorized(message)
+    if code in (408, 429) or (code >= 500 and code != 501):
         return ClusterUnavailable(message, _retry_after(answer))
     return Refused(_refusal(code, message))
 
@@ -140,10 +179,10 @@ def _missing(target: Target, answer: Answer) -> ClusterError:
     unknown = f"{target}: this cluster does not serve the kind {target.kind} of {target.api_version}"
     if target.kind == "PodGroup":
         scheduler = POD_GROUP_PROVIDERS.get(group, f"what serves {group}")
-        return Refused(
+        return UnknownKind(
             Refusal("GangUnavailable", f"{unknown}; install {scheduler}, or set spec.scheduling.gang to none")
         )
-    return Refused(Refusal("Error", unknown))
+    return UnknownKind(Refusal("Error", unknown))
 
 
 def _is_other_object(answer: Answer) -> bool:

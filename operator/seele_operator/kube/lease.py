@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from seele_operator.kube.cluster import path_of
-from seele_operator.kube.connection import ApiConnection, RequestSeen, default_identity, own_namespace
+from seele_operator.kube.connection import ApiConnection, RequestSeen, default_identity
 from seele_operator.kube.errors import AlreadyExists, ClusterError, Conflict, Gone, Target, error_of
+from seele_operator.kube.kubeconfig import own_namespace
 from seele_operator.plan.names import Manifest
 
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"

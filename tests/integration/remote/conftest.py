@@ -17,7 +17,7 @@ from tests.support.control_plane import ControlPlane
 @pytest.fixture
 def cluster(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setenv("KUBECONFIG", str(control_plane.admin_kubeconfig))
-    monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(submit, "OPERATOR_ANSWER_SECONDS", 0.0)
     return Cluster(control_plane, tmp_path)
 

@@ -49,7 +49,7 @@ def test_what_is_forbidden_is_named_and_the_rest_is_shown(cluster: Cluster, monk
 
 
 def test_credentials_that_do_not_count_are_one_line(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(cluster.plane.kubeconfig("nobody", "not-a-token")))
+    monkeypatch.setenv("KUBECONFIG", str(cluster.plane.kubeconfig("unknown", "not-a-token")))
     result = cluster.seele("status")
 
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
@@ -76,4 +76,7 @@ def test_logs_of_a_run_without_pods_say_so(cluster: Cluster) -> None:
     result = cluster.seele("logs", "small")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "small: not taken up yet: it has no pods now; with --follow their logs are waited for\n"
+    assert (
+        result.stderr
+        == "small: not picked up by an operator yet: it has no pods now; use --follow to wait for their logs\n"
+    )

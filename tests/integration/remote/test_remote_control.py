@@ -83,12 +83,12 @@ def test_suspend_and_resume_say_what_happens(cluster: Cluster) -> None:
     assert cluster.seele("resume", "small").stdout == "small: is not suspended\n"
     suspended = cluster.seele("suspend", "small")
     assert suspended.exit_code == 0
-    assert "as far as 30 s suffice" in suspended.stdout
+    assert "within 30 s" in suspended.stdout
     assert cluster.run()["spec"]["runPolicy"]["suspend"] is True
-    assert cluster.seele("suspend", "small").stdout == "small: its suspension was asked for already\n"
+    assert cluster.seele("suspend", "small").stdout == "small: is already being suspended\n"
     cluster.set_status("Suspended")
-    assert cluster.seele("suspend", "small").stdout == "small: is suspended already\n"
-    assert cluster.seele("resume", "small").stdout.startswith("small: goes on from step 40; ")
+    assert cluster.seele("suspend", "small").stdout == "small: is already suspended\n"
+    assert cluster.seele("resume", "small").stdout.startswith("small: resumes from step 40; ")
     assert cluster.run()["spec"]["runPolicy"]["suspend"] is False
 
 
@@ -124,7 +124,7 @@ def test_nothing_is_deleted_without_agreement(cluster: Cluster, monkeypatch: pyt
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert f"seele delete small --yes -n {cluster.namespace}" in refused.stderr
 
-    monkeypatch.setattr("seele_operator.client.commands.questioner", lambda: typer.confirm)
+    monkeypatch.setattr("seele_operator.client.commands.confirmation", lambda: typer.confirm)
     no = cluster.seele("delete", "small", answer="n\n")
     assert no.exit_code == 1
     assert "keeps /data/small on the node with the run's folder" in no.stdout

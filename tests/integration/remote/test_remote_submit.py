@@ -102,7 +102,7 @@ def test_a_run_that_is_over_is_not_started_again(cluster: Cluster) -> None:
     same = cluster.seele("submit", "-f", cluster.file())
 
     assert (changed.exit_code, changed.stdout) == (2, "")
-    assert changed.stderr.startswith("small: has succeeded, and a run that is over does not start again; delete it")
+    assert changed.stderr.startswith("small: has succeeded, and a run that has ended does not start again; delete it")
     assert cluster.run()["spec"].get("training", {}).get("steps") != 7
     assert (same.exit_code, same.stdout.splitlines()[0]) == (0, f"small: unchanged in namespace {cluster.namespace}")
     assert cluster.seele("submit", "-f", cluster.file(), "--wait").exit_code == 0
@@ -132,10 +132,10 @@ def test_waiting_for_a_run_that_can_never_start_ends(
     result = cluster.seele("submit", "-f", cluster.file(), "--wait")
 
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "small: the operator refuses the spec: spec.x: is wrong"
+    assert result.stdout.splitlines()[-1] == "small: the operator rejects the spec: spec.x: is wrong"
 
 
-def test_the_operators_refusal_of_a_change_is_told(
+def test_the_operators_rejection_of_a_change_is_printed(
     cluster: Cluster, operator: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submit, "OPERATOR_ANSWER_SECONDS", 20.0)
@@ -150,7 +150,7 @@ def test_the_operators_refusal_of_a_change_is_told(
     result = cluster.seele("submit", "-f", cluster.file(training={"steps": 7}))
 
     assert result.exit_code == 0
-    assert "The operator does not follow the change: spec.training.steps: cannot change" in result.stdout
+    assert "The operator rejects the change: spec.training.steps: cannot change" in result.stdout
 
 
 def test_a_run_that_is_submitted_suspended_says_how_to_start_it(cluster: Cluster) -> None:

@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 
 from seele_operator.cli import app
 from seele_operator.client import runs as following
-from seele_operator.client.control import what_goes
+from seele_operator.client.control import consequences
 from seele_operator.client.errors import BadInput
-from seele_operator.client.kubeconfig import Target
 from seele_operator.client.logs import seconds_of
 from seele_operator.client.runs import see
+from seele_operator.client.server import ClusterOptions, connect
 from seele_operator.client.status import show_run
 from tests.support.fake_api_server import FakeApiServer
 from tests.support.remote_bodies import RUNNING, Body, pod_body, run_body
@@ -30,7 +30,7 @@ COMMANDS = ("submit", "status", "logs", "suspend", "resume", "delete")
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
-    monkeypatch.setattr(following, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.02)
     with FakeApiServer() as fake:
         monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
         yield fake
@@ -76,7 +76,7 @@ def test_other_commands_do_not_load_the_kubernetes_client() -> None:
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
-def test_a_live_page_ends_with_the_run(server: FakeApiServer) -> None:
+async def test_a_live_page_ends_with_the_run(server: FakeApiServer) -> None:
     server.runs["quick"] = run_body(phase="Running", attempt=1, step=3)
     server.pods = [pod_body("trainer", 0, RUNNING)]
     screen = io.StringIO()
@@ -92,7 +92,9 @@ def test_a_live_page_ends_with_the_run(server: FakeApiServer) -> None:
             return run_body(phase="Succeeded", attempt=1, step=60) if self.looks > 2 else self[name]
 
     server.runs = Ending(server.runs)
-    assert show_run(Target(), "quick", console, watch=True, output="table") == 0
+    connected = connect(ClusterOptions())
+    await show_run(connected, "quick", console, watch=True, output="table")
+    await connected.close()
     shown = screen.getvalue()
     assert shown.index(" 3/60") < shown.index(" 60/60")
     assert "quick-trainer-0" in shown
@@ -129,7 +131,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(server: FakeApiServer) ->
             {"run": {"persistentVolumeClaimTemplate": {"size": "1Gi"}}},
             [
                 "  keeps claim quick-run with the run's folder (checkpoints, report, final model); "
-                "a run of the same name goes on from it"
+                "a run of the same name continues from it"
             ],
         ),
         (
@@ -141,10 +143,20 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(server: FakeApiServer) ->
 def test_what_a_deletion_keeps_is_said(storage: Body, said: list[str]) -> None:
     body = run_body(phase="Running", step=12)
     body["spec"]["storage"] = storage
-    first, *rest = what_goes(see(body))
+    first, *rest = consequences(see(body))
 
     assert first.startswith("SeeleRun quick in namespace default (Running, step 12/60), with its pods")
     assert rest == said
+
+
+def test_the_next_command_names_the_same_cluster_and_namespace(server: FakeApiServer) -> None:
+    def command(options: ClusterOptions, namespace: str | None = None) -> str:
+        return connect(options, namespace).command("status", "quick")
+
+    assert command(ClusterOptions(context="fake")) == "seele status quick --context fake"
+    assert command(ClusterOptions(), "team") == "seele status quick -n team"
+    assert command(ClusterOptions(), "default") == "seele status quick"
+    assert command(ClusterOptions(namespace="default")) == "seele status quick -n default"
 
 
 @pytest.mark.parametrize(("since", "seconds"), [("45s", 45), ("90", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800)])
@@ -153,6 +165,6 @@ def test_times_are_read(since: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("since", ["", "0", "0s", "m", "10x", "-5m", "30m1h", "1.5h"])
-def test_what_is_no_time_is_refused(since: str) -> None:
+def test_what_is_not_a_duration_is_refused(since: str) -> None:
     with pytest.raises(BadInput, match="write it like 45s, 10m or 1h30m"):
         seconds_of(since)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ from aiohttp import web
 from typer.testing import CliRunner, Result
 
 from seele_operator.cli import app
-from seele_operator.client.errors import NO_CRD, Asked, refusal
+from seele_operator.client.errors import NO_CRD, Request, user_error
+from seele_operator.kube.errors import Answer, Target, error_of
 from tests.support.fake_api_server import FakeApiServer, status
 from tests.support.remote_bodies import run_body
 
@@ -111,8 +111,8 @@ def test_what_the_user_may_not_list_is_not_needed_to_say_that_a_run_is_missing(s
 
 def test_every_field_that_the_server_refuses_has_its_line() -> None:
     causes = [{"field": "spec.a", "message": "is odd"}, {"field": "spec.b", "message": "is even"}]
-    body = {"kind": "Status", "message": "invalid", "details": {"causes": causes}}
-    error = refusal(Asked("patch", "seeleruns", "x"), 422, json.dumps(body).encode(), "the cluster")
+    answer = Answer(422, {"kind": "Status", "message": "invalid", "details": {"causes": causes}})
+    error = user_error(error_of(Target("v1", "SeeleRun"), answer), Request("patch", "seeleruns", "x"), "the cluster")
 
     assert error.exit_code == 2
     assert str(error).splitlines() == [

@@ -14,7 +14,7 @@ from aiohttp import web
 from typer.testing import CliRunner, Result
 
 from seele_operator.cli import app
-from seele_operator.client import log_stream as log_following
+from seele_operator.client import logs
 from tests.support.fake_api_server import FakeApiServer, status
 from tests.support.remote_bodies import RUNNING, Body, ended, pod_body, run_body, waiting
 from tests.support.waiting import wait_for
@@ -26,8 +26,8 @@ T0, T1, T2, T3 = (f"2026-11-22T10:00:0{second}.5Z" for second in range(4))
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
-    monkeypatch.setattr(log_following, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(log_following, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(logs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(logs, "RETRY_SECONDS", 0.02)
     with FakeApiServer() as fake:
         monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
         fake.runs["quick"] = run_body(phase="Running", attempt=1)
@@ -95,11 +95,11 @@ def test_a_role_a_pod_the_last_lines_and_times_can_be_chosen(server: FakeApiServ
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--pod", "trainer-1"], "--pod: trainer-1 is no pod of quick; did you mean trainer-0?"),
-        (["--pod", "xyz"], "--pod: xyz is no pod of quick; there are trainer-0, rollout-0"),
-        (["--pod", "xyz", "-f"], "--pod: xyz is no pod of quick; there are trainer-0, rollout-0"),
-        (["--since", "soon"], "--since: soon is no time; write it like 45s, 10m or 1h30m"),
-        (["--since", ""], "--since:  is no time; write it like 45s, 10m or 1h30m"),
+        (["--pod", "trainer-1"], "--pod: trainer-1 is not a pod of quick; did you mean trainer-0?"),
+        (["--pod", "xyz"], "--pod: xyz is not a pod of quick; use one of trainer-0, rollout-0"),
+        (["--pod", "xyz", "-f"], "--pod: xyz is not a pod of quick; use one of trainer-0, rollout-0"),
+        (["--since", "soon"], "--since: soon is not a duration; write it like 45s, 10m or 1h30m"),
+        (["--since", ""], "--since:  is not a duration; write it like 45s, 10m or 1h30m"),
     ],
 )
 def test_a_wrong_choice_is_bad_input(server: FakeApiServer, words: list[str], said: str) -> None:
@@ -177,7 +177,7 @@ def test_following_ends_with_the_run(server: FakeApiServer) -> None:
     assert result.stderr.splitlines() == ["quick: Succeeded"]
 
 
-def test_a_broken_connection_is_made_anew_with_no_line_twice(server: FakeApiServer) -> None:
+def test_after_a_broken_connection_no_line_is_shown_twice(server: FakeApiServer) -> None:
     server.pods = [pod_body("trainer", 0, RUNNING)]
     log = server.log("quick-trainer-0", "trainer")
     server.write("quick-trainer-0", "trainer", (T0, "a"), (T1, "b"), (T1, "c"))
@@ -236,7 +236,7 @@ def test_following_waits_for_pods_that_do_not_exist_yet(server: FakeApiServer) -
     assert following.end().stdout == "trainer-0 │ here\n"
 
 
-def test_following_goes_on_while_the_api_server_is_down(server: FakeApiServer) -> None:
+def test_following_continues_while_the_api_server_is_down(server: FakeApiServer) -> None:
     server.pods = [pod_body("trainer", 0, RUNNING)]
     server.write("quick-trainer-0", "trainer", (T0, "a"))
     following = Following()
@@ -256,7 +256,7 @@ def test_following_goes_on_while_the_api_server_is_down(server: FakeApiServer) -
     result = following.end()
 
     assert result.stdout.splitlines() == ["trainer-0 │ a", "trainer-0 │ b"]
-    assert result.stderr.count("trying on") == 1
+    assert result.stderr.count("retrying") == 1
     assert "answers again" in result.stderr
 
 
@@ -290,7 +290,7 @@ def test_ctrl_c_ends_quietly(server: FakeApiServer) -> None:
 def test_a_server_that_runs_on_after_the_end_is_left_alone(
     server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_following, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(logs, "QUIET_SECONDS", 0.1)
     server.pods = [pod_body("rollout", 0, RUNNING)]
     server.write("quick-rollout-0", "rollout", (T0, "serving"))
     finish(server)

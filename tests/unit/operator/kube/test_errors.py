@@ -86,7 +86,7 @@ UNAVAILABLE = [
 
 @pytest.mark.parametrize("said", UNAVAILABLE, ids=lambda said: str(said.code))
 def test_what_passes_by_itself_is_tried_again(said: Answer) -> None:
-    assert type(error_of(POD, said)) is ClusterUnavailable
+    assert isinstance(error_of(POD, said), ClusterUnavailable)
 
 
 def test_an_answer_without_words_is_told_by_its_code() -> None:
@@ -140,7 +140,7 @@ TERMINATING = (
     ],
 )
 def test_nothing_can_be_made_in_a_namespace_that_is_going_away(said: Answer) -> None:
-    assert type(error_of(POD, said)) is NamespaceTerminating
+    assert isinstance(error_of(POD, said), NamespaceTerminating)
 
 
 CASES: list[tuple[type[ClusterError], Answer]] = [
