@@ -11,11 +11,11 @@ from typing import Any
 
 from seele_operator.api.problems import nearest, shown, yaml_path
 from seele_operator.api.seelerun import SeeleRun, SeeleRunSpec
-from seele_operator.validation.rules.lengths import length_problems, solution_problems
+from seele_operator.validation.rules.lengths import problems_in_context
 from seele_trainer.config import DatasetSource
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.sources import load_problems
-from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
+from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -173,7 +173,7 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
         yield f"spec.model.name: {shown(name)} has no weights (*.safetensors); save the model with save_pretrained"
     for file in weights:
         try:
-            stored_tensors(file)
+            check_safetensors(file)
         except (BadSafetensors, OSError) as error:
             yield f"spec.model.name: {error}"
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -201,10 +201,7 @@ def _config_problems(spec: SeeleRunSpec, config: Mapping[str, Any]) -> Iterator[
         ):
             if value is not None and value > context:
                 yield f"spec.{field}: {value} is above max_position_embeddings of the model, {context}; lower it"
-        if spec.model.context_length is None and spec.rollout.max_model_len is None:
-            yield from length_problems(spec, context, "the model's max_position_embeddings")
-        if spec.model.context_length is None:
-            yield from solution_problems(spec, context, "the model's max_position_embeddings")
+        yield from problems_in_context(spec, context)
     rollout = spec.rollout
     tied = config.get("tie_word_embeddings") is True
     if tied and not rollout.untie_embeddings and rollout.engine == "vllm" and rollout.weight_transport == "directory":

@@ -32,7 +32,7 @@ from seele_trainer.run_folder.records import BenchmarkScore
 from seele_trainer.termination import ExitCode, ExpectedFailure
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.prepare import BadModelError
-from seele_trainer.weights.stored_tensors import BadSafetensors, stored_tensors
+from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
 
 SERVED_NAME = "seele"
 URL_SECONDS = 60.0
@@ -220,7 +220,7 @@ def _check_weights(folder: Path) -> None:
         raise BadModelError(f"--model: {folder} has no weights (*.safetensors); save the model with save_pretrained")
     for file in files:
         try:
-            stored_tensors(file)
+            check_safetensors(file)
         except BadSafetensors as error:
             raise BadModelError(f"--model: {error}") from error
 

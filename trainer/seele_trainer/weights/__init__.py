@@ -1,1 +1,1 @@
-"""Getting trained weights to rollout engines, and proving it."""
+"""Model folders: what rollout servers start from, what the learner exports, and the versions on the shared volume."""

@@ -1,4 +1,4 @@
-"""Where policy versions lie on the shared volume: a model folder for each, and a marker that names the current one."""
+"""Policy versions on the shared volume: a model folder for each, and a marker that names the current one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VERSION_FOLDER = re.compile(r"version-(\d+)")
 
 
 class WeightsDirectory:
-    """The folder `weights` of a run: `initial/`, `version-N/`, and the file `CURRENT` naming the served version.
+    """The folder `weights` of a run: `initial/`, `version-N/`, and the file `CURRENT` with the served version.
 
     An attempt at the run exports a version to `staged(version)` and then publishes it.
     """
@@ -24,29 +24,29 @@ class WeightsDirectory:
         self._attempt = attempt
 
     def staged(self, version: int) -> Path:
-        """Where this attempt exports a version: aside, for a newer attempt may have made another of that number."""
+        """Where this attempt exports a version: apart, because a newer attempt may have published the same number."""
         return self._root / f"version-{version}.attempt-{self._attempt.number}"
 
     def folder(self, version: int) -> Path:
-        """The model folder of a version, whether it exists or not."""
+        """The model folder of a version, which need not exist."""
         return self._root / f"version-{version}"
 
     def publish(self, version: int) -> Path:
-        """Put what was exported in its place and name it as the current version, by atomic renames.
+        """Move an exported version into place and make it the current one, by atomic renames.
 
-        Raises FileNotFoundError where the version was never exported, Superseded where a newer attempt has begun.
+        Raises FileNotFoundError if the version was never exported, Superseded if a newer attempt has begun.
         """
         self._attempt.check()
         folder, staged = self.folder(version), self.staged(version)
         if (staged / "config.json").is_file():
             put_in_place(staged, folder)
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} is not a model folder: export version {version} before it is published")
+            raise FileNotFoundError(f"{folder} is not a model folder: export version {version} before publishing it")
         write_file(self._root / _MARKER, f"{version}\n")
         return folder
 
     def current(self) -> int | None:
-        """The published version, or None before the first."""
+        """The published version; None before the first."""
         try:
             version = int((self._root / _MARKER).read_text())
         except FileNotFoundError:
@@ -61,16 +61,14 @@ class WeightsDirectory:
         return sorted(int(match[1]) for match in found if match)
 
     def prune(self, keep: int) -> None:
-        """Delete version folders but the `keep` that were written last; the published one always stays.
+        """Delete all version folders except the `keep` most recent ones and the published one.
 
-        What exports that were killed left goes too, so none may be going on. Raises Superseded where a newer attempt
-        has begun, whose folders these are now.
-
-        The newest by time, not by number: a run that resumed counts again from its checkpoint, and the folders of the
-        attempt that was lost are then the older ones.
+        Remains of killed exports are deleted too, so no export may be running. The most recent by time, not by number:
+        a resumed run counts from its checkpoint again, and the lost attempt's folders are the older ones. Raises
+        Superseded if a newer attempt has begun, which then owns the folders.
         """
         if keep < 1:
-            raise ValueError(f"keep at least the weights that are served, not {keep} versions")
+            raise ValueError(f"keep at least one version, the served one, not {keep}")
         self._attempt.check()
         by_age = sorted(self.versions(), key=lambda version: self.folder(version).stat().st_mtime_ns)
         current = self.current()

@@ -16,12 +16,12 @@ from seele_trainer.run_folder.durable import built_aside, put_in_place
 from seele_trainer.termination import ExpectedFailure
 from seele_trainer.weights.tied import HEAD, embedding_name, is_tied, looks_like_embedding, untied
 
-# Hugging Face's own limit: larger files are slow to move and some file systems refuse them.
+# Hugging Face's own limit: larger files are slow to move, and some file systems refuse them.
 MAX_SHARD_BYTES = 5 * 10**9
 
 
 class WeightExportError(ExpectedFailure):
-    """A model folder could not be written; nothing of it is left."""
+    """A model folder could not be written; no part of it is left."""
 
 
 class _Saveable(Protocol):
@@ -42,15 +42,15 @@ def write_model_folder(
     generation_config: _Described | Mapping[str, Any] | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write `directory` with config.json, safetensors and the tokenizer, whole or not at all; an older one is replaced.
+    """Write `directory` with config.json, safetensors and the tokenizer, atomically; an older one is replaced.
 
-    A tied model is stored once, without its head; with `untie` the head is stored as a copy of the embedding and the
-    configuration says so. Tensors are consumed one by one, and at most one shard of them is held. Raises
-    WeightExportError where the folder cannot be written, such as on a full disk, and UntieError where a tied model has
-    no known embedding.
+    A tied model is stored without its head; with `untie` the head is stored as a copy of the embedding, and the
+    configuration says so. Tensors are consumed one by one, and at most one shard is held in memory. Raises
+    WeightExportError if the folder cannot be written, such as on a full disk, and UntieError if a tied model has no
+    known embedding.
     """
     described = _as_dict(model_config)
-    # A transformers configuration knows its class's default, which its JSON leaves out.
+    # A transformers configuration knows its class's default, which its JSON omits.
     tied = getattr(model_config, "tie_word_embeddings", described.get("tie_word_embeddings"))
     if tied is None and isinstance(tensors, Mapping):
         tied = is_tied(described, tensors.keys())
@@ -66,15 +66,15 @@ def write_model_folder(
                 tokenizer.save_pretrained(str(aside))
             put_in_place(aside, directory)
     except (OSError, SafetensorError) as error:
-        there = next(folder for folder in directory.absolute().parents if folder.exists())
+        existing = next(folder for folder in directory.absolute().parents if folder.exists())
         raise WeightExportError(
-            f"cannot write the model folder {directory}: {error}. {shutil.disk_usage(there).free / 1e9:.1f} GB are "
+            f"cannot write the model folder {directory}: {error}. {shutil.disk_usage(existing).free / 1e9:.1f} GB are "
             "free there: make room, or give the run a larger volume"
         ) from error
 
 
 def _arranged(named: Iterable[tuple[str, Tensor]], *, tied: bool, untie: bool) -> Iterator[tuple[str, Tensor]]:
-    """All tensors as they are to be stored: of a tied model one embedding, and with `untie` its copy as the head."""
+    """The tensors to store: of a tied model only the embedding, and with `untie` a copy of it as the head."""
     embeddings: dict[str, Tensor] = {}
     for name, tensor in named:
         if tied and name == HEAD:
@@ -87,7 +87,7 @@ def _arranged(named: Iterable[tuple[str, Tensor]], *, tied: bool, untie: bool) -
 
 
 def _write_shards(folder: Path, named: Iterable[tuple[str, Tensor]], limit: int) -> None:
-    """Fill safetensors files up to `limit` bytes each; more than one gets an index."""
+    """Fill safetensors files up to `limit` bytes each, with an index if there are several."""
     shards: list[list[str]] = []
     held: dict[str, Tensor] = {}
     bytes_held = total = 0
@@ -118,7 +118,7 @@ def _write_shards(folder: Path, named: Iterable[tuple[str, Tensor]], limit: int)
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """The tensor in host memory, alone in its storage: safetensors refuses views into a shared buffer."""
+    """The tensor in host memory with its own storage: safetensors refuses views into a shared buffer."""
     tensor = tensor.detach().cpu().contiguous()
     alone = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if alone else tensor.clone()

@@ -13,7 +13,7 @@ from seele_trainer.weights.prepare import BadModelError
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises BadModelError."""
-    with _named(model, "tokenizer"):
+    with _load_errors(model, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
@@ -21,10 +21,10 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
 
 
 def context_length(model: Model) -> int:
-    """Longest sequence in tokens: what the run says, else what the model was made for. Raises BadModelError."""
+    """Longest sequence in tokens: the run's setting, or else the model's maximum. Raises BadModelError."""
     if model.context_length is not None:
         return model.context_length
-    with _named(model, "config.json"):
+    with _load_errors(model, "config.json"):
         found = AutoConfig.from_pretrained(
             model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
@@ -37,7 +37,7 @@ def context_length(model: Model) -> int:
 
 
 @contextmanager
-def _named(model: Model, part: str) -> Iterator[None]:
+def _load_errors(model: Model, part: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:

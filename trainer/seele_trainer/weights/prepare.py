@@ -1,7 +1,7 @@
-"""The folder that rollout servers start from, `<run>/weights/initial`: the model as it came, untied where it must be.
+"""The folder that rollout servers start from, `<run>/weights/initial`: the original model, untied if necessary.
 
-This runs before a server starts, so it imports neither torch nor transformers, and copies no more than it has to:
-weights are hard links where the file system allows it, and a tied model gets one more file that holds the head.
+This runs before a server starts, so it imports neither torch nor transformers and copies as little as possible: weights
+are hard links if the file system allows it, and a tied model gets an additional file with the head.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 _INDEX = "model.safetensors.index.json"
 _MARKER = ".seele-prepared.json"
-# Everything but weights that a model folder may need: configuration, tokenizer, chat template, code of its own.
+# Everything but weights that a model folder may need: configuration, tokenizer, chat template, code.
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
 
 
 class BadModelError(RefusedInput):
-    """The model of a run cannot be served; the message names it and says what to change."""
+    """The model of a run cannot be served. The message names it and says what to change."""
 
 
 class ModelUnreachable(BadModelError):
@@ -39,11 +39,11 @@ class ModelUnreachable(BadModelError):
 
 
 def prepare_model(config: TrainerConfig, out: Path) -> None:
-    """Make `out` a model folder that vLLM can serve and reload. Does nothing where it is one already.
+    """Make `out` a model folder that vLLM can serve and reload. Does nothing if it is one already.
 
-    Safe to run in several pods at once on a shared volume: each builds its own copy aside, and one of them is renamed
-    into place. Raises BadModelError for a model that is not there or cannot be served, ModelUnreachable where the hub is
-    at fault, OSError where the disk is full.
+    Several pods may run this at once on a shared volume: each builds its own copy, and one of them is renamed into
+    place. Raises BadModelError for a model that does not exist or cannot be served, ModelUnreachable if the hub failed,
+    OSError if the disk is full.
     """
     source = _source_folder(config)
     untie = config.rollout.untie_embeddings
@@ -85,16 +85,17 @@ def _source_folder(config: TrainerConfig) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         wrong = isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | HFValidationError)
         raise (BadModelError if wrong else ModelUnreachable)(
-            f"model.name is {model.name!r}, which is neither a folder here nor a model that the Hugging Face hub gives "
-            f"({type(error).__name__}: {error}): give the path of a folder, or check the id, HF_TOKEN and the network"
+            f"model.name is {model.name!r}, which is neither a folder here nor a model that the Hugging Face hub "
+            f"provides ({type(error).__name__}: {error}): give the path of a folder, or check the id, HF_TOKEN and the "
+            "network"
         ) from error
 
 
 def _fingerprint(source: Path, untie: bool) -> dict[str, Any]:
-    """What a prepared folder was made from, so that a changed model is prepared again."""
+    """What a folder is prepared from, so that a changed model is prepared again."""
     files = sorted(path for path in source.iterdir() if path.is_file())
     if not any(path.name == "config.json" for path in files):
-        raise BadModelError(f"{source} has no config.json: give the folder of a model in Hugging Face's format")
+        raise BadModelError(f"{source} has no config.json: give a model folder in Hugging Face format")
     described = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     return {"source": str(source.resolve()), "untie": untie, "files": described}
 
@@ -149,10 +150,10 @@ def _without_head(held: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
 
 
 def _write_shards(aside: Path, shards: list[dict[str, StoredTensor]]) -> None:
-    """Files of the given tensors and their index; a file of which all is wanted is linked, not copied."""
+    """Write files with the given tensors and their index; a file that is kept whole is linked, not copied."""
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        # Loaders look for model.safetensors before they look for an index, so no shard may have that name.
+        # Loaders look for model.safetensors before an index, so no shard may have that name.
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         original = next(iter(shard.values())).file
         if shard.keys() == stored_tensors(original).keys():
@@ -166,7 +167,7 @@ def _write_shards(aside: Path, shards: list[dict[str, StoredTensor]]) -> None:
 
 
 def _link(file: Path, target: Path) -> None:
-    """A hard link, which costs nothing and outlives the source's mount; a copy where that is impossible."""
+    """A hard link, which costs nothing and outlives the source's mount, or a copy if that is impossible."""
     try:
         os.link(file.resolve(), target)
     except OSError as error:
@@ -182,6 +183,6 @@ def _rename(aside: Path, out: Path, wanted: dict[str, Any]) -> None:
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
-        # Another pod was first. Its folder may be in use by now, so it is replaced only where it is of another model.
+        # Another pod was first. Its folder may be in use, so it is only replaced if it was made from another model.
         if _prepared(out) != wanted:
             put_in_place(aside, out)

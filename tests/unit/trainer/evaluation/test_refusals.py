@@ -47,7 +47,7 @@ def test_a_model_without_weights(capsys: pytest.CaptureFixture[str], model: Path
 def test_a_model_with_torn_weights(capsys: pytest.CaptureFixture[str], model: Path, problems: Path) -> None:
     (model / "model.safetensors").write_bytes(b"junk" * 10)
     line = refusal(capsys, model, problems)
-    assert line.startswith(f"--model: {model / 'model.safetensors'} is not a safetensors file")
+    assert line.startswith(f"--model: {model / 'model.safetensors'} is not a complete safetensors file")
 
 
 def test_a_model_with_a_broken_configuration(capsys: pytest.CaptureFixture[str], model: Path, problems: Path) -> None:

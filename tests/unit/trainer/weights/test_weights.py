@@ -1,3 +1,5 @@
+"""Model folders: exports, the folder that servers start from, versions and the canary."""
+
 from __future__ import annotations
 
 import json
@@ -45,7 +47,7 @@ def config_for(folder: Path | str, *, untie: bool = True) -> TrainerConfig:
 
 
 def serves(folder: Path, expected: tuple[float, ...]) -> None:
-    """A folder holds a model that says what it should, and is not tied if it stores a head."""
+    """Check the log-probabilities of a model folder."""
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert logprobs_of(loaded, SEQUENCE) == pytest.approx(expected, abs=1e-5)
 
@@ -66,7 +68,7 @@ def listing(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [10**9, 20_000])
-def test_a_tied_model_is_exported_with_a_head_of_its_own(tmp_path: Path, limit: int) -> None:
+def test_a_tied_model_is_exported_with_its_own_head(tmp_path: Path, limit: int) -> None:
     model = save_llama(tmp_path / "model", seed=0, tied=True)
     parameters = dict(model.named_parameters())
     write_model_folder(tmp_path / "out", parameters, model.config, None, untie=True, max_shard_bytes=limit)
@@ -77,7 +79,7 @@ def test_a_tied_model_is_exported_with_a_head_of_its_own(tmp_path: Path, limit: 
     serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
 
 
-def test_a_tied_model_stays_tied_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_tied_model_stays_tied_without_untie(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model", seed=0, tied=True)
     write_model_folder(tmp_path / "out", model.state_dict(), model.config, None, untie=False)
     assert HEAD not in stored(tmp_path / "out")
@@ -104,7 +106,7 @@ def test_an_export_replaces_an_older_one(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["model", "out"]
 
 
-def test_a_full_disk_leaves_the_old_export_and_nothing_half_made(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_export_and_nothing_else(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model", seed=0)
     write_model_folder(tmp_path / "out", model.state_dict(), model.config, None, untie=True)
     other = save_llama(tmp_path / "other", seed=1)
@@ -157,7 +159,7 @@ def test_preparing_drops_a_head_that_a_tied_model_stores_anyway(tmp_path: Path) 
     assert torch.equal(tensors[HEAD], tensors["model.embed_tokens.weight"])
 
 
-def test_a_model_whose_configuration_is_silent_is_tied_if_it_stores_no_head(tmp_path: Path) -> None:
+def test_a_model_whose_configuration_does_not_say_is_tied_if_it_stores_no_head(tmp_path: Path) -> None:
     save_llama(tmp_path / "model", seed=0, tied=True)
     described = json.loads((tmp_path / "model/config.json").read_text())
     del described["tie_word_embeddings"]
@@ -167,14 +169,14 @@ def test_a_model_whose_configuration_is_silent_is_tied_if_it_stores_no_head(tmp_
 
 
 @pytest.mark.parametrize(("tied", "untie"), [(False, True), (True, False)])
-def test_other_models_are_linked_as_they_are(tmp_path: Path, tied: bool, untie: bool) -> None:
+def test_other_models_are_linked_unchanged(tmp_path: Path, tied: bool, untie: bool) -> None:
     save_llama(tmp_path / "model", seed=0, tied=tied)
     prepare_model(config_for(tmp_path / "model", untie=untie), tmp_path / "out")
     assert (tmp_path / "out/model.safetensors").samefile(tmp_path / "model/model.safetensors")
     assert (HEAD in stored(tmp_path / "out")) != tied
 
 
-def test_a_sharded_model_is_prepared_whole(tmp_path: Path) -> None:
+def test_all_shards_of_a_model_are_prepared(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model", seed=0, tied=True)
     write_model_folder(
         tmp_path / "sharded", model.state_dict(), model.config, None, untie=False, max_shard_bytes=20_000
@@ -209,8 +211,20 @@ def test_two_pods_may_prepare_the_same_folder_at_once(tmp_path: Path) -> None:
     [
         (lambda model: (model / "model.safetensors").unlink(), "no safetensors file"),
         (lambda model: (model / "config.json").unlink(), "no config.json"),
-        (lambda model: os.truncate(model / "model.safetensors", 9000), "ends before its last tensor"),
-        (lambda model: (model / "model.safetensors").write_bytes(b"version https://git-lfs"), "not a safetensors"),
+        (lambda model: os.truncate(model / "model.safetensors", 9000), r"not a complete .* file not fully covered"),
+        *(
+            (
+                lambda model, content=content: (model / "model.safetensors").write_bytes(content),
+                "not a complete .* header",
+            )
+            for content in (
+                b"",
+                b"version https://git-lfs",
+                (2**40).to_bytes(8, "little") + b"{}",
+                (9).to_bytes(8, "little") + b"not JSON!",
+                (9).to_bytes(8, "little") + b'{"a":"b"}',
+            )
+        ),
     ],
 )
 def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(tmp_path: Path, spoil, message: str) -> None:
@@ -224,14 +238,14 @@ def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(tmp_path: P
 def test_a_name_that_is_neither_folder_nor_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelUnreachable, match="neither a folder here nor a model"):
-        prepare_model(config_for("nobody/no-such-model"), tmp_path / "out")
+        prepare_model(config_for("nowhere/no-such-model"), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("kind", "status", "retried"),
     [(RepositoryNotFoundError, 404, False), (GatedRepoError, 403, False), (HfHubHTTPError, 503, True)],
 )
-def test_a_model_that_the_hub_does_not_have_is_refused_and_a_hub_that_fails_is_not_the_models_fault(
+def test_a_model_that_the_hub_does_not_have_is_refused_and_a_failing_hub_is_reported_as_unreachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], status: int, retried: bool
 ) -> None:
     def answer(*_: object, **__: object) -> None:
@@ -292,7 +306,7 @@ def test_pruning_after_a_resume_deletes_the_lost_attempts_versions(tmp_path: Pat
     assert weights.versions() == [10]
 
 
-def test_pruning_removes_what_an_export_that_was_killed_left_and_no_other_pod_s_work(tmp_path: Path) -> None:
+def test_pruning_removes_the_remains_of_killed_exports_but_not_of_other_pods(tmp_path: Path) -> None:
     weights = make_versions(tmp_path, [1, 2])
     root = weights.folder(1).parent
     for name in (
@@ -309,7 +323,7 @@ def test_pruning_removes_what_an_export_that_was_killed_left_and_no_other_pod_s_
     ]
 
 
-def test_a_version_of_an_attempt_that_was_given_up_replaces_none_and_prunes_none(tmp_path: Path) -> None:
+def test_a_superseded_attempt_publishes_and_prunes_nothing(tmp_path: Path) -> None:
     old, new = WeightsDirectory(tmp_path, Attempt(tmp_path, 1)), WeightsDirectory(tmp_path, Attempt(tmp_path, 2))
     for weights, content in ((old, "old"), (new, "new")):
         weights.staged(3).mkdir()
@@ -335,13 +349,13 @@ def test_the_difference_is_the_mean_over_tokens_not_over_sequences() -> None:
 
 
 @pytest.mark.parametrize("measured", [[], [[-1.0, -2.0]], [[-1.0], [-3.0]], [[-1.0, math.nan], [-3.0]]])
-def test_what_is_missing_or_no_number_is_infinitely_wrong(measured: list[list[float]]) -> None:
+def test_missing_and_undefined_values_are_infinitely_wrong(measured: list[list[float]]) -> None:
     assert difference(CANARY, measured) == math.inf
     with pytest.raises(WeightSyncError, match="server A was given the weights of version 3"):
         prove(CANARY, measured, "server A", 3)
 
 
-def test_a_difference_within_the_tolerance_is_proof() -> None:
+def test_a_difference_within_the_tolerance_passes() -> None:
     assert prove(CANARY, [[-1.0, -2.0], [-3.02]], "server A", 3) == pytest.approx(0.02 / 3)
 
 
