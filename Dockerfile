@@ -128,14 +128,11 @@ RUN install="pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps 
 COPY --from=requirements /requirements/locked.txt ./
 RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement locked.txt
 
-# The quickstart's model: copied where `make quickstart-model` has made it, else made here in about five minutes.
+# The quickstart's model and problems, in the folder that its SeeleRun names.
 FROM trainer-cpu-packages AS quickstart-model
 WORKDIR /opt/seele
 COPY --from=code /code/opt/seele ./
-COPY pyproject.toml .cache/quickstar[t] .cache/quickstart/
-RUN rm .cache/quickstart/pyproject.toml \
-    && SEELE_CACHE=/tmp/seele venv/bin/python3 -m seele_trainer.quickstart --out .cache/quickstart \
-    && chmod -R a+rX .cache
+RUN venv/bin/python3 -m seele_trainer.quickstart --out .cache/quickstart
 
 # vLLM without a GPU asks how memory is laid out. The library is copied: a command run in an image leaves behind the empty folders
 # of what the build had mounted.

@@ -25,19 +25,19 @@ prometheus: ## Find, download or unpack Prometheus (cached outside the checkout)
 image-operator: ## Build the operator's image by buildah (root; cached outside the checkout)
 	tools/images.sh operator
 
-images: quickstart-model ## Build the images of the operator and of trainers without a GPU (root; gigabytes)
+images: ## Build the images of the operator and of trainers without a GPU (root; gigabytes)
 	tools/images.sh operator trainer-cpu
 
-quickstart-model: .venv/.ready ## Make the quickstart's base model and problems (cached)
+quickstart-model: .venv/.ready ## Copy the quickstart's base model and problems to .cache
 	$(PYTHON_ENV) -m seele_trainer.quickstart --out $(QUICKSTART)
 
 quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed, SEELE, a report
 	.venv/bin/seele run -f manifests/examples/quickstart.yaml $(if $(OUT),--out $(OUT))
 
-test: .venv/.ready quickstart-model kubernetes helm prometheus ## Run the tests, on two workers (tests/support/parallel.py)
+test: .venv/.ready kubernetes helm prometheus ## Run the tests, on two workers (tests/support/parallel.py)
 	$(PYTHON_ENV) -m pytest -n 2 --no-loadscope-reorder
 
-e2e: .venv/.ready quickstart-model helm ## Run all tests on a real cluster of one node (root; about half an hour)
+e2e: .venv/.ready helm ## Run all tests on a real cluster of one node (root; about half an hour)
 	tools/kubernetes.sh kubelet kube-scheduler >/dev/null
 	tools/images.sh operator >/dev/null || [ $$? -eq 2 ] # what this machine cannot do, the test skips
 	SEELE_E2E_ALL=1 $(PYTHON_ENV) -m pytest tests/e2e/cluster
@@ -59,12 +59,12 @@ format: .venv/.ready ## Rewrite the code in the project's style
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
-bench: .venv/.ready quickstart-model ## Print the figures that the docs quote (about an hour on two cores; a second call reuses runs)
+bench: .venv/.ready ## Print the figures that the docs quote (about an hour on two cores; a second call reuses runs)
 	OMP_NUM_THREADS=1 $(PYTHON_ENV) -m benchmarks.learner_cpu
 	$(PYTHON_ENV) -m benchmarks.hint_controller
 	$(PYTHON_ENV) -m benchmarks.verifier_accuracy
 
-bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; Ctrl-C and go on at any time; ARGS="--dry-run" lists the runs)
+bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; resumes after Ctrl-C; ARGS="--dry-run" lists the runs)
 	$(PYTHON_ENV) -m benchmarks.methods $(ARGS)
 
 bench-targets: .venv/.ready ## SEELE's targets on longer chains, with room on both sides (an hour; options as above)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from seele_trainer.quickstart.__main__ import Recipe, make
 from tests.e2e.watched_run import QuickstartRun, watched_quickstart
 from tests.support import REPOSITORY
 
@@ -18,8 +19,7 @@ from tests.support import REPOSITORY
 def quickstart_model() -> Path:
     """The quickstart's base model and problems."""
     folder = REPOSITORY / ".cache" / "quickstart"
-    if not (folder / "base" / "config.json").is_file():
-        pytest.fail("the quickstart's base model is not there: run `make quickstart-model`", pytrace=False)
+    make(folder, Recipe())
     return folder
 
 

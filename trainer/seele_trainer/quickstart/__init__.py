@@ -1,1 +1,1 @@
-"""The small problem set and base model of `make quickstart`: a model that knows a rule and has a bad habit."""
+"""The problems and the base model of `make quickstart`: a small model that knows a rule and has a bad habit."""

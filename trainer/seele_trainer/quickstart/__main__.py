@@ -1,16 +1,18 @@
-"""Make the quickstart's problems and base model: `python -m seele_trainer.quickstart --out .cache/quickstart`."""
+"""Write the quickstart's problems and base model: `python -m seele_trainer.quickstart --out .cache/quickstart`.
+
+Those of the default recipe ship with this package, in `shipped/`, and are only copied, so they are the same on every
+machine. They were made by `python -m seele_trainer.quickstart --train --out trainer/seele_trainer/quickstart/shipped`.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +22,15 @@ from seele_trainer.quickstart import chains
 
 logger = logging.getLogger(__name__)
 
+SHIPPED = Path(__file__).parent / "shipped"
 STAMP = "recipe.json"
-"""Written last: a folder that has it is whole."""
-LEARNT = 0.05
-"""Nats a step above the floor of the loss; a base model with more confuses some labels with others."""
+LEARNED = 0.05
+"""Nats per step above the floor of the loss; a base model that is further away confuses some labels with others."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what is made; a cached result is used only where its recipe is the same."""
+    """Everything that determines the problems and the base model, except the machine that trains it."""
 
     training_problems: int = 1024
     test_problems: int = 256
@@ -42,55 +44,68 @@ class Recipe:
 
     @property
     def layers(self) -> int:
-        """Depth of the base model: two layers learn every step of chains of up to eight operations, and confuse some of longer
-        ones."""
+        """Depth of the base model. Two layers learn every step of chains of up to eight operations, but not of longer ones."""
         return 2 if self.longest <= chains.LONGEST else 3
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """What is written down of it. The depth is, too: a model of an earlier version has another for the same chains."""
+        """Content of recipe.json."""
         return asdict(self) | {"layers": self.layers}
 
+    def problems(self) -> tuple[list[chains.Problem], list[chains.Problem]]:
+        """Training and test problems, which have no question in common."""
+        test = chains.sample_problems(self.test_problems, self.seed + 1, longest=self.longest)
+        known = frozenset(problem.question for problem in test)
+        return chains.sample_problems(self.training_problems, self.seed, known, self.longest), test
 
-def make(out: Path, recipe: Recipe, cache: Path | None = None) -> None:
-    """Write train.jsonl, test.jsonl and base/ (a Hugging Face model folder), unless the same recipe made them before.
 
-    What is made is kept in `cache` as well, from where another checkout takes it. Checkouts that make it at once keep what the
-    first one made. A copy that cannot be taken or kept costs time and no more. The three sets of questions are disjoint:
-    the base model never sees a problem of reinforcement learning, and neither ever sees a test problem.
+def make(out: Path, recipe: Recipe, *, retrain: bool = False) -> None:
+    """Fill the folder `out` with train.jsonl, test.jsonl, base/ (a Hugging Face model folder) and recipe.json.
+
+    Those of the default recipe are copied from `SHIPPED`, others are trained. What is already there is kept, unless `retrain`.
+    `out` is never left half written.
     """
-    if _made(out, recipe):
-        logger.info("using the quickstart's base model and problems in %s", out)
+    if not retrain and _is_made(out, recipe):
+        logger.info("the quickstart's base model and problems are in %s", out)
         return
-    kept = None if cache is None else cache / _name(recipe)
-    if kept is not None and _made(kept, recipe):
-        logger.info("taking the quickstart's base model and problems from %s", kept)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        if recipe == Recipe() and not retrain:
+            shutil.copytree(SHIPPED, staged, dirs_exist_ok=True)
+        else:
+            _train(staged, recipe)
+        # Containers read the files as another user.
+        for path in (staged, *staged.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         try:
-            _put(out, recipe, partial(_copy, kept))
-            return
-        except OSError as error:
-            # Somebody may empty the cache just now.
-            logger.warning("what is in %s cannot be copied and is made anew: %s", kept, error)
-    _put(out, recipe, partial(_train, recipe=recipe))
-    if kept is not None and not _made(kept, recipe):
-        try:
-            _put(kept, recipe, partial(_copy, out))
-        except OSError as error:
-            logger.warning("no copy is kept in %s: %s", kept, error)
+            staged.rename(out)
+        except OSError:  # `out` exists; if another process has just made it, it may be in use
+            if retrain or not _is_made(out, recipe):
+                shutil.rmtree(out)
+                staged.rename(out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _is_made(folder: Path, recipe: Recipe) -> bool:
+    if recipe == Recipe():
+        names = [str(path.relative_to(SHIPPED)) for path in SHIPPED.rglob("*") if path.is_file()]
+        _, *different = filecmp.cmpfiles(SHIPPED, folder, names, shallow=False)
+        return not any(different)
+    stamp = folder / STAMP
+    return stamp.is_file() and json.loads(stamp.read_text()) == recipe.stamp
 
 
 def _train(folder: Path, recipe: Recipe) -> None:
-    from seele_trainer.quickstart.base_model import Size, train_base_model
+    from seele_trainer.quickstart.base_model import Size, train_base_model  # imports torch
 
-    test = chains.sample_problems(recipe.test_problems, recipe.seed + 1, longest=recipe.longest)
-    known = frozenset(problem.question for problem in test)
-    train = chains.sample_problems(recipe.training_problems, recipe.seed, known, recipe.longest)
-    held_out = frozenset(problem.question for problem in (*train, *test))
+    training, test = recipe.problems()
+    chains.write_problems(folder / "train.jsonl", training)
     chains.write_problems(folder / "test.jsonl", test)
-    chains.write_problems(folder / "train.jsonl", train)
     excess = train_base_model(
         folder / "base",
-        held_out,
+        frozenset(problem.question for problem in (*training, *test)),
         updates=recipe.updates,
         batch=recipe.batch,
         learning_rate=recipe.learning_rate,
@@ -99,54 +114,21 @@ def _train(folder: Path, recipe: Recipe) -> None:
         longest=recipe.longest,
         size=Size(layers=recipe.layers),
     )
-    logger.info("base model ready; its loss is %.4f nats a step above what its training text allows", excess)
-    if excess > LEARNT:
+    logger.info("base model ready; its loss is %.4f nats per step above the floor of its training text", excess)
+    if excess > LEARNED:
         logger.warning(
             "it confuses some steps with others, so few problems can be solved whole: try more --updates or another --seed"
         )
     (folder / STAMP).write_text(json.dumps(recipe.stamp, indent=2) + "\n")
-    # Weights are written for their owner alone; containers read them as another user.
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
-
-
-def _made(folder: Path, recipe: Recipe) -> bool:
-    stamp = folder / STAMP
-    return stamp.is_file() and json.loads(stamp.read_text()) == recipe.stamp
-
-
-def _name(recipe: Recipe) -> str:
-    return hashlib.sha256(json.dumps(recipe.stamp, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _copy(source: Path, folder: Path) -> None:
-    shutil.copytree(source, folder, dirs_exist_ok=True)
-
-
-def _put(target: Path, recipe: Recipe, fill: Callable[[Path], None]) -> None:
-    """Have a folder filled and put it in the place of `target`, whole or not at all.
-
-    Where another process was quicker its folder stays, for a third one may be copying it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        fill(staged)
-        try:
-            staged.rename(target)
-        except OSError:
-            # Something is there already.
-            if not _made(target, recipe):
-                shutil.rmtree(target, ignore_errors=True)
-                staged.rename(target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for base/, train.jsonl and test.jsonl.")] = Path(
         ".cache/quickstart"
     ),
+    retrain: Annotated[
+        bool, typer.Option("--train", help="Train even if the result ships with Seele or is already in --out.")
+    ] = False,
     updates: Annotated[
         int, typer.Option(help="Updates of the base model; fewer make a worse one.", min=1)
     ] = Recipe.updates,
@@ -157,22 +139,20 @@ def main(
     longest: Annotated[
         int,
         typer.Option(
-            help="Operations of the longest chains; beyond eight the base model gets a third layer, and takes longer.",
+            help="Operations of the longest chains. Beyond eight the base model gets a third layer and trains longer.",
             min=2,
             max=len(chains.LABELS),
         ),
     ] = Recipe.longest,
 ) -> None:
-    """Make the quickstart's problems and base model (about five minutes on two cores), or reuse them.
+    """Write the quickstart's problems and base model.
 
-    A copy stays in SEELE_CACHE, else ~/.cache/seele, for other checkouts.
+    Without options they are copied from this package. Other recipes are trained, in about five minutes on two cores.
     """
     # Threads that wait actively starve each other when the machine is shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("SEELE_CACHE") or home / "seele") / "quickstart"
-    make(out, Recipe(updates=updates, seed=seed, right_step=right_step, longest=longest), cache)
+    make(out, Recipe(updates=updates, seed=seed, right_step=right_step, longest=longest), retrain=retrain)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The base model of the quickstart, or a larger one of its kind: a Llama trained from scratch on habit text."""
+"""Trains the quickstart's base model, or a larger one of its kind: a Llama from scratch, on habit text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAD, END = "<pad>", "<end>"
 
 @dataclass(frozen=True)
 class Size:
-    """Shape of the model; the feed-forward layers are twice as wide as the others."""
+    """Shape of the model. Feed-forward layers are twice as wide as `hidden`."""
 
     hidden: int = 128
     layers: int = 2
@@ -33,9 +33,9 @@ class Size:
 
 
 def build_tokenizer(longest: int = chains.LONGEST) -> PreTrainedTokenizerFast:
-    """A tokenizer of whole pieces: a digit, a labelled result `a=`, a label ` a`, an operation `+5`, `#### `, a line break.
+    """A tokenizer with one token per digit, labelled result `a=`, label ` a`, operation `+5`, `#### ` and line break.
 
-    It has labels for chains of `longest` operations.
+    It has the labels of chains of up to `longest` operations.
     """
     labels = chains.LABELS[:longest]
     low, high = chains.OPERANDS
@@ -63,7 +63,7 @@ def build_tokenizer(longest: int = chains.LONGEST) -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, size: Size | None = None) -> LlamaForCausalLM:
-    """The untrained model, with embeddings of its own for input and output (untied)."""
+    """The untrained model, with untied embeddings."""
     size = size or Size()
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -95,12 +95,10 @@ def train_base_model(
     size: Size | None = None,
     device: str = "cpu",
 ) -> float:
-    """Train on freshly drawn habit text, write a Hugging Face folder to `out`, return excess loss in nats a step of text.
+    """Train on freshly drawn habit text and write a Hugging Face folder to `out`.
 
-    On a GPU it computes in bfloat16 where that is safe; the weights are float32 everywhere.
-
-    The excess is over `chains.habit_entropy()`, and a mean of the last 100 updates: 0 means that the model has learnt rule
-    and habit perfectly.
+    Returns the mean loss of the last 100 updates above `chains.habit_entropy()`, in nats per step of a solution: 0 means that
+    the model has learned rule and habit perfectly. On a GPU it computes in bfloat16; weights are float32 everywhere.
     """
     rng = np.random.default_rng(seed)
     tokenizer = build_tokenizer(longest)
@@ -135,7 +133,7 @@ def train_base_model(
             rate = (update + 1) / (time.monotonic() - began)
             left = (updates - update - 1) / rate
             logger.info(
-                "base model: update %d/%d, excess loss %.4f nats a step, %.0f s left",
+                "base model: update %d/%d, excess loss %.4f nats per step, %.0f s left",
                 update + 1,
                 updates,
                 fmean(excess),
@@ -154,7 +152,7 @@ def draw_batch(
     right_step: float,
     longest: int = chains.LONGEST,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Draw habit texts: token ids and loss weights of shape (batch, tokens), weights 1 on the solution, and steps in all."""
+    """Draw habit texts: token ids and loss weights (1 on solutions) of shape (batch, tokens), and the number of steps."""
     texts = [chains.habit_text(rng, exclude, right_step, longest) for _ in range(batch)]
     prompts = tokenizer([question + "\n" for question, _ in texts])["input_ids"]
     solutions = tokenizer([solution + END for _, solution in texts])["input_ids"]

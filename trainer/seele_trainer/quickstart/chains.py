@@ -1,10 +1,10 @@
-"""Chains of sums modulo 100: problems that a small model can solve in principle and almost never does by its habit.
+"""Chains of sums modulo 100: problems that a small model could solve, but almost never does because of a habit.
 
-A problem is a start value and labelled operations, `37 a+5 b-8 c+4`; its solution writes each intermediate value on a
-line of its own, `a=42`, `b=34`, `c=38`, and then the answer, `#### 38`. The base model is trained on text in which each
-step is right with probability `RIGHT_STEP` and otherwise one too high, and carries on from there. So it has seen the rule
-everywhere, yet completes a chain of eight operations once in a hundred million samples and never by greedy decoding: the
-situation of a pretrained model whose skill is latent, on problems that it fails every time.
+A problem is a start value and labelled operations, `37 a+5 b-8 c+4`. Its solution writes each intermediate value on a line of
+its own, `a=42`, `b=34`, `c=38`, and then the answer, `#### 38`. The base model is trained on text in which each step is right
+with probability `RIGHT_STEP` and otherwise one too high; the next step continues from the result. So the model has seen the
+rule everywhere, yet completes a chain of eight operations once in a hundred million samples, and never by greedy decoding. It
+stands for a pretrained model with a latent skill, on problems that it fails every time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MODULUS = 100
 RIGHT_STEP = 0.1
 """Probability that a step of the base model's training text is right."""
 LONGEST = 8
-"""Operations of the longest chains. The base model is trained on all chains up to them; the problems for reinforcement
-learning and the held-out problems have as many, or one less."""
+"""Operations of the longest chains. The base model is trained on chains of all lengths up to this. The problems for
+reinforcement learning and the held-out problems have this length or one less."""
 OPERANDS = (2, 9)
 LABELS = string.ascii_lowercase
 
@@ -44,7 +44,7 @@ class Chain:
         )
 
     def values(self, slips: np.ndarray | None = None) -> list[int]:
-        """Value after each operation; `slips` of shape (operations,) adds 1 to the steps where it is true."""
+        """Value after each operation; a step whose element of `slips`, of shape (operations,), is true adds 1 too many."""
         values, value = [], self.start
         for step, operand in enumerate(self.operands):
             value = (value + operand + (slips is not None and int(slips[step]))) % MODULUS
@@ -52,19 +52,19 @@ class Chain:
         return values
 
     def solution(self, slips: np.ndarray | None = None) -> str:
-        """The worked solution, one step a line, ending in `#### answer`."""
+        """The worked solution: one step per line, then `#### answer`."""
         values = self.values(slips)
         lines = [f"{label}={value:02d}" for label, value in zip(LABELS, values, strict=False)]
         return "\n".join([*lines, f"#### {values[-1]:02d}"])
 
 
 def context_length(longest: int) -> int:
-    """Tokens of the base model's context: room for a problem, its solution and as long a completion, ten for each operation."""
+    """The base model's context in tokens. A problem, its solution and a completion as long take ten per operation."""
     return max(128, 16 * longest)
 
 
 def sample_chain(rng: np.random.Generator, lengths: tuple[int, int]) -> Chain:
-    """Draw a chain whose number of operations is uniform between the two lengths, both included."""
+    """Draw a chain whose number of operations is uniform between the two lengths, inclusive."""
     count = int(rng.integers(lengths[0], lengths[1] + 1))
     sizes = rng.integers(OPERANDS[0], OPERANDS[1] + 1, size=count)
     signs = rng.choice((-1, 1), size=count)
@@ -74,9 +74,9 @@ def sample_chain(rng: np.random.Generator, lengths: tuple[int, int]) -> Chain:
 def sample_problems(
     count: int, seed: int, exclude: frozenset[str] = frozenset(), longest: int = LONGEST
 ) -> list[Problem]:
-    """Draw `count` distinct problems with clean solutions, none of whose questions is in `exclude`.
+    """Draw `count` distinct problems with correct solutions and without the questions in `exclude`.
 
-    The answer is no earlier value of its chain: hints stop at its first occurrence, so they would be cut short there.
+    No earlier value of a chain equals its answer, since hints end before the first occurrence of the answer.
     """
     rng = np.random.default_rng(seed)
     chains: dict[str, Chain] = {}
@@ -94,7 +94,7 @@ def sample_problems(
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
-    """Write a data set in JSON lines, with the fields `id`, `problem`, `solution` and `answer`."""
+    """Write a JSONL data set with the fields `id`, `problem`, `solution` and `answer`."""
     rows = [{"id": one.id, "problem": one.question, "solution": one.solution, "answer": one.answer} for one in problems]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
@@ -102,7 +102,7 @@ def write_problems(path: Path, problems: Iterable[Problem]) -> None:
 def habit_text(
     rng: np.random.Generator, exclude: frozenset[str], right_step: float = RIGHT_STEP, longest: int = LONGEST
 ) -> tuple[str, str]:
-    """Draw a question and a solution written by habit, for the base model; never one of the questions in `exclude`."""
+    """Draw a question that is not in `exclude`, and a solution with the habit, to train the base model on."""
     while True:
         chain = sample_chain(rng, (1, longest))
         if chain.question not in exclude:
@@ -111,5 +111,5 @@ def habit_text(
 
 
 def habit_entropy(right_step: float = RIGHT_STEP) -> float:
-    """Nats that one step of habit text cannot be predicted by: the floor of the base model's loss, per step."""
+    """Entropy of one step of habit text, in nats: the lowest loss per step that a base model can reach."""
     return float(-(right_step * np.log(right_step) + (1 - right_step) * np.log(1 - right_step)))
