@@ -20,7 +20,7 @@ import typer
 
 from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
 from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
-from benchmarks.methods_study.tables import markdown, percent
+from benchmarks.methods_study.tables import percent
 from benchmarks.methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run
@@ -30,6 +30,7 @@ from seele_trainer.quickstart.base_model import Size, train_base_model
 from seele_trainer.report.summary import summarise_run
 from seele_trainer.run_folder.journal import JournalError, read_records
 from seele_trainer.run_folder.records import EvaluationRecord, StepRecord
+from tools.markdown import table
 
 ZERO_STAGE = 2
 
@@ -132,7 +133,7 @@ def row(strategy: str, run: Run, folder: Path) -> dict[str, Any]:
     }
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
+def markdown(rows: Iterable[dict[str, Any]]) -> str:
     """The rows as a table in Markdown."""
     head = ("method", "before", "after", "curve, %", "sampled tokens/s", "trained tokens/s", "time")
     lines = [
@@ -147,7 +148,7 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
         )
         for one in rows
     ]
-    return markdown(head, lines)
+    return table(head, lines)
 
 
 def main(
@@ -186,7 +187,7 @@ def main(
         raise SystemExit(130) from None
     except (BadOption, BadRunError, JournalError, TrainingFailed) as error:
         raise SystemExit(f"error: {error}") from None
-    print(table(rows))
+    print(markdown(rows))
     if results_file is not None:
         found = {
             "command": command,

@@ -1,7 +1,7 @@
-"""The table of the chart's values, made of the comments in its values.yaml.
+"""The table of the chart's values, made from the comments in its values.yaml.
 
-A comment above a value describes it. A mapping without a comment of its own is a group, whose values have theirs; one with a
-comment is a value as a whole. A line with two number signs begins a section.
+The comment above a value describes it. A mapping without a comment is a group whose values have their own comments; with a
+comment it is one value. A line that starts with ## begins a section.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Any
 
 import yaml
 
-from tools.marks import between
+from tools.markdown import between, table
 
 BEGIN, END = "<!-- values: written by `make generated` -->", "<!-- end of values -->"
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value that a user may set."""
+    """A value that users can set."""
 
     section: str
     key: str
-    """With the keys of its groups, such as `image.tag`."""
+    """Including its groups, such as `image.tag`."""
     default: Any
     description: str
 
 
 class UndescribedValue(Exception):
-    """A value has no comment, or nothing that it could be told apart from a group by."""
+    """A value has no comment."""
 
 
 def described_values(text: str) -> list[Value]:
-    """All values of a values.yaml, in its order. Raises UndescribedValue."""
+    """All values of a values.yaml, in order. Raises UndescribedValue."""
     return list(_values(yaml.compose(text), text.splitlines(), ""))
 
 
@@ -49,7 +49,7 @@ def _values(group: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[
         elif isinstance(node, yaml.MappingNode) and node.value:
             yield from _values(node, lines, f"{key}.")
         else:
-            raise UndescribedValue(f"{key}: write a comment above it, which becomes its line of the table")
+            raise UndescribedValue(f"{key}: write a comment above it, which becomes its description in the table")
 
 
 def _comment_above(lines: list[str], line: int) -> str:
@@ -66,16 +66,22 @@ def _plain(node: yaml.Node) -> Any:
     return yaml.safe_load(yaml.serialize(node))
 
 
-def table(values: list[Value]) -> str:
+def sections(values: list[Value]) -> str:
     """The values as Markdown, a table for each section."""
-    parts: list[str] = []
-    for section in dict.fromkeys(value.section for value in values):
-        rows = [value for value in values if value.section == section]
-        cells = [f"| `{row.key}` | `{json.dumps(row.default)}` | {row.description} |" for row in rows]
-        parts.append("\n".join([f"### {section}", "", "| value | default | |", "|---|---|---|", *cells]))
-    return "\n\n".join(parts)
+    return "\n".join(
+        f"### {section}\n\n"
+        + table(
+            ("value", "default", "description"),
+            [
+                (f"`{one.key}`", f"`{json.dumps(one.default)}`", one.description)
+                for one in values
+                if one.section == section
+            ],
+        )
+        for section in dict.fromkeys(value.section for value in values)
+    )
 
 
 def with_table(readme: str, values: str) -> str:
-    """The README with the table of `values`, a values.yaml, between its two marks. Raises ValueError where one is missing."""
-    return between(readme, BEGIN, END, f"\n{table(described_values(values))}\n\n")
+    """The README with the tables for `values`, the text of a values.yaml. Raises ValueError if it has no place for them."""
+    return between(readme, BEGIN, END, f"\n{sections(described_values(values))}\n")

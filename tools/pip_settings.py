@@ -1,7 +1,7 @@
-"""Lets pip in an image build look where pip on this machine looks: `pip_settings.py FOLDER` writes FOLDER/pip.conf, and prints
-arguments for `buildah build` that mount it and the local folders and certificates that it names, one argument a line.
+"""Gives pip in an image build the package sources of pip on this machine.
 
-Nothing of this is in the image: mounts of a build leave no trace in its layers.
+`pip_settings.py FOLDER` writes FOLDER/pip.conf, and prints arguments for `buildah build`, one per line, that mount it and
+the local folders and certificates that it names. Mounts leave no trace in the image's layers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 CONFIG = "/etc/pip.conf"
-"""Where pip looks for settings of a whole machine, in any Debian or Ubuntu."""
+"""pip's global configuration file on Debian and Ubuntu."""
 OURS = {
     "disable-pip-version-check",
     "no-cache-dir",
@@ -26,12 +26,11 @@ OURS = {
     "log",
     "config-file",
 }
-"""Settings that say what to do with this machine, and not where packages come from."""
+"""Settings that are about this machine, not about package sources."""
 
 
 def settings(listed: str) -> dict[str, str]:
-    """What `pip config list` prints, by name; as for pip, what a command's own section says counts more, and most of all the
-    environment."""
+    """Settings in the output of `pip config list`; the command's section overrides the global one, the environment both."""
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in listed.splitlines():
         key, separator, value = line.partition("=")
@@ -42,10 +41,10 @@ def settings(listed: str) -> dict[str, str]:
 
 
 def local_paths(values: Mapping[str, str]) -> list[Path]:
-    """Folders and files of this machine that the settings name, as they are or as file:// addresses."""
+    """Local folders and files in the settings, as paths or file:// URLs."""
     words = [word for value in values.values() for word in re.split(r"\s+", value)]
     named = [Path(unquote(urlsplit(word).path)) if word.startswith("file://") else Path(word) for word in words]
-    # An index is a folder `simple` of pages, whose links lead to a folder beside it.
+    # The pages of a local index, in its folder `simple`, link to files next to that folder.
     whole = {path.parent if path.name == "simple" else path for path in named if path.is_absolute()}
     return sorted(path for path in whole if path.exists())
 

@@ -1,10 +1,10 @@
-"""Prints what pip installs into an image, one requirement a line, from pyproject.toml or requirements.lock beside it.
+"""Prints requirements for pip, one per line, from pyproject.toml and requirements.lock in the current folder.
 
-    python3 requirements.py wanted operator     # what the package and its extra `operator` ask for; versions are left open
-    python3 requirements.py locked              # all of requirements.lock but the tools of developers
-    python3 requirements.py version torch       # the one version that tools/setup.sh installs
+    python3 tools/requirements.py wanted operator     # those of the package and its extra `operator`, with open versions
+    python3 tools/requirements.py locked              # all of requirements.lock except developers' tools
+    python3 tools/requirements.py version torch       # the version that tools/setup.sh installs
 
-It runs before anything is installed, so it uses Python's own library alone.
+The Docker build runs this before it installs anything, so it uses only Python's standard library.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 DEVELOPERS = "dev"
-"""The extra that no image has."""
+"""The extra that is in no image."""
 
 
 def wanted(project: str, extras: Iterable[str]) -> list[str]:
-    """Requirements of the package itself and of `extras`. Raises ValueError for an extra that there is not."""
+    """Requirements of the package and of `extras`. Raises ValueError for an unknown extra."""
     table = tomllib.loads(project)["project"]
     optional = table["optional-dependencies"]
     found = list(table["dependencies"])
@@ -32,9 +32,9 @@ def wanted(project: str, extras: Iterable[str]) -> list[str]:
 
 
 def locked(lock: str, project: str) -> list[str]:
-    """Pins of the lock without the extra of developers, plugins of pytest, and stubs.
+    """Pins of the lock without the developers' extra, pytest plugins and stubs.
 
-    What those tools need themselves stays: a lock does not say who asked for what, and it is little.
+    The few packages that only these require stay, since a lock does not record which package requires another.
     """
     tools = {
         _name(requirement) for requirement in tomllib.loads(project)["project"]["optional-dependencies"][DEVELOPERS]
@@ -44,7 +44,7 @@ def locked(lock: str, project: str) -> list[str]:
 
 
 def pinned(script: str, package: str) -> str:
-    """The version of `package` that tools/setup.sh installs. Raises ValueError where it names none."""
+    """The version of `package` that tools/setup.sh installs. Raises ValueError if it has none."""
     found = re.search(rf"^{package}_version=(\S+)$", script, re.MULTILINE)
     if found is None:
         raise ValueError(f"tools/setup.sh has no line {package}_version=…")
@@ -52,7 +52,7 @@ def pinned(script: str, package: str) -> str:
 
 
 def _name(requirement: str) -> str:
-    """Its name as package indexes compare it."""
+    """The normalised package name."""
     return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0]).lower()
 
 
@@ -66,7 +66,7 @@ def _main(arguments: list[str]) -> int:
             case ["version", package]:
                 lines = [pinned(Path("tools/setup.sh").read_text(), package)]
             case _:
-                raise ValueError("say `wanted EXTRA…`, `locked`, or `version PACKAGE`")
+                raise ValueError("usage: requirements.py wanted EXTRA… | locked | version PACKAGE")
     except (ValueError, OSError) as error:
         sys.stderr.write(f"requirements: {error}\n")
         return 2

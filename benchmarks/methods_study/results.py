@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from benchmarks.methods_study.design import PARTS, Part, Scale
 from benchmarks.methods_study.intervals import Interval, interval, mean
 from seele_trainer.frozen_model import FrozenModel
-from seele_trainer.hints.explanation import Round
+from seele_trainer.hints.shared_ability import Round
 from seele_trainer.methods import StrategyName
 from seele_trainer.run_folder.checkpoint import latest_state
 from seele_trainer.run_folder.journal import read_records

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from benchmarks.methods_study.design import PARTS, Part
 from benchmarks.methods_study.gains import step_gains
 from benchmarks.methods_study.intervals import Interval
 from benchmarks.methods_study.results import TENTHS, SettingResult, Study
-from tools.marks import between
+from tools.markdown import between, table
 
 END = "<!-- end of table -->"
 PAPER_METHODS = {"seele": 34.2, "uft": 30.4, "prefix_rft": 28.7, "luffy": 25.8, "sft": 25.8, "grpo": 24.2}
@@ -28,12 +28,12 @@ Cell = Callable[[SettingResult], str]
 def page(text: str, study: Study, longer: Study) -> str:
     """The page with its tables up to date. Raises ValueError if a table has no place, or a place no table."""
     found = tables(study)
-    found |= {f"longer {name}": table for name, table in tables(longer).items() if name != "gains"}
+    found |= {f"longer {name}": inside for name, inside in tables(longer).items() if name != "gains"}
     unknown = set(re.findall(r"<!-- table: (.+) -->", text)) - set(found)
     if unknown:
         raise ValueError(f"docs/benchmarks.md: there is no table {min(unknown)!r}; there are {', '.join(found)}")
-    for name, table in found.items():
-        text = between(text, f"<!-- table: {name} -->", END, table)
+    for name, inside in found.items():
+        text = between(text, f"<!-- table: {name} -->", END, inside)
     return text
 
 
@@ -44,17 +44,10 @@ def tables(study: Study) -> dict[str, str]:
         for base, settings in study.by_base_model(part).items():
             rows = sorted(settings, key=lambda setting: -setting.after.mean) if part == "methods" else settings
             cells = COLUMNS[part]
-            found[f"{part} {base}"] = markdown(cells, ([cell(row) for cell in cells.values()] for row in rows))
+            found[f"{part} {base}"] = table(list(cells), ([cell(row) for cell in cells.values()] for row in rows))
     if step_gains(study):
         found["gains"] = _gains(study)
     return found
-
-
-def markdown(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def percent(value: float | None) -> str:
@@ -166,7 +159,7 @@ def _gains(study: Study) -> str:
         )
         for one in step_gains(study)
     ]
-    return markdown(("step", "rate", "problems", *tenths, "c", "explained"), rows)
+    return table(("step", "rate", "problems", *tenths, "c", "explained"), rows)
 
 
 def _sources(study: Study) -> str:
@@ -181,4 +174,4 @@ def _sources(study: Study) -> str:
         )
         for source in study.sources
     ]
-    return markdown(("parts", "base model", "revision", "command", "machine", "versions"), rows)
+    return table(("parts", "base model", "revision", "command", "machine", "versions"), rows)

@@ -1,4 +1,4 @@
-{{/* Name of all objects. Suffixes must still fit into 63 characters. */}}
+{{/* Name of all objects; leaves room for suffixes within 63 characters. */}}
 {{- define "seele-operator.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -24,9 +24,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
-Names are quoted wherever they stand alone: 2024 is a namespace's name, and would be read as a number.
-Metadata of an object: (dict "root" $ "name" … "namespace" … "labels" … "annotations" …), all but root optional.
-No label of the user's can take the place of one that things are found by.
+Metadata of an object: (dict "root" $ "name" … "namespace" … "labels" … "annotations" …); only root is required.
+Names are quoted, since a name such as 2024 would be read as a number. User labels cannot override those used in selectors.
 */}}
 {{- define "seele-operator.metadata" -}}
 {{- $selector := include "seele-operator.selectorLabels" .root | fromYaml -}}

@@ -1,6 +1,6 @@
-{{/* What the operator may do with runs and their objects: the rules of manifests/rbac.yaml, which a test compares. */}}
+{{/* The operator's rights on runs and their objects, as in manifests/rbac.yaml; a test compares the two. */}}
 {{- define "seele-operator.rules" -}}
-# Runs are the user's: the operator reads them, and deletes them only after runPolicy.ttlSecondsAfterFinished.
+# Runs belong to users: the operator reads them, and deletes them only after runPolicy.ttlSecondsAfterFinished.
 - apiGroups: [seele.dev]
   resources: [seeleruns]
   verbs: [get, list, watch, delete]
@@ -14,7 +14,7 @@
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, create, patch]
-# Made and never changed: a claim may outlive its run.
+# Created but never changed, since a claim may outlive its run.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, create]
@@ -24,7 +24,7 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, create, patch]
-# Of gang schedulers, where they are installed. Deleted whenever the pods are: a group holds quota.
+# For gang schedulers, if installed. Deleted together with the pods, because a group holds quota.
 - apiGroups: [scheduling.volcano.sh, scheduling.x-k8s.io]
   resources: [podgroups]
   verbs: [get, create, patch, delete]

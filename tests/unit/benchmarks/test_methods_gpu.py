@@ -58,7 +58,7 @@ def test_a_row_has_rates_and_the_split_of_time(tmp_path: Path) -> None:
     assert (row["generatedTokensPerSecond"], row["trainedTokensPerSecond"]) == (100.0, 200.0)
     assert row["timeSplit"] == {"eval": 0.5, "rollout": 0.3, "train": 0.2}
     line = "| `seele` | 25.0 | 25.0 | 25.0 | 100 | 200 | rollout 30%, train 20%, eval 50% |"
-    assert line in methods_gpu.table([row])
+    assert line in methods_gpu.markdown([row])
 
 
 @pytest.mark.parametrize(

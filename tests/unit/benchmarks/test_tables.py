@@ -68,7 +68,7 @@ def test_tables_are_written_between_their_marks() -> None:
     assert page(written, study, longer) == written
     with pytest.raises(ValueError, match=f"there is no table 'rounds other'; there are sources, rounds {BASE}"):
         page(text.replace(f"rounds {BASE}", "rounds other"), study, longer)
-    with pytest.raises(ValueError, match="needs the marks `<!-- table: sources -->`"):
+    with pytest.raises(ValueError, match="add the lines `<!-- table: sources -->`"):
         page("", study, longer)
 
 

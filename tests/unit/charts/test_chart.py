@@ -14,7 +14,7 @@ from seele_operator.api.yaml_files import yaml_text
 from seele_operator.plan import names
 from seele_operator.validation.rules.catalogue import VALIDATIONS
 from tests.support import REPOSITORY
-from tests.support.helm_chart import CHART, NEW, OLD, Body, as_file, helm, helm_done, objects, one, rendered
+from tests.support.helm_chart import CHART, NEW, OLD, RELEASE, Body, as_file, helm, helm_done, objects, one, rendered
 from tools.chart_values import described_values
 
 pytestmark = pytest.mark.unit
@@ -80,6 +80,14 @@ def test_helm_lint_has_nothing_to_say(case: str) -> None:
     assert said.returncode == 0, said.stdout
     assert "WARNING" not in said.stdout
     assert "ERROR" not in said.stdout
+
+
+def test_a_packaged_chart_has_the_files_that_the_checkout_links_to(tmp_path: Path) -> None:
+    helm_done("package", CHART, "--destination", tmp_path)
+    (package,) = tmp_path.glob("*.tgz")
+    rendering = ("template", RELEASE, "--values", values_of("everything"), "--kube-version", NEW)
+
+    assert helm_done(*rendering, package) == helm_done(*rendering, CHART)
 
 
 def test_the_chart_is_of_the_version_of_the_package() -> None:

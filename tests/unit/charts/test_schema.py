@@ -140,11 +140,11 @@ def test_a_bad_value_is_refused_by_name(case: str, tmp_path: Path) -> None:
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
     "several operators without a leader": (
         {"replicas": 2, "leaderElection": {"enabled": False}},
-        "replicas: several operators need a leader; set leaderElection.enabled to true, or replicas to 1",
+        "replicas: several operators need leader election: set leaderElection.enabled to true, or replicas to 1",
     ),
     "no account": (
         {"serviceAccount": {"create": False}},
-        "serviceAccount.name: name the account that the operator has, or set serviceAccount.create to true",
+        "serviceAccount.name: name the operator's account, or set serviceAccount.create to true",
     ),
 }
 

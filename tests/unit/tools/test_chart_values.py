@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.helm_chart import CHART
-from tools.chart_values import BEGIN, END, UndescribedValue, Value, described_values, table, with_table
+from tools.chart_values import BEGIN, END, UndescribedValue, Value, described_values, sections, with_table
 
 pytestmark = pytest.mark.unit
 
@@ -48,14 +48,14 @@ def test_a_value_without_a_comment_is_refused(text: str, key: str) -> None:
 
 
 def test_the_table_has_a_part_for_each_section() -> None:
-    lines = table(described_values(TEXT)).splitlines()
+    lines = sections(described_values(TEXT)).splitlines()
 
     assert [line for line in lines if line.startswith("###")] == ["### Image", "### Pods"]
     assert '| `image.tag` | `""` | Its tag. |' in lines
     assert '| `resources` | `{"limits": {"memory": "1Gi"}}` | What they ask for. |' in lines
 
 
-def test_only_what_is_between_the_marks_is_written_anew() -> None:
+def test_only_the_text_between_the_marks_is_replaced() -> None:
     once = with_table(f"# Title\n{BEGIN}\nold\n{END}\nend\n", TEXT)
 
     assert once.startswith(f"# Title\n{BEGIN}\n\n### Image")
@@ -65,8 +65,8 @@ def test_only_what_is_between_the_marks_is_written_anew() -> None:
 
 
 @pytest.mark.parametrize("readme", ["# Title\n", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}{END}\n"])
-def test_a_readme_without_a_place_for_the_table_is_refused(readme: str) -> None:
-    with pytest.raises(ValueError, match="it needs the marks `<!-- values"):
+def test_a_readme_without_the_marks_is_refused(readme: str) -> None:
+    with pytest.raises(ValueError, match="add the lines `<!-- values"):
         with_table(readme, TEXT)
 
 

@@ -122,7 +122,7 @@ LEARNING = (
     ),
     Graph(
         title="Loss terms",
-        description="The policy term wanders around zero, the hint term falls. All are before their coefficients but total.",
+        description="The policy term wanders around zero, the supervised term falls. All are before their coefficients but total.",
         unit="none",
         queries=(Query('max by (term) (seele_loss{namespace="$namespace", run="$run", term!="kl"})', "{{term}}"),),
         lowest=None,
