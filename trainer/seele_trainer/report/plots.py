@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -27,7 +28,7 @@ from seele_trainer.report.style import (
 )
 from seele_trainer.run_folder.records import EvaluationRecord, StepPhase, StepRecord
 
-PHASES: tuple[StepPhase, ...] = ("rollout", "verify", "train", "sync", "eval", "checkpoint")
+PHASES: tuple[StepPhase, ...] = get_args(StepPhase)
 
 
 @dataclass(frozen=True)

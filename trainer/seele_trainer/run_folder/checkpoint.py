@@ -1,8 +1,8 @@
-"""Checkpoints that are either whole or not there.
+"""Checkpoints that are either complete or absent.
 
-A checkpoint is written to `step-N.attempt-A.partial`, sealed with a manifest of its files, renamed to `step-N`, and only
-then named by `LATEST`, itself replaced by rename. A run that is killed at any moment finds the last sealed one. An attempt
-that was given up and goes on all the same writes to folders of its own name, and is stopped before anything is renamed.
+A checkpoint is written to `step-N.attempt-A.partial`, sealed with a list of its files, renamed to `step-N`, and only then
+named in `LATEST`. A run that was killed at any moment finds the last sealed checkpoint. A superseded attempt that still
+runs writes to folders with its own number, and is stopped before it renames anything.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "state.json"
 LATEST_FILE = "LATEST"
 HASHED_BYTES = 64 * 2**20
-"""Files up to this size are checked by content, larger ones by size: hashing tens of gigabytes delays a restart."""
+"""Larger files are checked by size only: hashing tens of gigabytes would delay a restart."""
 
 
 class CheckpointError(ExpectedFailure):
-    """A checkpoint cannot be written or read. The message says which and what to do."""
+    """A checkpoint cannot be written or read. The message names it and says what to do."""
 
 
 class FileSeal(FrozenModel):
@@ -41,7 +41,7 @@ class FileSeal(FrozenModel):
 
 
 class RunState(FrozenModel):
-    """The driver's part of a checkpoint: everything at a step boundary that is not in the learner."""
+    """The driver's part of a checkpoint: the state at a step boundary, except for the learner's."""
 
     step: int
     policy_version: int
@@ -53,7 +53,7 @@ class RunState(FrozenModel):
 
 
 class Checkpoints:
-    """The checkpoints of one run, in its folder `checkpoints/`, as one attempt at it writes them."""
+    """The folder `checkpoints/` of one run, as one attempt writes it."""
 
     def __init__(self, root: Path, keep: int, attempt: Attempt) -> None:
         self._root = root
@@ -61,9 +61,9 @@ class Checkpoints:
         self._attempt = attempt
 
     def begin(self, step: int) -> Path:
-        """An empty folder for the parts of a checkpoint; what saves that were killed left is removed.
+        """An empty folder for the parts of a checkpoint. Leftovers of interrupted saves are removed.
 
-        Raises Superseded where a newer attempt has begun.
+        Raises Superseded if a newer attempt has begun.
         """
         self._attempt.check()
         partial = self._partial(step)
@@ -77,9 +77,9 @@ class Checkpoints:
         return partial
 
     def commit(self, state: RunState) -> Path:
-        """Seal the folder that `begin` gave and make it the latest.
+        """Seal the folder returned by `begin` and make it the latest checkpoint.
 
-        Raises CheckpointError, and Superseded where a newer attempt has begun, leaving the older ones valid.
+        Raises CheckpointError, or Superseded if a newer attempt has begun; older checkpoints stay valid.
         """
         partial = self._partial(state.step)
         final = self._root / f"step-{state.step}"
@@ -98,22 +98,22 @@ class Checkpoints:
         return final
 
     def latest(self) -> tuple[Path, RunState] | None:
-        """The newest whole checkpoint, or None where there is none yet.
+        """The newest intact checkpoint, or None before the first.
 
-        One that is damaged is passed over with a warning. Raises CheckpointError when all that exist are damaged, since
-        starting from nothing would silently throw the run away.
+        Damaged checkpoints are skipped with a warning. Raises CheckpointError if all are damaged, since starting again
+        would silently discard the run.
         """
         damaged = []
         for folder in _newest_first(self._root):
             try:
                 return folder, _open(folder)
             except CheckpointError as error:
-                logger.warning("%s; trying the one before", error)
+                logger.warning("%s; trying the previous one", error)
                 damaged.append(folder.name)
         if damaged:
             raise CheckpointError(
                 f"every checkpoint in {self._root} is damaged ({', '.join(damaged)}): restore one, "
-                "or remove the folder to begin the run anew"
+                "or remove the folder to start the run again from the beginning"
             )
         return None
 
@@ -127,15 +127,15 @@ class Checkpoints:
 
 
 def latest_state(root: Path) -> RunState | None:
-    """The state of the newest checkpoint in a folder whose state can be read, for people to look at; None without one.
+    """The newest readable state of a folder's checkpoints, for reports; None without one.
 
-    The other files are not checked. The folder may be written to meanwhile.
+    Other files are not checked, and the folder may be written to at the same time.
     """
     for folder in _newest_first(root):
         try:
             return _read_state(folder)
         except CheckpointError as error:
-            logger.debug("%s; looking at the one before", error)
+            logger.debug("%s; trying the previous one", error)
     return None
 
 
@@ -146,10 +146,10 @@ def _newest_first(root: Path) -> list[Path]:
     folders.sort(key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
     pointer = root / LATEST_FILE
     if pointer.is_file():
-        # LATEST decides what was finished: a renamed folder that it does not name yet is whole too, and newer.
+        # A folder that was renamed but is not named here yet is complete too, and newer.
         named = root / pointer.read_text(errors="replace").strip()
         if named not in folders:
-            logger.warning("%s names %s, which is not there", pointer, named.name)
+            logger.warning("%s names %s, which does not exist", pointer, named.name)
     return folders
 
 
@@ -165,7 +165,7 @@ def _open(folder: Path) -> RunState:
     for name, seal in state.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != seal.size:
-            raise CheckpointError(f"checkpoint {folder} is damaged: {name} is missing or cut short")
+            raise CheckpointError(f"checkpoint {folder} is damaged: {name} is missing or truncated")
         if seal.sha256 is not None and _sha256(path) != seal.sha256:
             raise CheckpointError(f"checkpoint {folder} is damaged: {name} was changed after it was written")
     return state

@@ -1,4 +1,4 @@
-"""A run's JSON lines: appended one by one, whole after a kill, cut back on resume."""
+"""A run's JSON-lines files: records are appended one by one, survive a kill, and are truncated on resume."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Record = TypeVar("Record", bound=FrozenModel)
 
 
 def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """All records of a JSON-lines file, in its order; none where the file is absent.
+    """All records of a JSON-lines file, in order; empty if the file does not exist.
 
-    A last line without its line break is left out: it is still being written, or its writer was killed. Raises
-    JournalError for any other line that is not a record.
+    An incomplete last line is skipped: it is still being written, or its writer was killed. Raises JournalError for any
+    other line that is not a record.
     """
     if not path.exists():
         return []
@@ -44,9 +44,9 @@ def read_records(path: Path, kind: type[Record]) -> list[Record]:
 
 
 class Journal:
-    """Appends records to a JSON-lines file; every line reaches the operating system before `append` returns.
+    """Appends records to a JSON-lines file. Lines are passed to the operating system before `append` returns.
 
-    On opening, a last line that a kill left without its line break is dropped.
+    On opening, an incomplete last line is removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,13 +55,13 @@ class Journal:
         self._file = path.open("ab")
 
     def append(self, *records: FrozenModel) -> None:
-        """Write records, a line each, keys in camelCase."""
-        # One write for all of them: a kill tears at most the last line.
+        """Append records, one line each, with camelCase keys."""
+        # A single write, so that a kill truncates at most the last line.
         self._file.write(_lines(records))
         self._file.flush()
 
     def replace(self, *records: FrozenModel) -> None:
-        """Make these records the whole content, atomically."""
+        """Atomically replace the content with these records."""
         self._file.close()
         write_file(self.path, _lines(records))
         self._file = self.path.open("ab")

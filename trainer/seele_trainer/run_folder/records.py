@@ -1,4 +1,4 @@
-"""What a run writes down: one StepRecord a training step, one EvaluationRecord an evaluation. JSON keys are camelCase."""
+"""The records of a run, such as one StepRecord for each training step. Their JSON keys are camelCase."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pydantic import AliasChoices, Field
 from seele_trainer.frozen_model import FrozenModel
 
 StepPhase = Literal["rollout", "verify", "train", "sync", "eval", "checkpoint"]
+"""What a step's time is spent on; sampling and verification overlap."""
+TrainerPhase = Literal["starting", "rollout", "train", "sync", "eval", "checkpoint", "done", "failed"]
+"""What a trainer is doing."""
 
 
 class Histogram(FrozenModel):
@@ -34,8 +37,8 @@ class Losses(FrozenModel):
 class Tokens(FrozenModel):
     """Tokens of one step, by kind.
 
-    `trained` counts real tokens in forward passes, after identical rollouts are merged; `loss` those that the loss is a mean
-    of, before that. Journals of earlier versions do not count `loss`.
+    `trained` counts tokens in forward passes, after identical rollouts are merged, without padding; `loss` those that the
+    loss is a mean of, before merging. Journals of earlier versions do not count `loss`.
     """
 
     prompt: int
@@ -46,7 +49,7 @@ class Tokens(FrozenModel):
 
 
 class IrtParameters(FrozenModel):
-    """Fitted curves of this step's problems (Eq. 12): discrimination k, ability mu, guessing b, one value a problem."""
+    """Fitted curves of this step's problems (Eq. 12): discrimination k, ability mu, guessing b, one value per problem."""
 
     discrimination: tuple[float, ...]
     ability: tuple[float, ...]
@@ -54,22 +57,22 @@ class IrtParameters(FrozenModel):
 
 
 class Descent(FrozenModel):
-    """What a step's updates gained on one baseline group: the mean over its rollouts, in nats, of the advantage times how
-    much more likely the rollout has become."""
+    """What a step's updates gained on one baseline group: the mean over its rollouts, in nats, of the advantage times the
+    increase of the rollout's log-probability."""
 
     accuracy: float
     descent: float
 
 
 class StepRecord(FrozenModel):
-    """One line of metrics.jsonl. Means are over this step's rollouts; `None` and NaN-free: what was not measured is null."""
+    """One line of metrics.jsonl. Means are over this step's rollouts; values that were not measured are null."""
 
     step: int
     time: float
     """Seconds since the epoch."""
     policy_version: int
     reward: float | None
-    """Mean reward of all rollouts that were verified; null, as what else is about rollouts, where nothing was sampled."""
+    """Mean reward of all verified rollouts; like all values about rollouts, null if nothing was sampled."""
     accuracy_by_round: tuple[float | None, ...]
     hint_rate: float | None
     hint_rate_by_round: tuple[float | None, ...]
@@ -93,7 +96,7 @@ class StepRecord(FrozenModel):
     rollouts: int
     verifier_timeouts: int
     descents: tuple[Descent, ...] = ()
-    """Of groups with unequal rewards, in steps after which the policy is evaluated; empty in all others."""
+    """Of groups with unequal rewards, in steps that are followed by an evaluation; empty in all other steps."""
     irt: IrtParameters | None
     irt_fit_seconds: float
     irt_fit_fallbacks: int
@@ -112,7 +115,7 @@ class BenchmarkScore(FrozenModel):
     problems: int
     greedy_accuracy: float
     sampled_accuracy: float | None = None
-    """avg@k; null where k is 0."""
+    """avg@k; null if k is 0."""
     samples: int = 0
     truncated: float = 0.0
     """Share of greedy completions that hit the length limit."""
@@ -129,7 +132,7 @@ class EvaluationRecord(FrozenModel):
 
 
 class SampleRollout(FrozenModel):
-    """One line of rollouts.jsonl: a rollout a person can read, with the hint marked."""
+    """One line of rollouts.jsonl: a rollout as text."""
 
     step: int
     problem_id: str
@@ -146,13 +149,13 @@ class Progress(FrozenModel):
 
     name: str
     attempt: int = 1
-    """Number of the attempt that answers, from 1."""
+    """Number of this attempt, from 1."""
     step: int
     steps: int
-    phase: Literal["starting", "rollout", "train", "sync", "eval", "checkpoint", "done", "failed"]
+    phase: TrainerPhase
     reward: float | None = None
     accuracy: float | None = None
-    """Latest held-out accuracy without hints; the probes' where nothing was evaluated."""
+    """Latest held-out accuracy without hints; before the first evaluation, that of the probes."""
     accuracy_by_round: tuple[float | None, ...] = ()
     target_accuracy: float | None = None
     hint_rate: float | None = None

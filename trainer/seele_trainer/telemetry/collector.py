@@ -1,4 +1,4 @@
-"""A run's metrics in the form Prometheus scrapes: one collector that is updated a whole record at a time."""
+"""A run's metrics as Prometheus scrapes them: one collector that is updated with whole records."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 class RunCollector(Collector):
     """Gauges, counters and histograms of one run. Thread-safe: a scrape never sees half a step.
 
-    `now` tells how the run is between two steps; every scrape asks it.
+    `now` returns the state of the run between two steps and is called in every scrape.
 
-    The client library's own metric classes observe one value at a time and stamp counters with the time they were
-    created; here a step brings thousands of values at once, and counters go on from where an earlier process left them.
+    The client library's metric classes observe one value at a time and stamp counters with their creation time. Here a
+    step brings thousands of values at once, and counters continue from the values of an earlier process.
     """
 
     def __init__(self, config: TrainerConfig, now: Callable[[], Moment]) -> None:
@@ -44,13 +44,13 @@ class RunCollector(Collector):
         self._set(RUN_METRICS, config)
 
     def register(self) -> CollectorRegistry:
-        """A registry that holds this collector alone."""
+        """A registry with only this collector."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return registry
 
     def record(self, record: StepRecord) -> None:
-        """Take in a step that was made: count it, and show it."""
+        """Count a finished step, and show its values."""
         with self._lock:
             self._count(record)
             self._show(record)
@@ -71,15 +71,12 @@ class RunCollector(Collector):
             self._set(EVALUATION_METRICS, record)
 
     def collect(self) -> Iterable[Family]:
-        """Every metric of the table, those without a value yet by name and type only."""
+        """Every metric of the tables; those without a value yet by name and type only."""
         with self._lock:
             self._set(MOMENT_METRICS, self._now())
+            tables = (RUN_METRICS, MOMENT_METRICS, STEP_METRICS, TIME_METRICS, EVALUATION_METRICS)
             return [
-                *(self._family(metric) for metric in RUN_METRICS),
-                *(self._family(metric) for metric in MOMENT_METRICS),
-                *(self._family(metric) for metric in STEP_METRICS),
-                *(self._family(metric) for metric in TIME_METRICS),
-                *(self._family(metric) for metric in EVALUATION_METRICS),
+                *(self._family(metric) for table in tables for metric in table),
                 *(self._histogram(metric) for metric in HISTOGRAM_METRICS),
             ]
 
@@ -93,7 +90,7 @@ class RunCollector(Collector):
 
     def _set(self, metrics: Sequence[Metric[Source]], record: Source) -> None:
         for metric in metrics:
-            # NaN is Prometheus' own word for "not measured"; the value of an earlier step would pass for this one's.
+            # Values that were not measured become NaN; an old value would be taken for this step's.
             values = metric.read(record).items()
             self._values[metric.name] = {label: math.nan if value is None else float(value) for label, value in values}
 

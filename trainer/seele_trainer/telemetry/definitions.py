@@ -1,7 +1,7 @@
-"""Every gauge and counter that a trainer exports, in tables: name, type, unit, meaning, and where it is read from.
+"""Tables of every gauge and counter that a trainer exports: name, type, unit, meaning, and how its value is read.
 
-Prometheus, TensorBoard, Weights & Biases and MLflow are all fed from these tables, and docs/metrics.md is generated from
-them. There is no label with a value per problem: such series would grow without bound.
+Prometheus, TensorBoard, Weights & Biases and MLflow all use these tables, and docs/metrics.md is generated from them. No
+label has a value per problem: such series would grow without bound.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from seele_trainer.telemetry.metric import SHARE, Metric, Values, one
 
 @dataclass(frozen=True)
 class Moment:
-    """How a run is at the moment of a scrape, whatever step it is in."""
+    """The state of a run at a scrape, between its steps."""
 
     attempt: int
     checkpoint_step: int
     progress_time: float
     """Seconds since the epoch."""
     servers: Sequence[RolloutServer]
-    """Empty where the trainer samples by itself."""
+    """Empty if the trainer samples in its own process."""
 
 
 def _by_round(values: Sequence[float | None]) -> Values:
@@ -55,7 +55,7 @@ RUN_METRICS: tuple[Metric[TrainerConfig], ...] = (
         "seele_training_steps_total_planned",
         "gauge",
         "steps",
-        "Training steps that the run is going to make.",
+        "Training steps planned in all.",
         lambda config: one(config.training.steps),
     ),
     Metric(
@@ -111,14 +111,14 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_zero_gradient_groups_ratio",
         "gauge",
         SHARE,
-        "Share of the last step's groups whose rewards are all equal, which teach nothing.",
+        "Share of the last step's groups whose rewards are all equal and which teach nothing.",
         lambda r: one(r.zero_gradient_groups),
     ),
     Metric(
         "seele_irt_fit_seconds",
         "gauge",
         "seconds",
-        "Seconds that fitting curves took in the last step.",
+        "Seconds spent on fitting curves in the last step.",
         lambda r: one(r.irt_fit_seconds),
     ),
     Metric(
@@ -133,12 +133,7 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "gauge",
         "loss; kl in nats per token",
         "Loss of the last step by term (policy, supervised, kl, total); terms before their coefficients.",
-        lambda r: {
-            "policy": r.losses.policy,
-            "supervised": r.losses.supervised,
-            "kl": r.losses.kl,
-            "total": r.losses.total,
-        },
+        lambda r: dict(r.losses),
         "term",
     ),
     Metric(
@@ -166,7 +161,7 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_policy_mismatch_kl",
         "gauge",
         "nats per token",
-        "KL divergence of the trainer's policy from the one the engine sampled from, in nats per token (k3 estimate).",
+        "KL divergence between the engine's policy and the trainer's, in nats per token (k3 estimate).",
         lambda r: one(r.mismatch_kl),
     ),
     Metric(
@@ -191,7 +186,7 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_weight_sync_seconds",
         "gauge",
         "seconds",
-        "Seconds the last weight sync took.",
+        "Duration of the last weight sync.",
         lambda r: one(r.weight_sync_seconds),
     ),
     Metric(
@@ -205,14 +200,8 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_tokens_total",
         "counter",
         "tokens",
-        "Tokens by kind (prompt, hint, generated; trained, in forward passes; loss, with identical rollouts).",
-        lambda r: {
-            "prompt": r.tokens.prompt,
-            "hint": r.tokens.hint,
-            "generated": r.tokens.generated,
-            "trained": r.tokens.trained,
-            "loss": r.tokens.loss,
-        },
+        "Tokens by kind (prompt, hint, generated; trained: in forward passes; loss: before identical rollouts are merged).",
+        lambda r: dict(r.tokens),
         "kind",
     ),
     Metric("seele_rollouts_total", "counter", "rollouts", "Rollouts sampled.", lambda r: one(r.rollouts)),
@@ -228,7 +217,7 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_verifier_timeouts_total",
         "counter",
         "checks",
-        "Checks of an answer that ran into the time limit.",
+        "Checks of an answer that timed out.",
         lambda r: one(r.verifier_timeouts),
     ),
 )
@@ -238,12 +227,12 @@ TIME_METRICS: tuple[Metric[StepRecord], ...] = (
         "seele_phase_time_seconds_total",
         "counter",
         "seconds",
-        "Wall-clock seconds of all steps by phase, for rates over steps that are shorter than a scrape interval.",
+        "Wall-clock seconds of all steps by phase, for rates if steps are shorter than a scrape interval.",
         _phases,
         "phase",
     ),
 )
-"""Totals of what STEP_METRICS gives step by step; trackers, which miss no step, do without."""
+"""Totals of STEP_METRICS. Trackers, which miss no step, do not need them."""
 
 EVALUATION_METRICS: tuple[Metric[EvaluationRecord], ...] = (
     Metric(
@@ -262,32 +251,30 @@ EVALUATION_METRICS: tuple[Metric[EvaluationRecord], ...] = (
         _sampled,
         "benchmark",
     ),
-    Metric("seele_eval_seconds", "gauge", "seconds", "Seconds the last evaluation took.", lambda r: one(r.seconds)),
+    Metric("seele_eval_seconds", "gauge", "seconds", "Duration of the last evaluation.", lambda r: one(r.seconds)),
 )
 
 MOMENT_METRICS: tuple[Metric[Moment], ...] = (
-    Metric(
-        "seele_attempt", "gauge", "attempts", "Number of this attempt at the run, from 1.", lambda m: one(m.attempt)
-    ),
+    Metric("seele_attempt", "gauge", "attempts", "Number of the current attempt, from 1.", lambda m: one(m.attempt)),
     Metric(
         "seele_checkpoint_step",
         "gauge",
         "steps",
-        "Training steps in the latest checkpoint; 0 before the first.",
+        "Step of the latest checkpoint; 0 before the first.",
         lambda m: one(m.checkpoint_step),
     ),
     Metric(
         "seele_last_progress_timestamp_seconds",
         "gauge",
         "seconds since the epoch",
-        "When this trainer last finished a step, an evaluation or a checkpoint; when it started, before the first.",
+        "When this trainer last finished a step, an evaluation or a checkpoint; before the first, when it started.",
         lambda m: one(m.progress_time),
     ),
     Metric(
         "seele_rollout_servers",
         "gauge",
         "servers",
-        "Rollout servers by state (starting: was never in use, ready, down).",
+        "Rollout servers by state (starting: not yet used, ready, down).",
         _servers,
         "state",
     ),

@@ -1,4 +1,4 @@
-"""What a metric is: its exported name, type, unit and meaning, and how its values are read from a record."""
+"""A metric: its exported name, type, unit and meaning, and how its values are read from a record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from seele_trainer.run_folder.records import Histogram, IrtParameters, StepRecord
 
 Values = Mapping[str, float | None]
-"""Value by label value; the key is "" for a metric without a label, the value None for what was not measured."""
+"""Value by label value. The key is "" for a metric without a label; the value is None if it was not measured."""
 
 Source = TypeVar("Source", contravariant=True)
 
@@ -34,9 +34,9 @@ class Metric(Generic[Source]):
 
 @dataclass(frozen=True)
 class Observations:
-    """One step's observations of a histogram: how many fell into each bucket, and their sum.
+    """One step's observations of a histogram: the count of each bucket, and the sum.
 
-    `counts` is one longer than the buckets: its last entry lies above every bound.
+    `counts` is one longer than the buckets: its last entry counts values above every bound.
     """
 
     counts: tuple[int, ...]
@@ -45,7 +45,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class HistogramMetric:
-    """A histogram over the whole run, fed one step at a time; `buckets` are inclusive upper bounds, ascending."""
+    """A histogram over the whole run, updated once a step; `buckets` are inclusive upper bounds, ascending."""
 
     name: str
     unit: str
@@ -62,9 +62,9 @@ def one(value: float | None) -> Values:
 
 
 def scalars(metrics: Sequence[Metric[Source]], record: Source) -> dict[str, float]:
-    """What a tracker logs of a record: `reward_mean`, `rollout_accuracy/round_1`, …; what was not measured is left out.
+    """What a tracker logs of a record: `reward_mean`, `rollout_accuracy/round_1`, …, without values not measured.
 
-    Counters are given as the step's own amount: a tracker that sums them needs no memory of earlier steps.
+    A counter is given as the amount of this step, so that a tracker can sum it without knowing earlier steps.
     """
     named: dict[str, float] = {}
     for metric in metrics:
@@ -80,7 +80,7 @@ HINT_RATE_EDGES = tuple(index / 20 for index in range(21))
 
 DISCRIMINATION_BUCKETS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 50.0, 100.0)
 
-# At an ability of -1 half of the rollouts succeed only with the whole solution shown, at 0 without any hint.
+# At an ability of -1, half of the rollouts succeed if the whole solution is shown; at 0, half succeed without a hint.
 ABILITY_BUCKETS = (
     *(-2.0, -1.5, -1.25, -1.0, -0.9, -0.8, -0.7, -0.6, -0.5, -0.4, -0.3, -0.2, -0.1),
     *(0.0, 0.25, 0.5, 1.0, 2.0),
@@ -90,7 +90,7 @@ GUESSING_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 
 
 def hint_rate_histogram(rates: ArrayLike) -> Histogram:
-    """Count the hinting rates of a step's rollouts, each in [0, 1], in bins of 5 %."""
+    """Count the hint rates of a step's rollouts, each in [0, 1], in bins of 5 %."""
     counts, _ = np.histogram(np.asarray(rates, dtype=np.float64), bins=np.asarray(HINT_RATE_EDGES))
     return Histogram(edges=HINT_RATE_EDGES, counts=tuple(int(count) for count in counts))
 
@@ -127,7 +127,7 @@ HISTOGRAM_METRICS: tuple[HistogramMetric, ...] = (
         DISCRIMINATION_BUCKETS,
         _irt(lambda irt: irt.discrimination),
     ),
-    # Prometheus' libraries leave the sum and count out of a histogram with negative buckets.
+    # Prometheus' libraries omit the sum and count of a histogram with negative buckets.
     HistogramMetric(
         "seele_irt_ability",
         "hint rate",

@@ -1,4 +1,4 @@
-"""How far a run is and when it will be done, for /progress and for the live display."""
+"""Throughput and remaining time of a run, for /progress and the live display."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from seele_trainer.run_folder.records import EvaluationRecord, StepRecord
 
 WINDOW = 20
-"""Steps that a moving average looks back on: long enough to smooth, short enough to follow shrinking completions."""
+"""Steps in a moving average: enough to smooth it, few enough to follow shrinking completions."""
 
 
 def remaining_evaluations(step: int, steps: int, every: int) -> int:
-    """Evaluations still to come after `step`: every `every` steps (0: none in between) and one after the last step."""
+    """Evaluations still due after `step`: one every `every` steps (0: none in between) and one after the last step."""
     if step >= steps:
         return 0
     if every == 0:
@@ -22,9 +22,9 @@ def remaining_evaluations(step: int, steps: int, every: int) -> int:
 def remaining_seconds(
     records: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord], steps: int, every: int
 ) -> float | None:
-    """Expected seconds until the last step is done, evaluations included; None before the first step.
+    """Expected seconds until the run is done, including evaluations; None before the first step.
 
-    A step costs the mean of the last WINDOW steps, an evaluation the mean of the last three.
+    A step is expected to take the mean of the last WINDOW steps, an evaluation the mean of the last three.
     """
     if not records:
         return None
@@ -37,18 +37,18 @@ def remaining_seconds(
 
 
 def elapsed_seconds(record: StepRecord) -> float:
-    """Wall-clock seconds of a step, an evaluation and a checkpoint that its phases list included."""
+    """Wall-clock seconds of a step, including the evaluation and checkpoint in its phases."""
     return max(record.step_seconds, sum(record.phase_seconds.values()))
 
 
 def tokens_per_second(records: Sequence[StepRecord]) -> float | None:
-    """Generated tokens a second over the last WINDOW steps, evaluations left out; None before the first step."""
+    """Generated tokens per second over the last WINDOW steps without evaluations; None before the first step."""
     recent = records[-WINDOW:]
     seconds = sum(elapsed_seconds(record) - record.phase_seconds.get("eval", 0.0) for record in recent)
     return sum(record.tokens.generated for record in recent) / seconds if seconds else None
 
 
 def held_out_accuracy(evaluation: EvaluationRecord) -> float | None:
-    """Greedy accuracy without hints, the mean over benchmarks; None without any."""
+    """Mean greedy accuracy over benchmarks; None without benchmarks."""
     scores = [score.greedy_accuracy for score in evaluation.scores.values()]
     return sum(scores) / len(scores) if scores else None

@@ -1,4 +1,4 @@
-"""Records a run: JSON lines, Prometheus, trackers and the progress that /progress and the live display show."""
+"""Records a run: JSON lines, Prometheus metrics, trackers, and the progress for /progress and the live display."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.run_folder.journal import Journal, read_records
-from seele_trainer.run_folder.records import EvaluationRecord, Progress, SampleRollout, StepRecord
+from seele_trainer.run_folder.records import (
+    EvaluationRecord,
+    Progress,
+    SampleRollout,
+    StepPhase,
+    StepRecord,
+    TrainerPhase,
+)
 from seele_trainer.telemetry.collector import RunCollector
 from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, Moment
 from seele_trainer.telemetry.metric import scalars
@@ -19,20 +26,17 @@ from seele_trainer.telemetry.progress import WINDOW, held_out_accuracy, remainin
 from seele_trainer.telemetry.trackers import BackgroundTracker, open_trackers, require_packages
 
 HEALTH_GRACE_SECONDS = 300.0
-"""Time without a sign of life, beyond the longest wait that the configuration allows, before a run counts as stuck."""
-
-RunPhase = Literal["starting", "rollout", "verify", "train", "sync", "eval", "checkpoint", "done", "failed"]
+"""Time without a heartbeat, beyond the longest wait that the configuration allows, after which a run counts as stuck."""
 
 
 class Recorder:
-    """Writes down what a run does; the first trainer process has one.
+    """Records what a run does; the first trainer process has one.
 
-    Opening it on the folder of an earlier attempt goes on from there: torn lines are repaired, and counters start from
-    all steps that were ever made. Call `truncate_after` with the step of the loaded checkpoint (0 without one) before
-    the first record; it starts the trackers. Any call is a sign of life for /healthz.
+    If the folder has files of an earlier attempt, they are continued: incomplete lines are removed, and counters start
+    with all steps ever made. Call `truncate_after` with the step of the loaded checkpoint (0 without one) before the
+    first record; it starts the trackers. Every call is a heartbeat for /healthz.
 
-    Raises TrackerError where a tracker that is asked for cannot start, JournalError where an earlier attempt's files
-    cannot be read.
+    Raises TrackerError if a requested tracker cannot start, JournalError if an earlier attempt's files cannot be read.
     """
 
     def __init__(
@@ -80,15 +84,15 @@ class Recorder:
         self._restore()
 
     def truncate_after(self, step: int) -> None:
-        """Forget records of steps beyond `step`, which the run is about to make again, and start the trackers.
+        """Remove records of steps after `step`, which the run is about to repeat, and start the trackers.
 
-        Discarded steps move to metrics.discarded.jsonl: their tokens were spent, so counters keep them and never fall.
+        Removed steps move to metrics.discarded.jsonl: counters still include them, so that they never fall.
         """
         records = read_records(self._steps.path, StepRecord)
-        again = [record for record in records if record.step > step]
+        repeated = [record for record in records if record.step > step]
         resumed = bool(records) or bool(self._evaluated)
-        if again:
-            self._discarded.append(*again)
+        if repeated:
+            self._discarded.append(*repeated)
             records = [record for record in records if record.step <= step]
             self._steps.replace(*records)
         for journal, kind in ((self._evaluations, EvaluationRecord), (self._samples, SampleRollout)):
@@ -100,7 +104,7 @@ class Recorder:
         self.heartbeat()
 
     def record_step(self, record: StepRecord) -> None:
-        """Write down a finished training step."""
+        """Record a finished training step."""
         self._steps.append(record)
         self._collector.record(record)
         self._progress_time = self._calendar()
@@ -111,7 +115,7 @@ class Recorder:
         self.heartbeat()
 
     def record_evaluation(self, record: EvaluationRecord) -> None:
-        """Write down an evaluation."""
+        """Record an evaluation."""
         self._evaluations.append(record)
         self._progress_time = self._calendar()
         self._evaluated.append(record)
@@ -122,33 +126,33 @@ class Recorder:
         self.heartbeat()
 
     def record_samples(self, samples: Sequence[SampleRollout]) -> None:
-        """Write down rollouts that a person can read."""
+        """Record rollouts as text."""
         self._samples.append(*samples)
         self.heartbeat()
 
-    def set_phase(self, phase: RunPhase, message: str = "") -> None:
-        """Say what the run is doing now."""
-        # Verification overlaps sampling, so to an onlooker it is one phase with it.
+    def set_phase(self, phase: TrainerPhase | StepPhase, message: str = "") -> None:
+        """Set what the run is doing now."""
+        # Verification overlaps sampling and is shown as part of it.
         self.update_progress(phase="rollout" if phase == "verify" else phase, message=message)
 
     def update_progress(self, **changes: Any) -> None:
-        """Change fields of the progress, such as `last_checkpoint_step`. Raises ValidationError for an unknown one."""
-        # Validated, and swapped as one object: the server's threads read it without a lock.
+        """Change fields of the progress, such as `last_checkpoint_step`. Raises ValidationError for an unknown field."""
+        # Replaced as a whole: the server's threads read it without a lock.
         self._progress = Progress.model_validate({**self._progress.model_dump(), **changes})
         if "last_checkpoint_step" in changes:
             self._progress_time = self._calendar()
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """Give a sign of life in a phase that has nothing to record for long."""
-        self._last_beat = self._clock()
+        """Show that the run is alive in a long phase without records."""
+        self._last_heartbeat = self._clock()
 
     def watch_servers(self, servers: Callable[[], Sequence[RolloutServer]]) -> None:
-        """Say where to ask for the rollout servers; the HTTP server's threads call it."""
+        """Set where to get the list of rollout servers; called by the HTTP server's threads."""
         self._servers = servers
 
     def servers(self) -> Sequence[RolloutServer]:
-        """The rollout servers that are listed now."""
+        """The current list of rollout servers."""
         return self._servers()
 
     def progress(self) -> Progress:
@@ -156,21 +160,21 @@ class Recorder:
         return self._progress
 
     def problem(self) -> str | None:
-        """Why the run is not healthy: it failed, or gave no sign of life for too long; None while it is."""
+        """Why the run is unhealthy: it failed, or its last heartbeat is too old; None if it is healthy."""
         progress = self._progress
         if progress.phase == "failed":
             return f"the run failed at step {progress.step}: {progress.message or 'see its log'}"
-        silence = self._clock() - self._last_beat
+        silence = self._clock() - self._last_heartbeat
         if progress.phase == "done" or silence <= self._silence_allowed:
             return None
         return (
-            f"no sign of life for {silence:.0f} s (limit {self._silence_allowed:.0f} s), "
+            f"no heartbeat for {silence:.0f} s (limit {self._silence_allowed:.0f} s), "
             f"in phase {progress.phase} after step {progress.step}"
         )
 
     @property
     def last_evaluation(self) -> EvaluationRecord | None:
-        """The latest evaluation that is on record."""
+        """The latest recorded evaluation."""
         return self._evaluated[-1] if self._evaluated else None
 
     def close(self) -> None:

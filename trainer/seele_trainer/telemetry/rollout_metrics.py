@@ -1,7 +1,7 @@
-"""vLLM's own metrics, passed on by the trainer: Prometheus cannot reach the servers themselves.
+"""vLLM's own metrics, passed on by the trainer because Prometheus cannot reach the servers.
 
 The run's NetworkPolicy lets only trainers reach the rollout servers, whose control routes can load weights. So the driver
-asks them on behalf of whoever scrapes it, and only then; and not anew for each of many.
+queries the servers when it is scraped; concurrent scrapes share one answer.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from seele_trainer.rollout.protocol import RolloutServer
 logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 8.0
-"""Time limit for all servers together: they are asked at once, and a scrape usually has ten seconds."""
+"""Time limit for all servers together: they are queried at once, and a scrape usually has ten seconds."""
 SHARED_SECONDS = 3.0
-"""How long an answer serves others. Less than any usual scrape interval, so that a Prometheus never sees its last one again."""
+"""How long an answer is shared: less than any usual scrape interval, so that a Prometheus never gets the same one twice."""
 LONGEST_ANSWER = 8 * 2**20
-"""Bytes read of an answer; vLLM's has some 200 kB."""
+"""Longest accepted answer in bytes; vLLM's has about 200 kB."""
 PREFIX = "vllm:"
 
 
 class SharedAnswer:
-    """An answer that is costly to fetch, for any number of threads that ask.
+    """An answer that is costly to fetch, shared by any number of threads.
 
-    Only one fetches at a time. It serves all who ask while that takes, and all who ask within `seconds` of its start.
+    One thread fetches at a time. Its answer serves all requests made during the fetch or within `seconds` of its start.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class SharedAnswer:
         self._serves_until = float("-inf")
 
     def get(self) -> bytes:
-        """The answer. Blocks while somebody fetches it."""
-        asked = self._clock()
+        """The answer. Blocks while it is being fetched."""
+        requested = self._clock()
         with self._lock:
-            if asked >= self._serves_until:
+            if requested >= self._serves_until:
                 began = self._clock()
                 self._answer = self._fetch()
-                # Who has waited for a slow one is served too.
+                # Requests that waited for a slow fetch are served too.
                 self._serves_until = max(began + self._seconds, self._clock())
             return self._answer
 
 
 class RolloutFamilies(Collector):
-    """The metrics of several servers under one roof, with the label `server` for the place of each in the list."""
+    """The metrics of several servers, with the label `server` for the position of each in the list."""
 
     def __init__(self, answers: Mapping[int, str]) -> None:
         self._families: dict[str, Metric] = {}
@@ -86,21 +86,21 @@ class RolloutFamilies(Collector):
 
 
 def families_of(text: str) -> list[Metric]:
-    """vLLM's own families in a server's answer. Raises ValueError for what is no text of metrics.
+    """vLLM's own families in a server's answer. Raises ValueError if the text is not in Prometheus' format.
 
-    Left out: those of the Python process and of the web server, and the time at which each series was created.
+    Families of the Python process and the web server are skipped, and so are creation times.
     """
     wanted = (f"# HELP {PREFIX}", f"# TYPE {PREFIX}", PREFIX)
-    # Before parsing, which costs more than all the rest.
+    # Filtered before parsing, which is the most expensive part.
     lines = [line for line in text.splitlines() if line.startswith(wanted)]
     parsed = text_string_to_metric_families("\n".join(lines) + "\n")
     return [family for family in parsed if not family.name.endswith("_created")]
 
 
 def collect(servers: Sequence[RolloutServer], seconds: float = ANSWER_SECONDS) -> RolloutFamilies:
-    """Ask the servers that are in use, all at once; one that does not answer in time is left out.
+    """Query the servers that are in use, all at once; those that do not answer in time are skipped.
 
-    Blocks for at most `seconds`: to be called in a thread of its own, never on the loop that trains.
+    Blocks for at most `seconds`: call it in a separate thread, never on the training loop.
     """
     ready = {place: server.url for place, server in enumerate(servers) if server.state == "ready"}
     return RolloutFamilies(asyncio.run(_ask_all(ready, seconds)) if ready else {})
@@ -121,6 +121,6 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> str | None:
                 if len(body) > LONGEST_ANSWER:
                     raise aiohttp.ClientPayloadError(f"it has more than {LONGEST_ANSWER} bytes")
     except (aiohttp.ClientError, OSError) as error:
-        logger.debug("%s/metrics is of no use: %s", url, error or type(error).__name__)
+        logger.debug("%s/metrics is skipped: %s", url, error or type(error).__name__)
         return None
     return body.decode(errors="replace")

@@ -1,7 +1,7 @@
 """The trainer's HTTP server: /metrics and /rollout/metrics for Prometheus, /progress for people and the operator, and
 /healthz for probes.
 
-It runs in threads of its own and answers while the main thread computes.
+It runs in separate threads and answers while the main thread computes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from seele_trainer.termination import ExpectedFailure
 logger = logging.getLogger(__name__)
 
 CLIENT_TIMEOUT_SECONDS = 10
-"""A client that stops in the middle of its request gives its thread back after this time."""
+"""How long a stalled client can occupy a thread."""
 
 
 class TelemetryServerError(ExpectedFailure):
@@ -37,7 +37,7 @@ class TelemetryServerError(ExpectedFailure):
 
 
 class Telemetry(Protocol):
-    """What the server shows; a Recorder is one."""
+    """What the server serves; implemented by Recorder."""
 
     registry: CollectorRegistry
 
@@ -45,20 +45,20 @@ class Telemetry(Protocol):
         """The answer of /progress."""
 
     def problem(self) -> str | None:
-        """Why the run is not healthy; None while it is."""
+        """Why the run is unhealthy; None if it is healthy."""
 
     def servers(self) -> Sequence[RolloutServer]:
         """The rollout servers whose metrics are passed on."""
 
 
 class TelemetryServer:
-    """Serves a run's telemetry until `close`; port 0 picks a free one, `port` says which."""
+    """Serves a run's telemetry until `close`. Port 0 picks a free port, which is then in `port`."""
 
     def __init__(self, telemetry: Telemetry, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
         try:
             self._server = _Server((host, port), _handler(telemetry, clock))
         except OverflowError as error:
-            raise TelemetryServerError(f"there is no port {port}: set SEELE_HTTP_PORT to 1 … 65535") from error
+            raise TelemetryServerError(f"{port} is not a port: set SEELE_HTTP_PORT to 1 … 65535") from error
         except OSError as error:
             reason = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise TelemetryServerError(
@@ -86,17 +86,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # The library's own method looks up the host's name, which takes seconds where there is no name server.
+        # The library's method resolves the host's name, which takes seconds without a name server.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that hangs up is no news.
+        # Usually a client that hung up.
         logger.debug("request from %s failed", client_address, exc_info=True)
 
 
 def _handler(telemetry: Telemetry, clock: Callable[[], float]) -> type[BaseHTTPRequestHandler]:
-    # Everybody in the cluster may ask; the servers have rollouts to make.
+    # Many clients may scrape, but the servers are busy with rollouts.
     rollout_servers = SharedAnswer(
         lambda: generate_latest(rollout_metrics.collect(telemetry.servers())),
         clock=clock,
@@ -106,8 +106,8 @@ def _handler(telemetry: Telemetry, clock: Callable[[], float]) -> type[BaseHTTPR
         encode, content_type = choose_encoder(headers.get("Accept", ""))
         return HTTPStatus.OK, content_type, encode(telemetry.registry)
 
-    def of_rollout_servers(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
-        # In the format it came in, whatever is asked for: in OpenMetrics the library writes `vllm_` for `vllm:`.
+    def rollout_metrics_text(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+        # Always in the original format: in OpenMetrics the library writes `vllm_` for `vllm:`.
         return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, rollout_servers.get()
 
     def progress(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
@@ -120,7 +120,7 @@ def _handler(telemetry: Telemetry, clock: Callable[[], float]) -> type[BaseHTTPR
 
     routes: dict[str, Callable[[Mapping[str, str]], tuple[HTTPStatus, str, bytes]]] = {
         "/metrics": metrics,
-        "/rollout/metrics": of_rollout_servers,
+        "/rollout/metrics": rollout_metrics_text,
         "/progress": progress,
         "/healthz": health,
     }
@@ -133,7 +133,7 @@ def _handler(telemetry: Telemetry, clock: Callable[[], float]) -> type[BaseHTTPR
             route = routes.get(urlsplit(self.path).path)
             if route is None:
                 known = ", ".join(routes)
-                status, content_type, body = HTTPStatus.NOT_FOUND, "text/plain", f"not here; try {known}\n".encode()
+                status, content_type, body = HTTPStatus.NOT_FOUND, "text/plain", f"not found; try {known}\n".encode()
             else:
                 status, content_type, body = route(self.headers)  # type: ignore[arg-type]
             self.send_response(status)

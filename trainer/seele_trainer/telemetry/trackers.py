@@ -1,7 +1,7 @@
-"""Where scalars go besides Prometheus and the run's folder: TensorBoard, Weights & Biases, MLflow.
+"""Scalars for TensorBoard, Weights & Biases and MLflow.
 
-Each package is imported only when it is asked for. A tracker that cannot start stops the run with a clear message; one
-that fails later is dropped with one line in the log, for a day of training is worth more than a plot of it.
+Each package is imported only if it is used. A tracker that cannot start stops the run with a clear message; one that
+fails later is dropped with one line in the log, since a day of training is worth more than a plot of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from seele_trainer.termination import ExpectedFailure
 logger = logging.getLogger(__name__)
 
 QUEUED_ENTRIES = 1000
-"""Entries that wait for a slow tracker before further ones are dropped."""
+"""Entries that may wait for a slow tracker; further ones are dropped."""
 
 
 class TrackerError(ExpectedFailure):
@@ -32,7 +32,7 @@ class TrackerError(ExpectedFailure):
 
 
 class Tracker(Protocol):
-    """Somewhere to send scalars by name."""
+    """A receiver of scalars by name."""
 
     name: str
 
@@ -40,7 +40,7 @@ class Tracker(Protocol):
         """Send the values of one training step."""
 
     def close(self) -> None:
-        """Send what is left and let go."""
+        """Send what is left and release everything."""
 
 
 class TensorBoardTracker:
@@ -65,7 +65,7 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """One Weights & Biases run, gone on with after a resume. Offline it lives in `<run>/wandb`."""
+    """One Weights & Biases run, continued after a resume. Offline it is kept in `<run>/wandb`."""
 
     name = "Weights & Biases"
 
@@ -81,10 +81,10 @@ class WandbTracker:
             resume="allow",
             dir=str(run_dir),
             config=config.model_dump(mode="json", by_alias=True),
-            # Not its business: the trainer's console output and what the machine does.
+            # Neither the trainer's console output nor the machine's statistics are recorded.
             settings=wandb.Settings(console="off", x_disable_stats=True, silent=True),
         )
-        # An axis of our own: W&B refuses to log at a step it has seen, and a resumed run repeats some.
+        # A separate axis: W&B refuses to log a step again, and a resumed run repeats some.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -98,7 +98,7 @@ class WandbTracker:
 
 
 class MlflowTracker:
-    """One MLflow run, gone on with after a resume."""
+    """One MLflow run, continued after a resume."""
 
     name = "MLflow"
 
@@ -107,7 +107,7 @@ class MlflowTracker:
         from mlflow.tracking import MlflowClient
 
         if settings.tracking_uri.startswith("file:"):
-            # Recent versions want to be asked twice before they write to a folder; the run's file is the second time.
+            # Recent versions write to a folder only with this confirmation.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         self._metric = Metric
         self._client = MlflowClient(tracking_uri=settings.tracking_uri)
@@ -132,7 +132,7 @@ class MlflowTracker:
 
 
 class BackgroundTracker:
-    """A tracker in a thread of its own, so that a slow or broken server neither delays nor stops training."""
+    """A tracker in a separate thread, so that a slow or broken server neither delays nor stops training."""
 
     def __init__(self, tracker: Tracker, *, close_seconds: float = 60.0) -> None:
         self._tracker = tracker
@@ -148,11 +148,11 @@ class BackgroundTracker:
             self._entries.put_nowait((step, scalars))
         except queue.Full:
             if not self._full:
-                logger.warning("%s is too slow: from step %d on it misses values", self._tracker.name, step)
+                logger.warning("%s is too slow: it misses values from step %d on", self._tracker.name, step)
             self._full = True
 
     def close(self) -> None:
-        """Wait for the entries under way, at most the time limit."""
+        """Wait for the queued entries, up to the time limit."""
         try:
             self._entries.put(None, timeout=self._close_seconds)
         except queue.Full:
@@ -160,7 +160,7 @@ class BackgroundTracker:
         else:
             self._thread.join(self._close_seconds)
         if self._thread.is_alive():
-            logger.warning("%s did not take its last values in %.0f s", self._tracker.name, self._close_seconds)
+            logger.warning("%s did not accept its last values within %.0f s", self._tracker.name, self._close_seconds)
 
     def _work(self) -> None:
         broken = False
@@ -173,31 +173,29 @@ class BackgroundTracker:
         try:
             action()
         except Exception as error:
-            # Other people's code, over the network: whatever it raises must end here.
-            logger.warning("%s failed and gets no more values: %s", self._tracker.name, error, exc_info=True)
+            # Third-party code, over the network: its errors must not reach the training.
+            logger.warning("%s failed and receives no more values: %s", self._tracker.name, error, exc_info=True)
             return False
         return True
 
 
 def require_packages(observability: Observability) -> None:
-    """Raise TrackerError where the package of a tracker that is asked for is not installed."""
+    """Raise TrackerError if the package of a requested tracker is not installed."""
     wanted = (
         (observability.tensorboard, "tensorboard", "tensorboard", "set observability.tensorboard to false"),
-        (observability.wandb is not None, "wandb", "wandb", "leave observability.wandb out"),
-        (observability.mlflow is not None, "mlflow", "mlflow-skinny", "leave observability.mlflow out"),
+        (observability.wandb is not None, "wandb", "wandb", "remove observability.wandb"),
+        (observability.mlflow is not None, "mlflow", "mlflow-skinny", "remove observability.mlflow"),
     )
-    for asked, module, package, remedy in wanted:
-        if asked and importlib.util.find_spec(module) is None:
-            raise TrackerError(
-                f"the run is to log to {module}, which is not installed: pip install {package}, or {remedy}"
-            )
+    for used, module, package, remedy in wanted:
+        if used and importlib.util.find_spec(module) is None:
+            raise TrackerError(f"the run logs to {module}, which is not installed: pip install {package}, or {remedy}")
 
 
 def open_trackers(run_dir: Path, config: TrainerConfig, resumed_step: int | None) -> list[BackgroundTracker]:
-    """Start the trackers that the configuration asks for.
+    """Start the trackers of the configuration.
 
-    Raises TrackerError where one cannot start. On a resumed run (`resumed_step` given) that is only logged: a server
-    that is down now was up when the run began, and must not keep it from going on.
+    Raises TrackerError if one cannot start. In a resumed run (`resumed_step` given) this is only logged: the server was up
+    when the run began, and must not prevent it from continuing.
     """
     observability = config.observability
     wanted: list[tuple[str, Callable[[], Tracker]]] = []
@@ -214,12 +212,12 @@ def open_trackers(run_dir: Path, config: TrainerConfig, resumed_step: int | None
         except Exception as error:
             if resumed_step is None:
                 raise TrackerError(f"{name} cannot start: {error}. Check its settings under observability") from error
-            logger.warning("%s cannot start, the run goes on without it: %s", name, error, exc_info=True)
+            logger.warning("%s cannot start, so the run continues without it: %s", name, error, exc_info=True)
     return opened
 
 
 def _remembered(path: Path, make: Callable[[], str]) -> str:
-    """The text of a file, made and written at the first call: the identity of a run that is resumed."""
+    """The content of a file, made and written by the first call: the identity of a run, for when it is resumed."""
     if not path.exists():
         write_file(path, make())
     return path.read_text().strip()

@@ -25,24 +25,24 @@ def test_a_newer_attempt_takes_the_folder_and_the_older_one_stops(tmp_path: Path
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["attempt"]
 
 
-def test_an_attempt_that_starts_late_does_not_take_the_folder_back(tmp_path: Path) -> None:
+def test_a_late_attempt_does_not_take_the_folder_back(tmp_path: Path) -> None:
     Attempt(tmp_path, 3).claim()
     with pytest.raises(Superseded):
         Attempt(tmp_path, 2).claim()
     assert recorded_attempt(tmp_path) == 3
 
 
-def test_a_claim_that_was_lost_to_an_older_attempt_at_the_same_moment_is_repeated(tmp_path: Path) -> None:
+def test_a_claim_overwritten_by_an_older_attempt_is_repeated(tmp_path: Path) -> None:
     newer, older = Attempt(tmp_path, 2), Attempt(tmp_path, 1)
     newer.claim()
-    # The older one had looked before, and writes only now.
+    # The older one read the file before the claim, and writes only now.
     (tmp_path / "attempt").write_text("1\n")
     newer.check()
     with pytest.raises(Superseded):
         older.check()
 
 
-def test_another_run_in_the_same_folder_counts_from_one_and_stops_what_is_left_of_the_first(tmp_path: Path) -> None:
+def test_another_run_in_the_same_folder_counts_from_one_and_stops_the_first(tmp_path: Path) -> None:
     before = Attempt(tmp_path, 5, "uid-of-the-first")
     before.claim()
     again = Attempt(tmp_path, 1, "uid-of-the-second")
@@ -56,7 +56,7 @@ def test_another_run_in_the_same_folder_counts_from_one_and_stops_what_is_left_o
         again.check()
 
 
-def test_the_number_is_the_one_that_seele_run_counts(tmp_path: Path) -> None:
+def test_seele_run_and_trainers_count_in_the_same_file(tmp_path: Path) -> None:
     with open_run_folder(tmp_path / "run", "name: t\n") as folder:
         Attempt(folder.path, folder.attempt).claim()
     Attempt(tmp_path / "run", 2, "uid").claim()
@@ -73,21 +73,19 @@ def test_the_folder_of_a_run_on_a_cluster_has_the_configuration_of_its_newest_at
     assert (tmp_path / "config.yaml").read_text() == "training: {steps: 20}\n"
 
 
-def test_the_configuration_that_seele_run_has_written_stays(tmp_path: Path) -> None:
+def test_the_configuration_written_by_seele_run_stays(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: t\n")
     Attempt(tmp_path, 1).keep_config("name: u\n")
     assert (tmp_path / "config.yaml").read_text() == "name: t\n"
 
 
-def test_a_file_that_holds_no_number_is_named(tmp_path: Path) -> None:
+def test_a_file_without_a_number_is_named(tmp_path: Path) -> None:
     (tmp_path / "attempt").write_text("many\n")
     with pytest.raises(AttemptFileError, match=r"attempt contains 'many'.*correct it"):
         Attempt(tmp_path, 1).claim()
 
 
-def test_a_trainer_learns_its_surroundings_from_its_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trainer_reads_its_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEELE_RUN_DIR", str(tmp_path))
     monkeypatch.setenv("SEELE_ROLLOUT_URLS", "http://a:8000,http://b:8000")
     monkeypatch.setenv("SEELE_ROLLOUT_URLS_FILE", "/etc/seele/rollout-urls")
@@ -101,7 +99,7 @@ def test_a_trainer_learns_its_surroundings_from_its_environment(
     assert (tmp_path / "run-uid").read_text() == "u\n"
 
 
-def test_a_trainer_that_is_started_by_hand_is_the_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trainer_started_by_hand_is_the_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEELE_RUN_DIR", str(tmp_path))
     for name in ("SEELE_ATTEMPT", "SEELE_RUN_UID", "SEELE_ROLLOUT_URLS_FILE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there."""
+"""Checkpoints are complete or absent."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ def test_the_latest_checkpoint_comes_back_with_its_state(checkpoints: Checkpoint
     assert (tmp_path / "LATEST").read_text() == "step-2"
 
 
-def test_a_copy_that_somebody_put_there_and_a_spoilt_pointer_are_passed_over(
-    checkpoints: Checkpoints, tmp_path: Path
-) -> None:
+def test_other_folders_and_a_damaged_pointer_are_ignored(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = write(checkpoints, 1)
     (tmp_path / "step-1.backup").mkdir()
     (tmp_path / "step-old").mkdir()
@@ -62,7 +60,7 @@ def test_only_the_newest_are_kept(checkpoints: Checkpoints, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-10", "step-2"]
 
 
-def test_a_checkpoint_that_was_cut_off_while_writing_does_not_count(checkpoints: Checkpoints) -> None:
+def test_an_incomplete_checkpoint_does_not_count(checkpoints: Checkpoints) -> None:
     write(checkpoints, 1)
     (checkpoints.begin(2) / "rank-0.bin").write_text("half")
     found = checkpoints.latest()
@@ -79,9 +77,9 @@ def test_a_checkpoint_that_was_cut_off_while_writing_does_not_count(checkpoints:
         lambda folder: (folder / "state.json").write_text("{"),
         lambda folder: (folder / "state.json").unlink(),
     ],
-    ids=["changed", "cut short", "missing", "broken state", "no state"],
+    ids=["changed", "truncated", "missing", "broken state", "no state"],
 )
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(checkpoints: Checkpoints, damage: object) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one(checkpoints: Checkpoints, damage: object) -> None:
     write(checkpoints, 1)
     damage(write(checkpoints, 2))  # type: ignore[operator]
     found = checkpoints.latest()
@@ -89,7 +87,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(checkpoints: Che
     assert found[1].step == 1
 
 
-def test_when_all_are_damaged_the_run_says_so_and_does_not_begin_anew(checkpoints: Checkpoints) -> None:
+def test_if_all_are_damaged_the_run_fails_instead_of_starting_again(checkpoints: Checkpoints) -> None:
     (write(checkpoints, 1) / "state.json").unlink()
     with pytest.raises(CheckpointError, match="every checkpoint"):
         checkpoints.latest()
@@ -120,7 +118,7 @@ def test_saving_a_step_again_replaces_it(checkpoints: Checkpoints) -> None:
     assert checkpoints.latest() is not None
 
 
-def test_what_a_save_that_was_killed_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_save_are_removed_by_the_next_one(tmp_path: Path) -> None:
     (attempt(tmp_path, 1).begin(13) / "engine").write_text("half of it")
     attempt(tmp_path, 2).begin(20)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-20.attempt-2.partial"]
@@ -130,7 +128,7 @@ def attempt(run: Path, number: int) -> Checkpoints:
     return Checkpoints(run / "checkpoints", keep=2, attempt=Attempt(run, number))
 
 
-def test_an_attempt_that_was_given_up_does_not_begin_to_save(tmp_path: Path) -> None:
+def test_a_superseded_attempt_does_not_begin_to_save(tmp_path: Path) -> None:
     old, new = attempt(tmp_path, 1), attempt(tmp_path, 2)
     write(old, 1)
     begun = new.begin(2)
@@ -139,14 +137,14 @@ def test_an_attempt_that_was_given_up_does_not_begin_to_save(tmp_path: Path) -> 
     assert begun.is_dir()
 
 
-def test_a_save_that_hung_while_a_newer_attempt_saved_the_same_step_does_not_replace_it(tmp_path: Path) -> None:
+def test_a_save_that_hung_does_not_replace_that_of_a_newer_attempt(tmp_path: Path) -> None:
     old, new = attempt(tmp_path, 1), attempt(tmp_path, 2)
     (old.begin(2) / "learner").mkdir()
     write(new, 2, "new")
-    # A rank on a node that comes back goes on writing where it was told to.
-    left = tmp_path / "checkpoints" / "step-2.attempt-1.partial" / "learner"
-    left.mkdir(parents=True)
-    (left / "rank-0.bin").write_text("old")
+    # A rank on a node that comes back continues to write to its old folder.
+    leftover = tmp_path / "checkpoints" / "step-2.attempt-1.partial" / "learner"
+    leftover.mkdir(parents=True)
+    (leftover / "rank-0.bin").write_text("old")
     with pytest.raises(Superseded):
         old.commit(state(2))
     found = new.latest()
@@ -154,7 +152,7 @@ def test_a_save_that_hung_while_a_newer_attempt_saved_the_same_step_does_not_rep
     assert (found[0] / "learner" / "rank-0.bin").read_text() == "new"
 
 
-def test_the_latest_checkpoint_is_not_named_by_an_attempt_that_was_given_up_a_moment_ago(
+def test_an_attempt_superseded_between_the_renames_does_not_change_the_pointer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = attempt(tmp_path, 1)

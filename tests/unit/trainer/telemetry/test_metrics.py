@@ -35,7 +35,7 @@ from tests.support.run_folder import evaluation_record, make_run_folder, run_con
 
 pytestmark = pytest.mark.unit
 
-# Every trainer metric of the architecture's contract: type and label.
+# Type and label of every trainer metric that dashboards and users rely on.
 CONTRACT = {
     "seele_training_step": ("gauge", None),
     "seele_training_steps_total_planned": ("gauge", None),
@@ -99,7 +99,7 @@ def test_every_metric_of_the_contract_is_exported_with_its_type_and_label(tmp_pa
         assert {sample.name for sample in samples} == {name}
 
 
-def test_gauges_show_the_last_step_and_counters_all_of_them(tmp_path: Path) -> None:
+def test_gauges_show_the_last_step_and_counters_include_all(tmp_path: Path) -> None:
     records = [step_record(step) for step in (1, 2, 3)]
     with Recorder(tmp_path, quiet_config()) as recorder:
         for record in records:
@@ -114,8 +114,8 @@ def test_gauges_show_the_last_step_and_counters_all_of_them(tmp_path: Path) -> N
     assert seen["seele_rollout_requests_total", "ok"] == 3 * 64
 
 
-class ScrapedWheneverFree:
-    """A lock under which somebody scrapes each time that it was let go."""
+class ScrapedOnRelease:
+    """A lock that triggers a scrape each time it is released."""
 
     def __init__(self, scrape: Callable[[], None]) -> None:
         self._scrape = scrape
@@ -131,7 +131,7 @@ class ScrapedWheneverFree:
             self._scraping = False
 
 
-def test_no_scrape_sees_a_step_that_is_counted_and_not_yet_shown(tmp_path: Path) -> None:
+def test_no_scrape_sees_a_step_that_is_counted_but_not_yet_shown(tmp_path: Path) -> None:
     seen: list[tuple[float, float]] = []
 
     def look() -> None:
@@ -139,7 +139,7 @@ def test_no_scrape_sees_a_step_that_is_counted_and_not_yet_shown(tmp_path: Path)
         seen.append((values["seele_training_step", ""], values["seele_irt_guessing_count", ""] / 16))
 
     with Recorder(tmp_path, quiet_config()) as recorder:
-        recorder._collector._lock = ScrapedWheneverFree(look)  # type: ignore[assignment]
+        recorder._collector._lock = ScrapedOnRelease(look)  # type: ignore[assignment]
         for step in (1, 2):
             recorder.record_step(step_record(step))
     assert seen == [(1, 1), (2, 2)]
@@ -161,7 +161,7 @@ def test_histograms_count_every_rollout_and_every_fitted_problem(tmp_path: Path)
     assert seen["seele_irt_discrimination_count", ""] == 2 * 16
 
 
-def test_what_was_not_measured_is_nan_and_not_the_value_of_an_earlier_step(tmp_path: Path) -> None:
+def test_what_was_not_measured_is_nan_instead_of_an_earlier_value(tmp_path: Path) -> None:
     with Recorder(tmp_path, quiet_config()) as recorder:
         recorder.record_step(step_record(1))
         recorder.record_step(
@@ -195,7 +195,7 @@ def test_the_time_of_the_last_progress_is_that_of_this_process(tmp_path: Path) -
     calendar = Clock()
     calendar.now = 5000.0
     with Recorder(tmp_path, quiet_config(), attempt=2, calendar=calendar) as recorder:
-        # Whatever an earlier attempt did: a run that waited a day for its restart has not stalled.
+        # The progress of an earlier attempt does not count: a run that waited a day for its restart has not stalled.
         assert last_progress() == 5000
         for act in (
             lambda: recorder.record_step(step_record(8)),
@@ -211,7 +211,7 @@ def test_the_time_of_the_last_progress_is_that_of_this_process(tmp_path: Path) -
         assert scrape(recorder)["seele_attempt", ""] == 2
 
 
-def test_the_seconds_of_phases_that_a_step_did_not_have_are_zero_and_all_are_added_up(tmp_path: Path) -> None:
+def test_phases_that_a_step_did_not_have_took_no_time_and_all_are_totalled(tmp_path: Path) -> None:
     with Recorder(tmp_path, quiet_config()) as recorder:
         recorder.record_step(step_record(1, phase_seconds={"rollout": 2.0, "eval": 3.0}))
         recorder.record_step(step_record(2, phase_seconds={"rollout": 1.0}))
@@ -233,15 +233,25 @@ def test_records_are_lines_of_json_that_read_back_equal(tmp_path: Path) -> None:
     with Recorder(tmp_path, quiet_config()) as recorder:
         recorder.record_step(record)
         recorder.record_samples(sample_rollouts(1, 0.5))
-        # Flushed line by line: readable while the run goes on.
+        # Flushed line by line, so readable during the run.
         assert read_records(tmp_path / "metrics.jsonl", StepRecord) == [record]
         assert read_records(tmp_path / "rollouts.jsonl", SampleRollout) == sample_rollouts(1, 0.5)
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["accuracyByRound"] == list(record.accuracy_by_round)
     assert not (tmp_path / "metrics.discarded.jsonl").exists()
 
 
+def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    line = json.loads(step_record(1).model_dump_json(by_alias=True))
+    line["losses"]["hint"] = line["losses"].pop("supervised")
+    del line["tokens"]["loss"]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (record,) = read_records(tmp_path / "metrics.jsonl", StepRecord)
+    assert record.losses == step_record(1).losses
+    assert record.tokens.loss == 0
+
+
 @given(whole=st.integers(1, 4), cut=st.integers(0, 400))
-def test_a_last_line_torn_by_a_kill_is_dropped_on_opening(
+def test_an_incomplete_last_line_is_removed_on_opening(
     tmp_path_factory: pytest.TempPathFactory, whole: int, cut: int
 ) -> None:
     path = tmp_path_factory.mktemp("torn") / "eval.jsonl"
@@ -263,7 +273,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
         read_records(path, EvaluationRecord)
 
 
-def test_a_resumed_run_forgets_the_steps_it_makes_again_but_not_their_cost(tmp_path: Path) -> None:
+def test_a_resumed_run_forgets_the_steps_it_repeats_but_not_their_cost(tmp_path: Path) -> None:
     make_run_folder(tmp_path, steps=50, planned=120)
     spent = sum(record.tokens.generated for record in read_records(tmp_path / "metrics.jsonl", StepRecord))
     with Recorder(tmp_path, quiet_config()) as recorder:
@@ -348,7 +358,7 @@ def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
         clock.now += 900 + 300 + 1
         status, _, text = get(f"{base}/healthz")
         assert status == 503
-        assert "no sign of life for 1201 s" in text
+        assert "no heartbeat for 1201 s" in text
         assert "phase train" in text
         recorder.heartbeat()
         assert get(f"{base}/healthz")[0] == 200
@@ -368,15 +378,15 @@ def test_a_taken_port_is_refused_with_the_variable_to_change(tmp_path: Path) -> 
             TelemetryServer(recorder, "127.0.0.1", port)
 
 
-def test_a_number_that_is_no_port_is_refused(tmp_path: Path) -> None:
+def test_an_impossible_port_is_refused(tmp_path: Path) -> None:
     with (
         Recorder(tmp_path, quiet_config()) as recorder,
-        pytest.raises(TelemetryServerError, match="no port 70000: set SEELE_HTTP_PORT"),
+        pytest.raises(TelemetryServerError, match="70000 is not a port: set SEELE_HTTP_PORT"),
     ):
         TelemetryServer(recorder, "127.0.0.1", 70000)
 
 
-def test_a_closed_server_gives_its_port_back(tmp_path: Path) -> None:
+def test_a_closed_server_frees_its_port(tmp_path: Path) -> None:
     with Recorder(tmp_path, quiet_config()) as recorder:
         server = TelemetryServer(recorder, "127.0.0.1", 0)
         server.close()
@@ -385,13 +395,13 @@ def test_a_closed_server_gives_its_port_back(tmp_path: Path) -> None:
 
 
 @given(steps=st.integers(1, 60), every=st.integers(0, 25))
-def test_remaining_evaluations_are_those_the_schedule_still_has(steps: int, every: int) -> None:
+def test_remaining_evaluations_follow_the_schedule(steps: int, every: int) -> None:
     scheduled = {step for step in range(1, steps + 1) if every and step % every == 0} | {steps}
     for step in range(steps + 1):
         assert remaining_evaluations(step, steps, every) == len([at for at in scheduled if at > step])
 
 
-def test_the_expected_time_has_every_step_and_every_evaluation_once() -> None:
+def test_the_expected_time_includes_every_step_and_every_evaluation_once() -> None:
     inside = step_record(10, step_seconds=5.0, phase_seconds={"train": 2.0, "eval": 3.0})
     evaluations = [evaluation_record(10, 0.5).model_copy(update={"seconds": 3.0})]
     outside = inside.model_copy(update={"step_seconds": 2.0})
@@ -401,7 +411,7 @@ def test_the_expected_time_has_every_step_and_every_evaluation_once() -> None:
     assert remaining_seconds([], evaluations, steps=20, every=5) is None
 
 
-def test_progress_falls_back_on_the_probes_where_nothing_was_evaluated(tmp_path: Path) -> None:
+def test_progress_falls_back_on_the_probes_before_the_first_evaluation(tmp_path: Path) -> None:
     with Recorder(tmp_path, quiet_config()) as recorder:
         recorder.record_step(step_record(1, unhinted_accuracy=0.125))
         assert recorder.progress().accuracy == 0.125

@@ -1,4 +1,4 @@
-"""The trainer passes vLLM's own metrics on."""
+"""The trainer passes on vLLM's own metrics."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ http_requests_total{handler="/health",method="GET",status="2xx"} 3.0
 
 
 class Servers:
-    """Servers that answer /metrics with a text, or never where it is None."""
+    """Servers that answer /metrics with a text, or never if it is None."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
         self._runners: list[web.AppRunner] = []
 
     async def start(self, text: str | None, status: int = 200) -> str:
         async def answer(_: web.Request) -> web.Response:
-            self.asked += 1
+            self.requests += 1
             if text is None:
                 await asyncio.sleep(60)
             return web.Response(text=text, status=status)
@@ -92,7 +92,7 @@ async def values(
     }
 
 
-async def test_metrics_of_all_servers_are_passed_on_under_the_place_of_each() -> None:
+async def test_metrics_of_all_servers_are_passed_on_with_the_position_of_each() -> None:
     servers = Servers()
     listed = [RolloutServer(await servers.start(running(count)), "ready") for count in (5, 7)]
     try:
@@ -101,7 +101,7 @@ async def test_metrics_of_all_servers_are_passed_on_under_the_place_of_each() ->
         families = list((await asyncio.to_thread(rollout_metrics.collect, listed)).collect())
     finally:
         await servers.stop()
-    # Each family once, with vLLM's own type and help, and none of another library's.
+    # Each family once, with vLLM's type and help, and no families of other libraries.
     assert [(family.name, family.type) for family in families] == [
         ("vllm:num_requests_running", "gauge"),
         ("vllm:generation_tokens", "counter"),
@@ -112,21 +112,21 @@ async def test_metrics_of_all_servers_are_passed_on_under_the_place_of_each() ->
 
 
 @pytest.mark.parametrize("state", ["starting", "down"])
-async def test_a_server_that_is_not_in_use_is_not_asked(state: ServerState) -> None:
+async def test_a_server_that_is_not_in_use_is_not_queried(state: ServerState) -> None:
     servers = Servers()
     listed = [
         RolloutServer(await servers.start(running(5)), state),
         RolloutServer(await servers.start(running(7)), "ready"),
     ]
     try:
-        # It keeps its place in the list: the other one is still number 1.
+        # It keeps its position in the list: the other server is still number 1.
         assert await values(listed, "vllm:num_requests_running") == {"1": 7}
-        assert servers.asked == 1
+        assert servers.requests == 1
     finally:
         await servers.stop()
 
 
-async def test_servers_that_fail_are_left_out_and_hold_nobody_up() -> None:
+async def test_servers_that_fail_are_skipped_and_delay_no_other() -> None:
     servers = Servers()
     broken = [
         await servers.start(None),
@@ -150,50 +150,50 @@ async def test_without_servers_the_answer_is_empty() -> None:
 
 
 class SlowFetch:
-    """A fetch that goes on until it is let go, and a clock that is set by hand and tells when it is looked at."""
+    """A fetch that lasts until it is released, and a manual clock that counts how often it is read."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.fetches = 0
-        self.looks = threading.Semaphore(0)
-        self.under_way = threading.Event()
-        self.let_go = threading.Event()
+        self.readings = threading.Semaphore(0)
+        self.started = threading.Event()
+        self.released = threading.Event()
 
     def clock(self) -> float:
         now = self.now
-        self.looks.release()
+        self.readings.release()
         return now
 
     def fetch(self) -> bytes:
         self.fetches += 1
-        self.under_way.set()
-        assert self.let_go.wait(10)
+        self.started.set()
+        assert self.released.wait(10)
         return f"answer {self.fetches}".encode()
 
 
 @pytest.mark.parametrize("seconds", [0, 2 * SHARED_SECONDS], ids=["quick", "slower than an answer is kept"])
-def test_who_asks_during_a_fetch_waits_for_it_and_gets_its_answer(seconds: float) -> None:
+def test_a_request_during_a_fetch_waits_and_gets_its_answer(seconds: float) -> None:
     slow = SlowFetch()
     shared = SharedAnswer(slow.fetch, clock=slow.clock)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(shared.get)
-        assert slow.under_way.wait(10)
-        while slow.looks.acquire(blocking=False):
+        assert slow.started.wait(10)
+        while slow.readings.acquire(blocking=False):
             pass
         slow.now += seconds / 2
         second = threads.submit(shared.get)
-        # It has looked at the clock, and so it has asked.
-        assert slow.looks.acquire(timeout=10)
+        # The request has begun once it has read the clock.
+        assert slow.readings.acquire(timeout=10)
         slow.now += seconds / 2
         assert not second.done()
-        slow.let_go.set()
+        slow.released.set()
         assert (first.result(10), second.result(10)) == (b"answer 1", b"answer 1")
     assert slow.fetches == 1
 
 
-def test_an_answer_serves_for_some_seconds_and_is_then_fetched_anew() -> None:
+def test_an_answer_is_shared_for_some_seconds_and_then_fetched_again() -> None:
     slow = SlowFetch()
-    slow.let_go.set()
+    slow.released.set()
     shared = SharedAnswer(slow.fetch, seconds=3, clock=slow.clock)
     answers = []
     for slow.now in (100.0, 102.9, 103.0, 105.9, 106.0):
@@ -201,11 +201,11 @@ def test_an_answer_serves_for_some_seconds_and_is_then_fetched_anew() -> None:
     assert answers == [b"answer 1", b"answer 1", b"answer 2", b"answer 2", b"answer 3"]
 
 
-def test_after_a_fetch_that_failed_the_next_one_tries_again() -> None:
-    tries = iter([OSError("no memory"), b"answer"])
+def test_after_a_failed_fetch_the_next_request_fetches_again() -> None:
+    attempts = iter([OSError("no memory"), b"answer"])
 
     def fetch() -> bytes:
-        if isinstance(one := next(tries), OSError):
+        if isinstance(one := next(attempts), OSError):
             raise one
         return one
 
@@ -215,7 +215,7 @@ def test_after_a_fetch_that_failed_the_next_one_tries_again() -> None:
     assert shared.get() == b"answer"
 
 
-async def test_the_trainer_serves_them_beside_its_own(tmp_path: Path) -> None:
+async def test_the_trainer_serves_them_next_to_its_own(tmp_path: Path) -> None:
     servers = Servers()
     listed: list[RolloutServer] = []
     config = run_config(observability={"tensorboard": False})
@@ -235,7 +235,7 @@ async def test_the_trainer_serves_them_beside_its_own(tmp_path: Path) -> None:
             recorder.watch_servers(lambda: listed)
             now += SHARED_SECONDS
             assert await asyncio.to_thread(get, "text/plain") == ""
-            # The list may change while the run goes on.
+            # The list may change during the run.
             listed.append(RolloutServer(await servers.start(running(5)), "ready"))
             now += SHARED_SECONDS
             text = await asyncio.to_thread(get, "text/plain")
@@ -245,9 +245,9 @@ async def test_the_trainer_serves_them_beside_its_own(tmp_path: Path) -> None:
                 *(f"vllm:time_to_first_token_seconds_{part}" for part in ("bucket", "count", "sum")),
             }
             assert 'server="0"' in text
-            # Prometheus asks for OpenMetrics first. Another scrape at that moment costs the server nothing.
+            # Prometheus prefers OpenMetrics. A second scrape at the same moment does not reach the server.
             assert await asyncio.to_thread(get, "application/openmetrics-text; version=1.0.0") == text
-            assert servers.asked == 1
+            assert servers.requests == 1
             listed.clear()
             now += SHARED_SECONDS
             assert await asyncio.to_thread(get, "text/plain") == ""

@@ -36,7 +36,7 @@ class RecordingTracker:
         self.closed = True
 
 
-def test_tensorboard_gets_every_scalar_by_default_and_hides_what_a_resume_repeats(tmp_path: Path) -> None:
+def test_tensorboard_gets_every_scalar_by_default_and_hides_repeated_steps(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = run_config(20)
@@ -65,8 +65,8 @@ def test_wandb_writes_a_run_without_a_network(tmp_path: Path) -> None:
         recorder.record_step(step_record(1, reward=0.375))
         recorder.record_evaluation(evaluation_record(1, 0.25))
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    # Its format is a log of protocol buffers, uncompressed: names and JSON values stand in it as they are. A process of
-    # W&B's own writes it, a moment after the run was finished.
+    # The file is an uncompressed log of protocol buffers, so names and JSON values are readable. A process of W&B writes
+    # it, shortly after the run has finished.
     expected = (b"reward_mean", b"0.375", b"eval_accuracy/benchmark_held-out")
     deadline = time.monotonic() + 20
     while not all(text in written.read_bytes() for text in expected) and time.monotonic() < deadline:
@@ -75,7 +75,7 @@ def test_wandb_writes_a_run_without_a_network(tmp_path: Path) -> None:
     assert (tmp_path / "wandb-run-id").read_text() in written.name
 
 
-def test_mlflow_gets_metrics_and_parameters_and_a_resumed_run_goes_on_in_the_same_run(tmp_path: Path) -> None:
+def test_mlflow_gets_metrics_and_parameters_and_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient
 
@@ -104,11 +104,11 @@ def test_a_missing_package_is_named_before_anything_is_trained(tmp_path: Path, m
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else real(name, *rest))
     config = run_config(observability={"tensorboard": False, "wandb": {"project": "p"}})
-    with pytest.raises(TrackerError, match=r"pip install wandb, or leave observability\.wandb out"):
+    with pytest.raises(TrackerError, match=r"pip install wandb, or remove observability\.wandb"):
         Recorder(tmp_path, config)
 
 
-def test_a_tracker_that_cannot_start_stops_a_new_run_and_not_a_resumed_one(
+def test_a_tracker_that_cannot_start_stops_a_new_run_but_not_a_resumed_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("mlflow")
@@ -124,7 +124,7 @@ def test_a_tracker_that_cannot_start_stops_a_new_run_and_not_a_resumed_one(
         resumed.truncate_after(1)
         resumed.record_step(step_record(2))
         assert resumed.progress().step == 2
-    assert "MLflow cannot start, the run goes on without it" in caplog.text
+    assert "MLflow cannot start, so the run continues without it" in caplog.text
 
 
 def test_a_tracker_that_fails_later_is_dropped_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -137,11 +137,11 @@ def test_a_tracker_that_fails_later_is_dropped_with_one_line(caplog: pytest.LogC
     assert tracker.steps == [1]
     assert tracker.closed
     assert [record.message for record in caplog.records] == [
-        "recording failed and gets no more values: the server went away"
+        "recording failed and receives no more values: the server went away"
     ]
 
 
-def test_a_slow_tracker_never_holds_up_training(
+def test_a_slow_tracker_never_delays_training(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seele_trainer.telemetry.trackers.QUEUED_ENTRIES", 3)
