@@ -19,7 +19,7 @@ import yaml
 from safetensors.torch import load_file
 
 from seele_operator.validation.load import parse_run
-from seele_trainer.methods import WITH_HINTS, StrategyName
+from seele_trainer.methods import METHODS, StrategyName
 from tests.e2e.runs import QUICKSTART, merged, records
 from tests.support import REPOSITORY
 from tests.support.docs_pages import blocks, text_of
@@ -142,7 +142,7 @@ def test_the_methods_show_what_they_say(runs: Path) -> None:
     steps = {name: records(runs / name, "metrics.jsonl") for name in NAMES}
     for name in NAMES:
         hints = [step["tokens"]["hint"] for step in steps[name]]
-        assert any(hints) == (name in WITH_HINTS), name
+        assert any(hints) == METHODS[name].shows_hints, name
         # LUFFY's last rollout of each problem is the solution, which nobody samples.
         fewer = {"sft": 0, "sft_then_grpo": 0, "luffy": 14}
         assert steps[name][0]["rollouts"] == fewer.get(name, 16), name
@@ -153,7 +153,8 @@ def test_a_method_that_is_added_as_the_page_says_trains(tmp_path: Path, quicksta
     method, line = [block for block in blocks("docs/choosing-a-method.md") if block.language in ("python", "diff")]
     assert method.text.count("\n") < 80
     assert [added for added in line.text.splitlines() if added.startswith("+") and not added.startswith("+++")] == [
-        '+    "fading_hint",'
+        '+    "fading_hint",',
+        '+    "fading_hint": Method(shows_hints=True),',
     ]
     file = tmp_path / "trainer" / "seele_trainer" / "strategies" / "fading_hint.py"
     assert str(file.relative_to(tmp_path)) in text_of("docs/choosing-a-method.md")

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition on a real API server: what it stores, what it refuses, and what it shows."""
+"""The CustomResourceDefinition on a real API server: what it stores, refuses and shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MANIFESTS = REPOSITORY / "manifests"
 
 @pytest.fixture(scope="module")
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A namespace of a cluster whose definition has the rules in CEL, unlike that of other tests."""
+    """A namespace of a cluster whose definition has the rules in CEL, unlike in other tests."""
     namespace = control_plane.namespace()
     redefine(control_plane, namespace, cel=True)
     yield namespace
@@ -37,13 +37,13 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
 
 def redefine(plane: ControlPlane, namespace: str, cel: bool) -> None:
-    """Replace the definition, and wait until the server goes by it."""
+    """Replace the definition, and wait until the server uses it."""
     path = plane.admin.path("customresourcedefinitions", DEFINITION, None)
     stored = plane.admin.request("GET", path)
     plane.admin.request("PUT", path, {**stored, "spec": crd(cel=cel)["spec"]})
     enforced = cel and plane.version >= (1, 25)
 
-    def taken_up() -> bool:
+    def in_use() -> bool:
         try:
             body = {**bad_run("one round"), "metadata": {"name": "probe"}}
             plane.admin.request("POST", plane.admin.path(RUNS, None, namespace), body, dryRun="All")
@@ -51,7 +51,7 @@ def redefine(plane: ControlPlane, namespace: str, cel: bool) -> None:
             return enforced
         return not enforced
 
-    wait_for(taken_up, f"the server goes by the definition {'with' if cel else 'without'} CEL")
+    wait_for(in_use, f"the server uses the definition {'with' if cel else 'without'} CEL")
 
 
 def created(plane: ControlPlane, namespace: str, body: Body, name: str) -> Body:
@@ -67,7 +67,7 @@ def refusal(plane: ControlPlane, namespace: str, body: Body) -> str:
 
 
 def unnumbered(message: str) -> str:
-    """A message without the places in lists, which old servers do not tell."""
+    """A message without the indexes of lists, which old servers do not report."""
     return re.sub(r"\[\d*\]", "", message)
 
 
@@ -90,7 +90,7 @@ def test_kubectl_applies_the_manifest(control_plane: ControlPlane, manifest: str
     )
 
     if manifest == "crd.yaml" and control_plane.version < (1, 23):
-        # Which is why there is the other.
+        # This is why the other manifest exists.
         assert "x-kubernetes-validations" in applied.stderr
     else:
         assert applied.returncode == 0, applied.stderr
@@ -105,7 +105,7 @@ def test_a_run_with_every_field_is_stored_as_it_was_written(control_plane: Contr
 
 
 def lost(written: Any, stored: Any, path: str) -> list[str]:
-    """Where something that was written is not what is stored."""
+    """The places where the stored value differs from the written one."""
     if isinstance(written, dict) and isinstance(stored, dict):
         return [place for key, value in written.items() for place in lost(value, stored.get(key), f"{path}.{key}")]
     if isinstance(written, list) and isinstance(stored, list) and len(written) == len(stored):
@@ -165,7 +165,7 @@ def test_a_rule_in_cel_is_enforced_where_the_server_has_it(
     control_plane: ControlPlane, namespace: str, case: str
 ) -> None:
     if control_plane.version < (1, 25):
-        # Ignored, and harmless: the operator is left to refuse the run.
+        # The server ignores the rules, and the operator refuses the run.
         body = bad_run(case)
         assert created(control_plane, namespace, body, f"cel-{list(CASES).index(case)}")["spec"]
         return
@@ -186,7 +186,7 @@ def test_every_field_of_a_status_is_stored(control_plane: ControlPlane, namespac
     assert read_status(stored) == FULL_STATUS
 
 
-def test_a_status_is_changed_by_what_differs(control_plane: ControlPlane, namespace: str) -> None:
+def test_a_status_is_changed_by_a_merge_patch(control_plane: ControlPlane, namespace: str) -> None:
     created(control_plane, namespace, good_run(), "changes")
     before: dict[str, Any] = {}
     for status in (FULL_STATUS, RunStatus(phase="Succeeded", message="done"), RunStatus(), FULL_STATUS):
@@ -195,7 +195,7 @@ def test_a_status_is_changed_by_what_differs(control_plane: ControlPlane, namesp
         assert before == status.to_api()
 
 
-def test_a_status_may_lack_what_it_has_nothing_about(control_plane: ControlPlane, namespace: str) -> None:
+def test_a_status_may_be_incomplete(control_plane: ControlPlane, namespace: str) -> None:
     created(control_plane, namespace, good_run(), "small-status")
     patch = {"status": {"phase": "Pending", "lastFailure": {"reason": "Error"}}}
 
@@ -230,7 +230,7 @@ def test_users_do_not_write_the_status_with_the_spec(control_plane: ControlPlane
     assert "status" not in stored
 
 
-def test_what_kubectl_get_shows(control_plane: ControlPlane, namespace: str) -> None:
+def test_the_columns_of_kubectl_get(control_plane: ControlPlane, namespace: str) -> None:
     created(control_plane, namespace, good_run(), "table")
     control_plane.admin.patch(RUNS, "table", namespace, {"status": FULL_STATUS.to_api()}, "status")
     table = control_plane.admin.request(
@@ -241,13 +241,13 @@ def test_what_kubectl_get_shows(control_plane: ControlPlane, namespace: str) -> 
 
     shown = {column["name"] for column in table["columnDefinitions"] if column["priority"] == 0}
     cells = dict(zip((column["name"] for column in table["columnDefinitions"]), table["rows"][0]["cells"], strict=True))
-    assert shown == {"Name", "StepPhase", "Step", "Accuracy", "Hint", "Age"}
-    assert [cells[name] for name in ("Name", "StepPhase", "Step", "Attempt")] == ["table", "Restarting", 12, 3]
+    assert shown == {"Name", "Phase", "Step", "Accuracy", "Hint", "Age"}
+    assert [cells[name] for name in ("Name", "Phase", "Step", "Attempt")] == ["table", "Restarting", 12, 3]
     assert (float(cells["Accuracy"]), float(cells["Hint"])) == (0.5, 1)
     assert cells["Message"] == FULL_STATUS.message
 
 
-def test_a_small_run_needs_no_more_than_two_fields(control_plane: ControlPlane, namespace: str) -> None:
+def test_a_small_run_is_accepted(control_plane: ControlPlane, namespace: str) -> None:
     body = patched(small_run(), {"spec": {"storage": {"run": {"hostPath": {"path": "/srv/runs"}}}}})
 
     assert created(control_plane, namespace, body, "small")["spec"]["rollout"]["engine"] == "vllm"

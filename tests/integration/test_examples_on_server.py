@@ -1,4 +1,4 @@
-"""A real API server takes every example, by kubectl, and every object that an example becomes."""
+"""A real API server accepts every example from kubectl, and every child object of an example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 FOLDER = REPOSITORY / "manifests" / "examples"
 
 
-def test_every_example_and_all_that_it_becomes_is_accepted(control_plane: ControlPlane) -> None:
+def test_every_example_and_its_child_objects_are_accepted(control_plane: ControlPlane) -> None:
     namespace = control_plane.namespace()
     runs = {path: load_run(path) for path in sorted(FOLDER.glob("*.yaml"))}
 

@@ -1,4 +1,4 @@
-"""SeeleRuns that a server with CEL refuses, by the rule that each breaks."""
+"""SeeleRuns that each break one rule in CEL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.spec_data import patched, small_run
 
 
 def good_run() -> dict[str, Any]:
-    """A run of two pods that breaks no rule of a cluster."""
+    """A run of two pods that breaks no rule."""
     return patched(small_run(), {"spec": {"storage": {"run": {"persistentVolumeClaim": {"claimName": "runs"}}}}})
 
 
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "too few without a hint": ({"hints": {"unhintedShare": 0.04}}, "spec.hints.unhintedShare"),
     "too many without a hint": ({"hints": {"unhintedShare": 0.95}}, "spec.hints.unhintedShare"),
     "none to spare": ({"hints": {"rolloutsPerRound": 1, "unhintedShare": 0.5}}, "spec.hints.unhintedShare"),
-    "a server that thinks further than its model": (
+    "a server with more context than its model": (
         {"model": {"contextLength": 8192}, "rollout": {"maxModelLen": 8193}},
         "spec.rollout.maxModelLen",
     ),
@@ -138,7 +138,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"storage": {"huggingFaceCache": {"hostPath": {"path": "/srv/../etc"}}}},
         "spec.storage.huggingFaceCache.hostPath.path",
     ),
-    "a claim in capitals": (
+    "a claim in uppercase": (
         {"storage": {"run": {"persistentVolumeClaim": {"claimName": "Runs"}}}},
         "spec.storage.run.persistentVolumeClaim.claimName",
     ),
@@ -147,21 +147,21 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "spec.storage.huggingFaceTokenSecret.name",
     ),
     "a class with a space": ({"scheduling": {"priorityClassName": "very high"}}, "spec.scheduling.priorityClassName"),
-    "a pull secret in capitals": (
+    "a pull secret in uppercase": (
         {"scheduling": {"imagePullSecrets": [{"name": "Registry"}]}},
         "spec.scheduling.imagePullSecrets",
     ),
     "a size in words": ({"storage": {"sharedMemory": "8 GB"}}, "spec.storage.sharedMemory"),
     "a negative size": ({"storage": {"sharedMemory": -1}}, "spec.storage.sharedMemory"),
     "a variable with a hyphen": ({"trainer": {"env": [{"name": "NCCL-DEBUG"}]}}, "spec.trainer.env"),
-    "a variable of Seele's own": ({"rollout": {"env": [{"name": "SEELE_RUN_DIR"}]}}, "spec.rollout.env"),
+    "a variable of Seele itself": ({"rollout": {"env": [{"name": "SEELE_RUN_DIR"}]}}, "spec.rollout.env"),
     "a variable that the plan sets": ({"trainer": {"env": [{"name": "WORLD_SIZE"}]}}, "spec.trainer.env"),
     "a variable given twice": (
         {"rollout": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}},
         "spec.rollout.env",
     ),
 }
-"""What is merged into the spec of `good_run`, and the field that is named, without the index of a list's entry."""
+"""The patch for the spec of `good_run`, and the field that the message names, without indexes of lists."""
 
 
 def bad_run(case: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SeeleRun bodies that the tests of spec, validation and CRD start from."""
+"""SeeleRuns for tests of the models, validation and CRD."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def full_run() -> dict[str, Any]:
 
 
 def patched(body: Any, patch: Any) -> Any:
-    """`body` with the mapping `patch` merged into it; `<absent>` takes a field away."""
+    """`body` with the mapping `patch` merged into it; `<absent>` removes a field."""
     if not (isinstance(body, dict) and isinstance(patch, dict)):
         return deepcopy(patch)
     kept = {key: value for key, value in body.items() if patch.get(key) != ABSENT}

@@ -19,7 +19,7 @@ from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.loop import RunParts
-from seele_trainer.methods import ON_SOLUTIONS, WITH_HINTS, StrategyName
+from seele_trainer.methods import Method
 from seele_trainer.rollout.canary import canary_sequences, default_tolerance
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutEngine
@@ -83,7 +83,7 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
     raw = load_problems(config.dataset, need_solution=True)
     problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
     logger.info("%d problems to train on; left out: %s", len(problems), dropped)
-    _check_fits(problems, longest, config.training.strategy)
+    _check_fits(problems, longest, config.training.method)
     benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, environment)
     verifier = VerifierPool(config.verifier)
@@ -120,23 +120,22 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
     )
 
 
-def _check_fits(problems: list[TokenizedProblem], context_length: int, strategy: StrategyName) -> None:
+def _check_fits(problems: list[TokenizedProblem], context_length: int, method: Method) -> None:
     """Refuse data that leaves a completion no room, at the start rather than in the step that meets the problem.
 
     A hint takes room only where the method shows one; a whole solution has to fit where the method trains on it.
     """
     if not problems:
         raise BadDataError("no problem is left to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens")
-    hinted = strategy in WITH_HINTS
-    used, problem = _longest((len(each.prompt) + (each.revealable if hinted else 0), each) for each in problems)
+    used, problem = _longest((len(each.prompt) + (each.revealable if method.shows_hints else 0), each) for each in problems)
     if used >= context_length:
-        what, remedy = ("prompt and hint", " or dataset.maxSolutionTokens") if hinted else ("prompt", "")
+        what, remedy = ("prompt and hint", " or dataset.maxSolutionTokens") if method.shows_hints else ("prompt", "")
         raise BadDataError(
             f"problem {problem.problem.id} has {used} tokens of {what}, and the model's context is "
             f"{context_length}: lower dataset.maxPromptTokens{remedy}"
         )
     used, problem = _longest((len(each.prompt) + len(each.solution), each) for each in problems)
-    if strategy in ON_SOLUTIONS and used > context_length:
+    if method.trains_on_solutions and used > context_length:
         raise BadDataError(
             f"problem {problem.problem.id} has {used} tokens of prompt and solution, which this strategy trains on, and the "
             f"model's context is {context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"

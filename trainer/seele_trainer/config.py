@@ -1,89 +1,93 @@
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
-"""Typed configuration of a run: what a trainer needs to know, without torch.
+"""The configuration that a trainer reads; importable without torch.
 
-The SeeleRun spec of the operator embeds these models, so a field described here is described in `kubectl explain` too.
+The operator's SeeleRun spec embeds these models, so the field descriptions also appear in `kubectl explain`.
 Names are snake_case in Python and camelCase in YAML. Defaults are the settings of arXiv 2509.06923.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from seele_trainer.frozen_model import (
     Fraction,
     FrozenModel,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveFraction,
     PositiveInt,
 )
-from seele_trainer.methods import FixedHint, Luffy, PrefixRft, SftThenGrpo, StrategyName, Uft
+from seele_trainer.methods import METHODS, FixedHint, Luffy, Method, PrefixRft, SftThenGrpo, StrategyName, Uft
 
 Replicas = Annotated[int, Field(ge=1, le=1000)]
-"""Pods of one kind. Bounded, because the operator goes through them by name: a typing error must not hold all runs up."""
+"""Pods of one kind. Bounded because the operator visits each by name: one typo must not delay all other runs."""
 
 
 class Model(FrozenModel):
     """The language model to train."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Hugging Face model id, or a folder with config.json, safetensors and tokenizer."""
+    """Hugging Face model ID, or a folder with config.json, safetensors and tokenizer."""
     revision: str | None = None
-    """Git revision on the Hugging Face hub; the default branch where absent."""
+    """Git revision on the Hugging Face Hub. The default branch if unset."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Floating point type of the forward pass, in the trainer and in the rollout servers."""
+    """Floating-point type of the forward pass, in the trainer and in the rollout servers."""
     context_length: PositiveInt | None = None
-    """Longest prompt plus completion, in tokens; the model's own limit where absent."""
+    """Longest prompt plus completion, in tokens. The model's own limit if unset."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model."""
+    """Run Python code that ships with the model."""
 
 
 class Fields(FrozenModel):
-    """Names of the columns of a data set."""
+    """Column names of a data set."""
 
     problem: str = "problem"
-    """Column with the problem's text."""
+    """Column with the text of the problem."""
     solution: str | None = "solution"
-    """Column with the worked solution that hints are cut from; null for evaluation sets without one."""
+    """Column with the worked solution, from which hints are cut; null for evaluation sets without one."""
     answer: str | None = None
-    """Column with the final answer; where absent it is extracted from the solution."""
+    """Column with the final answer. Extracted from the solution if unset."""
     steps: str | None = None
-    """Column with the solution as a list of steps; where absent the solution is split at line breaks."""
+    """Column with the solution as a list of steps. The solution is split at line breaks if unset."""
     id: str | None = None
-    """Column with a unique id; the row number where absent."""
+    """Column with a unique ID. The row number if unset."""
+
+
+ONE_SOURCE = "give exactly one of `name` (Hugging Face data set) and `path` (local file)"
+DATA_FORMATS = "use a .jsonl, .json or .parquet file"
 
 
 class DatasetSource(FrozenModel):
-    """Where problems come from: a data set of the Hugging Face hub, or a local JSONL or Parquet file."""
+    """Where problems come from: a data set on the Hugging Face Hub, or a local JSONL or Parquet file."""
 
     name: str | None = None
-    """Hugging Face data set id. Give either this or `path`."""
-    path: Annotated[str, WithJsonSchema({"type": "string", "maxLength": 4096})] | None = None
-    """Local .jsonl, .json or .parquet file. Give either this or `name`."""
+    """Hugging Face data set ID. Set either this or `path`."""
+    path: Annotated[str, Field(max_length=4096)] | None = None
+    """Local .jsonl, .json or .parquet file. Set either this or `name`."""
     subset: str | None = None
-    """Configuration name of a Hugging Face data set, such as `main`; its own default where absent."""
+    """Configuration name of a Hugging Face data set, such as `main`. The data set's default if unset."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     revision: str | None = None
-    """Git revision of a Hugging Face data set; the default branch where absent."""
+    """Git revision of a Hugging Face data set. The default branch if unset."""
     format: Literal["generic", "gsm8k"] = "generic"
-    """`generic` reads the columns named in `fields`; `gsm8k` reads GSM8K's own format (question, answer, `####`)."""
+    """`generic`: the columns named in `fields`; `gsm8k`: the format of GSM8K (question, answer, `####`)."""
     fields: Fields = Fields()
     """Column names for the `generic` format."""
     limit: PositiveInt | None = None
-    """Use only this many problems, from the start of the file; all where absent."""
+    """Use only this many problems, from the start of the file. Unlimited if unset."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DatasetSource:
         if (self.name is None) == (self.path is None):
-            raise ValueError("give exactly one of `name` (Hugging Face data set) and `path` (local file)")
+            raise ValueError(ONE_SOURCE)
         if self.path is not None and PurePosixPath(self.path).suffix not in {".jsonl", ".json", ".parquet"}:
-            raise ValueError(f"`path` is {self.path!r}: use a .jsonl, .json or .parquet file")
-        if self.path is not None and len(self.path) > 4096:
-            raise ValueError(f"`path` has {len(self.path)} characters; use at most 4096")
+            raise ValueError(f"`path` is {self.path!r}: {DATA_FORMATS}")
         return self
 
 
@@ -91,80 +95,80 @@ class Dataset(DatasetSource):
     """The problems to train on."""
 
     prompt_template: Literal["r1-zero", "chat", "plain"] = "r1-zero"
-    """`r1-zero`: the plain template of DeepSeek-R1-Zero; `chat`: the tokenizer's chat template; `plain`: the bare problem."""
+    """`r1-zero`: the plain template of DeepSeek-R1-Zero; `chat`: the tokenizer's chat template; `plain`: the problem alone."""
     max_prompt_tokens: PositiveInt = 1024
-    """Problems with a prompt of more tokens are left out, and counted in the log."""
+    """Longest prompt, in tokens. Problems whose prompt is longer are skipped and counted in the log."""
     max_solution_tokens: PositiveInt = 2048
-    """Problems with a solution of more tokens are left out, and counted in the log."""
+    """Longest solution, in tokens. Problems whose solution is longer are skipped and counted in the log."""
 
 
 class Hints(FrozenModel):
-    """The hint of each problem: how long it is, and how its length is chosen (arXiv 2509.06923, Alg. 1)."""
+    """How the length of each problem's hint is chosen (arXiv 2509.06923, Alg. 1)."""
 
     unit: Literal["token", "step"] = "token"
-    """Whether a hint ends at any token or only at the end of a step of the solution."""
+    """Whether a hint may end at any token, or only at the end of a solution step."""
     target_accuracy: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    """Share of rollouts that should succeed; hints grow while fewer do and shrink while more do."""
+    """Share of rollouts that should succeed. Hints grow while fewer do, and shrink while more do."""
     rounds: PositiveInt = 4
-    """Rounds of rollouts a problem gets in each step (m)."""
+    """Rounds of rollouts per problem in each step (m)."""
     rollouts_per_round: PositiveInt = 8
     """Rollouts in each round (n)."""
     estimator: Literal["shared-ability", "paper"] = "shared-ability"
-    """`shared-ability`: posterior that is carried from step to step; `paper`: least squares of Eq. 12 and 13 each round."""
+    """`shared-ability`: a posterior carried from step to step; `paper`: least squares of Eq. 12 and 13 in each round."""
     unhinted_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of each problem's rollouts that get no hint under seele, in a baseline group of their own."""
-    unhinted_probes: Annotated[int, Field(ge=0)] = 16
-    """Extra rollouts a step without any hint, measured (`seele_unhinted_accuracy`) and never trained on."""
+    """Share of each problem's rollouts that get no hint with strategy seele. They have their own baseline."""
+    unhinted_probes: NonNegativeInt = 16
+    """Extra rollouts per step without a hint, measured (`seele_unhinted_accuracy`) but never trained on."""
     supervision: Literal["all", "none", "high-entropy", "not-below-baseline"] = "all"
-    """Hint tokens learnt by cross-entropy: `all` (the paper); `none`; `high-entropy`: those of each hint that the policy is
-    least certain of; `not-below-baseline`: all, except of rollouts that earned less than their baseline (arXiv 2512.13095)."""
+    """Hint tokens that are learned by cross-entropy. `all`: as in the paper; `none`; `high-entropy`: those of each hint that
+    the policy is least certain of; `not-below-baseline`: all but those of rollouts below their baseline (arXiv 2512.13095)."""
     high_entropy_share: PositiveFraction = 0.2
-    """Share of each hint's tokens that `supervision: high-entropy` learns."""
+    """Share of each hint's tokens that are learned with `supervision: high-entropy`."""
 
 
 class Training(FrozenModel):
-    """The optimisation: which strategy, how much, how fast."""
+    """How the model is trained: strategy, amount and learning rate."""
 
     strategy: StrategyName = "seele"
-    """Method that decides hints, baselines and token weights; all share the same budget, data and loop."""
+    """Training method: decides hints, baselines and token weights. Budget, data and loop are the same for all."""
     steps: PositiveInt = 400
-    """Training steps; each samples `problemsPerStep` problems."""
+    """Training steps. Each one samples `problemsPerStep` problems."""
     problems_per_step: PositiveInt = 256
-    """Problems that are rolled out in one step."""
+    """Problems per training step."""
     problems_per_update: PositiveInt = 64
-    """Problems in one optimizer update; must divide `problemsPerStep`."""
+    """Problems per optimizer update. Must divide `problemsPerStep`."""
     learning_rate: PositiveFloat = 1e-6
     """Peak learning rate of AdamW."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate falls over the run, after the warm-up."""
+    """How the learning rate changes over the run, after the warm-up."""
     final_learning_rate_ratio: Fraction = 0.1
-    """Learning rate at the end as a share of the peak, for `linear` and `cosine`."""
-    warmup_updates: Annotated[int, Field(ge=0)] = 0
-    """Optimizer updates over which the learning rate rises from zero."""
+    """Final learning rate as a share of the peak, for `linear` and `cosine`."""
+    warmup_updates: NonNegativeInt = 0
+    """Optimizer updates over which the learning rate rises from zero to its peak."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay of AdamW."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """Decay rates of AdamW's moments."""
+    """Decay rates of AdamW's moment estimates."""
     max_gradient_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this global norm."""
+    """Global norm to which larger gradients are scaled down."""
     clip_epsilon: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Clip range of the probability ratio."""
+    """Clipping range of the probability ratio."""
     kl_coefficient: NonNegativeFloat = 0.001
     """Weight of the KL divergence to the initial model on generated tokens (beta)."""
     hint_loss_coefficient: NonNegativeFloat = 0.001
-    """Weight of the cross-entropy on hint tokens (gamma) of strategies seele, uft and fixed_hint."""
+    """Weight of the cross-entropy on hint tokens (gamma), for strategies seele, uft and fixed_hint."""
     importance_cap: Annotated[float, Field(ge=1.0)] = 2.0
-    """Upper bound of the importance weight that corrects differences between the rollout engine and the trainer."""
+    """Upper bound of the importance weight that corrects for differences between rollout engine and trainer."""
     advantage_group: Literal["problem", "round"] = "problem"
-    """Rollouts of seele whose mean reward is the baseline: all of the problem (the paper), or those of the same round."""
+    """Rollouts whose mean reward is the baseline of strategy seele: the problem's (as in the paper), or the round's."""
     merge_identical: bool = True
-    """Train identical rollouts once with their weights added; the gradient stays the same."""
+    """Train on identical rollouts once, with their weights added up. The gradient stays the same."""
     tokens_per_micro_batch: PositiveInt = 16384
-    """Token budget of one forward and backward pass on one rank, padding included."""
+    """Token budget of one forward and backward pass on one rank, including padding."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass to save memory."""
+    """Recompute activations in the backward pass, which saves memory."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of everything random in the run."""
+    """Seed of all randomness in the run."""
     sft_then_grpo: SftThenGrpo = SftThenGrpo()
     """Options of strategy sft_then_grpo."""
     uft: Uft = Uft()
@@ -177,44 +181,84 @@ class Training(FrozenModel):
     """Options of strategy fixed_hint."""
 
     @property
+    def method(self) -> Method:
+        """Facts about the strategy."""
+        return METHODS[self.strategy]
+
+    @property
     def updates_per_step(self) -> int:
-        """Optimizer updates in one step; at least one, so that what divides by them needs no valid configuration."""
+        """Optimizer updates per step; at least one, so that callers can divide by it before validation."""
         return max(1, self.problems_per_step // self.problems_per_update)
 
     @property
     def sft_steps(self) -> int:
-        """Steps, the first ones, in which sft_then_grpo trains on solutions."""
+        """Number of initial steps in which sft_then_grpo trains on solutions."""
         return int(self.sft_then_grpo.sft_share * self.steps + 1e-9)
 
 
+OFFLOADED_OPTIMIZER = "`offloadOptimizer: cpu` needs `zeroStage` 1, 2 or 3"
+OFFLOADED_PARAMETERS = "`offloadParameters: cpu` needs `zeroStage: 3`"
+
+_BATCH = "remove it: training.problemsPerUpdate and training.tokensPerMicroBatch determine batches"
+_SCALE = "remove it: the loss is already divided by global token counts"
+
+RESERVED_OVERRIDES: Mapping[str, str] = {
+    "train_batch_size": _BATCH,
+    "train_micro_batch_size_per_gpu": _BATCH,
+    "gradient_accumulation_steps": _BATCH,
+    "managed_gradient_accumulation": _BATCH,
+    "prescale_gradients": _SCALE,
+    "gradient_predivide_factor": _SCALE,
+    "gradient_clipping": "set training.maxGradientNorm",
+    "optimizer": "set training.learningRate, training.adamBetas and training.weightDecay",
+    "scheduler": "set training.learningRateSchedule and training.warmupUpdates",
+    "zero_optimization.stage": "set trainer.deepspeed.zeroStage",
+    "zero_optimization.offload_optimizer.device": "set trainer.deepspeed.offloadOptimizer",
+    "zero_optimization.offload_param.device": "set trainer.deepspeed.offloadParameters",
+    **dict.fromkeys(("fp16.enabled", "bf16.enabled", "torch_autocast.enabled"), "set model.dtype"),
+}
+"""Keys of DeepSpeed's configuration that Seele sets itself, each with what to do instead."""
+
+
 class DeepSpeed(FrozenModel):
-    """Options handed to DeepSpeed."""
+    """Options of DeepSpeed."""
 
     zero_stage: Literal[0, 1, 2, 3] = 1
-    """ZeRO stage: what is partitioned over ranks (1 optimizer state, 2 gradients, 3 parameters)."""
+    """ZeRO stage: what is partitioned across ranks (1: optimizer state, 2: also gradients, 3: also parameters)."""
     offload_optimizer: Literal["none", "cpu"] = "none"
-    """Keep optimizer state in host memory; needs ZeRO stage 1 or higher."""
+    """Keep optimizer state in host memory. Needs ZeRO stage 1 or higher."""
     offload_parameters: Literal["none", "cpu"] = "none"
-    """Keep parameters in host memory; needs ZeRO stage 3."""
+    """Keep parameters in host memory. Needs ZeRO stage 3."""
     overrides: dict[str, Any] = {}
-    """Further keys merged into DeepSpeed's JSON configuration, for what has no field here."""
+    """Additional keys to merge into DeepSpeed's JSON configuration. Keys that Seele sets itself are refused."""
 
     @model_validator(mode="after")
     def _compatible(self) -> DeepSpeed:
         if self.offload_optimizer == "cpu" and self.zero_stage == 0:
-            raise ValueError("`offloadOptimizer: cpu` needs `zeroStage` 1, 2 or 3, and it is 0")
+            raise ValueError(f"{OFFLOADED_OPTIMIZER}, and it is 0")
         if self.offload_parameters == "cpu" and self.zero_stage != 3:
-            raise ValueError(f"`offloadParameters: cpu` needs `zeroStage: 3`, and it is {self.zero_stage}")
+            raise ValueError(f"{OFFLOADED_PARAMETERS}, and it is {self.zero_stage}")
         return self
+
+    def reserved_overrides(self) -> dict[str, str]:
+        """The part of `RESERVED_OVERRIDES` that `overrides` sets."""
+        return {key: RESERVED_OVERRIDES[key] for key in _dotted(self.overrides) if key in RESERVED_OVERRIDES}
+
+
+def _dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
 
 
 class Trainer(FrozenModel):
     """The gang of trainer processes."""
 
     replicas: Replicas = 1
-    """Trainer pods."""
+    """Number of trainer pods."""
     processes_per_replica: PositiveInt = 1
-    """Trainer processes in each pod, usually one per GPU."""
+    """Trainer processes per pod, usually one per GPU."""
     deepspeed: DeepSpeed = DeepSpeed()
     """DeepSpeed options."""
 
@@ -225,82 +269,85 @@ class Trainer(FrozenModel):
 
 
 class RolloutOptions(FrozenModel):
-    """How completions are sampled, and how the servers that sample them are talked to."""
+    """How completions are sampled, and how the trainer talks to the rollout servers."""
 
     engine: Literal["vllm", "transformers"] = "vllm"
-    """`vllm`: servers in pods of their own; `transformers`: inside the first trainer process, for tests and debugging."""
+    """`vllm`: servers in separate pods; `transformers`: inside the first trainer process, for tests and debugging."""
     replicas: Replicas = 1
-    """Rollout servers."""
+    """Number of rollout servers."""
     temperature: PositiveFloat = 1.0
     """Sampling temperature in training."""
     max_completion_tokens: PositiveInt = 2048
-    """Longest completion, in tokens; the hint is not counted."""
+    """Longest completion, in tokens, not counting the hint."""
     max_concurrent_problems: PositiveInt = 256
-    """Problems in flight at once, over all servers."""
+    """Problems in flight at the same time, across all servers."""
     request_timeout_seconds: PositiveFloat = 600.0
-    """Time limit of one request to a server, in seconds."""
+    """Time limit of a request to a server, in seconds."""
     server_start_timeout_seconds: PositiveFloat = 900.0
-    """How long to wait for the servers to come up, in seconds; afterwards the run fails."""
+    """How long to wait for the servers to start, in seconds. Then the run fails."""
     server_retry_timeout_seconds: PositiveFloat = 300.0
-    """How long to wait for one server to come back when all are gone, in seconds; afterwards the run fails."""
+    """How long to wait for a server to come back when all are gone, in seconds. Then the run fails."""
     sync_timeout_seconds: PositiveFloat = 600.0
-    """Time limit for one server to take new weights, in seconds."""
+    """Time limit for a server to load new weights, in seconds."""
     weight_transport: Literal["directory"] = "directory"
-    """How weights reach the servers: `directory` writes safetensors to the shared volume and has each server reload them."""
+    """How weights reach the servers. `directory`: as safetensors on the shared volume, which each server reloads."""
     untie_embeddings: bool = True
-    """Hand the servers a model whose output head is a copy of its embedding. vLLM reloads a tied one wrongly."""
+    """Serve a model whose output head is a copy of its embedding. vLLM reloads tied embeddings incorrectly."""
     canary_tolerance: PositiveFloat | None = None
-    """Largest mean difference of a canary prompt's log-probabilities after a sync; by dtype where absent (1e-2 or 0.15)."""
+    """Largest mean difference of a canary prompt's log-probabilities after a sync. Depends on dtype if unset (1e-2 or 0.15)."""
 
 
 class Verifier(FrozenModel):
     """How completions are checked against the answer."""
 
     method: Literal["math", "exact"] = "math"
-    """`math`: symbolic comparison with math-verify; `exact`: the extracted answers must be the same text."""
+    """`math`: symbolic comparison with math-verify; `exact`: the extracted answers must be identical text."""
     workers: PositiveInt = 2
     """Worker processes that check answers."""
     timeout_seconds: PositiveFloat = 10.0
-    """Time limit for one check, in seconds; a worker that exceeds it is killed and the check counted as timed out."""
+    """Time limit of a check, in seconds. A worker that exceeds it is killed, and the check counts as timed out."""
 
 
 class Benchmark(DatasetSource):
-    """A set of held-out problems, answered without hints."""
+    """A set of held-out problems that are answered without hints."""
 
     title: Annotated[str, WithJsonSchema({"type": "string", "maxLength": 63})]
     """Name in metrics and reports, such as `gsm8k`."""
-    samples: Annotated[int, Field(ge=0)] = 0
-    """Sampled answers a problem for avg@k (k); 0 measures greedy pass@1 only."""
+    samples: NonNegativeInt = 0
+    """Sampled answers per problem for avg@k (k). With 0 only greedy pass@1 is measured."""
+
+
+DISTINCT_TITLES = "two benchmarks have the same title: give each its own"
 
 
 class Evaluation(FrozenModel):
-    """Held-out evaluation, without hints, during training."""
+    """Held-out evaluation without hints during training."""
 
-    every_steps: Annotated[int, Field(ge=0)] = 20
-    """Steps between evaluations; 0 evaluates only before and after the run."""
+    every_steps: NonNegativeInt = 20
+    """Steps between evaluations. With 0 only the initial and the final model are evaluated."""
     benchmarks: Annotated[tuple[Benchmark, ...], Field(max_length=64)] = ()
-    """What to evaluate on."""
+    """Benchmarks to evaluate on."""
     temperature: PositiveFloat = 0.6
     """Sampling temperature for avg@k."""
     max_completion_tokens: PositiveInt | None = None
-    """Longest completion in tokens; as in training where absent."""
+    """Longest completion, in tokens. As in training if unset."""
 
     @model_validator(mode="after")
     def _distinct_titles(self) -> Evaluation:
         titles = [benchmark.title for benchmark in self.benchmarks]
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
-            raise ValueError(f"two benchmarks have the title {twice[0]!r}: give each its own")
+            raise ValueError(f"{DISTINCT_TITLES}, not {twice[0]!r} twice")
         return self
 
 
 class Checkpoints(FrozenModel):
-    """When the whole state of a run is saved."""
+    """When the complete state of a run is saved."""
 
     every_steps: PositiveInt = 20
-    """Steps between checkpoints; a run that is killed goes on from the last one."""
+    """Steps between checkpoints. A run that is killed resumes from the latest one."""
     keep: PositiveInt = 2
-    """Checkpoints kept; older ones are deleted."""
+    """Number of checkpoints to keep. Older ones are deleted."""
 
 
 class WandB(FrozenModel):
@@ -309,22 +356,22 @@ class WandB(FrozenModel):
     project: str
     """Project name."""
     entity: str | None = None
-    """Team or user name; that of the API key where absent."""
+    """Team or user name. The owner of the API key if unset."""
     mode: Literal["online", "offline"] = "online"
-    """`offline` writes to the run's folder for a later `wandb sync`."""
+    """`offline` writes to the run's folder, for `wandb sync` later."""
 
 
 class MLflow(FrozenModel):
     """MLflow."""
 
     tracking_uri: str
-    """Address of the tracking server, or file:// and a folder."""
+    """Address of the tracking server, or a folder as file:// URL."""
     experiment: str
     """Experiment name."""
 
 
 class Observability(FrozenModel):
-    """Where metrics go, besides Prometheus and metrics.jsonl, which always get them."""
+    """Where metrics are sent, in addition to Prometheus and metrics.jsonl."""
 
     tensorboard: bool = True
     """Write TensorBoard event files to the run's folder."""
@@ -332,14 +379,14 @@ class Observability(FrozenModel):
     """Send metrics to Weights & Biases."""
     mlflow: MLflow | None = None
     """Send metrics to MLflow."""
-    sample_rollouts_per_step: Annotated[int, Field(ge=0)] = 4
-    """Rollouts written to rollouts.jsonl each step, with the hint marked."""
+    sample_rollouts_per_step: NonNegativeInt = 4
+    """Rollouts to write to rollouts.jsonl in each step, with the hint marked."""
 
 
 class TrainerConfig(FrozenModel):
-    """Everything a trainer pod reads from its config.yaml."""
+    """The config.yaml of a trainer pod."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     """Name of the run."""
     model: Model
     dataset: Dataset
@@ -351,10 +398,3 @@ class TrainerConfig(FrozenModel):
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
     observability: Observability = Observability()
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        if not name:
-            raise ValueError("the run has no name: set metadata.name")
-        return name

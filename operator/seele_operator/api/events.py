@@ -1,4 +1,4 @@
-"""What is said about a run: by the operator as Events, and by the API server where it refuses a child object."""
+"""Messages about a run: Events from the operator, and refusals of child objects from the API server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class RunEvent:
 
     type: Literal["Normal", "Warning"]
     reason: str
-    """Stable: Started, Running, Restarting, RolloutReplaced, Suspended, Resumed, Succeeded, Failed, Refused, ..."""
+    """A stable word: Started, Running, Restarting, RolloutReplaced, Suspended, Resumed, Succeeded, Failed, Refused, ..."""
     message: str
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The API server's refusal of the last attempt to make a child object."""
+    """The API server's refusal of the latest attempt to create a child object."""
 
     reason: Literal["QuotaExceeded", "Forbidden", "Invalid", "NameTaken", "GangUnavailable", "Error"]
     message: str
-    """In the API server's own words, with the object's kind and name in front."""
+    """The API server's message, after the kind and name of the object."""

@@ -1,4 +1,4 @@
-"""Strategic merge of overrides into a pod: mappings by key, lists of named things by their name."""
+"""Strategic merge of overrides into a pod: mappings by key, and lists of named elements by name."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ MERGE_KEYS: Mapping[str, str] = {
     "topologySpreadConstraints": "topologyKey",
     "resourceClaims": "name",
 }
-"""Lists whose elements are merged with the element of the same key; other lists are replaced, as by `kubectl patch`."""
+"""Lists whose elements are merged by a key. Other lists are replaced, as by `kubectl patch`."""
 
 SOURCES = ("value", "valueFrom")
-"""Of an environment variable; an override that gives one of them takes the other away."""
+"""Sources of an environment variable; an override with one of them removes the other."""
 
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `patch` merged into it, neither of them changed.
+    """A copy of `base` with `patch` merged into it.
 
-    A null in `patch` removes the key; an element `{<key>: ..., "$patch": "delete"}` of a keyed list removes that
-    element; elements with new keys are appended.
+    A null in `patch` removes the key, and an element `{<key>: ..., "$patch": "delete"}` of a keyed list removes that
+    element. Elements with new keys are appended.
     """
     merged = dict(base)
     for key, value in patch.items():
@@ -78,7 +78,7 @@ _FIXED_POD_FIELDS = {
 
 
 def template_problems(path: Path, template: FreeObject) -> Iterator[str]:
-    """Overrides that no pod has room for, that would break the run, or that cannot be merged."""
+    """A line for each override that does not exist in a pod, would break the run, or cannot be merged."""
     path = (*path, "podTemplate")
     yield from _only(path, template, _TEMPLATE)
     metadata, pod = template.get("metadata", {}), template.get("spec", {})
@@ -111,7 +111,7 @@ def _only(path: Path, given: Mapping[str, object], known: Sequence[str]) -> Iter
 
 
 def _unmergeable(path: Path, fields: Mapping[str, object]) -> Iterator[str]:
-    """Lists that are merged by a key, and whose entries lack it."""
+    """A line for each entry that lacks the key by which its list is merged."""
     for name, value in fields.items():
         if name not in MERGE_KEYS or value is None:
             continue

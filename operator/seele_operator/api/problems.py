@@ -1,4 +1,4 @@
-"""The error of a SeeleRun that cannot be accepted, and how fields and values are written in its lines."""
+"""The error for an invalid SeeleRun, and how its lines show fields and values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 60
 
 
 class BadRunError(ValueError):
-    """A SeeleRun that is refused. `problems` has one line for each reason: field, value, and what to do about it."""
+    """An invalid SeeleRun. `problems` has a line for each reason: field, value, and remedy."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -32,7 +32,7 @@ def yaml_path(path: Sequence[str | int]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as one short line of YAML; the kind where it is a mapping or a list."""
+    """A value as one short line of YAML; only the kind of a mapping or list."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, (list, tuple)):
@@ -42,7 +42,7 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word most like this one, whatever its case; None where none is near."""
+    """The known word that is most similar, ignoring case; None if none is similar."""
     by_lower = {name.lower().replace("_", ""): name for name in known}
     found = difflib.get_close_matches(word.lower().replace("_", ""), list(by_lower), n=1, cutoff=0.65)
     return by_lower[found[0]] if found else None

@@ -1,6 +1,6 @@
-"""The SeeleRun: what a user asks for. The CustomResourceDefinition is generated from these models.
+"""The SeeleRun: what a user requests. The CustomResourceDefinition is generated from these models.
 
-Single fields are checked here; rules that tie several fields together are in `checks.py`.
+They check single fields; validation/rules checks combinations of fields.
 """
 
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
@@ -21,19 +21,17 @@ from seele_operator.api.types import (
     RunName,
 )
 from seele_trainer import config
-from seele_trainer.frozen_model import FrozenModel, PositiveInt
+from seele_trainer.frozen_model import FrozenModel, NonNegativeInt, PositiveInt
 
 API_VERSION = "seele.dev/v1alpha1"
 
 KIND = "SeeleRun"
 
 LABEL_PREFIX = "seele.dev/"
-"""Labels and annotations that the operator sets begin with this."""
-
-NonNegativeInt = Annotated[int, Field(ge=0)]
+"""Prefix of the labels and annotations that the operator sets."""
 
 FreeObject = dict[str, Any]
-"""A mapping whose inside belongs to Kubernetes and is not checked against our schema."""
+"""A mapping of Kubernetes' own fields, which our schema does not check."""
 
 
 def _at_least_one(entries: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,102 +51,105 @@ class EnvironmentVariable(FrozenModel):
     """An environment variable of a container."""
 
     name: EnvironmentName
-    """Name; those that Seele sets itself are refused."""
+    """Name. The variables that Seele sets itself are refused."""
     value: str = ""
-    """Value, as text."""
+    """Value as text."""
 
 
 class Resources(FrozenModel):
-    """What each pod's main container asks for and may use."""
+    """Resources of the main container of each pod."""
 
     requests: dict[str, Quantity] = {}
-    """Amounts by resource name, such as `cpu: 4`, that the scheduler sets aside."""
+    """Amounts by resource name, such as `cpu: 4`, that the scheduler reserves."""
     limits: dict[str, Quantity] = {}
-    """Amounts by resource name, such as `nvidia.com/gpu: 1`, that may not be exceeded."""
+    """Amounts by resource name, such as `nvidia.com/gpu: 1`, that must not be exceeded."""
 
 
 class TrainerSpec(config.Trainer):
     """The gang of trainer pods."""
 
     image: Annotated[str, Field(min_length=1)] = "ghcr.io/seele-dev/seele:0.1.0"
-    """Container image with Seele, PyTorch and DeepSpeed; not used by `seele run`."""
+    """Container image with Seele, PyTorch and DeepSpeed. Not used by `seele run`."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the image is pulled."""
     resources: Resources = Resources()
     """Resources of each trainer pod."""
     env: Annotated[tuple[EnvironmentVariable, ...], Field(max_length=200)] = ()
-    """Further environment variables, such as those of NCCL."""
+    """Additional environment variables, such as those of NCCL."""
     pod_template: FreeObject = {}
-    """Overrides merged strategically into each trainer pod: `metadata` and `spec` of a pod template."""
+    """Strategic merge patch for each trainer pod: `metadata` and `spec` of a pod template."""
 
 
 class RolloutSpec(config.RolloutOptions):
-    """The rollout servers, and how completions are sampled on them."""
+    """The rollout servers, and how they sample completions."""
 
     image: Annotated[str, Field(min_length=1)] = "vllm/vllm-openai:v0.32.0"
-    """Container image with vLLM; not used by `seele run`."""
+    """Container image with vLLM. Not used by `seele run`."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """When the image is pulled."""
     resources: Resources = Resources()
     """Resources of each rollout pod."""
     env: Annotated[tuple[EnvironmentVariable, ...], Field(max_length=200)] = ()
-    """Further environment variables."""
+    """Additional environment variables."""
     pod_template: FreeObject = {}
-    """Overrides merged strategically into each rollout pod: `metadata` and `spec` of a pod template."""
+    """Strategic merge patch for each rollout pod: `metadata` and `spec` of a pod template."""
     tensor_parallel_size: PositiveInt = 1
-    """GPUs over which each server splits the model."""
+    """Number of GPUs that each server splits the model across."""
     max_model_len: PositiveInt | None = None
-    """Longest prompt, hint and completion of a server, in tokens; `model.contextLength` where absent."""
+    """Longest prompt, hint and completion of a server together, in tokens. Defaults to `model.contextLength`."""
     engine_args: dict[EngineFlag, EngineValue] = {}
-    """Further flags of vLLM without leading dashes, such as `gpu-memory-utilization: 0.9`; `true` for a flag alone."""
+    """Additional flags of vLLM without leading dashes, such as `gpu-memory-utilization: 0.9`; `true` if one has no value."""
 
     @property
     def servers(self) -> int:
-        """Rollout pods: none where completions are sampled inside the trainer."""
+        """Number of rollout pods: 0 if the trainer samples completions itself."""
         return self.replicas if self.engine == "vllm" else 0
 
 
 class PersistentVolumeClaim(FrozenModel):
-    """A claim that exists already."""
+    """A claim that already exists."""
 
     claim_name: ObjectName
-    """Name of the claim, in the run's namespace."""
+    """Name of the claim in the run's namespace."""
 
 
 class PersistentVolumeClaimTemplate(FrozenModel):
-    """A claim that is made for the run, by the name of the run and the volume, such as `<run>-run`."""
+    """A claim that is created for the run and named after run and volume, such as `<run>-run`."""
 
     storage_class_name: ObjectName | None = None
-    """Storage class; the cluster's default where absent."""
+    """Storage class. The cluster's default if unset."""
     access_modes: AccessModes = ("ReadWriteMany",)
-    """How nodes may mount it; ReadWriteOnce only where all pods of the run are on one node."""
+    """How nodes may mount the volume. ReadWriteOnce only works if all pods of the run are on one node."""
     size: Quantity
     """Size, such as `500Gi`."""
     retention: Literal["Retain", "Delete"] = "Retain"
-    """Whether the claim outlives the SeeleRun, so that a run of the same name goes on from its checkpoints, or not."""
+    """Whether to keep the claim when the SeeleRun is deleted. A new run of the same name then resumes from its checkpoints."""
 
 
 class HostPath(FrozenModel):
-    """A folder of the node; for clusters of one node."""
+    """A folder of the node, for clusters of one node."""
 
     path: AbsolutePath
-    """Absolute path; created where absent."""
+    """Absolute path. Created if it does not exist."""
 
 
 class EmptyDir(FrozenModel):
-    """A folder that lives and dies with its pod; in `seele run` the run's own folder."""
+    """A folder that is deleted with its pod. With `seele run`, the run's own folder."""
 
     size_limit: Quantity | None = None
-    """Largest size; the node's own limit where absent."""
+    """Largest size. The node's own limit if unset."""
+
+
+ONE_KIND = "give one of `persistentVolumeClaim`, `persistentVolumeClaimTemplate`, `hostPath` and `emptyDir`"
 
 
 class Volume(FrozenModel):
-    """Where files are kept: exactly one of the four kinds."""
+    """Where files are stored. Exactly one kind must be set."""
 
     persistent_volume_claim: PersistentVolumeClaim | None = None
-    """An existing claim; ReadWriteMany where pods are on different nodes."""
+    """An existing claim. Must be ReadWriteMany if pods run on different nodes."""
     persistent_volume_claim_template: PersistentVolumeClaimTemplate | None = None
-    """A claim that is made for the run."""
+    """A claim that is created for the run."""
     host_path: HostPath | None = None
     """A folder of the node."""
     empty_dir: EmptyDir | None = None
@@ -159,10 +160,7 @@ class Volume(FrozenModel):
         kinds = (self.persistent_volume_claim, self.persistent_volume_claim_template, self.host_path, self.empty_dir)
         given = sum(kind is not None for kind in kinds)
         if given != 1:
-            raise ValueError(
-                f"has {given} kinds; give one of `persistentVolumeClaim`, `persistentVolumeClaimTemplate`, `hostPath` "
-                "and `emptyDir`"
-            )
+            raise ValueError(f"has {given} kinds; {ONE_KIND}")
         return self
 
 
@@ -179,49 +177,49 @@ class Storage(FrozenModel):
     """Volumes of a run."""
 
     run: Volume = Volume(empty_dir=EmptyDir())
-    """The run's folder, shared by all its pods: checkpoints, weights on their way to the servers, metrics, report."""
+    """The run's folder, shared by all its pods: checkpoints, weights for the servers, metrics and report."""
     hugging_face_cache: Volume | None = None
-    """Cache of downloaded models and data sets (HF_HOME); in the run's folder where absent."""
+    """Cache of downloaded models and data sets (HF_HOME). In the run's folder if unset."""
     hugging_face_token_secret: SecretKey | None = None
-    """Token for gated models and data sets; none where absent."""
+    """Token for gated models and data sets. No token if unset."""
     shared_memory: Quantity = "8Gi"
     """Size of /dev/shm in each pod."""
 
 
 class RunPolicy(FrozenModel):
-    """When a run is started, stopped, restarted, given up and cleaned away."""
+    """When a run is started, suspended, restarted, failed and cleaned up."""
 
     suspend: bool = False
-    """Stop all pods and keep the run's folder; set back to false to go on from the last checkpoint."""
+    """Stop all pods but keep the run's folder. Set it to false to resume from the latest checkpoint."""
     start_deadline_seconds: PositiveInt | None = None
-    """Seconds in which all pods of an attempt must be running, or the run fails; no limit where absent."""
+    """Seconds within which all pods of an attempt must be running, or the run fails. Unlimited if unset."""
     active_deadline_seconds: PositiveInt | None = None
-    """Seconds that the run may be active in all, or it fails; no limit where absent."""
+    """Seconds that the run may be active in total before it fails. Unlimited if unset."""
     stalled_after_seconds: PositiveInt | None = None
-    """Seconds without a new step after which the attempt counts as failed; no limit where absent."""
+    """Seconds without a new step after which the attempt fails. Unlimited if unset."""
     backoff_limit: NonNegativeInt = 3
-    """Restarts after failures of the run's own processes; one more and the run fails."""
+    """Restarts after failures of the run's own processes. The next such failure fails the run."""
     disruption_limit: NonNegativeInt = 20
-    """Restarts after disruptions, such as evictions and lost nodes; one more and the run fails."""
+    """Restarts after disruptions, such as evictions and lost nodes. The next disruption fails the run."""
     ttl_seconds_after_finished: NonNegativeInt | None = None
-    """Seconds after its end when the SeeleRun is deleted with all its objects; never where absent."""
+    """Seconds after which a finished SeeleRun is deleted, with all its objects. Never deleted if unset."""
     clean_pod_policy: Literal["Running", "All", "None"] = "Running"
-    """Pods deleted when the run ends: those still running, all, or none."""
+    """Which pods to delete when the run ends: those still running, all, or none."""
     termination_grace_period_seconds: PositiveInt = 30
-    """Seconds between the request to stop and the kill; with 0 Kubernetes would forget pods that may still be at work."""
+    """Seconds that pods have to stop before they are killed. With 0 Kubernetes would forget pods that may still run."""
     pod_disruption_budget: bool = True
-    """Keep trainers from evictions that can wait, such as those of a node that is drained."""
+    """Protect trainers from voluntary evictions, such as those of a drained node."""
 
 
 class ImagePullSecret(FrozenModel):
     """A Secret with credentials for an image registry."""
 
     name: ObjectName
-    """Name of the Secret, in the run's namespace."""
+    """Name of the Secret in the run's namespace."""
 
 
 class Scheduling(FrozenModel):
-    """Where pods may run, and under whose account."""
+    """Where pods may run, and as which service account."""
 
     node_selector: dict[str, str] = {}
     """Labels that a node must have."""
@@ -230,49 +228,49 @@ class Scheduling(FrozenModel):
     affinity: FreeObject = {}
     """Affinity, as in a pod."""
     priority_class_name: ObjectName | None = None
-    """Priority class; the cluster's default where absent."""
+    """Priority class. The cluster's default if unset."""
     image_pull_secrets: Annotated[tuple[ImagePullSecret, ...], Field(max_length=64)] = ()
-    """Secrets to pull images with."""
+    """Secrets for pulling images."""
     service_account_name: ObjectName | None = None
-    """Service account, whose token is never mounted; the namespace's default where absent."""
+    """Service account; its token is never mounted. The namespace's default if unset."""
     gang: Literal["none", "kueue", "volcano", "coscheduling"] = "none"
-    """Scheduler through which all pods of the run start together or not at all."""
+    """Gang scheduler, which starts all pods of the run together or not at all."""
     queue_name: ObjectName | None = None
-    """Queue of Kueue (LocalQueue), which needs one, or of Volcano, whose default it is where absent."""
+    """Queue of Kueue (a LocalQueue) or Volcano. Kueue requires one; Volcano uses its default queue if unset."""
 
 
 class SeeleRunSpec(FrozenModel):
-    """What is trained, on what, how, and with which pods."""
+    """The model, the data, the training method and the pods of a run."""
 
     model: config.Model
     """The language model to train."""
     dataset: config.Dataset
     """The problems to train on."""
     training: config.Training = config.Training()
-    """The optimisation."""
+    """How the model is trained."""
     hints: config.Hints = config.Hints()
     """How hints are chosen."""
     trainer: TrainerSpec = TrainerSpec()
     """The gang of trainer pods."""
     rollout: RolloutSpec = RolloutSpec()
-    """The rollout servers, and how completions are sampled."""
+    """The rollout servers, and how they sample completions."""
     verifier: config.Verifier = config.Verifier()
-    """How completions are checked."""
+    """How answers are checked."""
     evaluation: config.Evaluation = config.Evaluation()
-    """Held-out evaluation, without hints."""
+    """Held-out evaluation without hints."""
     checkpoints: config.Checkpoints = config.Checkpoints()
-    """When the whole state of the run is saved."""
+    """When the complete state of the run is saved."""
     observability: config.Observability = config.Observability()
-    """Where metrics go, besides Prometheus and the run's folder."""
+    """Where metrics are sent, in addition to Prometheus and the run's folder."""
     storage: Storage = Storage()
     """Volumes."""
     run_policy: RunPolicy = RunPolicy()
-    """Deadlines, restarts, suspension and clean-up."""
+    """Deadlines, restarts, suspension and cleanup."""
     scheduling: Scheduling = Scheduling()
     """Where pods may run."""
 
     def trainer_config(self, name: str) -> config.TrainerConfig:
-        """What the trainer pods of the run `name` read as config.yaml: this spec without what only pods are made of."""
+        """The config.yaml of the trainer pods of run `name`: this spec without the fields that only describe pods."""
         shared = set(config.TrainerConfig.model_fields) - {"name", "trainer", "rollout"}
         return config.TrainerConfig(
             name=name,
@@ -287,7 +285,7 @@ def _inherited(section: FrozenModel, base: type[FrozenModel]) -> dict[str, Any]:
 
 
 class Metadata(FrozenModel):
-    """The part of a Kubernetes object's metadata that Seele reads; what else the API server adds is let through."""
+    """The part of a Kubernetes object's metadata that Seele reads. Other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -300,11 +298,11 @@ class Metadata(FrozenModel):
     annotations: dict[str, str] = {}
     """Annotations of the SeeleRun."""
     uid: str | None = None
-    """Identifier that the API server gave the run; absent outside a cluster."""
+    """Identifier from the API server; absent outside a cluster."""
 
 
 class SeeleRun(FrozenModel):
-    """A training run, as a user writes it in a file and as the API server stores it."""
+    """A training run."""
 
     api_version: Literal["seele.dev/v1alpha1"]
     """Version of this format."""
@@ -313,7 +311,7 @@ class SeeleRun(FrozenModel):
     metadata: Metadata
     """Name and labels."""
     spec: SeeleRunSpec
-    """What is asked for."""
+    """The desired run."""
     status: FreeObject = {}
     """Written by the operator, never read from a file."""
 

@@ -1,7 +1,6 @@
-"""The status of a SeeleRun: everything that the operator knows about a run from one pass to the next.
+"""The status of a SeeleRun: all that the operator remembers about a run.
 
-Every counter is written here before it is acted on, so that an operator that dies at any moment leaves nothing in its
-memory that the next one would need.
+Each counter is written here before the operator acts on it, so an operator that dies loses nothing that its successor needs.
 """
 
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
@@ -30,38 +29,38 @@ CONDITION_TYPES: tuple[ConditionType, ...] = (
 )
 
 FailureClass = Literal["application", "disruption"]
-"""Failures of the run's own processes, and what the cluster did to them. Each class has a budget of its own."""
+"""Failures of the run's own processes, and what the cluster did to them. Each class has its own budget."""
 
 GangState = Literal["stopping", "creating", "created", "released"]
-"""Pods of earlier attempts may still be there and have to go; some pods of the attempt may not exist yet; all of them have
-existed; the run is over and holds nothing any more."""
+"""`stopping`: pods of earlier attempts may still exist and have to go; `creating`: some pods of the attempt may not exist
+yet; `created`: all of them have existed; `released`: the run has ended and holds no pods."""
 
 
 class StatusSection(FrozenModel):
-    """Part of a status. An older operator may read what a newer one wrote, so unknown fields are let through."""
+    """Part of a status. Unknown fields are ignored, as a newer operator may have written them."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Condition(StatusSection):
-    """One question about a run, with its present answer; as in every Kubernetes API."""
+    """A condition, as in every Kubernetes API: one aspect of a run."""
 
     type: ConditionType
-    """What the condition is about."""
+    """The aspect."""
     status: Literal["True", "False", "Unknown"]
-    """The answer."""
+    """Whether the condition holds."""
     reason: str
-    """Why, in one stable word for programs."""
+    """The reason as one stable word, for programs."""
     message: str = ""
-    """Why, in words for people."""
+    """The reason as a sentence, for people."""
     observed_generation: int = 0
-    """Generation of the spec that the answer is about."""
+    """Generation of the spec that the condition is about."""
     last_transition_time: AwareDatetime
-    """When the answer changed last."""
+    """When the status of the condition last changed."""
 
 
 class Failures(StatusSection):
-    """Failures since the run last got further."""
+    """Failures since the run last made progress."""
 
     application: int = 0
     """Failures of the run's own processes."""
@@ -70,62 +69,62 @@ class Failures(StatusSection):
 
 
 class LastFailure(StatusSection):
-    """The failure that was counted last."""
+    """The latest failure that was counted."""
 
     failure_class: Annotated[FailureClass, Field(alias="class")]
-    """Which budget it was counted against."""
+    """The budget that the failure counts against."""
     reason: str
-    """One stable word, such as OOMKilled, Error, Evicted, PodDeleted or Stalled."""
+    """The reason as one stable word, such as OOMKilled, Error, Evicted, PodDeleted or Stalled."""
     pod: str | None = None
-    """Pod that failed first."""
+    """The first pod that failed."""
     container: str | None = None
-    """Container of that pod."""
+    """The container of that pod."""
     exit_code: int | None = None
     """Exit code of the container."""
     message: str = ""
-    """What happened, with the last lines of the container's log where there are any."""
+    """What happened, with the last lines of the container's log if there are any."""
     attempt: int = 0
-    """Attempt that failed."""
+    """The attempt that failed."""
     time: AwareDatetime
     """When the operator saw it."""
 
 
 class Checkpoint(StatusSection):
-    """A saved state of the run."""
+    """A checkpoint."""
 
     step: int
-    """Training steps done."""
+    """Completed training steps."""
     path: str
-    """Folder, below the run's folder."""
+    """Folder inside the run's folder."""
 
 
 class Replacement(StatusSection):
-    """A rollout pod that failed, was counted, and is replaced alone."""
+    """A failed rollout pod that was counted and is being replaced on its own."""
 
     uid: str = ""
-    """Identifier of the pod that failed; empty where the pod was already gone."""
+    """Identifier of the failed pod; empty if the pod was already gone."""
     not_before: AwareDatetime
-    """When the new pod may be created."""
+    """Earliest time to create the new pod."""
 
 
 class RunStatus(StatusSection):
-    """Where a run stands."""
+    """The observed state of a run."""
 
     phase: RunPhase = "Pending"
-    """Where the run stands, in one word."""
+    """State of the run in one word."""
     message: str = ""
-    """Where the run stands, in one sentence."""
+    """State of the run in one sentence."""
     observed_generation: int = 0
     """Generation of the spec that this status is about."""
     conditions: tuple[Condition, ...] = ()
-    """Where the run stands, question by question."""
+    """State of the run by aspect."""
 
     step: int | None = None
-    """Training steps done."""
+    """Completed training steps."""
     steps: int | None = None
-    """Training steps of the whole run."""
+    """Training steps of the complete run."""
     reward: float | None = None
-    """Mean reward of the last step."""
+    """Mean reward of the latest step."""
     accuracy: float | None = None
     """Latest held-out accuracy without hints, from 0 to 1."""
     hint_rate: float | None = None
@@ -133,47 +132,47 @@ class RunStatus(StatusSection):
     policy_version: int | None = None
     """Version of the weights that the rollout servers serve."""
     last_checkpoint: Checkpoint | None = None
-    """Latest saved state, from which the next attempt goes on."""
+    """Latest checkpoint, from which the next attempt resumes."""
     furthest_checkpoint_step: int = 0
-    """Step of the furthest state that was ever saved; failures before it are forgiven."""
+    """Highest step that was ever saved. Failures before it no longer count."""
     eta_seconds: float | None = None
-    """Expected seconds until the run is done."""
+    """Estimated seconds until the run completes."""
     last_step_time: AwareDatetime | None = None
     """When the operator last saw a new step."""
 
     attempt: int = 0
-    """Number of the present attempt, or of the next where the last one has ended; from 1, and 0 before the first."""
+    """Number of the current attempt, or of the next one if the last has ended. Starts at 1; 0 before the first."""
     gang: GangState = "stopping"
-    """How far the pods of the attempt are."""
+    """State of the attempt's pods."""
     attempt_start_time: AwareDatetime | None = None
-    """When the pods of the attempt could be created first."""
+    """When the pods of the attempt could first be created."""
     attempt_running_time: AwareDatetime | None = None
-    """When all pods of the attempt were running first."""
+    """When all pods of the attempt were first running."""
     not_before: AwareDatetime | None = None
-    """When the pods of the attempt may be created, after a delay."""
+    """Earliest time to create the pods of the attempt, after a delay."""
     replacing: dict[str, Replacement] = {}
-    """Rollout pods on their way to be replaced alone, by name."""
+    """Rollout pods that are being replaced on their own, by name."""
     failures: Failures = Failures()
-    """Failures since the run last got further; compared with the budgets of runPolicy."""
+    """Failures since the run last made progress, which count against the budgets of runPolicy."""
     restarts: int = 0
-    """How often the gang was restarted after a failure, in all."""
+    """Total number of restarts after failures."""
     last_failure: LastFailure | None = None
-    """The failure that was counted last."""
+    """The latest failure that was counted."""
 
     start_time: AwareDatetime | None = None
-    """When the run was started first."""
+    """When the run first started."""
     running_time: AwareDatetime | None = None
-    """When the run was in phase Running first."""
+    """When the run was first in phase Running."""
     active_since: AwareDatetime | None = None
-    """Since when the run is active without a pause; absent while suspended."""
+    """Start of the current period of activity; absent while suspended."""
     active_seconds: float = 0.0
-    """Seconds that the run was active before `activeSince`."""
+    """Seconds of activity before `activeSince`."""
     failed_reason: str | None = None
-    """Why the run failed, in one stable word."""
+    """Why the run failed, as one stable word."""
     completion_time: AwareDatetime | None = None
     """When the run ended."""
     accepted_spec: str | None = None
-    """The spec that the pods follow, as JSON: the last one that was valid and that the run could be changed to."""
+    """The spec that the pods follow, as JSON: the latest valid one that the run could be changed to."""
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of one type, if it was ever set."""
@@ -181,16 +180,16 @@ class RunStatus(StatusSection):
 
     @property
     def terminal(self) -> bool:
-        """Whether the run has ended for good."""
+        """Whether the run has ended."""
         return self.phase in TERMINAL
 
     def to_api(self) -> dict[str, Any]:
-        """As plain data for the API server, without what is absent."""
+        """Plain data for the API server, without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def read_status(body: Mapping[str, Any]) -> RunStatus:
-    """The status in a SeeleRun's body; that of a new run where there is none.
+    """The status in a SeeleRun's body, or that of a new run if there is no status.
 
     Raises pydantic's ValidationError for a status that no operator wrote.
     """
@@ -198,7 +197,7 @@ def read_status(body: Mapping[str, Any]) -> RunStatus:
 
 
 def patch_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) that makes `after` from `before`: changed keys, and null for keys that are gone."""
+    """The JSON merge patch (RFC 7386) from `before` to `after`: changed keys, and null for removed ones."""
     patch: dict[str, Any] = {key: None for key in before if key not in after}
     for key, value in after.items():
         old = before.get(key)
@@ -212,5 +211,5 @@ def patch_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
 
 
 def whole_seconds(moment: datetime) -> datetime:
-    """`moment` as precisely as the API server keeps times."""
+    """`moment` with the precision that the API server stores."""
     return moment.replace(microsecond=0)

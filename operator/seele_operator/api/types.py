@@ -1,83 +1,112 @@
-"""Names that a user gives, and what Kubernetes allows in them."""
+"""Types of single values that a user writes: names, paths, flags and quantities, with what Kubernetes allows in each."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 MAX_NAME_LENGTH = 40
-"""Names of pods and services are the run's name and a suffix, and may have 63 characters."""
+"""Pods and Services are named after the run, with a suffix, and may have 63 characters."""
 
 MAX_OBJECT_NAME_LENGTH = 253
-"""What Kubernetes allows; environment variables get no more either."""
+"""Limit of Kubernetes; the names of environment variables are limited to it, too."""
 
 RESERVED_ENVIRONMENT = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "HF_HOME"})
-"""Environment variables that the plan sets, besides all that begin with SEELE_."""
+"""Environment variables that the plan sets, besides those that start with SEELE_."""
+
+SET_BY_SEELE = "is set by Seele itself; remove it"
+
+ABSOLUTE_PATH = "is not an absolute path: start it with `/` and leave out `..`"
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
 
-def _dns_label(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
-        raise ValueError("is no DNS label; use small letters, digits and hyphens, with a letter or digit at both ends")
-    return name
+@dataclass(frozen=True)
+class Syntax:
+    """A regular expression that Python and CEL (RE2) read alike, and the message for text that does not match."""
+
+    pattern: str
+    message: str
+
+    @property
+    def cel(self) -> str:
+        """The rule in CEL for a field of this syntax."""
+        return f"self.matches('^{self.pattern}$')"
+
+    def check(self, text: str) -> str:
+        """`text` itself. Raises ValueError if it does not match."""
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(self.message)
+        return text
+
+
+DNS_LABEL = Syntax(
+    _LABEL,
+    "is not a valid DNS label: use lowercase letters, digits and hyphens, with a letter or digit at both ends",
+)
+
+OBJECT_NAME = Syntax(
+    f"{_LABEL}([.]{_LABEL})*",
+    "is not a valid Kubernetes name: use lowercase letters, digits, hyphens and dots",
+)
+
+ENVIRONMENT_NAME = Syntax(
+    "[A-Za-z_][A-Za-z0-9_]*",
+    "is not a valid environment variable name: use letters, digits and underscores",
+)
+
+QUANTITY = Syntax(
+    "([0-9]+([.][0-9]*)?|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?",
+    "is not a Kubernetes quantity; write a number with a unit, such as 500m, 4, 512Mi or 8Gi",
+)
 
 
 def _run_name(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH:
-        raise ValueError(f"has {len(name)} characters; use at most {MAX_NAME_LENGTH}, as pod names derive from it")
+        raise ValueError(f"has {len(name)} characters; use at most {MAX_NAME_LENGTH}, as pods are named after it")
     if not re.match(r"[a-z]", name):
-        raise ValueError("does not begin with a small letter; names of services must")
-    return _dns_label(name)
-
-
-def _object_name(name: str) -> str:
-    if len(name) > MAX_OBJECT_NAME_LENGTH or not re.fullmatch(
-        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name
-    ):
-        raise ValueError("is no name of a Kubernetes object; use small letters, digits, hyphens and dots")
-    return name
+        raise ValueError("does not start with a lowercase letter; start it with one, as Services are named after it")
+    return DNS_LABEL.check(name)
 
 
 def _absolute(path: str) -> str:
     if not path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("is no absolute path; begin it with / and leave out ..")
+        raise ValueError(ABSOLUTE_PATH)
     return path
 
 
 def _environment_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("is no name of an environment variable; use letters, digits and underscores")
-    if len(name) > MAX_OBJECT_NAME_LENGTH:
-        raise ValueError(f"has {len(name)} characters; use at most {MAX_OBJECT_NAME_LENGTH}")
     if name.startswith("SEELE_") or name in RESERVED_ENVIRONMENT:
-        raise ValueError("is set by Seele itself; remove it")
-    return name
+        raise ValueError(SET_BY_SEELE)
+    return ENVIRONMENT_NAME.check(name)
 
 
-DnsLabel = Annotated[str, AfterValidator(_dns_label)]
+DnsLabel = Annotated[str, AfterValidator(DNS_LABEL.check)]
 """Name of a namespace."""
 
 RunName = Annotated[str, AfterValidator(_run_name)]
-"""Name of a run, short enough for names that derive from it."""
+"""Name of a run, short enough for the names that derive from it."""
 
-_Short = WithJsonSchema({"type": "string", "maxLength": MAX_OBJECT_NAME_LENGTH})
+# Without a length in the CRD the API server estimates the rules about these names as too expensive.
+_Short = Annotated[str, Field(max_length=MAX_OBJECT_NAME_LENGTH)]
 
-# The CRD says the length, without which the API server would think its own rules about these names too expensive.
-ObjectName = Annotated[str, AfterValidator(_object_name), _Short]
+ObjectName = Annotated[_Short, AfterValidator(OBJECT_NAME.check)]
 """Name of any other Kubernetes object."""
 
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 """Absolute path on a node."""
 
-EnvironmentName = Annotated[str, AfterValidator(_environment_name), _Short]
+EnvironmentName = Annotated[_Short, AfterValidator(_environment_name)]
 """Name of an environment variable that a user may set."""
 
 OWNED_FLAGS = {
     "model": "set spec.model.name",
-    "tokenizer": "set spec.model.name to a model that comes with its tokenizer",
+    "tokenizer": "set spec.model.name to a model that includes its tokenizer",
     "revision": "set spec.model.revision",
     "trust-remote-code": "set spec.model.trustRemoteCode",
     "dtype": "set spec.model.dtype",
@@ -85,12 +114,12 @@ OWNED_FLAGS = {
     "tensor-parallel-size": "set spec.rollout.tensorParallelSize",
     "seed": "set spec.training.seed",
     "weight-transfer-config": "set spec.rollout.weightTransport",
-    "host": "remove it: Seele gives each server its address",
-    "port": "remove it: Seele gives each server its port",
-    "served-model-name": "remove it: Seele names the model it serves",
+    "host": "remove it: Seele assigns each server its address",
+    "port": "remove it: Seele assigns each server its port",
+    "served-model-name": "remove it: Seele names the served model",
     "logprobs-mode": "remove it: training needs processed_logprobs",
 }
-"""Flags that come from other fields, or that training depends on, each with what to do instead."""
+"""Flags of vLLM that follow from other fields or that training depends on, each with what to do instead."""
 
 
 def _flag(name: str) -> str:
@@ -102,7 +131,9 @@ def _flag(name: str) -> str:
             f"is not how flags are written here; write it without leading dashes and with hyphens: {plain}"
         )
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9.-]*", name):
-        raise ValueError("is not a flag of vLLM; write its long name without dashes, such as gpu-memory-utilization")
+        raise ValueError(
+            "is not a flag of vLLM; write a long name without leading dashes, such as gpu-memory-utilization"
+        )
     return name
 
 
@@ -122,7 +153,7 @@ EngineValue = Annotated[
     BeforeValidator(_value),
     WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True}),
 ]
-"""Value of a flag of vLLM; true stands for a flag without a value, false leaves it out."""
+"""Value of a flag of vLLM. True passes the flag without a value, and false omits it."""
 
 _SUFFIXES = {
     "": Decimal(1),
@@ -133,30 +164,22 @@ _SUFFIXES = {
     **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
 }
 
-_PATTERN = re.compile(
-    r"(?P<number>\d+(\.\d*)?|\.\d+)((?P<suffix>[numkMGTPE]|[KMGTPE]i)|[eE](?P<exponent>[+-]?\d{1,2}))?"
-)
-
 
 def amount(quantity: str) -> Decimal:
-    """The plain number that a quantity stands for: `amount("500m") == Decimal("0.5")`. Raises ValueError."""
-    match = _PATTERN.fullmatch(quantity)
+    """The number that a quantity stands for: `amount("500m") == Decimal("0.5")`. Raises ValueError."""
+    match = re.fullmatch(QUANTITY.pattern, quantity)
     if match is None:
-        raise ValueError("is not a Kubernetes quantity; write a number with a unit, such as 500m, 4, 512Mi or 8Gi")
-    number = Decimal(match["number"])
-    if match["exponent"] is not None:
-        return number * Decimal(10) ** int(match["exponent"])
-    return number * _SUFFIXES[match["suffix"] or ""]
+        raise ValueError(QUANTITY.message)
+    number, unit = Decimal(match[1]), match[3] or ""
+    return number * (_SUFFIXES[unit] if unit in _SUFFIXES else Decimal(10) ** int(unit[1:]))
 
 
 def _quantity(value: object) -> str:
     if isinstance(value, float):
-        # The API server's int-or-string refuses fractions in a custom resource.
-        raise ValueError(
-            f"is a bare fraction; put it in quotes ({str(value)!r}) or write it in thousandths, such as 500m"
-        )
+        # The API server accepts no fractions in an int-or-string of a custom resource.
+        raise ValueError(f"is a bare fraction; quote it ({str(value)!r}) or write it in thousandths, such as 500m")
     if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError("is not a Kubernetes quantity; write a number with a unit, such as 500m, 4, 512Mi or 8Gi")
+        raise ValueError(QUANTITY.message)
     amount(str(value))
     return str(value)
 

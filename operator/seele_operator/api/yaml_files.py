@@ -1,6 +1,6 @@
-"""Reading a SeeleRun file: one YAML document, in the dialect of kubectl, as plain data.
+"""SeeleRun files: one YAML document, read as kubectl reads it, and written.
 
-PyYAML alone would let a key that is given twice pass, read `1e-6` as text and a date as a date; kubectl does neither.
+PyYAML alone would accept duplicate keys, read `1e-6` as text, and read dates as dates.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _RunLoader.add_implicit_resolver(
 
 
 def read_run_file(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, or on standard input for `-`. Raises BadRunError with one line for each problem."""
+    """The mapping in a YAML file, or on standard input for `-`. Raises BadRunError with a line for each problem."""
     name = "standard input" if str(path) == _STANDARD_INPUT else str(path)
-    text = _text(path, name)
+    text = _read_text(path, name)
     try:
         return _parsed(text, name)
     except yaml.MarkedYAMLError as error:
@@ -84,7 +84,7 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
         try:
             return dict(loader.construct_document(node))
         except (ValueError, LookupError) as error:
-            # An explicit tag, such as `!!int ten`, on text that it does not fit.
+            # An explicit tag on text that it does not fit, such as `!!int ten`.
             if isinstance(error, yaml.YAMLError):
                 raise
             raise BadRunError([f"{name}: a value does not fit its YAML tag (!!): {error}; remove the tag"]) from error
@@ -92,7 +92,7 @@ def _parsed(text: str, name: str) -> dict[str, Any]:
         loader.dispose()
 
 
-def _text(path: str | Path, name: str) -> str:
+def _read_text(path: str | Path, name: str) -> str:
     try:
         data = sys.stdin.buffer.read() if str(path) == _STANDARD_INPUT else Path(path).read_bytes()
         return data.decode("utf-8-sig")
@@ -121,7 +121,7 @@ def _only_document(nodes: list[yaml.Node], name: str) -> yaml.Node:
 
 
 def _key_problems(root: yaml.Node) -> Iterator[str]:
-    """Keys that are given twice or are not text, nodes that contain themselves, and files that aliases blow up."""
+    """Duplicate keys, keys that are not text, nodes that contain themselves, and files that aliases expand too far."""
     visited = 0
     pending: list[tuple[yaml.Node, tuple[str | int, ...], frozenset[int]]] = [(root, (), frozenset())]
     while pending:
@@ -154,7 +154,7 @@ def _key_problems(root: yaml.Node) -> Iterator[str]:
 
 
 try:
-    # Several times as fast, and an operator writes a configuration for each of its runs.
+    # Several times as fast, and the operator writes a configuration for each run.
     from yaml import CSafeDumper as _SafeDumper
 except ImportError:
     from yaml import SafeDumper as _SafeDumper  # type: ignore[assignment]
@@ -173,6 +173,6 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def yaml_text(*documents: Any) -> str:
-    """The documents as YAML, keys in their own order."""
+    """The documents as YAML, with keys in their original order."""
     text: str = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text

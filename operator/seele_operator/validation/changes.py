@@ -1,4 +1,4 @@
-"""Which fields of a run may change after it has begun."""
+"""Which fields of a run may change after it has started."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MAY_CHANGE = (
     "checkpoints",
     "observability",
 )
-"""Fields, or whole sections, with which a run may go on from a checkpoint differently: its past stays comparable."""
+"""Fields and sections that may change when a run resumes from a checkpoint: earlier steps stay comparable."""
 
 MAY_CHANGE_LIVE = ("rollout.replicas", "runPolicy")
-"""Fields, or whole sections, that may change while pods are at work."""
+"""Fields and sections that may change while pods are running."""
 
 
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], allowed: Sequence[str] = MAY_CHANGE, prefix: str = ""
 ) -> list[str]:
-    """Fields in which two configurations differ and may not, in words: `training.seed: was 0 and is 1`."""
+    """A line for each field that must not differ but does, such as `training.seed: was 0 and is 1`."""
     lines: list[str] = []
     for key in {**before, **after}:
         field = f"{prefix}{key}"

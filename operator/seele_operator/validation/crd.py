@@ -12,8 +12,8 @@ from seele_operator.validation.rules.catalogue import add_rules
 from seele_operator.validation.schema import Schema, run_schema, structural
 
 _COLUMNS: tuple[dict[str, Any], ...] = (
-    {"name": "RunPhase", "type": "string", "jsonPath": ".status.phase", "description": "Where the run stands."},
-    {"name": "Step", "type": "integer", "jsonPath": ".status.step", "description": "Training steps done."},
+    {"name": "Phase", "type": "string", "jsonPath": ".status.phase", "description": "State of the run in one word."},
+    {"name": "Step", "type": "integer", "jsonPath": ".status.step", "description": "Completed training steps."},
     {
         "name": "Accuracy",
         "type": "number",
@@ -33,21 +33,21 @@ _COLUMNS: tuple[dict[str, Any], ...] = (
         "type": "integer",
         "jsonPath": ".status.attempt",
         "priority": 1,
-        "description": "Number of the present attempt.",
+        "description": "Number of the current attempt.",
     },
     {
         "name": "Checkpoint",
         "type": "integer",
         "jsonPath": ".status.lastCheckpoint.step",
         "priority": 1,
-        "description": "Training steps in the latest saved state.",
+        "description": "Training step of the latest checkpoint.",
     },
     {
         "name": "Message",
         "type": "string",
         "jsonPath": ".status.message",
         "priority": 1,
-        "description": "Where the run stands, in one sentence.",
+        "description": "State of the run in one sentence.",
     },
 )
 
@@ -55,10 +55,10 @@ _PLAIN = (str, bool, int, float)
 
 
 def crd(cel: bool = True) -> dict[str, Any]:
-    """The definition as a plain dict, ready to be written as YAML or applied; needs Kubernetes 1.16 or later.
+    """The definition, for Kubernetes 1.16 or later.
 
-    Servers before 1.25 do not check the rules in CEL. Those before 1.23 do not know the field: they drop it from a plain
-    POST, but kubectl and server-side apply refuse it, for which `cel=False` leaves it out.
+    Servers before 1.25 ignore the rules in CEL. Those before 1.23 do not know the field: they drop it from a plain POST,
+    but kubectl and server-side apply refuse it. `cel=False` omits the rules for them.
     """
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -90,8 +90,8 @@ def crd(cel: bool = True) -> dict[str, Any]:
 
 def _schema(cel: bool) -> Schema:
     schema = deepcopy(run_schema())
-    _tell_defaults(schema)
-    # The API server checks these three itself and allows no schema of ours for metadata.
+    _describe_defaults(schema)
+    # The API server checks these three itself, and does not allow a schema for metadata.
     schema["properties"]["apiVersion"] = {"type": "string", "description": "Version of this format."}
     schema["properties"]["kind"] = {"type": "string", "description": "Kind of object."}
     schema["properties"]["metadata"] = {"type": "object"}
@@ -102,35 +102,35 @@ def _schema(cel: bool) -> Schema:
     return schema
 
 
-def _tell_defaults(schema: Schema) -> None:
-    """End each description with the default: `kubectl explain` shows nothing else of a field."""
+def _describe_defaults(schema: Schema) -> None:
+    """Append the default to each description, which is all that `kubectl explain` shows."""
     for field in schema.get("properties", {}).values():
         default = field.get("default")
         if isinstance(default, _PLAIN) and default != "":
             field["description"] += f" Default: {json.dumps(default)}."
-        _tell_defaults(field)
+        _describe_defaults(field)
     for inside in ("items", "additionalProperties"):
         if inside in schema:
-            _tell_defaults(schema[inside])
+            _describe_defaults(schema[inside])
 
 
 def _status() -> Schema:
-    """The schema of the status, which asks for nothing: what an operator leaves out must never make a write fail."""
+    """The schema of the status, in which nothing is required: a missing field must never make a write fail."""
     written = RunStatus.model_json_schema(by_alias=True)
     status = structural(written, written["$defs"])
-    _ask_for_nothing(status)
-    status["description"] = "Where the run stands; written by the operator."
+    _require_nothing(status)
+    status["description"] = "State of the run, written by the operator."
     conditions = status["properties"]["conditions"]
     conditions |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     conditions["items"]["required"] = ["type", "status"]
     return status
 
 
-def _ask_for_nothing(schema: Schema) -> None:
-    # A default would be filled in by the server, and then differ from what the operator knows to have written.
+def _require_nothing(schema: Schema) -> None:
+    # The server would fill in a default, and the status would differ from what the operator wrote.
     for key in ("required", "default"):
         schema.pop(key, None)
     inside = [*schema.get("properties", {}).values()]
     inside += [schema[key] for key in ("items", "additionalProperties") if key in schema]
     for field in inside:
-        _ask_for_nothing(field)
+        _require_nothing(field)

@@ -1,4 +1,4 @@
-"""From a file to a SeeleRun that can be carried out, or to every reason why not."""
+"""Reads and checks a SeeleRun, and reports everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ _METADATA_FIELDS = (
 
 
 def parse_run(body: Mapping[str, Any]) -> SeeleRun:
-    """A SeeleRun from plain data, as the API server or a file gives it. Raises BadRunError for any wrong field."""
+    """The SeeleRun in plain data from the API server or a file. Raises BadRunError for wrong fields."""
     try:
-        # JSON mode: strict about types, yet a list may become a tuple. Only the names of the YAML count.
+        # JSON mode is strict about types but turns lists into tuples. Only the names of the YAML are allowed.
         return SeeleRun.model_validate_json(json.dumps(body), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         raise BadRunError(_lines(error)) from error
 
 
 def load_run(path: str | Path) -> SeeleRun:
-    """The SeeleRun in a YAML file, or on standard input for `-`, each field checked for itself. Raises BadRunError."""
+    """The SeeleRun in a YAML file, or on standard input for `-`. Raises BadRunError for wrong fields."""
     return read_run(read_run_file(path))
 
 
 def read_run(body: Mapping[str, Any]) -> SeeleRun:
-    """The SeeleRun in what a file holds, each field checked for itself. Raises BadRunError."""
+    """The SeeleRun in the content of a file. Raises BadRunError for wrong fields."""
     metadata = body.get("metadata")
-    # The API server may add fields to metadata that we do not know; a file with one has a typing error.
+    # The API server may add unknown fields to metadata; in a file they are typos.
     unknown = [name for name in metadata if name not in _METADATA_FIELDS] if isinstance(metadata, dict) else []
     problems = [_unknown_metadata(name) for name in unknown]
     try:
@@ -76,9 +76,9 @@ def read_run(body: Mapping[str, Any]) -> SeeleRun:
 
 
 def validate_file(path: str | Path) -> SeeleRun:
-    """The SeeleRun in a file after every check that needs no cluster. Raises BadRunError with all that is wrong.
+    """The SeeleRun in a file, after all checks that need no cluster. Raises BadRunError with all problems.
 
-    Relative paths of models and data sets are looked up from the working directory, as `seele run` does.
+    Relative paths of models and data sets start at the working directory, as in `seele run`.
     """
     run = load_run(path)
     problems = [*check_run(run), *check_local_files(run, Path.cwd())]

@@ -1,4 +1,4 @@
-"""What only the files of this machine can tell about a SeeleRun. Names on the Hugging Face hub are not looked up."""
+"""Checks of a SeeleRun against the files of this machine. Names on the Hugging Face Hub are not looked up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def check_local_files(run: SeeleRun, base_dir: Path) -> list[str]:
-    """Data sets and models that are missing, empty, or not what the run says. Relative paths start at `base_dir`."""
+    """Data sets and models that are missing, empty, or not as the run describes. Relative paths start at `base_dir`."""
     spec = run.spec
     needed = spec.training.problems_per_step
     problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True, needed=needed)]
@@ -60,7 +60,7 @@ def _data_problems(
 def _row_problems(
     path: tuple[str | int, ...], source: DatasetSource, file: Path, need_solution: bool, needed: int
 ) -> Iterator[str]:
-    """The first row that the trainer would refuse, read as the trainer reads it: a run should not start to find out."""
+    """The first row that the trainer would refuse, so that no run starts only to find it."""
     place = yaml_path((*path, "path"))
     try:
         count = len(load_problems(source.model_copy(update={"path": str(file)}), need_solution=need_solution))
@@ -111,7 +111,7 @@ def _near_file(file: Path) -> str:
 
 
 def _first_row(file: Path) -> Mapping[str, object] | None:
-    """First row of a data file; None where nothing here can read it. Raises OSError, or ValueError saying why."""
+    """First row of a data file; None if pyarrow is needed and missing. Raises OSError or ValueError."""
     if file.suffix == ".parquet":
         return _parquet_columns(file)
     with file.open(encoding="utf-8") as lines:
@@ -164,8 +164,8 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     if not folder.is_dir():
         if _HUB_NAME.fullmatch(name) is None:
             yield (
-                f"spec.model.name: {shown(name)} is no folder here and no Hugging Face id; "
-                "give the path of a model folder, or an id such as Qwen/Qwen2.5-1.5B"
+                f"spec.model.name: {shown(name)} is neither a folder here nor a Hugging Face ID; "
+                "give the path of a model folder, or an ID such as Qwen/Qwen2.5-1.5B"
             )
         return
     weights = sorted(folder.glob("*.safetensors"))
@@ -183,10 +183,10 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     except FileNotFoundError:
         yield f"spec.model.name: {shown(name)} has no config.json; give the folder that save_pretrained wrote"
     except (OSError, ValueError) as error:
-        yield f"spec.model.name: config.json in {shown(name)} cannot be read: {error}; save the model anew"
+        yield f"spec.model.name: config.json in {shown(name)} cannot be read: {error}; save the model again"
     else:
         if not isinstance(config, dict):
-            yield f"spec.model.name: config.json in {shown(name)} is not a JSON object; save the model anew"
+            yield f"spec.model.name: config.json in {shown(name)} is not a JSON object; save the model again"
             return
         yield from _config_problems(spec, config)
 

@@ -1,4 +1,4 @@
-"""What pydantic says about a SeeleRun, in our words: the field's place in the YAML, the value, and the remedy."""
+"""Turns pydantic's errors about a SeeleRun into messages with the field's place in the YAML, the value, and a remedy."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _BOUNDS = {
 
 
 def problem(error: ErrorDetails) -> str:
-    """One error of pydantic as one line: `spec.hints.targetAccuracy: 1.5 is not below 1; use a number …`."""
+    """An error of pydantic as one line: `spec.hints.targetAccuracy: 1.5 is not below 1; use a number …`."""
     path = tuple(error["loc"])
     if path and path[-1] == _KEY and not field_schema(path[:-1]).keys() & {"properties", "additionalProperties"}:
-        # Not a field that somebody named so.
-        return f"{yaml_path(path[:-1])}: {_said(error)}"
+        # Not a field that is really named so.
+        return f"{yaml_path(path[:-1])}: {_message(error)}"
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
     place = yaml_path(path)
     schema = field_schema(path)
@@ -48,7 +48,7 @@ def problem(error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return f"{place}: is not a field; {_known_field(path)}"
     if kind == "value_error":
-        return f"{place}: {_valued(value)}{_said(error)}"
+        return f"{place}: {_valued(value)}{_message(error)}"
     if value is None:
         return f"{place}: has no value; give it one, or remove the line{_description(schema)}"
     if kind == "literal_error":
@@ -58,6 +58,8 @@ def problem(error: ErrorDetails) -> str:
         return f"{place}: {shown(value)} {relation} {_number(limits[limit])}; {_range(schema)}"
     if kind in {"too_long", "too_short"}:
         return f"{place}: has too {'many' if kind == 'too_long' else 'few'} entries; {_count(schema)}"
+    if kind == "string_too_long":
+        return f"{place}: has {len(value)} characters; use at most {limits['max_length']}"
     if kind == "string_too_short":
         return f"{place}: is empty; give it a value{_description(schema)}"
     if kind == "finite_number":
@@ -67,7 +69,7 @@ def problem(error: ErrorDetails) -> str:
 
 
 def field_schema(path: Sequence[str | int]) -> Schema:
-    """The structural schema of the field at a place, from the root of a SeeleRun; empty where there is none."""
+    """The structural schema of a field by its path from the root of a SeeleRun; empty if there is no such field."""
     schema = run_schema()
     for part in path:
         if isinstance(part, int):
@@ -79,7 +81,7 @@ def field_schema(path: Sequence[str | int]) -> Schema:
     return schema
 
 
-def _said(error: ErrorDetails) -> str:
+def _message(error: ErrorDetails) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -106,7 +108,7 @@ def _known_field(path: Sequence[str | int]) -> str:
 
 @cache
 def _places() -> dict[str, tuple[str, ...]]:
-    """Where each field name occurs in a SeeleRun."""
+    """The places of each field name in a SeeleRun."""
 
     def fields(schema: Schema, path: tuple[str | int, ...]) -> Iterator[tuple[str, ...]]:
         for name, inner in schema.get("properties", {}).items():

@@ -1,7 +1,7 @@
 """The OpenAPI v3.0 schema of a SeeleRun, in the structural form that CustomResourceDefinitions need.
 
-pydantic writes JSON Schema 2020-12. Kubernetes wants OpenAPI v3.0 without references: `nullable` in the place of a
-union with null, boolean `exclusiveMinimum`, one schema for all entries of a list, one type for each field.
+pydantic writes JSON Schema 2020-12. Kubernetes needs OpenAPI v3.0 without references: `nullable` instead of a union
+with null, boolean `exclusiveMinimum`, one schema for all entries of a list, and one type for each field.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Schema = dict[str, Any]
 
 
 class _SparseDefaults(GenerateJsonSchema):
-    """Writes the default of a section as what differs from the defaults of its own fields, usually `{}`."""
+    """Writes only what differs from the defaults of a section's own fields as its default, usually `{}`."""
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, FrozenModel):
@@ -48,13 +48,13 @@ class _SparseDefaults(GenerateJsonSchema):
 
 @cache
 def run_schema() -> Schema:
-    """Structural schema of the whole SeeleRun. Shared by all callers: copy it before changing it."""
+    """Structural schema of the whole SeeleRun. All callers share it: copy it before changing it."""
     schema = SeeleRun.model_json_schema(by_alias=True, schema_generator=_SparseDefaults)
     return structural(schema, schema.get("$defs", {}))
 
 
 def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    """One pydantic JSON schema as a structural OpenAPI v3.0 schema, references resolved from `definitions`."""
+    """A JSON schema of pydantic as a structural OpenAPI v3.0 schema, with references resolved from `definitions`."""
     schema = _resolved(schema, definitions)
     if "anyOf" in schema and _INT_OR_STRING not in schema:
         return _optional(schema, definitions)
@@ -70,7 +70,7 @@ def _optional(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sche
     chosen = [branch for branch in schema["anyOf"] if branch.get("type") != "null"]
     if len(chosen) != 1 or len(schema["anyOf"]) != 2:
         raise ValueError("a union other than with null has no structural schema: give the field a schema of its own")
-    # A null default says nothing that `nullable` does not, and would be stored in every object.
+    # A null default adds nothing to `nullable`, and would be stored in every object.
     outer = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
     return {**structural({**_resolved(chosen[0], definitions), **outer}, definitions), "nullable": True}
 
@@ -96,7 +96,7 @@ def _inside(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema
     if "properties" in schema:
         return {"properties": {name: structural(field, definitions) for name, field in schema["properties"].items()}}
     if "prefixItems" in schema:
-        # Only tuples of one type occur: their bounds are the same for each entry.
+        # Only tuples with the same type and bounds for all entries occur.
         return {"items": structural(schema["prefixItems"][0], definitions)}
     if schema.get("type") == "array":
         return {"items": structural(schema["items"], definitions)}

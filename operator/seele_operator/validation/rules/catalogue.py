@@ -1,4 +1,4 @@
-"""Rules that tie several fields of a SeeleRun together. Each is a generator of lines: field, value, reason, remedy."""
+"""All rules of a SeeleRun, and who applies them: `seele validate`, the operator and, by the CRD, the API server."""
 
 from __future__ import annotations
 
@@ -6,56 +6,35 @@ from typing import Any
 
 from seele_operator.api.pod_template import template_problems
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.validation.rules.cluster import _gang, cluster_problems
-from seele_operator.validation.rules.data import _DATA, _benchmarks, _solutions
-from seele_operator.validation.rules.lengths import _LENGTHS, _lengths
-from seele_operator.validation.rules.pods import (
-    _CONTAINERS,
-    _NAMES,
-    _PODS,
-    _engine,
-    env_problems,
-    gpu_problems,
-    resource_problems,
-)
+from seele_operator.validation.rules import cluster, data, lengths, models, pods, training
 from seele_operator.validation.rules.rule import Rule
-from seele_operator.validation.rules.training import (
-    _BATCHES,
-    _DEEPSPEED,
-    STRATEGY_RULES,
-    _batches,
-    _deepspeed,
-    strategy_problems,
-)
-
-
-def check_run(run: SeeleRun) -> list[str]:
-    """Every combination of fields that cannot work, wherever the run is carried out; empty where all is well."""
-    spec = run.spec
-    rules = (_batches, strategy_problems, _solutions, _lengths, _engine, _deepspeed, _benchmarks, _gang)
-    problems = [line for rule in rules for line in rule(spec)]
-    for name, pods in (("trainer", spec.trainer), ("rollout", spec.rollout)):
-        problems += resource_problems(("spec", name), pods.resources)
-        problems += env_problems(("spec", name), pods.env)
-        problems += template_problems(("spec", name), pods.pod_template)
-    return [*problems, *gpu_problems(spec)]
-
-
-def check_cluster(run: SeeleRun) -> list[str]:
-    """What works on one machine and not where each pod has its own node and its own folders."""
-    return list(cluster_problems(run.spec))
-
 
 VALIDATIONS = "x-kubernetes-validations"
 
-RULES: tuple[Rule, ...] = (*_BATCHES, *STRATEGY_RULES, *_LENGTHS, *_PODS, *_DEEPSPEED, *_DATA, *_NAMES, *_CONTAINERS)
+_ANYWHERE: tuple[Rule, ...] = (*training.RULES, *data.RULES, *lengths.RULES, *pods.RULES, *models.RULES)
+
+RULES: tuple[Rule, ...] = (*_ANYWHERE, *cluster.RULES)
+
+
+def check_run(run: SeeleRun) -> list[str]:
+    """A line for each combination of fields that cannot work, on a cluster or on one machine."""
+    lines = [line for rule in _ANYWHERE for line in rule.problems(run.spec)]
+    for name, section in (("trainer", run.spec.trainer), ("rollout", run.spec.rollout)):
+        lines += template_problems(("spec", name), section.pod_template)
+    return lines
+
+
+def check_cluster(run: SeeleRun) -> list[str]:
+    """A line for each thing that works on one machine but not on a cluster."""
+    return [line for rule in cluster.RULES for line in rule.problems(run.spec)]
 
 
 def add_rules(schema: dict[str, Any]) -> None:
-    """Write all rules into the structural schema of a SeeleRun, each where it belongs."""
+    """Add the rules that have CEL to the structural schema of a SeeleRun, each to the field that is its `self`."""
     for rule in RULES:
-        node = _node(schema, rule.place)
-        node.setdefault(VALIDATIONS, []).append({"rule": rule.expression, "message": rule.message})
+        if rule.cel:
+            validation = {"rule": rule.cel, "message": rule.general_message}
+            _node(schema, rule.self_is).setdefault(VALIDATIONS, []).append(validation)
 
 
 def _node(schema: dict[str, Any], place: str) -> dict[str, Any]:
@@ -63,5 +42,5 @@ def _node(schema: dict[str, Any], place: str) -> dict[str, Any]:
         name = part.removesuffix("[]")
         schema = schema["properties"][name]
         if name != part:
-            schema = schema["items"] if "items" in schema else schema["additionalProperties"]
+            schema = schema["items"]
     return schema

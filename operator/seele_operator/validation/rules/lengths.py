@@ -1,76 +1,14 @@
-"""Lengths: rules of a SeeleRun, in Python and in CEL."""
+"""Rules about lengths in tokens: prompts, hints, solutions and completions have to fit into the context."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from seele_operator.api.seelerun import SeeleRunSpec
-from seele_operator.validation.rules.rule import Rule, is_one_of
-from seele_trainer.methods import ON_SOLUTIONS, WITH_HINTS
+from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is
 
-
-def _lengths(spec: SeeleRunSpec) -> Iterator[str]:
-    context, longest = spec.model.context_length, spec.rollout.max_model_len
-    if context is not None and longest is not None and longest > context:
-        yield (
-            f"spec.rollout.maxModelLen: {longest} is above model.contextLength, which is {context}; "
-            f"use at most {context}, or leave it out"
-        )
-    if longest is not None and spec.rollout.engine == "vllm":
-        yield from length_problems(spec, min(longest, context or longest), "rollout.maxModelLen")
-    elif context is not None:
-        yield from length_problems(spec, context, "model.contextLength")
-    if context is not None:
-        yield from solution_problems(spec, context, "model.contextLength")
-
-
-def length_problems(spec: SeeleRunSpec, limit: int, limited_by: str) -> Iterator[str]:
-    """Prompts, hints and completions that do not fit together into `limit` tokens, which come from `limited_by`."""
-    prompt, completion = spec.dataset.max_prompt_tokens, spec.rollout.max_completion_tokens
-    hint = spec.dataset.max_solution_tokens if spec.training.strategy in WITH_HINTS else 0
-    needed = prompt + hint + completion
-    if needed > limit:
-        with_hint = f" + dataset.maxSolutionTokens {hint}" if hint else ""
-        yield (
-            f"spec.rollout.maxCompletionTokens: dataset.maxPromptTokens {prompt}{with_hint} + {completion} = {needed} "
-            f"tokens do not fit into {limited_by}, which is {limit}; {_shorten(limit - prompt - hint)}"
-        )
-    answer = spec.evaluation.max_completion_tokens
-    if answer is not None and prompt + answer > limit:
-        yield (
-            f"spec.evaluation.maxCompletionTokens: dataset.maxPromptTokens {prompt} + {answer} = {prompt + answer} "
-            f"tokens do not fit into {limited_by}, which is {limit}; {_shorten(limit - prompt)}"
-        )
-
-
-def solution_problems(spec: SeeleRunSpec, limit: int, limited_by: str) -> Iterator[str]:
-    """Whole solutions to train on that do not fit behind their prompts into `limit` tokens, which come from `limited_by`."""
-    prompt, solution, strategy = (
-        spec.dataset.max_prompt_tokens,
-        spec.dataset.max_solution_tokens,
-        spec.training.strategy,
-    )
-    if strategy in ON_SOLUTIONS and prompt + solution > limit:
-        yield (
-            f"spec.dataset.maxSolutionTokens: maxPromptTokens {prompt} + {solution} = {prompt + solution} tokens do not fit "
-            f"into {limited_by}, which is {limit}, and strategy {strategy} trains on whole solutions; "
-            f"{_shorten(limit - prompt)}"
-        )
-
-
-def _shorten(room: int) -> str:
-    return (
-        f"use at most {room} here, or shorten the others"
-        if room > 0
-        else "lower dataset.maxPromptTokens and dataset.maxSolutionTokens first"
-    )
-
-
-_HINT = f"({is_one_of(WITH_HINTS)} ? self.dataset.maxSolutionTokens : 0)"
-
-_NEEDED = f"self.dataset.maxPromptTokens + {_HINT} + self.rollout.maxCompletionTokens"
-
-_ANSWER = "self.dataset.maxPromptTokens + self.evaluation.maxCompletionTokens"
+Limit = tuple[int, str]
+"""Tokens, and where this limit comes from."""
 
 _SERVED = "self.rollout.engine == 'vllm' && has(self.rollout.maxModelLen)"
 
@@ -81,31 +19,108 @@ _LIMIT = (
     "self.model.contextLength : self.rollout.maxModelLen) : self.model.contextLength)"
 )
 
-_LENGTHS = (
-    Rule(
-        "spec",
-        "!has(self.rollout.maxModelLen) || !has(self.model.contextLength) || "
-        "self.rollout.maxModelLen <= self.model.contextLength",
-        "spec.rollout.maxModelLen: is above model.contextLength; use at most that, or leave it out",
-    ),
-    Rule(
-        "spec",
-        f"!{_LIMITED} || {_NEEDED} <= {_LIMIT}",
-        "spec.rollout.maxCompletionTokens: with dataset.maxPromptTokens and, for strategies with hints, "
-        "dataset.maxSolutionTokens does not fit into rollout.maxModelLen or model.contextLength; use less here, "
-        "or shorten the others",
-    ),
-    Rule(
-        "spec",
-        f"!has(self.model.contextLength) || !({is_one_of(ON_SOLUTIONS)}) || "
-        "self.dataset.maxPromptTokens + self.dataset.maxSolutionTokens <= self.model.contextLength",
-        "spec.dataset.maxSolutionTokens: with maxPromptTokens does not fit into model.contextLength, and this strategy "
-        "trains on whole solutions; use less here, or shorten the others",
-    ),
-    Rule(
-        "spec",
-        f"!{_LIMITED} || !has(self.evaluation.maxCompletionTokens) || {_ANSWER} <= {_LIMIT}",
-        "spec.evaluation.maxCompletionTokens: with dataset.maxPromptTokens does not fit into rollout.maxModelLen or "
-        "model.contextLength; use less here, or shorten the others",
-    ),
+_HINT = f"({strategy_is(lambda method: method.shows_hints)} ? self.dataset.maxSolutionTokens : 0)"
+
+_TOO_LONG = "[{sum} = {needed} tokens do not fit into {source}, which is {limit}|"
+
+_REMEDY = "; [{remedy}|use less here, or shorten the others]"
+
+
+def _context_limit(spec: SeeleRunSpec) -> Limit | None:
+    context = spec.model.context_length
+    return None if context is None else (context, "model.contextLength")
+
+
+def _server_limit(spec: SeeleRunSpec) -> Limit | None:
+    context, longest = spec.model.context_length, spec.rollout.max_model_len
+    if longest is not None and spec.rollout.engine == "vllm":
+        return min(longest, context or longest), "rollout.maxModelLen"
+    return _context_limit(spec)
+
+
+def _overrun(value: int | None, others: Mapping[str, int], limit: Limit | None) -> Iterator[Values]:
+    """The values for `_TOO_LONG` and `_REMEDY` if a field and `others` exceed the limit together."""
+    if value is None or limit is None:
+        return
+    room = limit[0] - sum(others.values())
+    if value > room:
+        yield {
+            "sum": " + ".join([*(f"{field} {length}" for field, length in others.items()), str(value)]),
+            "needed": sum(others.values()) + value,
+            "limit": limit[0],
+            "source": limit[1],
+            "remedy": f"use at most {room} here, or shorten the others"
+            if room > 0
+            else "lower dataset.maxPromptTokens and dataset.maxSolutionTokens first",
+        }
+
+
+def _completions(spec: SeeleRunSpec, limit: Limit | None) -> Iterator[Values]:
+    others = {"dataset.maxPromptTokens": spec.dataset.max_prompt_tokens}
+    if spec.training.method.shows_hints:
+        others["dataset.maxSolutionTokens"] = spec.dataset.max_solution_tokens
+    return _overrun(spec.rollout.max_completion_tokens, others, limit)
+
+
+def _answers(spec: SeeleRunSpec, limit: Limit | None) -> Iterator[Values]:
+    others = {"dataset.maxPromptTokens": spec.dataset.max_prompt_tokens}
+    return _overrun(spec.evaluation.max_completion_tokens, others, limit)
+
+
+def _solutions(spec: SeeleRunSpec, limit: Limit | None) -> Iterator[Values]:
+    if spec.training.method.trains_on_solutions:
+        for values in _overrun(
+            spec.dataset.max_solution_tokens, {"maxPromptTokens": spec.dataset.max_prompt_tokens}, limit
+        ):
+            yield {**values, "strategy": spec.training.strategy}
+
+
+_COMPLETIONS = Rule(
+    "spec.rollout.maxCompletionTokens",
+    f"{_TOO_LONG}with dataset.maxPromptTokens and, for strategies with hints, dataset.maxSolutionTokens does not fit "
+    f"into rollout.maxModelLen or model.contextLength]{_REMEDY}",
+    f"!{_LIMITED} || self.dataset.maxPromptTokens + {_HINT} + self.rollout.maxCompletionTokens <= {_LIMIT}",
+    violations=lambda spec: _completions(spec, _server_limit(spec)),
 )
+
+_ANSWERS = Rule(
+    "spec.evaluation.maxCompletionTokens",
+    f"{_TOO_LONG}with dataset.maxPromptTokens does not fit into rollout.maxModelLen or model.contextLength]{_REMEDY}",
+    f"!{_LIMITED} || !has(self.evaluation.maxCompletionTokens) || "
+    f"self.dataset.maxPromptTokens + self.evaluation.maxCompletionTokens <= {_LIMIT}",
+    violations=lambda spec: _answers(spec, _server_limit(spec)),
+)
+
+_SOLUTIONS = Rule(
+    "spec.dataset.maxSolutionTokens",
+    f"{_TOO_LONG}with maxPromptTokens does not fit into model.contextLength], "
+    f"and [strategy {{strategy}}|this strategy] trains on whole solutions{_REMEDY}",
+    f"!has(self.model.contextLength) || !({strategy_is(lambda method: method.trains_on_solutions)}) || "
+    "self.dataset.maxPromptTokens + self.dataset.maxSolutionTokens <= self.model.contextLength",
+    violations=lambda spec: _solutions(spec, _context_limit(spec)),
+)
+
+RULES = Rules([_COMPLETIONS, _ANSWERS, _SOLUTIONS])
+
+
+@RULES.add(
+    "spec.rollout.maxModelLen",
+    "[{longest} ]is above model.contextLength[, which is {context}]; use at most [{context}|that], or leave it out",
+    "!has(self.rollout.maxModelLen) || !has(self.model.contextLength) || "
+    "self.rollout.maxModelLen <= self.model.contextLength",
+)
+def _model_len(spec: SeeleRunSpec) -> Iterator[Values]:
+    context, longest = spec.model.context_length, spec.rollout.max_model_len
+    if context is not None and longest is not None and longest > context:
+        yield {"longest": longest, "context": context}
+
+
+def problems_in_context(spec: SeeleRunSpec, context: int) -> Iterator[str]:
+    """What does not fit into the context that the model's own config.json allows, if the run sets no limit."""
+    limit = context, "the model's max_position_embeddings"
+    if spec.model.context_length is not None:
+        return
+    if spec.rollout.max_model_len is None:
+        yield from map(_COMPLETIONS.line, _completions(spec, limit))
+        yield from map(_ANSWERS.line, _answers(spec, limit))
+    yield from map(_SOLUTIONS.line, _solutions(spec, limit))

@@ -1,26 +1,66 @@
-"""One rule in CEL, and where it stands in a SeeleRun."""
+"""What a rule is: a field, a message, and the same condition in CEL and in Python."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+from seele_operator.api.seelerun import SeeleRunSpec
+from seele_trainer.methods import METHODS, Method
+
+Values = Mapping[str, object]
+"""What a message says about one violation, by the names in its braces."""
+
+Check = Callable[[SeeleRunSpec], Iterable[Values]]
+"""Yields the values of each violation of a rule."""
+
+_CHOICE = re.compile(r"\[([^]|]*)\|?([^]]*)\]")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold at one place of a SeeleRun."""
+    """A condition on a SeeleRun, checked by the API server in CEL and by `seele validate` in Python."""
 
-    place: str
-    """Dotted path from the root of the object; `[]` stands for each entry of a list."""
-    expression: str
-    """CEL, with `self` for the value at that place; a null there counts as absent, and defaults are filled in."""
+    field: str
+    """Dotted path of the field that the message names, such as `spec.trainer.env[{index}].name`."""
     message: str
-    """The field, what is wrong with it, and the remedy, as `seele validate` says it."""
+    """What is wrong, and the remedy. `[{steps} steps|too few]` is `12 steps` in Python, and `too few` in CEL."""
+    cel: str = ""
+    """Expression that holds for a good run; empty if CEL cannot check the rule."""
+    self_is: str = "spec"
+    """Dotted path of `self` in the expression; `[]` stands for each entry of a list."""
+    violations: Check = lambda _: ()
+    """The check in Python; finds nothing if the models of the API check the rule already."""
+
+    @property
+    def general_message(self) -> str:
+        """The message of the API server, which cannot name values."""
+        return f"{re.sub('{.*?}', '', self.field)}: {_CHOICE.sub(lambda match: match[2], self.message)}"
+
+    def line(self, values: Values) -> str:
+        """The message of `seele validate` about one violation."""
+        return f"{self.field}: {_CHOICE.sub(lambda match: match[1], self.message)}".format_map(values)
+
+    def problems(self, spec: SeeleRunSpec) -> Iterator[str]:
+        """A line for each violation."""
+        return map(self.line, self.violations(spec))
 
 
-def is_one_of(strategies: Iterable[str]) -> str:
-    """Whether the run's strategy is one of these."""
-    return "(" + " || ".join(f"self.training.strategy == '{name}'" for name in strategies) + ")"
+class Rules(list[Rule]):
+    """The rules about one subject, in the order in which they are reported."""
+
+    def add(self, field: str, message: str, cel: str = "", self_is: str = "spec") -> Callable[[Check], Check]:
+        """Add a rule whose check in Python is the decorated function."""
+
+        def added(violations: Check) -> Check:
+            self.append(Rule(field, message, cel, self_is, violations))
+            return violations
+
+        return added
 
 
-PROBLEM_ROLLOUTS = "self.hints.rounds * self.hints.rolloutsPerRound"
+def strategy_is(fact: Callable[[Method], bool]) -> str:
+    """CEL for whether a fact holds of the run's strategy."""
+    names = ", ".join(f"'{name}'" for name, method in METHODS.items() if fact(method))
+    return f"self.training.strategy in [{names}]"

@@ -1,4 +1,4 @@
-"""Overrides of a pod template, merged as Kubernetes merges them."""
+"""Pod templates are merged as Kubernetes merges them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ POD = {
 }
 
 
-def test_a_container_is_found_by_its_name_wherever_it_stands() -> None:
+def test_containers_are_merged_by_name() -> None:
     merged = merge(POD, {"containers": [{"name": "sidecar", "image": "logs:2"}]})
 
     assert [container["image"] for container in merged["containers"]] == ["seele", "logs:2"]
 
 
-def test_environment_variables_are_replaced_by_name_and_added() -> None:
+def test_environment_variables_are_merged_by_name() -> None:
     env = [{"name": "B", "value": "2"}, {"name": "A", "value": "3"}]
     merged = merge(POD, {"containers": [{"name": "trainer", "env": env}]})
 
     assert merged["containers"][0]["env"] == [{"name": "A", "value": "3"}, {"name": "B", "value": "2"}]
 
 
-def test_a_reference_takes_the_place_of_a_value() -> None:
+def test_a_reference_replaces_a_value() -> None:
     reference = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
     merged = merge(POD, {"containers": [{"name": "trainer", "env": [reference]}]})
 
@@ -66,7 +66,7 @@ mappings = st.dictionaries(st.sampled_from(["a", "b", "tolerations", "spec"]), t
 
 
 @given(mappings, mappings)
-def test_merging_twice_is_merging_once_and_leaves_its_arguments_alone(base: dict, patch: dict) -> None:
+def test_merging_is_idempotent_and_keeps_its_arguments(base: dict, patch: dict) -> None:
     before = copy.deepcopy((base, patch))
     once = merge(base, patch)
 

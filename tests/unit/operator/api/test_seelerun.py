@@ -1,4 +1,4 @@
-"""The SeeleRun model: defaults, names, and the part that trainer pods read."""
+"""The models of a SeeleRun: defaults, names, and the part that trainer pods read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.spec_data import full_run, patched, small_run
 
 pytestmark = pytest.mark.unit
 
-# The full example has one of these each.
+# The full example has one of each group.
 CLAIMS = ("persistentVolumeClaim", "persistentVolumeClaimTemplate")
 ALTERNATIVES = {"dataset.path"} | {f"storage.run.{kind}" for kind in ("persistentVolumeClaim", "hostPath", "emptyDir")}
 ALTERNATIVES |= {f"storage.huggingFaceCache.{kind}" for kind in (*CLAIMS, "emptyDir")}
 
 
 def leaves(schema: Schema, body: Any, path: str = "") -> dict[str, Any]:
-    """Every field of the schema by its path, with its value in `body` (None where it has none)."""
+    """Every field of the schema by its path, with its value in `body`; KeyError stands for a missing one."""
     if "items" in schema and isinstance(body, list) and body:
         return leaves(schema["items"], body[0], f"{path}[0]")
     if "properties" not in schema or schema.get(PRESERVE):
@@ -44,7 +44,7 @@ def leaves(schema: Schema, body: Any, path: str = "") -> dict[str, Any]:
 def test_the_full_example_sets_every_field() -> None:
     spec = run_schema()["properties"]["spec"]
     missing = [path for path, value in leaves(spec, full_run()["spec"]).items() if value is KeyError]
-    # The first of two benchmarks comes from the hub; the second has a path.
+    # The first of two benchmarks comes from the Hub; the second has a path.
     assert missing == ["evaluation.benchmarks[0].path"]
 
 
@@ -60,14 +60,14 @@ def test_every_field_is_described() -> None:
     assert undescribed(run_schema(), "") == []
 
 
-def test_a_run_survives_the_way_to_yaml_and_back() -> None:
+def test_a_run_survives_a_round_trip_through_yaml() -> None:
     for body in (small_run(), full_run()):
         run = parse_run(body)
         again = parse_run(yaml.safe_load(yaml.safe_dump(run.model_dump(mode="json", by_alias=True))))
         assert again == run
 
 
-def test_a_full_run_means_what_it_says() -> None:
+def test_a_full_run_is_read_as_written() -> None:
     run = parse_run(full_run())
     written = run.model_dump(mode="json", by_alias=True, exclude_unset=True)
     limits = written["spec"]["trainer"]["resources"]["limits"]
@@ -98,7 +98,7 @@ def test_policy_defaults() -> None:
     assert parse_run(small_run()).metadata.namespace == "default"
 
 
-def test_trainer_pods_read_the_spec_without_what_pods_are_made_of() -> None:
+def test_trainer_pods_read_the_spec_without_the_fields_about_pods() -> None:
     run = parse_run(full_run())
     trainer = run.spec.trainer_config(run.metadata.name)
     assert type(trainer) is config.TrainerConfig
@@ -116,7 +116,7 @@ def test_trainer_pods_read_the_spec_without_what_pods_are_made_of() -> None:
     assert trainer.rollout.canary_tolerance == 0.2
 
 
-def test_trainer_pods_can_read_what_is_written_for_them() -> None:
+def test_trainer_pods_can_read_their_configuration() -> None:
     written = parse_run(full_run()).spec.trainer_config("full-run")
     text = yaml.safe_dump(written.model_dump(mode="json", by_alias=True))
     assert config.TrainerConfig.model_validate(yaml.safe_load(text)) == written
@@ -158,7 +158,7 @@ def test_quantities_are_read_as_kubernetes_reads_them(quantity: str, number: flo
 
 
 @pytest.mark.parametrize("quantity", ["", "8GB", "-1", "1 Gi", "Gi", "1e", "0x10", "8gi"])
-def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+def test_invalid_quantities_are_refused(quantity: str) -> None:
     with pytest.raises(ValueError, match="not a Kubernetes quantity"):
         amount(quantity)
 
@@ -169,7 +169,7 @@ def test_importing_the_spec_imports_no_heavy_library() -> None:
     assert not {"torch", "numpy", "kopf", "kubernetes", "transformers", "pyarrow"} & set(loaded)
 
 
-def test_models_and_their_python_names_agree() -> None:
+def test_models_accept_python_names() -> None:
     spec = SeeleRun.model_fields["spec"].annotation
     assert spec is SeeleRunSpec
     with_python_names = SeeleRunSpec(model=config.Model(name="x"), dataset=config.Dataset(path="a.jsonl"))

@@ -1,4 +1,4 @@
-"""The status of a run: as the API server keeps it, and what is written to change it."""
+"""The status of a run: how it is stored, and how it is patched."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.status_data import FULL_STATUS, NOW, PRECISELY
 pytestmark = pytest.mark.unit
 
 
-def test_what_is_written_is_read_back() -> None:
+def test_a_status_survives_a_round_trip() -> None:
     written = json.loads(json.dumps(FULL_STATUS.to_api()))
 
     assert read_status({"status": written}) == FULL_STATUS
@@ -39,7 +39,7 @@ def test_a_run_without_a_status_is_new() -> None:
     assert not RunStatus().terminal
 
 
-def test_a_status_is_written_in_the_words_of_kubernetes() -> None:
+def test_a_status_follows_the_conventions_of_kubernetes() -> None:
     written = FULL_STATUS.to_api()
 
     assert written["lastFailure"]["class"] == "application"
@@ -49,8 +49,8 @@ def test_a_status_is_written_in_the_words_of_kubernetes() -> None:
     assert not any("_" in key for key in written)
 
 
-def test_what_is_absent_is_not_written() -> None:
-    """A null in a merge patch would take away what it stands for, and one in a list would be refused."""
+def test_unset_fields_are_not_written() -> None:
+    """A null in a merge patch would remove the field, and a null in a list would be refused."""
 
     def nulls(value: Any) -> bool:
         inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -79,7 +79,7 @@ def test_whole_seconds_drop_the_fraction_and_nothing_else() -> None:
     assert whole_seconds(PRECISELY.astimezone(zone)).tzinfo is zone
 
 
-def test_a_newer_operators_fields_are_let_through() -> None:
+def test_fields_of_a_newer_operator_are_ignored() -> None:
     failure = {"class": "disruption", "reason": "Evicted", "time": "2026-11-22T20:05:07Z", "node": "node-7"}
     status = read_status({"status": {"phase": "Running", "weather": "fine", "lastFailure": failure}})
 
@@ -104,10 +104,10 @@ def test_conditions_are_found_by_type() -> None:
     assert RunStatus().condition("Valid") is None
 
 
-def test_only_two_phases_are_the_end() -> None:
-    ends = {phase for phase in get_args(RunPhase) if RunStatus(phase=phase).terminal}
+def test_only_two_phases_are_terminal() -> None:
+    terminal = {phase for phase in get_args(RunPhase) if RunStatus(phase=phase).terminal}
 
-    assert ends == set(TERMINAL) == {"Succeeded", "Failed"}
+    assert terminal == set(TERMINAL) == {"Succeeded", "Failed"}
 
 
 # Merge patches
@@ -134,7 +134,7 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 @given(OBJECTS, OBJECTS)
-def test_the_patch_makes_one_of_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_the_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     patch = patch_between(before, after)
 
     assert merged(before, patch) == after
@@ -142,11 +142,11 @@ def test_the_patch_makes_one_of_the_other(before: dict[str, Any], after: dict[st
 
 
 @given(OBJECTS)
-def test_nothing_is_patched_where_nothing_differs(value: dict[str, Any]) -> None:
+def test_equal_objects_need_no_patch(value: dict[str, Any]) -> None:
     assert patch_between(value, json.loads(json.dumps(value))) == {}
 
 
-def test_a_patch_says_what_changed_and_no_more() -> None:
+def test_a_patch_holds_only_the_changes() -> None:
     changed = FULL_STATUS.model_copy(
         update={
             "step": 13,

@@ -1,4 +1,4 @@
-"""Reading a SeeleRun file: everything that can be wrong before its fields are looked at."""
+"""Reading a SeeleRun file: everything that can be wrong before its fields are checked."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.yaml").startswith(f"{tmp_path}/none.yaml: no such file; ")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "is a folder" in refusal(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, "a: 1")
     file.chmod(0)
     assert "Permission denied" in refusal(file)
@@ -76,16 +76,16 @@ def test_a_broken_file_gets_one_line(tmp_path: Path, text: str | bytes, says: st
     assert says in refusal(written(tmp_path, text))
 
 
-def test_a_file_that_aliases_blow_up_is_refused_quickly(tmp_path: Path) -> None:
+def test_excessive_aliases_are_refused_quickly(tmp_path: Path) -> None:
     lines = ["a0: &a0 [1, 1]"] + [f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}]" for level in range(1, 60)]
     assert "without aliases" in refusal(written(tmp_path, "\n".join(lines)))
 
 
-def test_a_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+def test_excessive_nesting_is_refused(tmp_path: Path) -> None:
     assert "nested too deeply" in refusal(written(tmp_path, "a: " + "[" * 20000))
 
 
-def test_a_file_comes_from_standard_input_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     given = SimpleNamespace(buffer=io.BytesIO(yaml.safe_dump(small_run()).encode()))
     monkeypatch.setattr("sys.stdin", given)
     assert load_run("-").metadata.name == "small"
@@ -117,7 +117,7 @@ def test_standard_input_is_named_in_problems(monkeypatch: pytest.MonkeyPatch) ->
         (".", "."),
     ],
 )
-def test_values_have_the_types_that_kubectl_gives_them(tmp_path: Path, text: str, value: object) -> None:
+def test_values_have_the_same_types_as_in_kubectl(tmp_path: Path, text: str, value: object) -> None:
     read = read_run_file(written(tmp_path, f"{{a: {text} }}" if text != "-" else 'a: "-"'))["a"]
     assert read == value
     assert type(read) is type(value)
@@ -132,7 +132,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
     }
 
 
-def test_a_byte_order_mark_and_a_lone_separator_do_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_a_lone_separator_are_ignored(tmp_path: Path) -> None:
     assert read_run_file(written(tmp_path, b"\xef\xbb\xbf---\na: 1\n---\n")) == {"a": 1}
 
 

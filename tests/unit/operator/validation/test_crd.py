@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition is one that an API server accepts, and says what the models say."""
+"""API servers accept the CustomResourceDefinition, and it matches the models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.status_data import FULL_STATUS
 pytestmark = pytest.mark.unit
 
 INT_OR_STRING = "x-kubernetes-int-or-string"
-# What apiextensions v1 knows of OpenAPI v3.0, as far as we use it; `$ref`, `const` and more are refused or dropped.
+# The part of OpenAPI v3.0 that we use and apiextensions v1 supports; it refuses or drops `$ref`, `const` and others.
 ALLOWED = {
     *("type", "format", "description", "default", "nullable", "enum", "properties", "required", "items"),
     *("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minItems", "maxItems", "minLength", "maxLength"),
@@ -51,7 +51,7 @@ SPEC = NODES[".spec"]["properties"]
 
 
 def accepts(schema: Schema, value: Any) -> bool:
-    """Whether a value fits a schema, by the rules of OpenAPI v3.0 as far as they occur."""
+    """Whether a value fits a schema, by the rules of OpenAPI v3.0 that we use."""
     if value is None:
         return bool(schema.get("nullable"))
     if schema.get(INT_OR_STRING):
@@ -166,7 +166,7 @@ def test_descriptions_and_defaults_are_kept() -> None:
 
 def test_optional_fields_may_be_null() -> None:
     assert SPEC["model"]["properties"]["contextLength"] == {
-        "description": "Longest prompt plus completion, in tokens; the model's own limit where absent.",
+        "description": "Longest prompt plus completion, in tokens. The model's own limit if unset.",
         "type": "integer",
         "minimum": 1,
         "nullable": True,
@@ -182,7 +182,7 @@ def test_free_objects_are_preserved() -> None:
     assert SPEC["rollout"]["properties"]["engineArgs"]["additionalProperties"] == {PRESERVE: True}
 
 
-def test_the_definition_is_named_and_shown_as_promised() -> None:
+def test_the_definition_has_its_names_and_columns() -> None:
     definition = crd()
     assert definition["apiVersion"] == "apiextensions.k8s.io/v1"
     assert definition["metadata"]["name"] == "seeleruns.seele.dev"
@@ -193,7 +193,7 @@ def test_the_definition_is_named_and_shown_as_promised() -> None:
     assert version["subresources"] == {"status": {}}
     columns = version["additionalPrinterColumns"]
     assert [column["name"] for column in columns if not column.get("priority")] == [
-        "RunPhase",
+        "Phase",
         "Step",
         "Accuracy",
         "Hint",
@@ -205,7 +205,7 @@ def test_the_definition_is_named_and_shown_as_promised() -> None:
 
 
 def test_the_definition_is_small_enough_for_plain_apply() -> None:
-    # What kubectl keeps in an annotation may have 262,144 bytes, with those of all others.
+    # kubectl stores it in an annotation, and all annotations together may have 262,144 bytes.
     assert len(json.dumps(crd()).encode()) < 100_000
     text = yaml.safe_dump(crd(), sort_keys=False)
     assert "&id" not in text
@@ -227,7 +227,7 @@ UNITS = {
 }
 
 
-def test_a_field_that_is_counted_in_something_says_in_what() -> None:
+def test_a_field_names_its_unit() -> None:
     for path, schema in NODES.items():
         field = path.rsplit(".", 1)[-1]
         unit = next((unit for ending, unit in UNITS.items() if field.endswith(ending)), "")
@@ -245,13 +245,13 @@ def test_a_description_ends_with_the_default() -> None:
         assert schema["default"] == "" or json.dumps(schema["default"]) in schema["description"], path
 
 
-def test_a_field_without_a_default_says_what_its_absence_means() -> None:
+def test_an_optional_field_says_what_happens_if_it_is_unset() -> None:
     silent = [
         path
         for path, schema in NODES.items()
         if path.startswith(".spec") and schema.get("nullable") and "default" not in schema
-        if not any(words in schema["description"] for words in ("absent", "null for", "Give either"))
-        # One of several kinds, and what is off without its section.
+        if not any(words in schema["description"] for words in ("if unset", "Defaults to", "null for", "Set either"))
+        # One of several kinds, and features that their section enables.
         if not any(path.startswith(f".spec.storage.{volume}.") for volume in ("run", "huggingFaceCache"))
         if path not in {".spec.observability.wandb", ".spec.observability.mlflow"}
     ]
@@ -315,7 +315,7 @@ def test_rules_in_cel_can_be_left_out() -> None:
     assert VALIDATIONS not in json.dumps(crd(cel=False))
 
 
-def test_callers_may_change_what_they_get() -> None:
+def test_callers_may_change_their_copy() -> None:
     crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"].clear()
     assert "spec" in root()["properties"]
 

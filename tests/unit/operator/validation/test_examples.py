@@ -1,4 +1,4 @@
-"""The files of manifests/examples are what people start from: each is valid, and fits the hardware that it names."""
+"""Each file of manifests/examples is valid and fits the hardware that it names."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the head of an example says it needs."""
+    """The hardware that the first comment of an example requires."""
 
     nodes: int
     gpus: int
-    """GPUs of a node."""
+    """GPUs per node."""
     words: str
-    """How the head says it."""
+    """The words of the comment."""
 
 
 HARDWARE = {
     "quickstart": Hardware(1, 0, "any machine without a GPU"),
-    # Two slices of one, or two.
+    # Two slices of one GPU, or two GPUs.
     "one-gpu": Hardware(1, 2, "a node with two GPUs, or"),
     "private-model": Hardware(1, 2, "two GPUs of 40 GB"),
     "eight-gpus": Hardware(1, 8, "one node with eight GPUs"),
@@ -65,7 +65,7 @@ PAPER: dict[str, Any] = {
     "rollout": {"temperature": 1.0, "maxCompletionTokens": 2048},
     "evaluation": {"temperature": 0.6},
 }
-"""FrozenModel 5.1 of arXiv 2509.06923."""
+"""Section 5.1 of arXiv 2509.06923."""
 
 
 def example(name: str) -> SeeleRun:
@@ -73,7 +73,7 @@ def example(name: str) -> SeeleRun:
 
 
 def head(name: str) -> str:
-    """The comment that an example begins with, as one line."""
+    """The comment at the start of an example, as one line."""
     lines = (FOLDER / f"{name}.yaml").read_text().split("\napiVersion:")[0].splitlines()
     assert all(line.startswith("#") for line in lines)
     return " ".join(" ".join(line.removeprefix("#") for line in lines).split())
@@ -89,12 +89,12 @@ def test_each_example_has_its_hardware_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_begins_with_what_it_needs_and_what_to_change(name: str) -> None:
-    said = head(name)
+def test_an_example_starts_with_its_requirements_and_what_to_change(name: str) -> None:
+    comment = head(name)
 
-    assert " Needs: " in said
-    assert " Change: " in said
-    assert HARDWARE[name].words in said
+    assert " Needs: " in comment
+    assert " Change: " in comment
+    assert HARDWARE[name].words in comment
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,13 +131,13 @@ def test_an_example_uses_the_hardware_it_names_and_no_more(name: str) -> None:
 
 def test_deepmath_has_the_papers_settings_and_benchmarks() -> None:
     run = example("deepmath-1.5b")
-    told = settings(run)
+    actual = settings(run)
 
-    assert {section: {field: told[section][field] for field in fields} for section, fields in PAPER.items()} == PAPER
+    assert {section: {field: actual[section][field] for field in fields} for section, fields in PAPER.items()} == PAPER
     assert {benchmark.title: benchmark for benchmark in run.spec.evaluation.benchmarks} == BENCHMARKS
 
 
-def test_what_the_paper_sets_is_written_out_and_not_left_to_defaults() -> None:
+def test_the_papers_settings_are_written_out() -> None:
     written = read_run_file(FOLDER / "deepmath-1.5b.yaml")["spec"]
 
     unwritten = {
@@ -146,20 +146,20 @@ def test_what_the_paper_sets_is_written_out_and_not_left_to_defaults() -> None:
     assert unwritten == {("hints", "unhintedShare")}
 
 
-def test_the_baseline_differs_in_the_method_alone() -> None:
+def test_the_baseline_differs_only_in_the_method() -> None:
     seele, grpo = (settings(example(name)) for name in ("deepmath-1.5b", "grpo-baseline"))
 
     assert differences(seele, grpo, ()) == ['training.strategy: was "seele" and is "grpo"']
 
 
-def test_the_resumed_run_may_go_on_from_the_checkpoints_of_the_one_before() -> None:
+def test_the_resume_example_can_resume_from_the_checkpoints_of_deepmath() -> None:
     before, after = example("deepmath-1.5b"), example("resume")
 
     old, new = ({**settings(run), "storage": None, "scheduling": None} for run in (before, after))
     assert differences(old, new) == []
-    # The operator does not see that a claim by name is one node's: the example says what it says for a template.
-    wishes = (pod["spec"]["affinity"] for run in (before, after) for pod in pods(run, 1).values())
-    assert len({str(wish).replace(after.metadata.name, before.metadata.name) for wish in wishes}) == 1
+    # The operator does not see that a claim by name belongs to one node, so the example sets the affinity of a template.
+    affinities = (pod["spec"]["affinity"] for run in (before, after) for pod in pods(run, 1).values())
+    assert len({str(affinity).replace(after.metadata.name, before.metadata.name) for affinity in affinities}) == 1
     assert after.spec.training.steps > before.spec.training.steps
     claim = after.spec.storage.run.persistent_volume_claim
     kept = [manifest["metadata"]["name"] for manifest in plan(before, 1) if manifest["kind"] == "PersistentVolumeClaim"]
@@ -167,7 +167,7 @@ def test_the_resumed_run_may_go_on_from_the_checkpoints_of_the_one_before() -> N
     assert [claim.claim_name] == kept
 
 
-def test_the_token_reaches_what_downloads_and_not_the_servers() -> None:
+def test_only_containers_that_download_get_the_token() -> None:
     trainer, rollout = pods(example("private-model"), 1).values()
     (prepare,) = rollout["spec"]["initContainers"]
 

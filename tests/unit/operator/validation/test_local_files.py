@@ -1,4 +1,4 @@
-"""What the files of this machine tell about a SeeleRun before anything is started."""
+"""The files of a SeeleRun are checked before anything starts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.unit
 
 ROW = {"problem": "1 + 1?", "question": "1 + 1?", "solution": "1 + 1 = 2\n#### 2", "answer": "2"}
 STEP = 256
-"""Problems in a step where the run does not say."""
-
+"""Default number of problems per step."""
 
 EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
@@ -42,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def problems(folder: Path, spec: dict[str, Any]) -> list[str]:
-    """Lines for the smallest run with a local model, changed by `spec`."""
+    """Problems of the smallest run with a local model and the changes in `spec`."""
     body = patched(small_run(), {"spec": patched({"model": {"name": "model"}}, spec)})
     return check_local_files(parse_run(body), folder)
 
@@ -53,13 +52,13 @@ def only_problem(folder: Path, spec: dict[str, Any]) -> str:
     return problem
 
 
-def test_a_run_whose_files_are_all_there_is_accepted(folder: Path) -> None:
+def test_a_run_with_all_its_files_is_accepted(folder: Path) -> None:
     assert problems(folder, {}) == []
 
 
 def test_names_on_the_hub_are_not_looked_up(folder: Path) -> None:
-    assert problems(folder, {"model": {"name": "nobody/nothing"}}) == []
-    assert problems(folder, {"dataset": {"path": None, "name": "nobody/nothing"}}) == []
+    assert problems(folder, {"model": {"name": "unknown/nothing"}}) == []
+    assert problems(folder, {"dataset": {"path": None, "name": "unknown/nothing"}}) == []
 
 
 def test_a_missing_data_file_is_named_with_its_neighbour(folder: Path) -> None:
@@ -67,7 +66,7 @@ def test_a_missing_data_file_is_named_with_its_neighbour(folder: Path) -> None:
     assert problem.startswith('spec.dataset.path: "trian.jsonl" does not exist (there is train.jsonl); ')
 
 
-def test_a_benchmark_file_is_looked_at_too(folder: Path) -> None:
+def test_benchmark_files_are_checked_too(folder: Path) -> None:
     problem = only_problem(folder, {"evaluation": {"benchmarks": [{"title": "a", "path": "no/such.jsonl"}]}})
     assert problem.startswith('spec.evaluation.benchmarks[0].path: "no/such.jsonl" does not exist; ')
 
@@ -103,16 +102,16 @@ def test_a_row_that_the_trainer_would_refuse_is_refused_before_anything_starts(
     assert problem.startswith(f"spec.dataset.path: {folder / 'late.jsonl'}, {says}")
 
 
-def test_a_row_of_a_benchmark_is_looked_at_too(folder: Path) -> None:
+def test_rows_of_benchmarks_are_checked_too(folder: Path) -> None:
     (folder / "late.jsonl").write_text(lines([ROW]) + "[]\n")
     problem = only_problem(folder, {"evaluation": {"benchmarks": [{"title": "a", "path": "late.jsonl"}]}})
     assert problem.startswith(f"spec.evaluation.benchmarks[0].path: {folder / 'late.jsonl'}, line 2: a row must be ")
 
 
-def test_ids_that_are_given_twice_are_refused(folder: Path) -> None:
+def test_duplicate_ids_are_refused(folder: Path) -> None:
     (folder / "twice.jsonl").write_text(lines([{**ROW, "id": number % STEP} for number in range(STEP + 1)]))
     problem = only_problem(folder, {"dataset": {"path": "twice.jsonl", "fields": {"id": "id"}}})
-    assert "line 257: the id '0' was taken by " in problem
+    assert "line 257: the id '0' is also that of " in problem
 
 
 def test_fewer_problems_than_a_step_takes_are_refused(folder: Path) -> None:
@@ -121,19 +120,19 @@ def test_fewer_problems_than_a_step_takes_are_refused(folder: Path) -> None:
     assert problem.startswith('spec.dataset.path: "few.jsonl" has 255 problems, and a step takes 256 different ones; ')
 
 
-def test_a_folder_is_no_data_file(folder: Path) -> None:
+def test_a_folder_instead_of_a_data_file_is_refused(folder: Path) -> None:
     (folder / "data.jsonl").mkdir()
     assert "is a folder" in only_problem(folder, {"dataset": {"path": "data.jsonl"}})
 
 
-def test_a_json_list_is_read_as_well(folder: Path) -> None:
+def test_a_json_list_is_accepted(folder: Path) -> None:
     (folder / "list.json").write_text(json.dumps([{**ROW, "problem": "?"}] * STEP, indent=1))
     assert problems(folder, {"dataset": {"path": "list.json"}}) == []
     (folder / "none.json").write_text("[]")
     assert "does not begin with a JSON object" in only_problem(folder, {"dataset": {"path": "none.json"}})
 
 
-def test_a_column_that_is_not_there_gets_the_nearest_one(folder: Path) -> None:
+def test_the_nearest_column_is_suggested(folder: Path) -> None:
     fields = {"problem": "problems", "answer": "anwser"}
     assert problems(folder, {"dataset": {"fields": fields}}) == [
         'spec.dataset.fields.problem: the file has no column "problems", '
@@ -143,7 +142,7 @@ def test_a_column_that_is_not_there_gets_the_nearest_one(folder: Path) -> None:
     ]
 
 
-def test_a_column_of_numbers_is_no_problem_text(folder: Path) -> None:
+def test_a_problem_column_of_numbers_is_refused(folder: Path) -> None:
     (folder / "numbers.jsonl").write_text(json.dumps({**ROW, "problem": 7}))
     assert '"problem" is not text' in only_problem(folder, {"dataset": {"path": "numbers.jsonl"}})
 
@@ -184,8 +183,8 @@ def test_parquet_files_without_rows_or_of_another_kind_are_refused(folder: Path)
 
 
 @pytest.mark.parametrize("name", ["./model2", "/no/such/model", "a/b/c", ".cache/base", "~/model"])
-def test_a_path_that_is_no_folder_is_refused(folder: Path, name: str) -> None:
-    assert "is no folder here and no Hugging Face id" in only_problem(folder, {"model": {"name": name}})
+def test_a_path_of_no_folder_is_refused(folder: Path, name: str) -> None:
+    assert "is neither a folder here nor a Hugging Face ID" in only_problem(folder, {"model": {"name": name}})
 
 
 @pytest.mark.parametrize(
