@@ -14,42 +14,41 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from seele_trainer.rollout import vllm_command
+
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 
-# How vLLM starts fastest on a CPU (docs/development.md has the measurements). A process fewer: the engine runs its worker
-# itself. One thread: two that share their cores with a trainer wait for each other most of the time.
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_SERVER_DEV_MODE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
+    **vllm_command.ENVIRONMENT,
+    **vllm_command.CPU_ENVIRONMENT,
     "HF_HUB_OFFLINE": "1",
+    # Two threads that share their cores with a trainer wait for each other most of the time (docs/development.md).
     "OMP_NUM_THREADS": "1",
 }
-FLAGS = (
-    "--dtype=float32",
-    "--enforce-eager",
-    "--skip-tokenizer-init",
-    "--logprobs-mode=processed_logprobs",
-    f"--kv-cache-memory-bytes={64 * 2**20}",
-    # Seeded requests whose prefill is cut in two kill vLLM's engine on a CPU ("CPU Generator does not use offset").
-    "--no-enable-chunked-prefill",
-    "--disable-uvicorn-access-log",
-)
+FLAGS = {"skip-tokenizer-init": True, "kv-cache-memory-bytes": 64 * 2**20, "disable-uvicorn-access-log": True}
 
 
 class VllmProcess(AbstractContextManager["VllmProcess"]):
     """`with VllmProcess(folder, log) as server:` — a server at `server.url`, on a free port, that answers /health."""
 
-    def __init__(self, model: Path, log: Path, *, max_model_len: int = 256, flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: Path, log: Path, *, max_model_len: int = 256) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
-        self._command = [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *(f"--model={model}", "--served-model-name=seele", "--host=127.0.0.1", f"--port={self.port}"),
-            *(f"--max-model-len={max_model_len}", *FLAGS, *flags),
-        ]
+        command, arguments = vllm_command.without_gpu(
+            vllm_command.SERVER_MODULE,
+            vllm_command.server_arguments(
+                vllm_command.SERVER_MODULE,
+                model,
+                "seele",
+                host="127.0.0.1",
+                port=self.port,
+                max_model_len=max_model_len,
+                engine_args=FLAGS,
+            ),
+        )
+        self._command = [sys.executable, *command[1:], *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> VllmProcess:

@@ -1,4 +1,4 @@
-"""A pod's manifest as commands for this machine. Pure: names, folders, ports and environment come in as arguments."""
+"""Translates the manifest of a pod into commands for this machine. Pure: folders, ports and environment are arguments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from seele_operator.local.ports import HOST, PortKey
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
+from seele_trainer.rollout.vllm_command import SERVE, SERVE_MODULE
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Probe:
 
 
 def parse_probe(container: Manifest, kind: str, ports: Mapping[int, int]) -> Probe | None:
-    """The probe of a container under `kind`, aimed at its local port; None where there is none, or no HTTP one."""
+    """The HTTP probe of a container under `kind`, with its local port; None if it has none."""
     given = container.get(kind)
     if given is None or "httpGet" not in given:
         return None
@@ -45,7 +46,7 @@ def parse_probe(container: Manifest, kind: str, ports: Mapping[int, int]) -> Pro
 
 
 MACHINE_OWN = frozenset({"HOME", "USER", "HF_HOME"})
-"""Variables that keep this machine's value: its user has a home and a cache of models already."""
+"""Variables that keep this machine's value: its user already has a home and a cache of models."""
 
 BIND_HOST = "SEELE_BIND_HOST"
 
@@ -53,12 +54,12 @@ DEFAULT_GRACE_SECONDS = 30
 
 
 class CannotRunHere(ValueError):
-    """A pod asks for something that this machine cannot give it. The message names the pod and the remedy."""
+    """A pod needs something that this machine does not have. The message names the pod and the remedy."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One container: what to execute, with which environment (complete)."""
+    """The command of one container, with its complete environment."""
 
     container: str
     arguments: tuple[str, ...]
@@ -67,7 +68,7 @@ class Command:
 
 @dataclass(frozen=True)
 class LocalPod:
-    """A pod, ready to be executed here."""
+    """A pod that can be executed here."""
 
     name: str
     role: str
@@ -75,22 +76,22 @@ class LocalPod:
     init: tuple[Command, ...]
     main: Command
     ports: Mapping[str, int]
-    """Local port by the name of the declared port."""
+    """Local ports by the names of the declared ones."""
     startup: Probe | None
     readiness: Probe | None
     liveness: Probe | None
     grace_seconds: float
     notes: tuple[str, ...] = ()
-    """What is different from a cluster, in words for the user."""
+    """Differences from a cluster, in words for the user."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What pods find here instead of a cluster."""
+    """What takes the place of the cluster for the pods."""
 
     run_folder: Path
     python: str
-    """Interpreter that stands for `python3` and `seele`."""
+    """The interpreter for `python3` and `seele`."""
     environment: Mapping[str, str]
     """Inherited by every container."""
     ports: Mapping[PortKey, int]
@@ -102,16 +103,16 @@ class Machine:
         return home or str(Path(self.environment.get("HOME", "~")).expanduser() / ".cache" / "huggingface")
 
     def config_folder(self, config_map: str) -> Path:
-        """Where the files of a config map are written."""
+        """The folder for the files of a config map."""
         return self.run_folder / "plan" / config_map
 
 
-def translate(pod: Manifest, everyone: Sequence[Manifest], machine: Machine) -> LocalPod:
-    """What executing `pod` means on `machine`, next to the other pods of `everyone`. Raises CannotRunHere."""
+def translate(pod: Manifest, all_pods: Sequence[Manifest], machine: Machine) -> LocalPod:
+    """The commands of `pod`, one of `all_pods`, on `machine`. Raises CannotRunHere."""
     name, spec = pod["metadata"]["name"], pod["spec"]
     labels = pod["metadata"].get("labels", {})
     main, *others = spec["containers"]
-    rewrite = Rewriting(everyone, machine.ports)
+    rewrite = Rewriting(all_pods, machine.ports)
     local_ports = {number: machine.ports[name, number] for number in _declared_ports(main)}
     return LocalPod(
         name=name,
@@ -129,13 +130,13 @@ def translate(pod: Manifest, everyone: Sequence[Manifest], machine: Machine) -> 
         liveness=parse_probe(main, "livenessProbe", local_ports),
         grace_seconds=float(spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS)),
         notes=tuple(
-            f"{name}: container {other['name']!r} is an image of its own and is left out here" for other in others
+            f"{name}: container {other['name']!r} has an image of its own and is not run here" for other in others
         ),
     )
 
 
 class Rewriting:
-    """Addresses of pods, replaced by addresses of this machine wherever they stand in a text."""
+    """Replaces the addresses of pods in a text by addresses of this machine."""
 
     def __init__(self, pods: Iterable[Manifest], ports: Mapping[PortKey, int]):
         self._ports = ports
@@ -154,7 +155,7 @@ class Rewriting:
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Kubernetes' own expansion: `$(NAME)` becomes the variable's value where there is one, `$$` a single `$`."""
+    """Kubernetes' expansion: `$(NAME)` becomes the variable's value if it exists, `$$` a single `$`."""
 
     def value(match: re.Match[str]) -> str:
         return "$" if match[1] is None else variables.get(match[1], match[0])
@@ -163,7 +164,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def move_paths(text: str, folders: Mapping[str, str]) -> str:
-    """`text` with every path below a mount replaced by the path below its local folder."""
+    """`text` with every path below a mount replaced by the path below the local folder."""
     if not folders:
         return text
     mounts = "|".join(re.escape(mount.rstrip("/")) for mount in sorted(folders, key=len, reverse=True))
@@ -171,7 +172,7 @@ def move_paths(text: str, folders: Mapping[str, str]) -> str:
 
 
 def files_of(config_maps: Iterable[Manifest], machine: Machine, pods: Sequence[Manifest]) -> dict[Path, str]:
-    """The files that the config maps become here, with addresses and the run's folder rewritten."""
+    """The files of the config maps, with addresses and the run's folder rewritten."""
     rewrite = Rewriting(pods, machine.ports)
     folders = {names.RUN_FOLDER: str(machine.run_folder)}
     return {
@@ -196,8 +197,8 @@ def _command(
 ) -> Command:
     if not container.get("command"):
         raise CannotRunHere(
-            f"{pod['metadata']['name']}: container {container['name']!r} has no command, so what it runs is in its "
-            "image; give it a command, or run this in a cluster"
+            f"{pod['metadata']['name']}: container {container['name']!r} has no command, only an image; "
+            "give it a command, or run this in a cluster"
         )
     folders = _folders(container, pod["spec"], machine)
     own = {
@@ -222,13 +223,14 @@ def _command(
 
 
 def _program(name: str, python: str) -> tuple[str, ...]:
-    if name == "seele":
-        return (python, "-m", "seele_operator.cli")
+    modules = {"seele": "seele_operator.cli", SERVE[0]: SERVE_MODULE}
+    if name in modules:
+        return (python, "-m", modules[name])
     return (python,) if name in {"python", "python3"} else (name,)
 
 
 def _value(entry: Mapping[str, Any], pod: Manifest) -> str | None:
-    """The value of an environment variable; None where only a cluster knows it, and the inherited one stays."""
+    """The value of an environment variable; None if only a cluster knows it, so that the inherited value is kept."""
     source = entry.get("valueFrom")
     if source is None:
         return str(entry.get("value", ""))
@@ -242,7 +244,7 @@ def _value(entry: Mapping[str, Any], pod: Manifest) -> str | None:
 
 
 def _folders(container: Manifest, spec: Manifest, machine: Machine) -> dict[str, str]:
-    """Local folder by mount path. Memory and scratch volumes stay what they are on any machine: /dev/shm and /tmp."""
+    """Local folders by mount path. Memory and scratch volumes are the same on every machine: /dev/shm and /tmp."""
     volumes = {volume["name"]: volume for volume in spec.get("volumes", ())}
     folders: dict[str, str] = {}
     for mount in container.get("volumeMounts", ()):

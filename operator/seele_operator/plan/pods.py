@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seele_operator.api.pod_template import merge
-from seele_operator.api.seelerun import EnvironmentVariable, Resources, RolloutSpec, SeeleRun
+from seele_operator.api.seelerun import EnvironmentVariable, Resources, SeeleRun
 from seele_operator.plan import names
 from seele_operator.plan.gang_schedulers import gang_scheduler_of
 from seele_operator.plan.names import Manifest, Role
 from seele_operator.plan.probes import driver_life, server_life
 from seele_operator.plan.storage import mounts, node_folders, volumes
+from seele_trainer.rollout import vllm_command
 
 USER = 1000
 """User and group of all processes. Nothing that trains or serves runs as root."""
@@ -79,15 +80,12 @@ def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
         "name": "rollout",
         "image": rollout.image,
         "imagePullPolicy": rollout.image_pull_policy,
-        "command": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
-        "args": server_arguments(run),
+        **_serve(run),
         "env": _environment(
             {
                 "SEELE_BIND_HOST": "0.0.0.0",
                 "SEELE_HTTP_PORT": str(names.ROLLOUT_PORT),
-                # Pause, reload of weights and the other routes that training needs.
-                "VLLM_SERVER_DEV_MODE": "1",
-                "VLLM_NO_USAGE_STATS": "1",
+                **vllm_command.ENVIRONMENT,
                 "HF_HUB_OFFLINE": "1",
                 **_common_environment(run),
             },
@@ -101,31 +99,26 @@ def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
     return _pod(run, "rollout", attempt, index, spec, rollout.pod_template)
 
 
-def server_arguments(run: SeeleRun) -> list[str]:
-    """vLLM's command line."""
-    rollout: RolloutSpec = run.spec.rollout
-    length = rollout.max_model_len or run.spec.model.context_length
-    arguments = [
-        f"--model={names.INITIAL_WEIGHTS}",
-        f"--served-model-name={MODEL_NAME}",
-        "--host=$(SEELE_BIND_HOST)",
-        "--port=$(SEELE_HTTP_PORT)",
-        f"--dtype={run.spec.model.dtype}",
-        # Log-probabilities after temperature, which is the distribution that tokens are sampled from.
-        "--logprobs-mode=processed_logprobs",
-        f"--tensor-parallel-size={rollout.tensor_parallel_size}",
-        "--seed=0",
-    ]
-    if length is not None:
-        arguments.append(f"--max-model-len={length}")
-    if run.spec.model.trust_remote_code:
-        arguments.append("--trust-remote-code")
-    for flag, value in rollout.engine_args.items():
-        if value is True:
-            arguments.append(f"--{flag}")
-        elif value is not False:
-            arguments.append(f"--{flag}={value}")
-    return arguments
+def _serve(run: SeeleRun) -> Manifest:
+    """Command and arguments of a rollout server."""
+    rollout = run.spec.rollout
+    # An image with which pods request a device such as nvidia.com/gpu is a build for GPUs, where `vllm serve` works. Any
+    # other may be the CPU image, in which only the module starts.
+    on_device = any("/" in name for name in (*rollout.resources.requests, *rollout.resources.limits))
+    command = vllm_command.SERVE if on_device else vllm_command.SERVER_MODULE
+    arguments = vllm_command.server_arguments(
+        command,
+        names.INITIAL_WEIGHTS,
+        MODEL_NAME,
+        host="$(SEELE_BIND_HOST)",
+        port="$(SEELE_HTTP_PORT)",
+        dtype=run.spec.model.dtype,
+        max_model_len=rollout.max_model_len or run.spec.model.context_length,
+        tensor_parallel_size=rollout.tensor_parallel_size,
+        trust_remote_code=run.spec.model.trust_remote_code,
+        engine_args=rollout.engine_args,
+    )
+    return {"command": list(command), "args": arguments}
 
 
 def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, template: Mapping[str, Any]) -> Manifest:

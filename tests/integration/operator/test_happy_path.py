@@ -110,13 +110,13 @@ def test_columns_of_kubectl_get_say_where_runs_stand(runs: ClusterRuns, driver: 
     row = dict(zip((column["name"] for column in definitions), table["rows"][0]["cells"], strict=True))
     assert [column["name"] for column in definitions if column["priority"] == 0] == [
         "Name",
-        "StepPhase",
+        "Phase",
         "Step",
         "Accuracy",
         "Hint",
         "Age",
     ]
-    assert (row["Name"], row["StepPhase"], row["Step"]) == ("run", "Running", 3)
+    assert (row["Name"], row["Phase"], row["Step"]) == ("run", "Running", 3)
     assert (float(row["Accuracy"]), float(row["Hint"])) == (0.75, 0.25)
 
 

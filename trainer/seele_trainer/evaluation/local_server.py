@@ -1,4 +1,4 @@
-"""A vLLM server of one's own on this machine, for as long as something is evaluated."""
+"""A vLLM server on this machine for the duration of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,47 +8,45 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from seele_trainer.rollout.protocol import RolloutUnavailable
+from seele_trainer.rollout.vllm_command import (
+    CPU_ENVIRONMENT,
+    ENVIRONMENT,
+    SERVE,
+    SERVE_MODULE,
+    server_arguments,
+    without_gpu,
+)
 
 STOP_SECONDS = 15.0
-"""How long a server may take to stop by itself before it is killed."""
+"""How long a server may take to stop before it is killed."""
 
 LOG_LINES = 12
 
 
 def server_command(model: Path, name: str, port: int, context_length: int, *, gpu: bool) -> list[str]:
     """The command line of vLLM for a model folder, served as `name`."""
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-        f"--model={model}",
-        f"--served-model-name={name}",
-        "--host=127.0.0.1",
-        f"--port={port}",
-        f"--max-model-len={context_length}",
-        # What the client expects with each token, in training as here.
-        "--logprobs-mode=processed_logprobs",
-    ]
+    command: Sequence[str] = SERVE
+    arguments = server_arguments(command, model, name, host="127.0.0.1", port=port, max_model_len=context_length)
     if not gpu:
-        # On a CPU the last one is the share of memory that vLLM insists on finding free when it starts.
-        command += ["--enforce-eager", "--dtype=float32", "--gpu-memory-utilization=0.3"]
-    return command
+        command, arguments = without_gpu(command, arguments)
+    # vLLM of this environment, even if it is not on PATH.
+    program = ["-m", SERVE_MODULE] if command == SERVE else []
+    return [sys.executable, *program, *command[1:], *arguments]
 
 
 def server_environment(environment: Mapping[str, str], *, gpu: bool) -> dict[str, str]:
-    """The server's environment; what the user has set stays."""
-    ours = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    if not gpu:
-        ours |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    return {**ours, **environment}
+    """The server's environment; variables that the user has set are not changed."""
+    return {**ENVIRONMENT, **({} if gpu else CPU_ENVIRONMENT), **environment}
 
 
 @asynccontextmanager
 async def local_server(model: Path, name: str, context_length: int, log: Path, *, gpu: bool) -> AsyncIterator[str]:
-    """Run a server and give its URL; it may still be starting. Nothing of it is left behind.
+    """Run a server and yield its URL; it may still be starting. It is stopped with all its children.
 
     Cancels the body and raises RolloutUnavailable, with the end of its log, when the server dies.
     """
@@ -61,7 +59,7 @@ async def local_server(model: Path, name: str, context_length: int, log: Path, *
             stdout=output,
             stderr=subprocess.STDOUT,
             env=server_environment(os.environ, gpu=gpu),
-            # A group of its own: vLLM has children, and Ctrl-C is for us to handle.
+            # Its own process group: vLLM has children, and we handle Ctrl-C.
             start_new_session=True,
         )
     body = asyncio.current_task()
@@ -90,7 +88,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     _signal_group(process.pid, signal.SIGTERM)
     with suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    # Also after a clean end: its children do not always follow.
+    # Even after a clean end, since its children do not always end with it.
     _signal_group(process.pid, signal.SIGKILL)
     await process.wait()
 

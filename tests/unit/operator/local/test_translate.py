@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seele_operator.local.accelerator import adapt, adapt_to_cpu, gpus
 from seele_operator.local.executor import run_locally
-from seele_operator.local.logs import Follower, serious, tail
+from seele_operator.local.logs import Follower, tail
 from seele_operator.local.pod import Verdict
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.translate import (
@@ -133,10 +133,10 @@ class TestTranslation:
         local = translate(pods[3], pods, machine)
         port = machine.ports["two-by-two-rollout-1", 8000]
 
-        assert local.main.arguments[:3] == ("/venv/bin/python", "-m", "vllm.entrypoints.openai.api_server")
-        assert {"--host=127.0.0.1", f"--port={port}", "--model=/home/me/runs/one/weights/initial"} <= set(
-            local.main.arguments
-        )
+        assert local.main.arguments[:5] == (
+            "/venv/bin/python", "-m", "vllm.entrypoints.cli.main", "serve", "/home/me/runs/one/weights/initial",
+        )  # fmt: skip
+        assert {"--host=127.0.0.1", f"--port={port}"} <= set(local.main.arguments)
         assert local.readiness is not None
         assert local.readiness.url == f"http://127.0.0.1:{port}/health"
         assert [command.container for command in local.init] == ["prepare-model"]
@@ -179,7 +179,7 @@ class TestTranslation:
 
         assert translate(pods[0], pods, machine_for(pods)).main.environment["CORPUS"] == "/data/corpora/a.jsonl"
 
-    def test_a_sidecar_is_left_out_and_said_so(self) -> None:
+    def test_a_sidecar_is_not_run_and_a_note_says_so(self) -> None:
         pods = pods_of("one-of-each")
         pods[0]["spec"]["containers"].append({"name": "logs", "image": "fluentd"})
 
@@ -221,13 +221,13 @@ class TestPorts:
             assert set(ports) == set(wanted)
             assert len(set(ports.values())) == len(wanted) == 6
 
-    def test_a_port_that_somebody_listens_on_is_left_to_them(self) -> None:
+    def test_a_port_in_use_is_not_taken(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             taken = other.getsockname()[1]
             with reserved([("pod", taken)]) as ports:
                 assert ports["pod", taken] != taken
 
-    def test_a_reserved_port_admits_its_server_and_nobody_elses_reservation(self) -> None:
+    def test_a_reserved_port_admits_its_server_but_no_other_reservation(self) -> None:
         with reserved([("pod", 23456)]) as mine, reserved([("pod", 23456)]) as theirs:
             assert mine["pod", 23456] != theirs["pod", 23456]
             with socket.create_server(("127.0.0.1", mine["pod", 23456])) as server:
@@ -263,6 +263,12 @@ class TestDevices:
         assert {"--enforce-eager", "--kv-cache-memory-bytes=1073741824", "--dtype=bfloat16"} <= set(server["args"])
         assert environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
         assert environment["OMP_NUM_THREADS"] == "2"
+
+    def test_a_server_for_gpus_is_started_by_its_module_on_a_cpu(self) -> None:
+        server = adapt_to_cpu(pods_of("two-by-two")[2], threads=2)["spec"]["containers"][0]
+
+        assert server["command"] == ["python3", "-m", "vllm.entrypoints.openai.api_server"]
+        assert server["args"][0] == "--model=/seele/run/weights/initial"
 
     def test_what_a_run_gives_itself_stays(self) -> None:
         pod = pods_of("one-of-each")[1]
@@ -326,13 +332,6 @@ class TestLogs:
 
         assert tail(log, 2) == ["line 99998", "line 99999"]
         assert tail(tmp_path / "none.log", 2) == []
-
-    @pytest.mark.parametrize(
-        ("line", "expected"),
-        [("10:00 WARNING seele: x", True), ("10:00 ERROR x", True), ("10:00 INFO no warning", False), ("", False)],
-    )
-    def test_levels_from_warning_on_are_serious(self, line: str, expected: bool) -> None:
-        assert serious(line) is expected
 
 
 def test_a_plan_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -127,6 +127,21 @@ def test_flags_of_vllm_follow_from_the_spec() -> None:
 
 
 @pytest.mark.parametrize(
+    ("resources", "first"),
+    [
+        ({"limits": {"nvidia.com/gpu": 1, "memory": "64Gi"}}, ["vllm", "serve", names.INITIAL_WEIGHTS]),
+        ({"requests": {"memory": "2Gi"}}, ["python3", "-m", "vllm.entrypoints.openai.api_server"]),
+    ],
+)
+def test_vllm_serve_starts_servers_with_a_device_and_the_module_all_others(
+    resources: dict[str, Any], first: list[str]
+) -> None:
+    container = pods(run_with(rollout={"resources": resources}))["demo-rollout-0"]["spec"]["containers"][0]
+
+    assert [*container["command"], *container["args"]][:3] == first
+
+
+@pytest.mark.parametrize(
     ("spec", "length"),
     [
         ({"model": {"name": "org/model", "contextLength": 4096}}, "4096"),
