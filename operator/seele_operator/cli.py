@@ -1,4 +1,4 @@
-"""The `seele` command. Commands import what they need themselves: help and validation stay quick."""
+"""The `seele` command. Each command imports what it needs when it runs, so that help and validation stay fast."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from seele_operator.api.problems import BadRunError
-from seele_operator.client import commands as cli_cluster
+from seele_operator.client import commands as cluster_commands
+from seele_operator.client.commands import RunFile
+from seele_trainer.termination import ExitCode, write_termination_message
 
 if TYPE_CHECKING:
     from seele_trainer.config import TrainerConfig
-
-FAILED, BAD_INPUT = 1, 2
 
 app = typer.Typer(
     name="seele",
@@ -27,17 +27,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-RunFile = Annotated[
-    str,
-    typer.Option("--file", "-f", help="SeeleRun in YAML; - reads standard input.", metavar="FILE", show_default=False),
-]
 ConfigFile = Annotated[
-    Path, typer.Option("--config", help="The run's config.yaml.", metavar="FILE", show_default=False)
+    Path,
+    typer.Option("--config", help="The configuration of the run, config.yaml.", metavar="FILE", show_default=False),
 ]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         print(version("seele"))
@@ -47,7 +44,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _seele(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
@@ -59,14 +56,16 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the run; a run that is there goes on.", metavar="DIR", show_default="runs/NAME-TIME"
+            help="Folder of the run; if it already holds a run, that run is resumed.",
+            metavar="DIR",
+            show_default="runs/NAME-TIME",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all logs of all processes.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the complete logs of all processes.")] = False,
 ) -> None:
-    """Train on this machine: the pods of the run as local processes, without a cluster.
+    """Train on this machine without a cluster: the pods of the run become local processes.
 
-    Ctrl-C stops the run at the end of its step and saves it; the same folder goes on from there.
+    Ctrl-C stops the run at the end of its step and saves it; `--out` with the same folder resumes it.
 
     Examples:
 
@@ -82,7 +81,7 @@ def run(
 
 @app.command()
 def validate(file: RunFile) -> None:
-    """Check a SeeleRun file: every problem with its field, its value and the remedy.
+    """Check a SeeleRun file. Every problem is listed with its field, its value and the remedy.
 
     Examples:
 
@@ -100,9 +99,9 @@ def validate(file: RunFile) -> None:
 @app.command()
 def render(
     file: RunFile,
-    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt that the pods belong to.")] = 1,
+    attempt: Annotated[int, typer.Option(min=1, help="Number of the attempt of the pods.")] = 1,
 ) -> None:
-    """Print the Kubernetes objects that a SeeleRun becomes, as YAML.
+    """Print the Kubernetes objects of a SeeleRun as YAML.
 
     Examples:
 
@@ -124,11 +123,12 @@ def crd(
     cel: Annotated[
         bool,
         typer.Option(
-            "--cel/--no-cel", help="With the rules that Kubernetes 1.25 checks; before 1.23, kubectl refuses them."
+            "--cel/--no-cel",
+            help="Include the rules that Kubernetes checks from 1.25 on; before 1.23, kubectl rejects them.",
         ),
     ] = True,
 ) -> None:
-    """Print the CustomResourceDefinition of SeeleRun, as YAML.
+    """Print the CustomResourceDefinition of SeeleRun as YAML.
 
     Examples:
 
@@ -144,7 +144,7 @@ def crd(
 
 @app.command()
 def train(config: ConfigFile) -> None:
-    """Train as one pod of the gang (what trainer pods execute).
+    """Train as one pod of a run (the command of trainer pods).
 
     Example:
 
@@ -162,7 +162,7 @@ def prepare_model(
     config: ConfigFile,
     out: Annotated[Path, typer.Option(help="Folder for the model.", metavar="DIR", show_default=False)],
 ) -> None:
-    """Write the model that rollout servers start from (what their init containers execute).
+    """Write the model that rollout servers start from (the command of their init containers).
 
     Example:
 
@@ -176,44 +176,46 @@ def prepare_model(
     try:
         prepare(checked, out)
     except ModelUnreachable as error:
-        _refuse([str(error)], FAILED)
+        _refuse([str(error)], ExitCode.FAILED)
     except BadModelError as error:
         _refuse([str(error)])
     except OSError as error:
-        # As with a hub that does not answer, the input is not to blame, and another try may do.
+        # Not the fault of the input: another attempt may succeed.
         _refuse(
-            [f"--out: the model cannot be written to {out}: {error}; check the folder and the space that is free"],
-            FAILED,
+            [f"--out: the model cannot be written to {out}: {error}; check the folder and its free space"],
+            ExitCode.FAILED,
         )
 
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Option(help="Hugging Face folder or model id.", metavar="DIR", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="Folder of a Hugging Face model, or a model id.", metavar="DIR", show_default=False)
+    ],
     benchmark: Annotated[
-        str, typer.Option(help="Benchmarks, separated by commas.", metavar="NAME,...", show_default=False)
+        str, typer.Option(help="Names of benchmarks, separated by commas.", metavar="NAME,...", show_default=False)
     ],
     data: Annotated[
         list[str] | None,
-        typer.Option(help="File of a benchmark, where its own data set is not reachable.", metavar="NAME=PATH"),
+        typer.Option(help="Local file of a benchmark, if its data set cannot be downloaded.", metavar="NAME=PATH"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first problems of each.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first problems of each benchmark.")] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=0, help="Sampled answers a problem, for avg@k.", show_default="the benchmark's own"),
+        typer.Option(min=0, help="Sampled answers per problem, for avg@k.", show_default="the benchmark's own"),
     ] = None,
     engine: Annotated[Literal["vllm", "transformers"], typer.Option(help="What generates the answers.")] = "vllm",
     url: Annotated[
-        str | None, typer.Option(help="Ask this vLLM server, which serves the model as `seele`.", metavar="URL")
+        str | None, typer.Option(help="Use this vLLM server, which serves the model as `seele`.", metavar="URL")
     ] = None,
     template: Annotated[
         Literal["r1-zero", "chat", "plain"] | None,
-        typer.Option(help="Prompt template.", show_default="that of the run, else r1-zero"),
+        typer.Option(help="Prompt template.", show_default="the template of the run, else r1-zero"),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 2048,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer in tokens.")] = 2048,
     out: Annotated[Path | None, typer.Option(help="Write the scores to this file as JSON.", metavar="FILE")] = None,
 ) -> None:
-    """Measure a model on benchmarks, without hints: greedy pass@1, and avg@k.
+    """Evaluate a model on benchmarks without hints: greedy pass@1, and avg@k.
 
     Examples:
 
@@ -227,7 +229,7 @@ def evaluate(
     for entry in data or ():
         name, equals, path = entry.partition("=")
         if not (name and equals and path):
-            _refuse([f"--data: {entry!r} is not NAME=PATH; write the benchmark's name and its file"])
+            _refuse([f"--data: {entry!r} is not NAME=PATH; give the name of a benchmark and its file"])
         if not Path(path).is_file():
             _refuse([f"--data: {path} does not exist; give the file of {name}"])
         files[name] = Path(path)
@@ -244,13 +246,13 @@ def report(
     problem: Annotated[
         list[str] | None,
         typer.Option(
-            help="Draw what the hint controller knows of this problem; can be given again. Otherwise of six, from the "
-            "hardest to the easiest.",
+            help="Draw what the hint controller knows about this problem; can be repeated. By default, six problems from "
+            "the hardest to the easiest are drawn.",
             metavar="ID",
         ),
     ] = None,
 ) -> None:
-    """Write report.html and its figures into a run's folder.
+    """Write report.html and its figures to the folder of a run.
 
     Examples:
 
@@ -259,7 +261,7 @@ def report(
         seele report runs/first --problem 17 --problem 4
     """
     if not (folder / "config.yaml").is_file():
-        _refuse([f"{folder} is no run's folder: it has no config.yaml; give the folder that `seele run` has made"])
+        _refuse([f"{folder} is not the folder of a run: it has no config.yaml; give a folder created by `seele run`"])
     from seele_trainer.report.page import ReportError, write_report
 
     try:
@@ -272,34 +274,42 @@ def report(
 def operator(
     namespace: Annotated[
         list[str] | None,
-        typer.Option(help="Look after the runs of this namespace only; can be given again.", metavar="NS"),
+        typer.Option(help="Handle only the runs of this namespace; can be repeated.", metavar="NS"),
     ] = None,
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 9401,
-    workers: Annotated[int, typer.Option(min=1, help="Runs that are worked on at the same time.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="Number of runs handled concurrently.")] = 8,
     lease_namespace: Annotated[
         str | None,
-        typer.Option(help="Namespace of the lease.", metavar="NS", show_default="the pod's own, else default"),
+        typer.Option(help="Namespace of the lease.", metavar="NS", show_default="that of the pod, else default"),
     ] = None,
-    lease_name: Annotated[str, typer.Option(help="Lease that operators on the same runs share.")] = "seele-operator",
+    lease_name: Annotated[
+        str, typer.Option(help="Name of the lease shared by operators of the same runs.")
+    ] = "seele-operator",
     lease_duration: Annotated[
-        float, typer.Option(min=3, help="Seconds after which another operator takes over from one that is gone.")
+        float, typer.Option(min=3, help="Seconds after which another operator replaces one that is gone.")
     ] = 15.0,
     leader_election: Annotated[
-        bool, typer.Option("--leader-election/--no-leader-election", help="Wait for the lease before doing anything.")
+        bool, typer.Option("--leader-election/--no-leader-election", help="Work only while holding the lease.")
     ] = True,
     kubeconfig: Annotated[
         str | None,
         typer.Option(
-            help="How to reach the cluster.", metavar="FILE", show_default="$KUBECONFIG, else the pod's account"
+            help="Path of the kubeconfig.",
+            metavar="FILE",
+            show_default="as for kubectl, else the pod's service account",
         ),
     ] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.", metavar="NAME")] = None,
-    log_format: Annotated[Literal["text", "json"], typer.Option(help="Lines for people or for programs.")] = "text",
+    context: Annotated[
+        str | None, typer.Option(help="Context of the kubeconfig.", metavar="NAME", show_default="the current one")
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Format of the log: lines for people, or JSON.")
+    ] = "text",
 ) -> None:
-    """Make SeeleRuns of a cluster become pods, and look after them (what the operator pod executes).
+    """Create and supervise the pods of a cluster's SeeleRuns (the command of the operator pod).
 
-    Of several operators with the same lease one works, and the others wait to take over. SIGTERM ends it: what it is doing
-    is finished, and the lease given back.
+    Of several operators with the same lease, one works and the others stand by. On SIGTERM the operator finishes its
+    current work and releases the lease.
 
     Examples:
 
@@ -326,21 +336,19 @@ def operator(
     raise typer.Exit(operator_command(options))
 
 
-cli_cluster.register(app)
+cluster_commands.register(app)
 
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Bad input ends with one line for each problem and exit code 2."""
+    """Print a line for each problem of bad input, and exit with its code."""
     try:
         yield
     except BadRunError as error:
         _refuse(error.problems)
 
 
-def _refuse(problems: list[str], code: int = BAD_INPUT) -> NoReturn:
-    from seele_trainer.termination import write_termination_message
-
+def _refuse(problems: list[str], code: ExitCode = ExitCode.BAD_INPUT) -> NoReturn:
     write_termination_message("\n".join(problems))
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -348,7 +356,7 @@ def _refuse(problems: list[str], code: int = BAD_INPUT) -> NoReturn:
 
 
 def _check_benchmarks(names: list[str]) -> None:
-    # Before the seconds that importing transformers takes.
+    # Checked first, since importing transformers takes seconds.
     from seele_trainer.data.problem import BadDataError
     from seele_trainer.evaluation.benchmarks import known_benchmark
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,15 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.waiting import wait_for
+
 pytestmark = pytest.mark.integration
 
 PODS = Path(__file__).parent / "pods"
 RUNNER = """
 import sys, yaml
 from pathlib import Path
-from seele_operator.bad_run import BadRunError
+from seele_operator.api.problems import BadRunError
 from seele_operator.local.executor import Limits, run_locally
 from seele_operator.local.folder import open_run_folder
 objects = list(yaml.safe_load_all(Path(sys.argv[1]).read_text()))
@@ -126,7 +127,7 @@ class Execution:
         self.process.send_signal(signal.SIGINT)
 
     def living(self) -> list[psutil.Process]:
-        """Processes of this run, whoever their parent is now."""
+        """Processes of this run, even if their parent is gone."""
         return [process for process in psutil.process_iter() if self._belongs(process)]
 
     def _belongs(self, process: psutil.Process) -> bool:
@@ -135,13 +136,6 @@ class Execution:
                 return False
             return process.environ().get("SEELE_RUN_DIR") == str(self.folder)
         return False
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {DEADLINE} s: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -156,7 +150,7 @@ def execute(tmp_path: Path) -> Iterator[Callable[..., Execution]]:
     for execution in started:
         execution.process.kill()
         execution.process.wait()
-        eventually(lambda execution=execution: not execution.living(), "all processes of the test gone")
+        wait_for(lambda execution=execution: not execution.living(), "all processes of the test gone")
         execution.output.close()
 
 
@@ -183,8 +177,8 @@ def test_a_server_counts_as_ready_only_when_its_probe_succeeds(
     signal_file = tmp_path / "ready"
     run = execute(trainer(0), server(0, f"--ready-when={signal_file}"))
 
-    eventually(lambda: "serving" in run.log("fake-rollout-0"), "the server listens")
-    eventually(lambda: "fake-rollout-0 starting" in run.text(), "its start is shown")
+    wait_for(lambda: "serving" in run.log("fake-rollout-0"), "the server listens")
+    wait_for(lambda: "fake-rollout-0 starting" in run.text(), "its start is shown")
     assert "fake-rollout-0 ready" not in run.text()
     signal_file.touch()
 
@@ -226,7 +220,7 @@ def test_a_failing_trainer_fails_the_run_and_shows_the_end_of_its_log(execute: C
     assert run.living() == []
 
 
-def test_a_server_that_dies_is_restarted_alone_and_the_trainer_goes_on(execute: Callable[..., Execution]) -> None:
+def test_a_server_that_dies_is_restarted_alone_and_the_trainer_continues(execute: Callable[..., Execution]) -> None:
     run = execute(trainer(0, "--kill-server-at=1"), server(0, "--child"))
 
     assert run.wait() == 0, run.text()
@@ -256,7 +250,7 @@ def test_a_program_that_does_not_exist_fails_the_run(execute: Callable[..., Exec
 
 def test_ctrl_c_lets_the_trainers_save_and_leaves_nothing_running(execute: Callable[..., Execution]) -> None:
     run = execute(trainer(0, "--steps=-1"), server(0, "--child"))
-    eventually(lambda: "step 2" in run.log("fake-trainer-0"), "training")
+    wait_for(lambda: "step 2" in run.log("fake-trainer-0"), "training")
     family = psutil.Process(run.process.pid).children(recursive=True)
     assert len(family) >= 4, "watchdog, trainer, server and its child"
 
@@ -264,17 +258,17 @@ def test_ctrl_c_lets_the_trainers_save_and_leaves_nothing_running(execute: Calla
 
     assert run.wait() == 130
     assert (run.folder / "saved.txt").exists()
-    eventually(lambda: not any(process.is_running() for process in family), "all processes gone")
+    wait_for(lambda: not any(process.is_running() for process in family), "all processes gone")
 
 
 def test_a_second_ctrl_c_kills_what_does_not_want_to_stop(execute: Callable[..., Execution]) -> None:
     run = execute(
         trainer(0, "--steps=-1", "--stubborn", spec={"terminationGracePeriodSeconds": 3600}), server(0, "--child")
     )
-    eventually(lambda: "step 1" in run.log("fake-trainer-0"), "training")
+    wait_for(lambda: "step 1" in run.log("fake-trainer-0"), "training")
 
     run.interrupt()
-    eventually(lambda: "press Ctrl-C again" in run.text(), "the first one is understood")
+    wait_for(lambda: "press Ctrl-C again" in run.text(), "the first one is understood")
     run.interrupt()
 
     assert run.wait() == 130
@@ -283,7 +277,7 @@ def test_a_second_ctrl_c_kills_what_does_not_want_to_stop(execute: Callable[...,
 
 def test_a_trainer_that_does_not_stop_is_killed_after_its_grace_period(execute: Callable[..., Execution]) -> None:
     run = execute(trainer(0, "--steps=-1", "--stubborn", spec={"terminationGracePeriodSeconds": 1}), server(0))
-    eventually(lambda: "step 1" in run.log("fake-trainer-0"), "training")
+    wait_for(lambda: "step 1" in run.log("fake-trainer-0"), "training")
 
     run.interrupt()
 
@@ -293,7 +287,7 @@ def test_a_trainer_that_does_not_stop_is_killed_after_its_grace_period(execute: 
 
 def test_nothing_survives_when_the_runner_itself_is_killed(execute: Callable[..., Execution]) -> None:
     run = execute(trainer(0, "--steps=-1", "--stubborn"), server(0, "--child"))
-    eventually(lambda: "step 1" in run.log("fake-trainer-0"), "training")
+    wait_for(lambda: "step 1" in run.log("fake-trainer-0"), "training")
     family = psutil.Process(run.process.pid).children(recursive=True)
     assert len(family) >= 4, "watchdog, trainer, server and its child"
 
@@ -309,7 +303,7 @@ def test_a_folder_is_free_again_only_when_all_processes_of_its_last_run_are_gone
     execute: Callable[..., Execution],
 ) -> None:
     first = execute(trainer(0, "--steps=-1", "--stubborn"), server(0, "--child"))
-    eventually(lambda: "step 1" in first.log("fake-trainer-0"), "training")
+    wait_for(lambda: "step 1" in first.log("fake-trainer-0"), "training")
 
     second = execute(trainer(0), server(0))
     assert second.wait() == 1

@@ -178,7 +178,7 @@ class FakeApiServer(AbstractContextManager["FakeApiServer"]):
 
 
 def status(code: int, reason: str, message: str, **details: object) -> web.Response:
-    """An answer of the API server that is no success."""
+    """An error of the API server."""
     body = {"kind": "Status", "reason": reason, "message": message, "details": details, "code": code}
     return web.json_response(body, status=code)
 

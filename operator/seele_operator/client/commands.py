@@ -176,7 +176,7 @@ def suspend(
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Stop all pods of a run and keep its folder; `seele resume` resumes it from its last checkpoint.
+    """Stop all pods of a run and keep its folder; `seele resume` continues from the last checkpoint.
 
     Examples:
 

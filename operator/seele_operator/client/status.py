@@ -51,9 +51,9 @@ async def show_runs(server: Server, console: Console, *, all_namespaces: bool, w
         print_line, shown = _printing(console), dict[str, str]()
         async for bodies in poll(read, print_line):
             latest = {(run := see(body)).uid: f"{run.namespace}/{plain_line(run)}" for body in bodies}
-            for uid, line in latest.items():
-                if shown.get(uid) != line:
-                    print_line(line)
+            for uid, state in latest.items():
+                if shown.get(uid) != state:
+                    print_line(state)
             shown = latest
 
 

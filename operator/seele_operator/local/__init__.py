@@ -1,1 +1,1 @@
-"""Carrying out a run's plan on this machine, each pod as a group of processes, without a cluster."""
+"""`seele run`: a run's plan on this machine without a cluster, each pod as a group of processes."""

@@ -1,4 +1,4 @@
-"""`seele run`: a SeeleRun file carried out on this machine, from validation to the summary."""
+"""`seele run`: executes a SeeleRun file on this machine, from validation to the summary."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from rich.text import Text
 
 from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.local.display import duration
-from seele_operator.local.executor import Outcome, run_locally
+from seele_operator.local.executor import run_locally
 from seele_operator.local.folder import open_run_folder
 from seele_operator.local.ports import NoFreePort
 from seele_operator.local.translate import CannotRunHere
 from seele_operator.plan.objects import config_text, plan
 from seele_operator.validation.load import validate_file
+from seele_trainer.formatting import clock, percent
 from seele_trainer.run_folder.journal import JournalError, read_records
 from seele_trainer.run_folder.records import EvaluationRecord
+from seele_trainer.termination import ExitCode
 
 RUNS = Path("runs")
-"""Where folders of runs are made that are not given one, below the working directory."""
+"""The folder, in the working directory, for runs without `--out`."""
 
 
-def run_command(file: str, out: Path | None, verbose: bool) -> Outcome:
-    """Validate, make the folder, execute, and say how it ended. Raises BadRunError with nothing left behind."""
+def run_command(file: str, out: Path | None, verbose: bool) -> ExitCode:
+    """Validate, create the folder, execute, and print a summary. Raises BadRunError with nothing left behind."""
     run = validate_file(file)
     missing = missing_packages(run)
     if missing:
@@ -38,8 +39,8 @@ def run_command(file: str, out: Path | None, verbose: bool) -> Outcome:
     console = Console(highlight=False)
     began = time.monotonic()
     with open_run_folder(path, config_text(run)) as folder:
-        verb = f"going on with {path} (start {folder.attempt})" if folder.resumed else f"run folder: {path}"
-        console.print(Text(verb), soft_wrap=True)
+        line = f"resuming {path} (start {folder.attempt})" if folder.resumed else f"run folder: {path}"
+        console.print(Text(line), soft_wrap=True)
         try:
             outcome = run_locally(plan(run, folder.attempt), path, verbose=verbose, lock=folder.lock)
         except (CannotRunHere, NoFreePort) as error:
@@ -51,26 +52,26 @@ def run_command(file: str, out: Path | None, verbose: bool) -> Outcome:
 
 
 def missing_packages(run: SeeleRun) -> list[str]:
-    """What this machine lacks to carry out `run` without a cluster, one line each."""
+    """A line for each package that `run` needs and this machine lacks."""
     needed = {"torch": "trainer", "deepspeed": "trainer"}
     if run.spec.rollout.engine == "vllm":
         needed["vllm"] = "rollout-cpu"
     return [
-        f"{package} is not installed here: run `make quickstart` once, or pip install 'seele[{extra}]'"
+        f"{package} is not installed here: run `make quickstart` once, or pip install '.[{extra}]' in a checkout"
         for package, extra in needed.items()
         if importlib.util.find_spec(package) is None
     ]
 
 
-def summary(path: Path, outcome: Outcome, again: str, seconds: float) -> list[str]:
-    """What is said at the end of a run; `again` is the command that goes on with it."""
-    if outcome is Outcome.INTERRUPTED:
-        return [f"Stopped. To go on from the last checkpoint: {again}"]
-    if outcome is Outcome.FAILED:
-        return [f"The run failed; logs are in {path / 'logs'}. To go on from the last checkpoint: {again}"]
+def summary(path: Path, outcome: ExitCode, again: str, seconds: float) -> list[str]:
+    """The lines at the end of a run; `again` is the command that resumes it."""
+    if outcome is ExitCode.INTERRUPTED:
+        return [f"Stopped. To resume from the last checkpoint: {again}"]
+    if outcome is ExitCode.FAILED:
+        return [f"The run failed; logs are in {path / 'logs'}. To resume from the last checkpoint: {again}"]
     report = path / "report.html"
     return [
-        f"Done in {duration(seconds)}.",
+        f"Done in {clock(seconds)}.",
         *_results(path / "eval.jsonl"),
         f"Report: {report}" if report.exists() else f"For a report: seele report {shlex.quote(str(path))}",
     ]
@@ -89,7 +90,7 @@ def accuracies(records: Sequence[EvaluationRecord]) -> list[str]:
         return []
     first, last = records[0].scores, records[-1].scores
     return [
-        f"{title}: {first[title].greedy_accuracy:.1%} → {score.greedy_accuracy:.1%} "
+        f"{title}: {percent(first[title].greedy_accuracy)} → {percent(score.greedy_accuracy)} "
         f"of {score.problems} problems solved without hints (greedy)"
         for title, score in last.items()
         if title in first

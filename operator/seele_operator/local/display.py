@@ -1,9 +1,10 @@
-"""What a run looks like on a console: a live panel on a terminal, plain lines everywhere else."""
+"""How a run is shown on a console: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from seele_operator.local.logs import Follower, serious
 from seele_operator.local.pod import PodState
 from seele_operator.local.ports import HOST
 from seele_operator.local.translate import LocalPod
+from seele_trainer.formatting import ABSENT, clock, number, percent, step_count
 from seele_trainer.run_folder.records import Progress, StepPhase
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -35,29 +36,32 @@ STATE_STYLES = {
 }
 
 REFRESHES_PER_SECOND = 4
+PROGRESS_PERIOD = 0.5
+PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=5)
+_SERIOUS = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
 
 
 class Display(Protocol):
-    """What the executor tells the user."""
+    """What the executor reports to the user."""
 
     def note(self, text: str) -> None:
-        """Something worth knowing."""
+        """Show a note."""
 
     def failure(self, text: str) -> None:
-        """Why the run has failed."""
+        """Show why the run has failed."""
 
     def state(self, pod: LocalPod, state: PodState, detail: str) -> None:
-        """A pod has changed its state."""
+        """Show the state of a pod."""
 
     def line(self, pod: LocalPod, text: str) -> None:
-        """A pod has written a line to its log."""
+        """Show a line of a pod's log."""
 
     def progress(self, progress: Progress) -> None:
-        """Where the training stands, asked again and again."""
+        """Show how far the training is; called periodically."""
 
 
 class ConsoleDisplay:
-    """Prints what happens; on a terminal the state of the run stays in a panel below."""
+    """Prints lines, above a panel with the state of the run if the console is a terminal."""
 
     def __init__(self, console: Console, title: str, verbose: bool):
         self._console = console
@@ -74,29 +78,29 @@ class ConsoleDisplay:
         self._print(Text(text, style="yellow"))
 
     def failure(self, text: str) -> None:
-        """Print why the run has failed: on standard error, unless both are the terminal that the panel is on."""
+        """Print why the run has failed, on standard error unless the console is a terminal with the panel."""
         if self._console.is_terminal:
             self._print(Text(text, style="red"))
         else:
             Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
 
     def state(self, pod: LocalPod, state: PodState, detail: str) -> None:
-        """Print a pod's new state, where no panel shows it or it is worth a line."""
+        """Print a new state, if no panel shows it or if it is a failure or a restart."""
         before = self._states.get(pod.name)
         self._states[pod.name] = state
         if state is not before and (not self._console.is_terminal or state in {PodState.FAILED, PodState.RESTARTING}):
-            elapsed = duration(time.monotonic() - self._started)
+            elapsed = clock(time.monotonic() - self._started)
             self._print(Text(f"[{elapsed}] {pod.name} {state}{': ' if detail else ''}{detail}"))
 
     def line(self, pod: LocalPod, text: str) -> None:
-        """Print a log line: all of them if verbose, otherwise what a trainer finds serious."""
-        if self._verbose or (pod.role == "trainer" and serious(text)):
+        """Print a log line if verbose, or if it is a warning or an error of a trainer."""
+        if self._verbose or (pod.role == "trainer" and _SERIOUS.search(text)):
             self._states.setdefault(pod.name, PodState.WAITING)
             colour = COLOURS[list(self._states).index(pod.name) % len(COLOURS)]
             self._print(Text.assemble((f"{pod.name} | ", colour), text))
 
     def progress(self, progress: Progress) -> None:
-        """Take over where the training stands; without a panel, print a line for a new step, or a phase before it."""
+        """Update the panel; without one, print a line for each new step, and for each phase before the first."""
         self._progress = progress
         if self._first_accuracy is None and progress.evaluation:
             self._first_accuracy = progress.accuracy
@@ -106,7 +110,7 @@ class ConsoleDisplay:
         self._last_line = line
 
     def _print(self, text: Text) -> None:
-        # Lines stay whole, so that paths can be copied and searched for.
+        # Lines are not wrapped, so that paths can be copied.
         self._console.print(text, soft_wrap=True)
 
     def __rich__(self) -> RenderableType:
@@ -115,7 +119,7 @@ class ConsoleDisplay:
 
 @contextlib.contextmanager
 def open_display(given: Display | None, run_folder: Path, verbose: bool) -> Iterator[Display]:
-    """The display to use: the one given, or the console's, with a live panel if that is a terminal."""
+    """The given display, or the console with a live panel if it is a terminal."""
     if given is not None:
         yield given
         return
@@ -129,10 +133,10 @@ def open_display(given: Display | None, run_folder: Path, verbose: bool) -> Iter
 
 
 def plain_line(progress: Progress) -> str:
-    """One line about a run: the last step's figures, or what it does before the first one."""
+    """The figures of the last step in one line, or the phase before the first step."""
     if progress.step == 0:
         return f"{progress.phase}{': ' if progress.message else ''}{progress.message}"
-    parts = [f"step {progress.step}/{progress.steps}"]
+    parts = [f"step {step_count(progress.step, progress.steps)}"]
     if progress.reward is not None:
         parts.append(f"reward {progress.reward:.2f}")
     if progress.accuracy_by_round:
@@ -140,11 +144,11 @@ def plain_line(progress: Progress) -> str:
     if progress.hint_rate is not None:
         parts.append(f"hint {progress.hint_rate:.2f}")
     if progress.accuracy is not None:
-        parts.append(f"held-out {progress.accuracy:.1%}")
+        parts.append(f"held-out {percent(progress.accuracy)}")
     if progress.tokens_per_second is not None:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.eta_seconds is not None:
-        parts.append(f"{duration(progress.eta_seconds)} left")
+        parts.append(f"{clock(progress.eta_seconds)} left")
     return "  ".join(parts)
 
 
@@ -154,33 +158,33 @@ def panel(
     """The live panel: `first` is the held-out accuracy before training, `elapsed` in seconds."""
     pods = Text("  ").join(Text(f"{name} {state}", STATE_STYLES.get(state, "")) for name, state in states.items())
     if progress is None:
-        return Panel(Group(pods, Text(f"elapsed {duration(elapsed)}", "dim")), title=title, title_align="left")
+        return Panel(Group(pods, Text(f"elapsed {clock(elapsed)}", "dim")), title=title, title_align="left")
     figures = Table.grid(padding=(0, 2))
     figures.add_column(style="dim", no_wrap=True)
     figures.add_column()
     figures.add_row("step", _bar(progress))
     figures.add_row("phase", f"{progress.phase}{'  ' if progress.message else ''}{progress.message}")
-    figures.add_row("reward", _figure(progress.reward, ".2f"))
-    figures.add_row("accuracy", rounds(progress) or "–")
-    figures.add_row("mean hint rate", _figure(progress.hint_rate, ".2f"))
+    figures.add_row("reward", number(progress.reward, ".2f"))
+    figures.add_row("accuracy", rounds(progress) or ABSENT)
+    figures.add_row("mean hint rate", number(progress.hint_rate, ".2f"))
     figures.add_row("held-out, no hint", _held_out(first, progress.accuracy))
-    figures.add_row("tokens/s", _figure(progress.tokens_per_second, ",.0f"))
-    figures.add_row("time", split(progress.phase_seconds) or "–")
-    left = "" if progress.eta_seconds is None else f", {duration(progress.eta_seconds)} left"
-    figures.add_row("elapsed", f"{duration(elapsed)}{left}")
+    figures.add_row("tokens/s", number(progress.tokens_per_second, ",.0f"))
+    figures.add_row("time", split(progress.phase_seconds) or ABSENT)
+    left = "" if progress.eta_seconds is None else f", {clock(progress.eta_seconds)} left"
+    figures.add_row("elapsed", f"{clock(elapsed)}{left}")
     figures.add_row("pods", pods)
     return Panel(figures, title=title, title_align="left")
 
 
 def rounds(progress: Progress) -> str:
     """Accuracy of each round against the target: `0.31 0.44 0.52 0.49 (target 0.50)`."""
-    values = " ".join("–" if value is None else f"{value:.2f}" for value in progress.accuracy_by_round)
+    values = " ".join(ABSENT if value is None else f"{value:.2f}" for value in progress.accuracy_by_round)
     target = "" if progress.target_accuracy is None else f" (target {progress.target_accuracy:.2f})"
     return f"{values}{target}" if values else ""
 
 
 def split(phase_seconds: Mapping[StepPhase, float]) -> str:
-    """Shares of a step's time by phase, largest first: `rollout 61 %  train 30 %  sync 9 %`."""
+    """The share of each phase in a step's time, largest first: `rollout 61%  train 30%  sync 9%`."""
     total = sum(phase_seconds.values())
     if total <= 0:
         return ""
@@ -188,52 +192,23 @@ def split(phase_seconds: Mapping[StepPhase, float]) -> str:
     return "  ".join(f"{phase} {seconds / total:.0%}" for phase, seconds in largest_first if seconds / total >= 0.005)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people write them: `0:42`, `12:05`, `1:02:03`."""
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
 def _bar(progress: Progress) -> RenderableType:
     row = Table.grid(padding=(0, 1))
     row.add_row(
         ProgressBar(total=max(1, progress.steps), completed=progress.step, width=40),
-        f"{progress.step}/{progress.steps}",
+        step_count(progress.step, progress.steps),
     )
     return row
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
 def _held_out(first: float | None, latest: float | None) -> str:
     if latest is None:
-        return "–"
-    return f"{latest:.1%}" if first is None or first == latest else f"{first:.1%} → {latest:.1%}"
-
-
-LOG_PERIOD = 0.25
-
-PROGRESS_PERIOD = 0.5
-
-PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=5)
-
-
-async def follow_logs(pods: Sequence[tuple[LocalPod, Path]], display: Display) -> None:
-    """Hand new lines of the pods' logs to the display, from now on and until cancelled, the last ones included."""
-    followers = [(pod, Follower(path, position=path.stat().st_size if path.exists() else 0)) for pod, path in pods]
-    try:
-        while True:
-            _forward(followers, display)
-            await asyncio.sleep(LOG_PERIOD)
-    finally:
-        _forward(followers, display)
+        return ABSENT
+    return percent(latest) if first in (None, latest) else f"{percent(first)} → {percent(latest)}"
 
 
 async def follow_progress(pods: Sequence[LocalPod], http: aiohttp.ClientSession, display: Display) -> None:
-    """Ask trainer 0 where the run stands, until cancelled."""
+    """Poll the progress of trainer 0 until cancelled."""
     first = next((pod for pod in pods if pod.role == "trainer" and pod.index == 0 and "metrics" in pod.ports), None)
     if first is None:
         return
@@ -250,11 +225,5 @@ async def _ask(url: str, http: aiohttp.ClientSession) -> Progress | None:
         async with http.get(url, timeout=PROGRESS_TIMEOUT) as answer:
             return Progress.model_validate_json(await answer.read()) if answer.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, OSError, ValidationError):
-        # Not up yet, busy or gone: the pod's own probes decide what that means.
+        # Not started yet, busy or gone: the pod's own probes decide which.
         return None
-
-
-def _forward(followers: Sequence[tuple[LocalPod, Follower]], display: Display) -> None:
-    for pod, follower in followers:
-        for line in follower.lines():
-            display.line(pod, line)

@@ -1,4 +1,4 @@
-"""Executing a plan on this machine: all pods at once, rollout servers restarted alone, all ended with the trainers."""
+"""Executes a plan on this machine: starts all pods, restarts rollout servers, and stops everything when training ends."""
 
 from __future__ import annotations
 
@@ -9,54 +9,46 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from seele_operator.local.accelerator import adapt, gpus
-from seele_operator.local.display import Display, follow_logs, follow_progress, open_display
-from seele_operator.local.logs import tail
+from seele_operator.local.display import Display, follow_progress, open_display
+from seele_operator.local.logs import follow_logs, tail
 from seele_operator.local.pod import Exit, PodLife, PodState
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.processes import Processes, guarded
 from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
 from seele_operator.plan.names import Manifest
+from seele_trainer.termination import ExitCode
 
 TAIL_LINES = 20
 
 
-class Outcome(IntEnum):
-    """How a run ended, as the exit code of `seele run`."""
-
-    DONE = 0
-    FAILED = 1
-    INTERRUPTED = 130
-
-
 @dataclass(frozen=True)
 class Limits:
-    """How much goes wrong before a run is given up; times in seconds."""
+    """How often pods may fail before the run fails; times in seconds."""
 
     early_exits: int = 3
-    """Times in a row that a rollout server may end before it was ever ready."""
+    """Times in a row that a rollout server may end before it is ready."""
     restarts: int = 10
     """Restarts of one rollout server."""
     first_delay: float = 1.0
-    """Wait before the first restart; doubled each time."""
+    """Delay of the first restart; doubled for each further one."""
     longest_delay: float = 30.0
     failure_grace: float = 5.0
-    """What the rest of a broken gang gets to stop: it waits for a rank that is gone, and cannot save anything."""
+    """Grace period of the other trainers after one has failed: they wait for a lost rank and cannot save anything."""
 
 
 class RunFailed(RuntimeError):
-    """The run cannot go on. The message says which pod failed, how, and where its log is."""
+    """The run has failed. The message names the pod, the reason and the log."""
 
 
 @dataclass(frozen=True)
 class Interrupts:
-    """What the user has asked for: to stop, and then to stop at once."""
+    """Set when the user asks to stop, and asks again to stop at once."""
 
     stop: asyncio.Event
     at_once: asyncio.Event
@@ -70,11 +62,11 @@ def run_locally(
     lock: int | None = None,
     limits: Limits = Limits(),
     display: Display | None = None,
-) -> Outcome:
+) -> ExitCode:
     """Execute the pods among `objects` until all trainers are done, one fails, or the user interrupts.
 
-    `lock` is a file descriptor that must stay open until the last process is gone, whatever happens to this one. Raises
-    CannotRunHere and NoFreePort before anything was started.
+    `lock` is a file descriptor that stays open until the last process of the run is gone, even if this one is killed.
+    Raises CannotRunHere and NoFreePort before anything is started.
     """
     run_folder = run_folder.resolve()
     pods, notes = adapt(
@@ -106,7 +98,7 @@ def _write_plan(files: Mapping[Path, str], run_folder: Path) -> None:
 
 async def _execute(
     pods: Sequence[LocalPod], run_folder: Path, processes: Processes, limits: Limits, display: Display
-) -> Outcome:
+) -> ExitCode:
     with _interrupts() as interrupts:
         async with aiohttp.ClientSession() as http:
             lives = [
@@ -127,29 +119,33 @@ async def _execute(
     return outcome
 
 
-async def _until_decided(lives: Sequence[PodLife], limits: Limits, interrupts: Interrupts, display: Display) -> Outcome:
-    """Run all pods until it is clear how the run ends; then end the trainers first, for they have something to save."""
+async def _until_decided(
+    lives: Sequence[PodLife], limits: Limits, interrupts: Interrupts, display: Display
+) -> ExitCode:
+    """Run all pods until the outcome is clear; then stop the trainers first, since they have something to save."""
     trainers = {asyncio.create_task(_train(life)): life for life in lives if life.pod.role == "trainer"}
     servers = {asyncio.create_task(_serve(life, limits)): life for life in lives if life.pod.role != "trainer"}
     stop = asyncio.create_task(interrupts.stop.wait())
     pending: set[asyncio.Task[Any]] = {*trainers, *servers, stop}
-    outcome = Outcome.DONE
+    outcome = ExitCode.DONE
     try:
         while any(not task.done() for task in trainers):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if stop in done:
-                display.note("stopping: the trainers finish their step and save it; press Ctrl-C again to kill at once")
-                outcome = Outcome.INTERRUPTED
+                display.note(
+                    "stopping: the trainers finish their step and save it; press Ctrl-C again to kill them at once"
+                )
+                outcome = ExitCode.INTERRUPTED
                 break
             for task in done:
                 task.result()
     except RunFailed as failure:
         display.failure(str(failure))
-        outcome = Outcome.FAILED
+        outcome = ExitCode.FAILED
     finally:
         await _cancel([*trainers, stop])
-        grace = limits.failure_grace if outcome is Outcome.FAILED else None
-        # Servers stay up meanwhile: a trainer that finishes its step still needs them.
+        grace = limits.failure_grace if outcome is ExitCode.FAILED else None
+        # The servers are stopped later: a trainer that finishes its step still needs them.
         await _end(trainers.values(), grace, interrupts)
         await _cancel(servers)
     return outcome
@@ -164,7 +160,7 @@ async def _train(life: PodLife) -> None:
 
 
 async def _serve(life: PodLife, limits: Limits) -> None:
-    """Keep a rollout server running. Raises RunFailed when it is no use."""
+    """Keep a rollout server running. Raises RunFailed if it ends too often."""
     early = restarts = 0
     while True:
         exit = await life.live()
@@ -197,7 +193,7 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Interrupts]:
-    """SIGINT, SIGTERM and SIGHUP as events: the first asks to stop, the second to stop at once."""
+    """SIGINT, SIGTERM and SIGHUP as events: the first signal sets `stop`, the second `at_once`."""
     interrupts = Interrupts(asyncio.Event(), asyncio.Event())
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""The folder of a run on this machine: made, locked, counted and compared before anything is started."""
+"""The folder of a run on this machine: created, locked and compared with the run before anything is started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK = ".lock"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """An open run folder. Nobody else has it while it is open."""
+    """A run's folder, locked by this process."""
 
     path: Path
     attempt: int
@@ -40,14 +40,14 @@ class RunFolder:
 
 @contextlib.contextmanager
 def open_run_folder(path: Path, config: str) -> Iterator[RunFolder]:
-    """Make or reopen the folder of the run with this configuration (YAML). Raises BadRunError, with nothing changed.
+    """Create or reopen the folder of the run with this configuration (YAML). Raises BadRunError with nothing changed.
 
-    If the block raises BadRunError, the run was refused before it began, and what was made for it here is taken away.
+    If the block raises BadRunError, the run was refused before it started, and the new folder is removed again.
     """
     _check_kind(path)
     created = _make(path)
     with _locked(path) as lock:
-        # Checked again: somebody else may have had the folder until now.
+        # Checked again: another process may have used the folder until now.
         new = _check_kind(path)
         try:
             if not new:
@@ -55,12 +55,12 @@ def open_run_folder(path: Path, config: str) -> Iterator[RunFolder]:
             yield RunFolder(path, _count_start(path, config), lock)
         except BadRunError:
             if new:
-                _take_away(path, created)
+                _remove(path, created)
             raise
 
 
 def _check_kind(path: Path) -> bool:
-    """Whether there is no run in the folder yet. Raises BadRunError if there is something else."""
+    """Whether the folder holds no run yet. Raises BadRunError if it holds anything else."""
     if not path.exists():
         return True
     if not path.is_dir():
@@ -68,12 +68,12 @@ def _check_kind(path: Path) -> bool:
     if (path / CONFIG_KEY).exists():
         return False
     if {entry.name for entry in path.iterdir()} - {LOCK}:
-        raise BadRunError([f"--out: {path} has files in it and is no run's folder; give a new or an empty folder"])
+        raise BadRunError([f"--out: {path} contains files but no run; give a new or an empty folder"])
     return True
 
 
-def _take_away(path: Path, created: Path | None) -> None:
-    """Undo the making of a new folder: all of it, or what was put into a folder that was there, empty."""
+def _remove(path: Path, created: Path | None) -> None:
+    """Remove a new folder, with the parents created for it, or the content of a folder that was empty before."""
     if created is not None:
         shutil.rmtree(created)
         return
@@ -85,14 +85,14 @@ def _take_away(path: Path, created: Path | None) -> None:
 
 
 def _make(path: Path) -> Path | None:
-    """Make the folder; the topmost folder that was missing, None where it was all there."""
+    """Create the folder; returns the topmost folder that was created, None if none was."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if missing:
             shutil.rmtree(missing[-1], ignore_errors=True)
-        raise BadRunError([f"--out: {path} cannot be made: {error.strerror}; give another folder"]) from error
+        raise BadRunError([f"--out: {path} cannot be created: {error.strerror}; give another folder"]) from error
     return missing[-1] if missing else None
 
 
@@ -122,7 +122,7 @@ def _check_same(path: Path, config: str) -> None:
     different = differences(stored, yaml.safe_load(config))
     if different:
         raise BadRunError(
-            f"--out: {path} holds a run that began differently; undo this, or give a new folder: {line}"
+            f"--out: {path} holds a run with another configuration; undo this change, or give a new folder: {line}"
             for line in different
         )
 

@@ -1,14 +1,18 @@
-"""Logs of a run's pods: one file a pod, followed for the console."""
+"""The logs of a run's pods, one file for each pod: followed for the console, and quoted after a failure."""
 
 from __future__ import annotations
 
-import re
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SERIOUS = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
+from seele_operator.local.display import Display
+from seele_operator.local.translate import LocalPod
+
+LOG_PERIOD = 0.25
 LONGEST_READ = 1 << 20
-"""Bytes taken from a file at once; a pod that writes faster than this is cut, in the console only."""
+"""Bytes read from a file at once."""
 TAIL_BYTES = 64 << 10
 
 
@@ -21,7 +25,7 @@ class Follower:
     rest: bytes = b""
 
     def lines(self) -> list[str]:
-        """Complete lines that were written since the last call."""
+        """Complete lines written since the last call."""
         try:
             size = self.path.stat().st_size
         except FileNotFoundError:
@@ -36,13 +40,25 @@ class Follower:
         return [_text(line) for line in whole]
 
 
-def serious(line: str) -> bool:
-    """Whether a log line is of level WARNING or above."""
-    return SERIOUS.search(line) is not None
+async def follow_logs(pods: Sequence[tuple[LocalPod, Path]], display: Display) -> None:
+    """Show new lines of the pods' logs, from now on and until cancelled, including the last ones."""
+    followers = [(pod, Follower(path, position=path.stat().st_size if path.exists() else 0)) for pod, path in pods]
+
+    def show_new_lines() -> None:
+        for pod, follower in followers:
+            for line in follower.lines():
+                display.line(pod, line)
+
+    try:
+        while True:
+            show_new_lines()
+            await asyncio.sleep(LOG_PERIOD)
+    finally:
+        show_new_lines()
 
 
 def tail(path: Path, count: int) -> list[str]:
-    """The last `count` lines of a file that are not empty; none where there is no file."""
+    """The last `count` lines of a file that are not empty; none if the file does not exist."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -55,5 +71,5 @@ def tail(path: Path, count: int) -> list[str]:
 
 
 def _text(line: bytes) -> str:
-    # A progress bar rewrites its line: what is left on a screen is what follows the last return.
+    # A progress bar rewrites its line: the text after the last carriage return remains.
     return line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]

@@ -1,4 +1,4 @@
-"""The life of one pod on this machine: init containers, the main container, its probes, its end."""
+"""The life cycle of one pod on this machine: init containers, main container, probes, termination."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from seele_operator.local.translate import Command, LocalPod, Probe
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a probe has shown so far: answers in a row, and whether the container passes."""
+    """The state of a probe: consecutive answers, and whether the container passes."""
 
     passing: bool
     successes: int = 0
     failures: int = 0
 
     def after(self, success: bool, probe: Probe) -> Verdict:
-        """The verdict after one more answer."""
+        """The state after one more answer."""
         if success:
             successes = self.successes + 1
             return Verdict(self.passing or successes >= probe.success_threshold, successes, 0)
@@ -35,19 +35,19 @@ class Verdict:
         )
 
     def exhausted(self, probe: Probe) -> bool:
-        """Whether as many probes in a row have failed as may."""
+        """Whether the failure threshold is reached."""
         return self.failures >= probe.failure_threshold
 
 
 HUNG_GRACE_SECONDS = 5.0
-"""How long a container that fails its probes may take to stop."""
+"""Grace period of a container that fails its probes."""
 
 NOT_FOUND = 127
-"""Exit code of a container whose program cannot be executed, as a shell has it."""
+"""Exit code of a container whose program cannot be executed, as in a shell."""
 
 
 class PodState(StrEnum):
-    """Where a pod stands, in the words shown to the user."""
+    """The state of a pod, in the words shown to the user."""
 
     WAITING = "waiting"
     PREPARING = "preparing"
@@ -62,7 +62,7 @@ class PodState(StrEnum):
 
 @dataclass(frozen=True)
 class Exit:
-    """How a pod ended: exit code of its last container (128 + the signal's number for a signal), and why in words."""
+    """How a pod ended: the exit code of its last container (128 + the number of a signal), and the reason in words."""
 
     code: int
     reason: str
@@ -70,7 +70,7 @@ class Exit:
 
 
 class PodLife:
-    """One pod. `live` runs it once, from its first init container to its end, and may be called again."""
+    """One pod. `live` runs it once, from its first init container to its end, and may be called repeatedly."""
 
     def __init__(
         self,
@@ -106,11 +106,11 @@ class PodLife:
             self._current = None
 
     def show(self, state: PodState, detail: str = "") -> None:
-        """Tell the observer where the pod stands."""
+        """Report the state of the pod."""
         self._observe(self.pod, state, detail)
 
     async def _run(self, command: Command, kind: str, watched: bool = False) -> Exit:
-        """Run one container until it has ended and nothing of it is left."""
+        """Run one container until it has ended and all its processes are gone."""
         what = f"{kind} {command.container!r}"
         try:
             self._current = process = await self._processes.start(command, self.log)
@@ -129,7 +129,7 @@ class PodLife:
         return Exit(128 - code if code < 0 else code, f"{what} {self._hung or words}", self._was_ready)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        """Ask the probes for as long as the container runs; stop it if it does not start, or hangs."""
+        """Probe the container while it runs; stop it if it does not start, or hangs."""
         if self.pod.startup is not None and not await self._started(self.pod.startup):
             probe = self.pod.startup
             self._hung = (
@@ -175,7 +175,7 @@ class PodLife:
         await self._stop_hung(process)
 
     async def _stop_hung(self, process: asyncio.subprocess.Process) -> None:
-        # Signals only: whoever waits for the container sees its end and clears up, this task included.
+        # Signals only: `_run` waits for the container, cleans up after it and cancels this task.
         for stop, patience in ((process.terminate, HUNG_GRACE_SECONDS), (process.kill, 0.0)):
             with contextlib.suppress(ProcessLookupError):
                 stop()

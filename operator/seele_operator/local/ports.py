@@ -13,11 +13,11 @@ PortKey = tuple[str, int]
 
 HOST = "127.0.0.1"
 SEARCHED = 2000
-"""Ports that are tried above the wished one, before giving up."""
+"""Ports tried above the declared one."""
 
 
 class NoFreePort(RuntimeError):
-    """No port near the wished one can be bound on this machine."""
+    """No port near the declared one is free on this machine."""
 
 
 def declared(pods: Iterable[Manifest]) -> list[PortKey]:
@@ -32,28 +32,28 @@ def declared(pods: Iterable[Manifest]) -> list[PortKey]:
 
 @contextlib.contextmanager
 def reserved(wanted: Sequence[PortKey]) -> Iterator[Mapping[PortKey, int]]:
-    """Local ports for `wanted`, the declared number itself where it is free, kept from others inside the context.
+    """Local ports for `wanted`, the declared number itself if it is free, reserved inside the context. Raises NoFreePort.
 
-    A server takes a minute to start and binds its port only then, so a mere test would be out of date. A socket that is
-    bound with SO_REUSEADDR and does not listen keeps out other tests and outgoing connections, and lets in a server
-    that sets SO_REUSEADDR too, as servers do. Raises NoFreePort.
+    A server takes a minute to start and binds its port only then, so a test of the port alone would be out of date. A
+    socket that is bound with SO_REUSEADDR and does not listen keeps out other reservations and outgoing connections, but
+    admits a server that sets SO_REUSEADDR too, as servers do.
     """
     with contextlib.ExitStack() as held:
         yield {key: _reserve(key[1], held) for key in wanted}
 
 
-def _reserve(wished: int, held: contextlib.ExitStack) -> int:
-    for port in range(wished, min(wished + SEARCHED, 65536)):
+def _reserve(first: int, held: contextlib.ExitStack) -> int:
+    for port in range(first, min(first + SEARCHED, 65536)):
         if _bindable(port):
             guard = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             guard.bind((HOST, port))
             return port
-    raise NoFreePort(f"no free port from {wished} on: end some programs that listen on {HOST}")
+    raise NoFreePort(f"no free port from {first} on: stop some programs that listen on {HOST}")
 
 
 def _bindable(port: int) -> bool:
-    """Whether nobody has the port, on this address or on all addresses. A reservation of ours counts as taken."""
+    """Whether the port is free, on this address and on all addresses; one of our reservations counts as taken."""
     for host in (HOST, "0.0.0.0"):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:

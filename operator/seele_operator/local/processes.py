@@ -1,4 +1,4 @@
-"""Starting and ending the processes of a run so that none of them can outlive it."""
+"""Starts and stops the processes of a run so that none of them outlives it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from seele_operator.local import watchdog
 from seele_operator.local.translate import Command
 
 KILLED_EXIT_SECONDS = 10.0
-"""How long a killed process may take to vanish; the kernel may be busy freeing its memory."""
+"""How long a killed process may take to disappear; the kernel may be busy freeing its memory."""
 
 
 class Processes:
-    """All processes of one execution of a run. Each container is a session of its own, reported to the watchdog."""
+    """All processes of one execution of a run. Each container is a session, which is reported to the watchdog."""
 
     def __init__(self, guard: IO[bytes], mark: str):
         self._guard = guard
@@ -29,7 +29,7 @@ class Processes:
         self._sessions: set[int] = set()
 
     async def start(self, command: Command, log: Path) -> asyncio.subprocess.Process:
-        """Start a container; its output is appended to `log`. Raises OSError if there is no such program."""
+        """Start a container and append its output to `log`. Raises OSError if the program does not exist."""
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *command.arguments,
@@ -43,10 +43,10 @@ class Processes:
         return process
 
     async def end(self, process: asyncio.subprocess.Process, grace: float, at_once: asyncio.Event) -> None:
-        """End a container, with everything that it has started.
+        """Stop a container and everything that it has started.
 
-        Its first process alone is asked to stop, as a kubelet does, so that it can finish its work with its workers.
-        The rest of the session is killed when it has ended, after `grace` seconds, or as soon as `at_once` is set.
+        As with a kubelet, only the first process gets SIGTERM, so that it can finish its work with its workers. The rest
+        of the session is killed once that process has ended, after `grace` seconds, or as soon as `at_once` is set.
         """
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -55,7 +55,7 @@ class Processes:
         await self.clear(process)
 
     async def clear(self, process: asyncio.subprocess.Process) -> None:
-        """Kill what is left of a container's session."""
+        """Kill the remaining processes of a container's session."""
         session = process.pid
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(session, signal.SIGKILL)
@@ -64,7 +64,7 @@ class Processes:
         self._report(-session)
 
     async def clear_all(self) -> bool:
-        """Kill whatever still belongs to this run; False if something could not be killed."""
+        """Kill all remaining processes of this run; False if one could not be killed."""
         return await asyncio.to_thread(watchdog.kill_all, self._mark, set(self._sessions), KILLED_EXIT_SECONDS)
 
     def _report(self, session: int) -> None:
@@ -72,7 +72,7 @@ class Processes:
             self._sessions.add(session)
         else:
             self._sessions.discard(-session)
-        # Without the watchdog the run still ends its processes itself, just not after a SIGKILL.
+        # Without the watchdog the run still stops its processes itself, except after a SIGKILL.
         with contextlib.suppress(BrokenPipeError):
             self._guard.write(f"{session}\n".encode())
             self._guard.flush()
@@ -80,7 +80,7 @@ class Processes:
 
 @contextlib.contextmanager
 def guarded(lock: int | None = None) -> Iterator[Processes]:
-    """Processes under a watchdog. `lock` is a file descriptor that the watchdog holds as long as it lives."""
+    """Processes under a watchdog, which keeps the file descriptor `lock` open while it runs."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
         [sys.executable, "-m", "seele_operator.local.watchdog", mark],
@@ -100,7 +100,7 @@ def guarded(lock: int | None = None) -> Iterator[Processes]:
 
 
 async def _first_of(process: asyncio.subprocess.Process, event: asyncio.Event, seconds: float) -> None:
-    """Wait until the process has ended, the event is set, or the time is over."""
+    """Wait until the process has ended, the event is set, or the time is up."""
     waits = {asyncio.ensure_future(process.wait()), asyncio.ensure_future(event.wait())}
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

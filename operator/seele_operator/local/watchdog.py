@@ -1,9 +1,9 @@
-"""Kills what a run has started when the process that started it is gone, however it went.
+"""A process that kills what a run has started once the runner is gone, even after a SIGKILL.
 
-A process of its own. It reads session ids from its standard input, which the runner holds open; the end of the file
-means that the runner is gone, killed or not. Then everything is killed that belongs to one of those sessions, descends
-from it, or carries the run's mark in its environment: a process that was started a moment before the runner could
-report it. It also inherits the lock of the run's folder, so nobody starts the run again before all of that is gone.
+It reads session ids from its standard input, which the runner holds open: the end of the file means that the runner is
+gone. Then it kills every process that belongs to one of those sessions, descends from one, or has the run's mark in its
+environment, as a process has that was started just before the runner could report it. It also inherits the lock of the
+run's folder, so that the run cannot be started again before those processes are gone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Iterable
 import psutil
 
 MARK = "SEELE_LOCAL_RUN"
-"""Environment variable of every process of a run; its value is unique to one execution."""
+"""Environment variable of every process of a run; the value is unique to one execution."""
 PATIENCE_SECONDS = 30.0
 PAUSE_SECONDS = 0.05
 
 
 def belonging(mark: str, sessions: Iterable[int]) -> list[psutil.Process]:
-    """Living processes of the sessions, their descendants, and those that carry the mark; never the caller itself."""
+    """Running processes of the sessions, their descendants, and those with the mark; never the caller itself."""
     known = set(sessions)
     mine = os.getpid()
     parents: dict[int, int] = {}
@@ -39,7 +39,7 @@ def belonging(mark: str, sessions: Iterable[int]) -> list[psutil.Process]:
             if os.getsid(process.pid) in known or process.environ().get(MARK) == mark:
                 found.add(process.pid)
         except (psutil.Error, OSError):
-            # Gone in the meantime, or another user's.
+            # Gone by now, or another user's.
             continue
     grown = True
     while grown:
@@ -50,7 +50,7 @@ def belonging(mark: str, sessions: Iterable[int]) -> list[psutil.Process]:
 
 
 def kill_all(mark: str, sessions: Iterable[int], patience: float = PATIENCE_SECONDS) -> bool:
-    """Kill everything that belongs to a run, until nothing is left; False if `patience` seconds were not enough."""
+    """Kill the processes of a run until none is left; False if `patience` seconds were not enough."""
     sessions = set(sessions)
     deadline = time.monotonic() + patience
     while left := belonging(mark, sessions):
@@ -66,7 +66,7 @@ def kill_all(mark: str, sessions: Iterable[int], patience: float = PATIENCE_SECO
 
 
 def main(mark: str) -> None:
-    """Collect session ids until the runner is gone, then clear up."""
+    """Collect session ids until the runner is gone, then kill."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     sessions: set[int] = set()

@@ -1,4 +1,4 @@
-"""A trainer as the executor sees one: waits for the servers, takes steps, saves when it is asked to stop."""
+"""A trainer as the executor sees one: waits for the servers, takes steps, saves on SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--config", type=Path)
-parser.add_argument("--steps", type=int, default=3, help="-1 goes on until it is stopped")
+parser.add_argument("--steps", type=int, default=3, help="-1: until it is stopped")
 parser.add_argument("--exit", type=int, default=0)
-parser.add_argument("--stubborn", action="store_true", help="does not stop when asked to")
+parser.add_argument("--stubborn", action="store_true", help="ignores SIGTERM")
 parser.add_argument("--kill-server-at", type=int, help="step at which the first server is made to die")
 options = parser.parse_args()
 
@@ -36,7 +36,7 @@ def ask(url: str) -> str | None:
         return None
 
 
-def asked_to_stop(*_: object) -> None:
+def stop(*_: object) -> None:
     if not options.stubborn:
         stopping.set()
 
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-signal.signal(signal.SIGTERM, asked_to_stop)
+signal.signal(signal.SIGTERM, stop)
 if "SEELE_HTTP_PORT" in os.environ:
     http = ThreadingHTTPServer((os.environ["SEELE_BIND_HOST"], int(os.environ["SEELE_HTTP_PORT"])), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()

@@ -18,7 +18,8 @@ from tests.support import REPOSITORY
 pytestmark = pytest.mark.unit
 
 EXAMPLE = REPOSITORY / "tests" / "unit" / "data" / "plan" / "one-of-each.run.yaml"
-COMMANDS = ("run", "validate", "render", "crd", "train", "prepare-model", "eval", "report")
+LOCAL = ("run", "validate", "render", "crd", "train", "prepare-model", "eval", "report", "operator")
+REMOTE = ("submit", "status", "logs", "suspend", "resume", "delete")
 
 
 @pytest.fixture
@@ -33,12 +34,14 @@ def changed(folder: Path, old: str, new: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*LOCAL, *REMOTE])
 def test_every_command_explains_itself_with_an_example(seele: CliRunner, command: str) -> None:
     result = seele.invoke(app, [command, "--help"])
 
     assert result.exit_code == 0
-    assert f"seele {command}" in result.output
+    assert f"seele {command}" in result.output.partition("Example")[2]
+    if command in REMOTE:
+        assert all(option in result.output for option in ("--kubeconfig", "--context", "--namespace", "-n"))
 
 
 def test_a_good_run_is_valid(seele: CliRunner) -> None:
@@ -60,7 +63,7 @@ def test_every_problem_is_one_line_on_stderr(seele: CliRunner, command: str, tmp
     assert [entry.name for entry in tmp_path.iterdir()] == ["changed.yaml"]
 
 
-def test_a_file_that_is_not_there_is_said_so(seele: CliRunner) -> None:
+def test_a_missing_file_is_named(seele: CliRunner) -> None:
     result = seele.invoke(app, ["run", "-f", "none.yaml"])
 
     assert result.exit_code == 2
@@ -82,7 +85,7 @@ def test_crd_prints_the_definition(seele: CliRunner) -> None:
 
 @pytest.mark.parametrize("content", [None, "a: [", "name: x\n", "- 1\n"])
 @pytest.mark.parametrize("command", ["train", "prepare-model"])
-def test_pods_refuse_a_configuration_that_is_none(
+def test_pods_refuse_a_file_that_is_not_a_configuration(
     seele: CliRunner, tmp_path: Path, command: str, content: str | None
 ) -> None:
     config = tmp_path / "config.yaml"
@@ -110,7 +113,7 @@ def test_eval_refuses_what_it_cannot_use(seele: CliRunner, arguments: list[str],
     assert result.stderr.startswith(line)
 
 
-def test_a_model_that_cannot_be_written_is_said_so_with_the_folder(seele: CliRunner, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_written_is_refused_with_its_folder(seele: CliRunner, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
@@ -140,11 +143,11 @@ def test_eval_refuses_an_unknown_benchmark_before_it_loads_anything(tmp_path: Pa
     assert result.stdout.endswith("did you mean 'math500'?\n")
 
 
-def test_a_folder_that_is_no_run_gets_no_report(seele: CliRunner, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_gets_no_report(seele: CliRunner, tmp_path: Path) -> None:
     result = seele.invoke(app, ["report", str(tmp_path)])
 
     assert result.exit_code == 2
-    assert "is no run's folder" in result.stderr
+    assert "is not the folder of a run" in result.stderr
 
 
 def test_help_and_validation_import_nothing_heavy() -> None:
@@ -154,7 +157,7 @@ def test_help_and_validation_import_nothing_heavy() -> None:
         "from seele_operator.cli import app\n"
         "for arguments in (['--help'], ['validate', '-f', sys.argv[1]], ['render', '-f', sys.argv[1]]):\n"
         "    assert CliRunner().invoke(app, arguments).exit_code == 0\n"
-        "print({'torch', 'transformers', 'vllm', 'kopf', 'aiohttp', 'numpy'} & set(sys.modules))\n"
+        "print({'torch', 'transformers', 'vllm', 'kopf', 'kubernetes', 'aiohttp', 'numpy', 'rich.live'} & set(sys.modules))\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", script, str(EXAMPLE)], capture_output=True, text=True, check=True, timeout=60

@@ -1,4 +1,4 @@
-"""The commands for clusters as a user meets them: help, what does not go together, and a live page on a terminal."""
+"""The commands for clusters as a user meets them: conflicting options, what a deletion keeps, a live page."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from tests.support.remote_bodies import RUNNING, Body, pod_body, run_body
 
 pytestmark = pytest.mark.unit
 
-COMMANDS = ("submit", "status", "logs", "suspend", "resume", "delete")
-
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
@@ -40,16 +38,6 @@ def seele(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(command: str) -> None:
-    result = seele(command, "--help")
-
-    assert result.exit_code == 0
-    assert "Examples:" in result.output
-    assert f"seele {command}" in result.output
-    assert all(option in result.output for option in ("--kubeconfig", "--context", "--namespace", "-n"))
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -60,7 +48,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
         ["logs", "quick", "--since", "yesterday"],
     ],
 )
-def test_what_does_not_go_together_is_one_line_before_anything_is_asked(
+def test_conflicting_options_are_one_line_before_anything_is_sent(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/none")
@@ -68,12 +56,6 @@ def test_what_does_not_go_together_is_one_line_before_anything_is_asked(
 
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert "KUBECONFIG" not in result.stderr
-
-
-def test_other_commands_do_not_load_the_kubernetes_client() -> None:
-    script = "import sys, seele_operator.cli; sys.exit('kubernetes' in sys.modules or 'rich.live' in sys.modules)"
-
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 async def test_a_live_page_ends_with_the_run(server: FakeApiServer) -> None:

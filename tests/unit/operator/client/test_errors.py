@@ -1,4 +1,4 @@
-"""Answers of an API server that are no success, and no answer at all: one line each, with the right exit code."""
+"""Errors of an API server, and no answer at all: one line each, with the right exit code."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def test_following_continues_while_the_api_server_is_down(server: FakeApiServer)
 
     wait_for(lambda: server.log("quick-trainer-0", "trainer").connections, "the log is followed")
     server.change(lambda: server.refusals.update(quick=down))
-    wait_for(lambda: len(asked) > 3, "the run is asked for while the server is down")
+    wait_for(lambda: len(asked) > 3, "the run is read while the server is down")
     server.change(server.refusals.clear)
     server.write("quick-trainer-0", "trainer", (T1, "b"), ended=True)
     server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended())))

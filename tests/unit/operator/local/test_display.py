@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from seele_operator.local.command import accuracies
-from seele_operator.local.display import ConsoleDisplay, duration, plain_line, rounds, split
+from seele_operator.local.display import ConsoleDisplay, plain_line, rounds, split
+from seele_operator.local.translate import Command, LocalPod
 from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Progress
 
 pytestmark = pytest.mark.unit
@@ -37,6 +38,26 @@ def test_why_a_run_failed_is_said_on_standard_error_where_there_is_no_terminal(
     assert (shown.out, shown.err) == ("", "one-trainer-0: exited with code 1\n  | no memory\n")
 
 
+@pytest.mark.parametrize(
+    ("role", "line", "shown"),
+    [
+        ("trainer", "10:00 WARNING seele: x", True),
+        ("trainer", "10:00 ERROR x", True),
+        ("trainer", "10:00 INFO no warning", False),
+        ("trainer", "", False),
+        ("rollout", "10:00 ERROR x", False),
+    ],
+)
+def test_of_logs_only_a_trainers_warnings_and_errors_are_shown(
+    capsys: pytest.CaptureFixture[str], role: str, line: str, shown: bool
+) -> None:
+    command = Command(role, (), {})
+    pod = LocalPod(f"one-{role}-0", role, 0, (), command, {}, None, None, None, grace_seconds=30)
+    ConsoleDisplay(Console(), "one", verbose=False).line(pod, line)
+
+    assert capsys.readouterr().out == (f"one-{role}-0 | {line}\n" if shown else "")
+
+
 def test_a_step_is_one_line() -> None:
     assert plain_line(PROGRESS) == (
         "step 12/40  reward 0.51  rounds 0.25 – 0.50 (target 0.50)  hint 0.70  held-out 12.5%  "
@@ -54,11 +75,6 @@ def test_before_the_first_step_the_phase_is_shown() -> None:
 def test_the_split_names_what_takes_time() -> None:
     assert split(PROGRESS.phase_seconds) == "rollout 60%  train 30%  sync 10%"
     assert split({}) == ""
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3723, "1:02:03")])
-def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_the_end_compares_the_first_evaluation_with_the_last() -> None:

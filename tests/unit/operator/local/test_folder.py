@@ -1,4 +1,4 @@
-"""The folder of a run: made, counted, locked, compared, and left alone where it is somebody else's."""
+"""The folder of a run: created, counted, locked, compared, and left alone if it holds anything else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_new_run_gets_its_folder_and_a_second_start_counts_up(tmp_path: Path) 
     assert (path / "config.yaml").read_text() == "name: one\n"
 
 
-def test_what_may_change_is_taken_over(tmp_path: Path) -> None:
+def test_allowed_changes_are_applied(tmp_path: Path) -> None:
     with open_run_folder(tmp_path / "run", "training: {steps: 10, seed: 0}\n"):
         pass
     with open_run_folder(tmp_path / "run", "training: {steps: 20, seed: 0}\n"):
@@ -58,15 +58,15 @@ def test_two_runs_on_one_folder_are_refused_and_the_first_is_not_disturbed(tmp_p
         assert (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_somebody_elses_folder_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
 
-    with pytest.raises(BadRunError, match="is no run's folder"), open_run_folder(tmp_path, "name: one\n"):
+    with pytest.raises(BadRunError, match="contains files but no run"), open_run_folder(tmp_path, "name: one\n"):
         pass
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -98,7 +98,7 @@ def test_whatever_else_goes_wrong_the_folder_stays(tmp_path: Path, error: type[B
     assert (tmp_path / "run" / LOCK).exists()
 
 
-def test_a_run_that_went_on_is_never_taken_away(tmp_path: Path) -> None:
+def test_a_resumed_run_is_never_removed(tmp_path: Path) -> None:
     with open_run_folder(tmp_path / "run", "name: one\n"):
         pass
     with pytest.raises(BadRunError), open_run_folder(tmp_path / "run", "name: one\n"):
@@ -107,7 +107,7 @@ def test_a_run_that_went_on_is_never_taken_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "attempt"])
-def test_a_folder_that_takes_no_files_is_refused_and_taken_away(
+def test_a_folder_that_takes_no_files_is_refused_and_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     run = tmp_path / "run"
