@@ -1,4 +1,4 @@
-"""Building the parts of a run from its configuration and its environment."""
+"""Builds the parts of a run from its configuration and environment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CANARY_TOKENS = 256
 
 @dataclass(frozen=True)
 class PodEnvironment:
-    """What a trainer pod learns from its environment rather than from its configuration."""
+    """What a trainer pod reads from its environment variables rather than from its configuration."""
 
     run_dir: Path
     rollout_urls: tuple[str, ...]
@@ -50,14 +50,14 @@ class PodEnvironment:
     http_port: int
     attempt: Attempt
     rollout_urls_file: Path | None = None
-    """Where the list of servers may change while the run goes on."""
+    """File with the list of servers, if it may change during the run."""
 
     @classmethod
     def from_environment(cls) -> PodEnvironment:
-        """Read the variables that the plan sets; the defaults suit a trainer started by hand."""
+        """Read the variables set by the plan; the defaults suit a trainer started by hand."""
         urls, urls_file = os.environ.get("SEELE_ROLLOUT_URLS", ""), os.environ.get("SEELE_ROLLOUT_URLS_FILE", "")
         run_dir = Path(os.environ.get("SEELE_RUN_DIR", "run"))
-        # Who starts a trainer by hand does not count, so it is counted here.
+        # Without the variable, as for a trainer started by hand, this is the next attempt.
         attempt = int(os.environ.get("SEELE_ATTEMPT", 0)) or recorded_attempt(run_dir) + 1
         return cls(
             run_dir=run_dir,
@@ -77,12 +77,12 @@ def build_learner(config: TrainerConfig) -> Learner:
 
 
 def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recorder) -> RunParts:
-    """Load the data and build every part, started by nobody yet. Raises BadDataError for data that cannot be used."""
+    """Load the data and build every part, without starting any. Raises BadDataError for unusable data."""
     tokenizer = load_tokenizer(config.model)
     longest = context_length(config.model)
     raw = load_problems(config.dataset, need_solution=True)
     problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
-    logger.info("%d problems to train on; left out: %s", len(problems), dropped)
+    logger.info("%d problems to train on; skipped: %s", len(problems), dropped)
     _check_fits(problems, longest, config.training.method)
     benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, environment)
@@ -113,7 +113,7 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
         canary_sequences=canary_sequences(
             [(*problem.prompt, *problem.solution) for problem in problems[:CANARY_SEQUENCES]],
             CANARY_SEQUENCES,
-            # A server scores a sequence only where there is room for a token to generate.
+            # A server scores a sequence only if there is room to generate a token.
             min(CANARY_TOKENS, longest - 1),
         ),
         canary_tolerance=config.rollout.canary_tolerance or default_tolerance(config.model.dtype),
@@ -121,15 +121,18 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
 
 
 def _check_fits(problems: list[TokenizedProblem], context_length: int, method: Method) -> None:
-    """Refuse data that leaves a completion no room, at the start rather than in the step that meets the problem.
+    """Refuse data that leaves no room for a completion, at the start rather than in the step that uses the problem.
 
-    A hint takes room only where the method shows one; a whole solution has to fit where the method trains on it.
+    Hints count if the method shows them, and whole solutions if it trains on them.
     """
     if not problems:
-        raise BadDataError("no problem is left to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens")
-    used, problem = _longest((len(each.prompt) + (each.revealable if method.shows_hints else 0), each) for each in problems)
+        raise BadDataError(
+            "no problem is short enough to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens"
+        )
+    hinted = method.shows_hints
+    used, problem = _longest((len(each.prompt) + (each.revealable if hinted else 0), each) for each in problems)
     if used >= context_length:
-        what, remedy = ("prompt and hint", " or dataset.maxSolutionTokens") if method.shows_hints else ("prompt", "")
+        what, remedy = ("prompt and hint", " or dataset.maxSolutionTokens") if hinted else ("prompt", "")
         raise BadDataError(
             f"problem {problem.problem.id} has {used} tokens of {what}, and the model's context is "
             f"{context_length}: lower dataset.maxPromptTokens{remedy}"
@@ -137,7 +140,7 @@ def _check_fits(problems: list[TokenizedProblem], context_length: int, method: M
     used, problem = _longest((len(each.prompt) + len(each.solution), each) for each in problems)
     if method.trains_on_solutions and used > context_length:
         raise BadDataError(
-            f"problem {problem.problem.id} has {used} tokens of prompt and solution, which this strategy trains on, and the "
+            f"problem {problem.problem.id} has {used} tokens of prompt and solution, which this method trains on, and the "
             f"model's context is {context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
         )
 
@@ -147,14 +150,14 @@ def _longest(sized: Iterable[tuple[int, TokenizedProblem]]) -> tuple[int, Tokeni
 
 
 def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark], context_length: int) -> int:
-    """Tokens of an answer in an evaluation: servers refuse what, with its prompt, might outgrow the context."""
+    """Most tokens of an answer in an evaluation: servers refuse requests that might exceed the context."""
     wanted = config.evaluation.max_completion_tokens or config.rollout.max_completion_tokens
     for benchmark in benchmarks:
         longest = max(map(len, benchmark.prompts))
         if longest >= context_length:
             raise BadDataError(
                 f"benchmark {benchmark.title} has a prompt of {longest} tokens, and the model's context is "
-                f"{context_length}: leave its longest problems out"
+                f"{context_length}: remove its longest problems"
             )
         wanted = min(wanted, context_length - longest)
     return wanted
@@ -162,14 +165,14 @@ def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark],
 
 def _build_engine(config: TrainerConfig, environment: PodEnvironment) -> RolloutEngine:
     if config.rollout.engine == "transformers":
-        # Imported here: it needs torch, which a trainer with vLLM servers loads in its learner only.
+        # Imported here: it needs torch, which a trainer with vLLM servers loads only in its learner.
         from seele_trainer.rollout.transformers_engine import TransformersEngine
 
         initial = environment.run_dir / "weights" / "initial"
         prepare_model(config, initial)
         return TransformersEngine(initial, config.rollout)
     if not environment.rollout_urls and environment.rollout_urls_file is None:
-        raise BadDataError("no rollout server is known: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
+        raise BadDataError("no rollout server is given: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
     return VllmPool(
         environment.rollout_urls,
         config.rollout,

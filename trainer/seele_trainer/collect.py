@@ -1,4 +1,4 @@
-"""Rolling out a batch of problems: rounds follow each other within a problem, problems never wait for each other."""
+"""Samples a batch of problems: the rounds of a problem are sequential, and problems never wait for each other."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ PROBE_ROUND = -1
 
 @dataclass(frozen=True)
 class Collected:
-    """What one step's sampling brought: rollouts by problem in the order of the batch, the probes, and the time it took.
+    """The result of one step's sampling: rollouts by problem in the order of the batch, and probes.
 
-    `waiting_seconds` is wall-clock time in which no completion was being sampled, only answers being verified.
+    `waiting_seconds` is the wall-clock time in which answers were verified and no completion was sampled.
     """
 
     rollouts: list[list[Rollout]]
     probes: list[Rollout]
-    seconds: float
     waiting_seconds: float
 
 
 class BusyClock:
-    """Wall-clock seconds in which at least one of the marked activities was running."""
+    """Measures the wall-clock time in which at least one marked activity is running."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -77,14 +76,14 @@ class Collector:
         step: int,
         answered: Callable[[], None] = lambda: None,
     ) -> Collected:
-        """All rollouts of one step. When one problem fails the others are cancelled and its error is raised.
+        """All rollouts of one step. If a problem fails, the others are cancelled and its error is raised.
 
-        `answered` is called whenever the rollouts of a round are verified.
+        `answered` is called each time the rollouts of a round have been verified.
         """
         began = time.monotonic()
         sampling = BusyClock()
-        # The in-process engine answers one request at a time anyway. Taking the problems in turn makes the order in which
-        # a controller shared by all of them learns, and so the whole run, reproducible to the bit.
+        # The in-process engine answers one request at a time anyway. With one problem after the other, the controller that
+        # they share learns in a fixed order, which makes the whole run reproducible bit for bit.
         concurrent = (
             1 if self._config.rollout.engine == "transformers" else self._config.rollout.max_concurrent_problems
         )
@@ -98,14 +97,12 @@ class Collector:
                 ]
                 probing = tasks.create_task(self._probe(probed, step, sampling))
         except ExceptionGroup as group:
-            # When the engine is gone every problem fails alike: one of the errors says it all.
+            # If the engine is lost, every problem fails for the same reason.
             raise group.exceptions[0] from None
-        seconds = time.monotonic() - began
         return Collected(
             rollouts=[task.result() for task in running],
             probes=probing.result(),
-            seconds=seconds,
-            waiting_seconds=max(0.0, seconds - sampling.seconds),
+            waiting_seconds=max(0.0, time.monotonic() - began - sampling.seconds),
         )
 
     async def _roll_out(
@@ -140,11 +137,11 @@ class Collector:
             seed=derive_seed(self._config.training.seed, step, "probe", PROBE_ROUND),
         )
         with clock.running():
-            answered = await self._engine.generate_batch([problem.prompt for problem in problems], sampling)
+            answers = await self._engine.generate_batch([problem.prompt for problem in problems], sampling)
         checked = await asyncio.gather(
             *(
                 self._verify(problem, PROBE_ROUND, 0, completions)
-                for problem, completions in zip(problems, answered, strict=True)
+                for problem, completions in zip(problems, answers, strict=True)
             )
         )
         return [rollout for rollouts in checked for rollout in rollouts]

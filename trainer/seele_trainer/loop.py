@@ -1,4 +1,4 @@
-"""The training loop: sample with hints, verify, learn, hand the new weights to the engine, repeat."""
+"""The training loop: sample with hints, verify, learn, push the new weights to the engine, repeat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, evaluate
-from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.report.page import write_report
@@ -38,12 +37,12 @@ Result = TypeVar("Result")
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; its state is saved and the same command goes on from there."""
+    """The run was asked to stop. Its state is saved, and the same command resumes it."""
 
 
 @dataclass(frozen=True)
 class RunParts:
-    """Everything the loop drives, assembled in `assemble.py`."""
+    """Everything that the loop uses, built in `assemble.py`."""
 
     config: TrainerConfig
     run_dir: Path
@@ -67,7 +66,7 @@ class RunParts:
 
 
 class Loop:
-    """One run from its last checkpoint, or its beginning, to its end."""
+    """One run, from its last checkpoint or its beginning to its end."""
 
     def __init__(self, parts: RunParts, stop: asyncio.Event) -> None:
         self._parts = parts
@@ -75,11 +74,11 @@ class Loop:
         self._seconds: defaultdict[StepPhase, float] = defaultdict(float)
         self._boundary = self._state_at(step=0)
         self._saved_step = -1
-        # Between the first update of a step and its end the learner is ahead of the boundary, and cannot be saved with it.
+        # Between the first update of a step and its end the learner is ahead of the boundary, so it cannot be saved.
         self._ahead = False
 
     async def run(self) -> None:
-        """Train to the last step. Raises Interrupted, with everything saved, when the stop event is set."""
+        """Train to the last step. If the stop event is set, save everything and raise Interrupted."""
         steps = self._parts.config.training.steps
         try:
             await self._until_stopped(self._start())
@@ -89,14 +88,14 @@ class Loop:
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
         except (Interrupted, RolloutUnavailable):
-            # When the servers are gone, nothing is wrong with what has been learnt.
+            # If the servers are lost, what has been learnt is still good.
             if not self._ahead:
                 await self._save()
             raise
         await self._finish()
 
     async def _start(self) -> None:
-        """Bring everything up at once: servers, verifier and learner take tens of seconds each."""
+        """Start servers, verifier and learner at once: each takes tens of seconds."""
         async with asyncio.TaskGroup() as starting:
             for start in (self._parts.engine.start, self._parts.verifier.start, self._parts.learner.start):
                 starting.create_task(start())
@@ -104,7 +103,7 @@ class Loop:
     async def _step(self, step: int) -> None:
         parts, began = self._parts, time.monotonic()
         problems = [parts.problems[index] for index in parts.sampler.next_batch()]
-        requests = _outcomes(parts.engine)
+        requests_before = _requests(parts.engine)
         parts.strategy.begin_step(step)
         with self._phase("rollout"):
             work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.heartbeat)
@@ -118,8 +117,22 @@ class Loop:
         self._seconds["rollout"] -= collected.waiting_seconds
         self._seconds["verify"] = collected.waiting_seconds
         self._boundary, self._ahead = self._state_at(step), False
-        self._record(collected, updates, gained, sync, StepTimes(step, began, requests), summary)
-        # What an evaluation or a checkpoint takes from here on is counted in the next step's line.
+        facts = StepFacts(
+            step=step,
+            time=time.time(),
+            updates=updates,
+            sync=sync,
+            hint_summary=summary,
+            requests={name: count - requests_before[name] for name, count in _requests(parts.engine).items()},
+            phase_seconds=dict(self._seconds),
+            step_seconds=time.monotonic() - began,
+            descents=gained,
+        )
+        parts.attempt.check()
+        parts.recorder.record_step(summarise(parts.config, parts.strategy, collected, facts))
+        count = parts.config.observability.sample_rollouts_per_step
+        parts.recorder.record_samples(sample_rollouts(collected, step, count, parts.decode))
+        # The time of an evaluation or a checkpoint from here on is part of the next step's line.
         self._seconds.clear()
         await self._evaluate_if_due(sync)
         if step == parts.config.training.steps or step % parts.config.checkpoints.every_steps == 0:
@@ -128,13 +141,13 @@ class Loop:
     async def _learn_and_measure(
         self, step: int, problems: Sequence[TokenizedProblem], collected: Collected
     ) -> tuple[list[UpdateStats], tuple[Descent, ...]]:
-        """The step's updates and, where an evaluation follows anyway, what they gained on its problems."""
+        """The step's updates and, if an evaluation follows, what they gained on its problems."""
         learner, strategy = self._parts.learner, self._parts.strategy
         groups = [group for rollouts in collected.rollouts for group in strategy.baseline_groups(rollouts)]
         probed = probe(groups) if self._is_evaluated(step) else []
         if not probed:
             return await self._learn(problems, collected), ()
-        # The sampler's own log-probabilities will not do: they differ from the learner's by as much as an update changes.
+        # Not the sampler's log-probabilities: they differ from the learner's by as much as an update changes them.
         before = await learner.logprobs(sequences(probed))
         self._parts.recorder.heartbeat()
         updates = await self._learn(problems, collected)
@@ -153,7 +166,7 @@ class Loop:
         return updates
 
     async def _push_weights(self, version: int) -> WeightSync:
-        """Hand the current weights to every engine, proven by a canary that the trainer scored itself."""
+        """Push the current weights to every engine, verified by a canary that the trainer has scored itself."""
         parts, began = self._parts, time.monotonic()
         with self._phase("sync"):
             logprobs = await parts.learner.logprobs(parts.canary_sequences)
@@ -168,9 +181,9 @@ class Loop:
         return replace(sync, seconds=time.monotonic() - began)
 
     async def _evaluate_if_due(self, sync: WeightSync) -> None:
-        """Evaluate before the first step, after the last one and every so often, once: also where an attempt ended."""
+        """Evaluate before the first step, after the last one and every `evaluation.everySteps`."""
         step, last = self._boundary.step, self._parts.recorder.last_evaluation
-        # An earlier attempt may have evaluated this policy already, or have been stopped while it did.
+        # An earlier attempt may have evaluated this policy, or may have been stopped before it did.
         if self._is_evaluated(step) and (last is None or last.step != step):
             await self._until_stopped(self._evaluate(sync))
 
@@ -205,32 +218,6 @@ class Loop:
             )
         )
 
-    def _record(
-        self,
-        collected: Collected,
-        updates: list[UpdateStats],
-        gained: tuple[Descent, ...],
-        sync: WeightSync,
-        times: StepTimes,
-        summary: ControllerSummary | None,
-    ) -> None:
-        parts = self._parts
-        facts = StepFacts(
-            step=times.step,
-            time=time.time(),
-            updates=updates,
-            sync=sync,
-            hint_summary=summary,
-            requests={name: count - times.requests[name] for name, count in _outcomes(parts.engine).items()},
-            phase_seconds=dict(self._seconds),
-            step_seconds=time.monotonic() - times.began,
-            descents=gained,
-        )
-        parts.attempt.check()
-        parts.recorder.record_step(summarise(parts.config, parts.strategy, collected, facts))
-        count = parts.config.observability.sample_rollouts_per_step
-        parts.recorder.record_samples(sample_rollouts(collected, times.step, count, parts.decode))
-
     async def _resume(self) -> None:
         parts = self._parts
         found = parts.checkpoints.latest()
@@ -252,7 +239,7 @@ class Loop:
         logger.info("resuming after step %d from %s", state.step, folder)
 
     async def _save(self) -> None:
-        """Write a checkpoint of the last step boundary, whatever has been sampled since."""
+        """Write a checkpoint of the last step boundary; rollouts sampled since then are lost."""
         if self._boundary.step in (0, self._saved_step):
             return
         with self._phase("checkpoint"):
@@ -263,12 +250,12 @@ class Loop:
         self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step)
 
     async def _finish(self) -> None:
-        """Leave the trained model, as a Hugging Face folder of the kind it came from, and the report."""
+        """Write the trained model, as a Hugging Face folder like the original, and the report."""
         parts = self._parts
         parts.attempt.check()
         for pattern in (".final.*", "final.attempt-*"):
-            for left in parts.run_dir.glob(pattern):
-                shutil.rmtree(left, ignore_errors=True)
+            for leftover in parts.run_dir.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
         staged = parts.run_dir / f"final.attempt-{parts.attempt.number}"
         await parts.learner.export(staged, untie=False)
         put_in_place(staged, parts.run_dir / "final", before_rename=parts.attempt.check)
@@ -284,7 +271,7 @@ class Loop:
         )
 
     async def _until_stopped(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Do interruptible work; when the stop event comes first, cancel it and raise Interrupted."""
+        """Do interruptible work. If the stop event comes first, cancel the work and raise Interrupted."""
         task, stopped = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -304,14 +291,5 @@ class Loop:
             self._seconds[phase] += time.monotonic() - began
 
 
-@dataclass(frozen=True)
-class StepTimes:
-    """When a step began and how many requests had been made by then."""
-
-    step: int
-    began: float
-    requests: dict[str, int]
-
-
-def _outcomes(engine: RolloutEngine) -> dict[str, int]:
+def _requests(engine: RolloutEngine) -> dict[str, int]:
     return {"ok": engine.counts.ok, "retried": engine.counts.retried, "failed": engine.counts.failed}

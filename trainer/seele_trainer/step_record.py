@@ -1,4 +1,4 @@
-"""From one step's rollouts and updates to its StepRecord: pure arithmetic, no clocks and no files."""
+"""Computes a StepRecord from one step's rollouts and updates, without clocks or files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from seele_trainer.telemetry.metric import hint_rate_histogram
 
 @dataclass(frozen=True)
 class StepFacts:
-    """What the loop observed in one step, besides the rollouts."""
+    """What the loop observed in one step, apart from the rollouts."""
 
     step: int
     time: float
@@ -72,7 +72,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         gradient_norm=_over_updates(facts.updates, lambda update: update.gradient_norm),
         clip_fraction=_over_updates(facts.updates, lambda update: update.clip_fraction),
         learning_rate=last.learning_rate,
-        # Only the first update of a step sees the policy that sampled: later ones have moved on purpose.
+        # Only the first update of a step starts from the policy that sampled.
         mismatch_kl=facts.updates[0].mismatch_kl,
         truncated_completions=_mean(np.array([rollout.completion.finish_reason == "length" for rollout in flat])),
         tokens=Tokens(
@@ -99,7 +99,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
 def sample_rollouts(
     collected: Collected, step: int, count: int, decode: Callable[[Sequence[int]], str]
 ) -> list[SampleRollout]:
-    """A few rollouts for people to read: the last round of the first problems, where the hint has settled."""
+    """A few rollouts as text: one of the last round, where the hint has settled, for each of the first problems."""
     chosen = [rollouts[-1] for rollouts in collected.rollouts[:count] if rollouts]
     return [
         SampleRollout(
@@ -131,7 +131,7 @@ def _over_updates(updates: Sequence[UpdateStats], value: Callable[[UpdateStats],
 
 
 def _by_round(rounds: int, rollouts: Sequence[Rollout], value: Callable[[Rollout], float]) -> tuple[float | None, ...]:
-    """Mean of a value over the rollouts of each of the rounds that count from 1."""
+    """Mean of a value over the rollouts of each round from 1 on."""
     return tuple(
         _mean(np.array([value(rollout) for rollout in rollouts if rollout.round == index]))
         for index in range(1, rounds + 1)
@@ -139,7 +139,7 @@ def _by_round(rounds: int, rollouts: Sequence[Rollout], value: Callable[[Rollout
 
 
 MOST_GROUPS = 64
-"""Bounds what the two forward passes cost, and the line of metrics.jsonl, where a step has hundreds of problems."""
+"""Limits the cost of the two forward passes and the length of the record if a step has hundreds of problems."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Probed:
 
 
 def probe(groups: Iterable[Sequence[Rollout]]) -> list[Probed]:
-    """The groups that have advantages, the first `MOST_GROUPS` of them."""
+    """The first `MOST_GROUPS` groups that have advantages."""
     found: list[Probed] = []
     for group in groups:
         accuracy = float(rewards(group).mean())
@@ -161,7 +161,7 @@ def probe(groups: Iterable[Sequence[Rollout]]) -> list[Probed]:
 
 
 def sequences(probed: Sequence[Probed]) -> list[list[int]]:
-    """What is to be scored: the tokens of every rollout, group after group."""
+    """The sequences to score: the tokens of every rollout, group by group."""
     return [sample.tokens.tolist() for group in probed for sample in group.samples]
 
 
@@ -170,7 +170,7 @@ def descents(
 ) -> tuple[Descent, ...]:
     """Descent of every group, from the log-probabilities of `sequences` before and after the updates.
 
-    Array i of either has one element less than sequence i: element t belongs to token t + 1.
+    Each array is one element shorter than its sequence: element t belongs to token t + 1.
     """
     pairs = iter(zip(before, after, strict=True))
     return tuple(
@@ -183,5 +183,5 @@ def descents(
 
 
 def _gain(sample: Sample, before: FloatArray, after: FloatArray) -> float:
-    # In double precision: the differences are small beside what they are differences of.
+    # In double precision: the differences are small compared with the log-probabilities.
     return float(sample.advantage[1:].astype(np.float64) @ (after.astype(np.float64) - before.astype(np.float64)))

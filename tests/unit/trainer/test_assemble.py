@@ -1,4 +1,4 @@
-"""Building a run's parts: what does not fit the model's context is found here, or made to fit."""
+"""Building a run's parts: what exceeds the model's context is refused or shortened."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def words(count: int) -> str:
 
 
 def write_rows(path: Path, question: int, after_answer: int, worked: int = 3) -> None:
-    """Two problems with so many words in the question, and in the solution before and after the answer.
+    """Two problems with that many words in the question, and in the solution before and after the answer.
 
-    Hints show what is before it only.
+    Hints show only what is before the answer.
     """
     row = {"problem": words(question), "solution": f"{words(worked)} #### w60 {words(after_answer)}", "answer": "w60"}
     path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
@@ -77,25 +77,25 @@ def assembled(
         return assemble(config, environment, recorder)
 
 
-def test_the_canary_leaves_a_server_room_for_the_token_that_it_must_generate(tmp_path: Path) -> None:
+def test_the_canary_leaves_a_server_room_to_generate_a_token(tmp_path: Path) -> None:
     parts = assembled(tmp_path, after_answer=40)
     assert len(parts.problems[0].prompt) + len(parts.problems[0].solution) > CONTEXT
     assert max(map(len, parts.canary_sequences)) < CONTEXT
 
 
 @pytest.mark.parametrize("strategy", ["sft", "sft_then_grpo", "luffy"])
-def test_a_solution_that_a_method_trains_on_whole_has_to_fit_into_the_context(tmp_path: Path, strategy: str) -> None:
-    with pytest.raises(BadDataError, match=r"tokens of prompt and solution, which this strategy trains on"):
+def test_a_solution_that_a_method_trains_on_must_fit_the_context(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(BadDataError, match=r"tokens of prompt and solution, which this method trains on"):
         assembled(tmp_path, strategy=strategy, after_answer=40)
 
 
 @pytest.mark.parametrize("strategy", ["seele", "uft", "prefix_rft", "fixed_hint"])
-def test_a_hint_has_to_leave_room_for_a_completion(tmp_path: Path, strategy: str) -> None:
+def test_a_hint_must_leave_room_for_a_completion(tmp_path: Path, strategy: str) -> None:
     with pytest.raises(BadDataError, match=r"tokens of prompt and hint, and the model's context is 20"):
         assembled(tmp_path, strategy=strategy, worked=30)
 
 
-def test_a_long_solution_is_no_hindrance_to_a_method_that_shows_nothing_of_it(tmp_path: Path) -> None:
+def test_a_long_solution_is_accepted_by_a_method_without_hints(tmp_path: Path) -> None:
     problem = assembled(tmp_path, strategy="grpo", worked=30).problems[0]
     assert len(problem.prompt) + problem.revealable > CONTEXT
     with pytest.raises(
@@ -104,7 +104,7 @@ def test_a_long_solution_is_no_hindrance_to_a_method_that_shows_nothing_of_it(tm
         assembled(tmp_path, strategy="grpo", question=30)
 
 
-def test_answers_of_an_evaluation_fit_into_the_context_beside_its_longest_prompt(tmp_path: Path) -> None:
+def test_answers_of_an_evaluation_fit_the_context_with_its_longest_prompt(tmp_path: Path) -> None:
     parts = assembled(tmp_path, benchmark_words=12, max_completion_tokens=16)
     longest = max(len(prompt) for prompt in parts.benchmarks[0].prompts)
     assert longest + parts.answer_tokens == CONTEXT
@@ -115,7 +115,7 @@ def test_a_benchmark_that_leaves_no_room_for_an_answer_is_refused_at_the_start(t
         assembled(tmp_path, benchmark_words=25)
 
 
-async def test_the_pool_follows_the_list_of_servers_and_asks_whether_the_attempt_is_still_the_newest(
+async def test_the_pool_follows_the_list_of_servers_and_checks_that_the_attempt_is_the_newest(
     tmp_path: Path,
 ) -> None:
     server = FakeVllm()
@@ -133,6 +133,6 @@ async def test_the_pool_follows_the_list_of_servers_and_asks_whether_the_attempt
         await server.stop()
 
 
-def test_without_any_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:
+def test_without_a_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="set SEELE_ROLLOUT_URLS"):
         assembled(tmp_path, engine="vllm")

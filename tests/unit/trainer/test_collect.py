@@ -1,4 +1,4 @@
-"""Rounds wait for each other within a problem and never across problems."""
+"""The rounds of a problem are sequential, and problems never wait for each other."""
 
 from __future__ import annotations
 
@@ -11,24 +11,12 @@ import pytest
 
 from seele_trainer.collect import PROBE_ROUND, Collector
 from seele_trainer.config import TrainerConfig
-from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies import build_strategy
+from tests.support.text_answers import RIGHT, WRONG, TextVerifier, decode, problem
 
 pytestmark = pytest.mark.unit
-
-RIGHT, WRONG = (7, 1), (8, 1)
-
-
-def problem(name: int) -> TokenizedProblem:
-    return TokenizedProblem(
-        problem=Problem(id=str(name), question="q", solution="s", answer="right"),
-        prompt=(100 + name,),
-        solution=tuple(range(10, 20)),
-        revealable=8,
-        step_ends=(4, 8),
-    )
 
 
 def config(engine: str = "vllm", probes: int = 2) -> TrainerConfig:
@@ -44,7 +32,7 @@ def config(engine: str = "vllm", probes: int = 2) -> TrainerConfig:
 
 
 class ScriptedEngine:
-    """Answers right for every second completion, and holds back prompts that a test has not released yet."""
+    """Every second completion is right. Held prompts are answered once a test opens their gate."""
 
     def __init__(self, held: Sequence[int] = ()) -> None:
         self.counts = RequestCounts()
@@ -77,15 +65,8 @@ class ScriptedEngine:
         return [[Completion(RIGHT, (-0.1, -0.1), "stop", 3)] for _ in prefixes]
 
 
-class TextVerifier:
-    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-        return [text == gold for text, gold in items]
-
-
 def collector(engine: ScriptedEngine, settings: TrainerConfig, context: int = 64) -> Collector:
-    return Collector(
-        settings, engine, TextVerifier(), lambda tokens: "right" if tuple(tokens) == RIGHT else "wrong", context
-    )  # type: ignore[arg-type]
+    return Collector(settings, engine, TextVerifier(), decode, context)  # type: ignore[arg-type]
 
 
 async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_batch() -> None:
@@ -96,7 +77,7 @@ async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_ba
     assert {r.problem.problem.id for r in collected.rollouts[1]} == {"1"}
 
 
-async def test_a_slow_problem_holds_no_other_up() -> None:
+async def test_a_slow_problem_delays_no_other() -> None:
     engine = ScriptedEngine(held=[100])
     running = asyncio.create_task(
         collector(engine, config(probes=0)).collect(build_strategy(config()), [problem(0), problem(1)], step=1)
@@ -109,7 +90,7 @@ async def test_a_slow_problem_holds_no_other_up() -> None:
     assert len((await running).rollouts[0]) == 8
 
 
-async def test_the_in_process_engine_is_asked_problem_by_problem_so_that_a_run_is_reproducible() -> None:
+async def test_the_in_process_engine_gets_one_problem_at_a_time_so_that_a_run_is_reproducible() -> None:
     engine = ScriptedEngine()
     await collector(engine, config("transformers", probes=0)).collect(
         build_strategy(config()), [problem(0), problem(1), problem(2)], step=1
@@ -117,7 +98,7 @@ async def test_the_in_process_engine_is_asked_problem_by_problem_so_that_a_run_i
     assert [prefix[0] for prefix, _ in engine.requests] == [100, 100, 101, 101, 102, 102]
 
 
-async def test_probes_are_unhinted_and_belong_to_no_problem_s_rollouts() -> None:
+async def test_probes_are_unhinted_and_not_part_of_the_rollouts() -> None:
     engine = ScriptedEngine()
     collected = await collector(engine, config(probes=2)).collect(
         build_strategy(config()), [problem(n) for n in range(3)], step=1
@@ -126,13 +107,13 @@ async def test_probes_are_unhinted_and_belong_to_no_problem_s_rollouts() -> None
     assert all(r.round != PROBE_ROUND for rollouts in collected.rollouts for r in rollouts)
 
 
-async def test_completions_never_outgrow_the_context() -> None:
+async def test_completions_never_exceed_the_context() -> None:
     engine = ScriptedEngine()
     await collector(engine, config(), context=20).collect(build_strategy(config()), [problem(0)], step=1)
     assert all(len(prefix) + sampling.max_tokens <= 20 for prefix, sampling in engine.requests)
 
 
-async def test_when_no_server_is_left_the_reason_is_raised_and_the_other_problems_are_cancelled() -> None:
+async def test_a_lost_engine_raises_its_reason_and_cancels_the_other_problems() -> None:
     engine = ScriptedEngine(held=[100])
     engine.gone = {101}
     with pytest.raises(RolloutUnavailable, match="no server is left"):

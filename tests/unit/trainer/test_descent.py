@@ -1,4 +1,4 @@
-"""What a step gains on its problems: against hand-made numbers, and against the theory that it is to be held against."""
+"""What a step gains on its problems, checked against numbers computed by hand and against the theory."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def rollout(reward: float | None, tokens: Sequence[int] = (7, 8), hint: int = 1)
     return Rollout(PROBLEM, 1, hint, hint / 3, Completion(tuple(tokens), logprobs, "stop", 0), reward)
 
 
-def test_generated_tokens_count_and_nothing_before_them() -> None:
+def test_only_generated_tokens_count() -> None:
     group = [rollout(1.0), rollout(0.0, (7, 8, 9), hint=2)]
     probed = probe([group])
     assert sequences(probed) == [[1, 2, 3, 7, 8], [1, 2, 3, 4, 7, 8, 9]]
     before = [np.zeros(4, dtype=np.float32), np.zeros(6, dtype=np.float32)]
-    # Advantages are 1/2 and -1/2. What the prompt and the hint gained is no matter of the policy gradient.
+    # Advantages are 1/2 and -1/2. Prompt and hint are not part of the policy gradient.
     after = [np.array([9, 9, 0.5, 0.25]), np.array([9, 9, 9, -0.25, 0.5, -1.0])]
     (one,) = descents(probed, before, [row.astype(np.float32) for row in after])
     assert one.accuracy == 0.5
     assert one.descent == pytest.approx((0.5 * 0.75 - 0.5 * -0.75) / 2)
 
 
-def test_groups_without_advantages_are_left_out_and_long_steps_are_cut() -> None:
+def test_groups_without_advantages_are_skipped_and_their_number_is_limited() -> None:
     telling = [rollout(1.0), rollout(0.0)]
     same = [rollout(1.0), rollout(1.0)]
     assert [group.accuracy for group in probe([same, telling, [rollout(0.0)]])] == [0.5]
@@ -45,7 +45,7 @@ def test_groups_without_advantages_are_left_out_and_long_steps_are_cut() -> None
 
 @pytest.mark.parametrize("right", range(1, 8))
 def test_a_policy_of_two_answers_gains_what_the_theory_says(right: int) -> None:
-    # One logit z says how likely the right answer is: a step dz changes log a by (1-a) dz and log (1-a) by -a dz.
+    # The right answer has one logit z: a step dz changes log a by (1-a) dz and log (1-a) by -a dz.
     accuracy, dz = right / 8, 1e-3
     group = [rollout(float(index < right), (7,)) for index in range(8)]
     probed = probe([group])

@@ -1,4 +1,4 @@
-"""What the training loop does around a step: evaluations, stopping at any moment, and going on afterwards."""
+"""The training loop around a step: evaluations, stopping at any moment, and resuming."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 
 from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
-from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import LoadedBenchmark
 from seele_trainer.learner.learner import UpdateStats
@@ -28,14 +27,11 @@ from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.termination import RefusedInput
 from seele_trainer.weights.directory import WeightsDirectory
+from tests.support.text_answers import RIGHT, WRONG, TextVerifier, decode, problem
 
 pytestmark = pytest.mark.unit
 
-RIGHT, WRONG = (7, 1), (8, 1)
-PROBLEMS = [
-    TokenizedProblem(Problem(str(name), "q", "s", "right"), (100 + name,), tuple(range(10, 20)), 8, (4, 8))
-    for name in range(4)
-]
+PROBLEMS = [problem(number) for number in range(4)]
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +41,7 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class CountingLearner:
-    """A learner whose whole state is the number of its updates. Each makes the right answer's first token a quarter of a
-    nat likelier."""
+    """A learner whose state is the number of its updates. Each adds 1/4 nat to the log-probability of the right answer."""
 
     def __init__(self, exported: Callable[[Path], None]) -> None:
         self.updates = 0
@@ -106,22 +101,9 @@ class Engine:
         if sampling.temperature == 0:
             self._greedy += 1
             self._on_greedy(self._greedy)
-            # A stop that came just now is seen before the answer is.
+            # A stop at this moment is seen before the answer.
             await asyncio.sleep(0.01)
         return [[Completion(RIGHT, (-0.1, -0.1), "stop", 0)] * sampling.n for _ in prefixes]
-
-
-class TextVerifier:
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-        return [text == gold for text, gold in items]
-
-
-def decode(tokens: Sequence[int]) -> str:
-    return "right" if tuple(tokens) == RIGHT else "wrong"
 
 
 class Clock:
@@ -154,10 +136,10 @@ async def run(
     evaluate_every: int = 1,
     **hints: str,
 ) -> list[str | None]:
-    """One attempt at a run of two steps in `folder`; what /healthz said after each round was sampled.
+    """One attempt at a run of two steps in `folder`; returns the answer of /healthz after each round was sampled.
 
-    It is evaluated after every step, unless told otherwise. Its servers are lost for good at the round of that number,
-    or the next attempt takes its folder then. `look` is called in every round.
+    The servers are lost at round `lost_at_round`; at `overtaken_at_round`, the next attempt takes the folder. `look` is
+    called in every round.
     """
     config = TrainerConfig.model_validate(
         {
@@ -233,17 +215,17 @@ async def test_a_run_is_evaluated_before_it_and_after_every_step(tmp_path: Path)
     assert evaluated(tmp_path) == [0, 1, 2]
 
 
-async def test_what_a_step_gained_is_measured_where_an_evaluation_follows(tmp_path: Path) -> None:
+async def test_what_a_step_gained_is_measured_if_an_evaluation_follows(tmp_path: Path) -> None:
     await run(tmp_path / "every", evaluate_every=1)
     await run(tmp_path / "last", evaluate_every=0)
     every, last = (read_records(tmp_path / name / "metrics.jsonl", StepRecord) for name in ("every", "last"))
-    # Two problems, half of whose rollouts are right: half of them weigh 1/2 and have gained 1/4.
+    # Half of the rollouts of both problems are right: they have a weight of 1/2 and have gained 1/4.
     gained = (Descent(accuracy=0.5, descent=0.0625),) * 2
     assert [record.descents for record in every] == [gained, gained]
     assert [record.descents for record in last] == [(), gained]
 
 
-async def test_the_last_evaluation_is_made_up_for_when_a_stop_cut_it_off(tmp_path: Path) -> None:
+async def test_an_interrupted_last_evaluation_is_repeated(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         await run(tmp_path, stop_at_evaluation=3)
     assert evaluated(tmp_path) == [0, 1]
@@ -252,38 +234,38 @@ async def test_the_last_evaluation_is_made_up_for_when_a_stop_cut_it_off(tmp_pat
     assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]
 
 
-async def test_an_evaluation_in_the_middle_that_a_stop_cut_off_is_made_up_for(tmp_path: Path) -> None:
+async def test_an_interrupted_evaluation_in_the_middle_is_repeated(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         await run(tmp_path, stop_at_evaluation=2)
     await run(tmp_path)
     assert evaluated(tmp_path) == [0, 1, 2]
 
 
-async def test_a_run_that_was_evaluated_and_killed_before_its_first_checkpoint_is_evaluated_once(
+async def test_a_run_killed_between_evaluation_and_first_checkpoint_is_evaluated_once(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(Interrupted):
         await run(tmp_path, stop_at_evaluation=2)
-    # As if it had been killed: nothing was saved.
+    # As after a kill, nothing was saved.
     shutil.rmtree(tmp_path / "checkpoints")
     await run(tmp_path)
     assert evaluated(tmp_path) == [0, 1, 2]
 
 
-async def test_a_step_whose_rounds_take_long_one_after_the_other_is_healthy(tmp_path: Path) -> None:
-    # A step has four rounds here: their requests may take ten minutes each, and half an hour without a sign is too long.
+async def test_a_step_with_long_rounds_is_healthy(tmp_path: Path) -> None:
+    # A step has four rounds of ten minutes here. Half an hour without a heartbeat would be too long.
     health = await run(tmp_path, round_seconds=600.0)
     assert health == [None] * 8
 
 
-async def test_a_run_resumed_with_another_estimator_is_refused_by_an_error_that_needs_no_trace(tmp_path: Path) -> None:
+async def test_a_run_is_not_resumed_with_another_estimator(tmp_path: Path) -> None:
     await run(tmp_path)
     with pytest.raises(RefusedInput, match="resume with the same estimator"):
         await run(tmp_path, estimator="paper")
 
 
-async def test_steps_that_are_done_are_saved_when_the_servers_are_lost(tmp_path: Path) -> None:
-    # Four rounds a step: the sixth is in the second step. Without the loss nothing would be saved before step 1000.
+async def test_finished_steps_are_saved_if_the_servers_are_lost(tmp_path: Path) -> None:
+    # The sixth round is in the second step. Without the loss nothing would be saved before step 1000.
     with pytest.raises(RolloutUnavailable):
         await run(tmp_path, save_every=1000, lost_at_round=6)
     found = Checkpoints(tmp_path / "checkpoints", 2, Attempt(tmp_path, 1)).latest()
@@ -300,8 +282,8 @@ async def test_a_run_is_not_resumed_on_other_training_data(tmp_path: Path) -> No
         await run(tmp_path, data="other")
 
 
-async def test_an_attempt_that_is_given_up_in_the_middle_of_a_step_writes_nothing_any_more(tmp_path: Path) -> None:
-    # Four rounds a step: the sixth is in the second step.
+async def test_an_attempt_superseded_in_the_middle_of_a_step_writes_nothing_more(tmp_path: Path) -> None:
+    # The sixth round is in the second step.
     with pytest.raises(Superseded, match="attempt 2 of this run has begun"):
         await run(tmp_path, overtaken_at_round=6)
     assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1]
@@ -312,7 +294,7 @@ async def test_an_attempt_that_is_given_up_in_the_middle_of_a_step_writes_nothin
     assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]
 
 
-async def test_an_attempt_that_is_given_up_while_it_is_evaluated_puts_nothing_on_record(tmp_path: Path) -> None:
+async def test_an_attempt_superseded_during_an_evaluation_records_nothing(tmp_path: Path) -> None:
     with pytest.raises(Superseded):
         await run(tmp_path, overtaken_at_evaluation=3)
     assert evaluated(tmp_path) == [0, 1]
@@ -327,7 +309,7 @@ async def test_a_final_model_whose_export_hung_does_not_replace_a_newer_attempts
     assert (tmp_path / "final" / "config.json").read_text() == "the newer one's"
 
 
-async def test_the_final_model_replaces_what_an_earlier_attempt_left_of_it(tmp_path: Path) -> None:
+async def test_the_final_model_replaces_leftovers_of_an_earlier_attempt(tmp_path: Path) -> None:
     for name in ("final", "final.attempt-1", ".final.attempt-1.0123"):
         (tmp_path / name).mkdir()
     await run(tmp_path, number=2)
@@ -335,7 +317,7 @@ async def test_the_final_model_replaces_what_an_earlier_attempt_left_of_it(tmp_p
     assert [path.name for path in tmp_path.iterdir() if "final" in path.name] == ["final"]
 
 
-async def test_progress_names_the_checkpoint_that_a_run_has_resumed_from(tmp_path: Path) -> None:
+async def test_progress_names_the_checkpoint_that_a_run_resumed_from(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         await run(tmp_path, stop_at_evaluation=2)
     seen: list[int | None] = []

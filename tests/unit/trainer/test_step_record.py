@@ -1,34 +1,21 @@
-"""The line of metrics.jsonl says what the rollouts and updates of the step say."""
+"""The record of a step follows from its rollouts and updates."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from seele_trainer.collect import PROBE_ROUND, Collected
-from seele_trainer.config import TrainerConfig
-from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.rollout.protocol import Completion, WeightSync
 from seele_trainer.run_folder.records import StepRecord, Tokens
 from seele_trainer.step_record import StepFacts, sample_rollouts, summarise
 from seele_trainer.strategies import build_strategy
-from seele_trainer.strategies.base import Rollout
+from tests.support.strategy_cases import config, rollout
 
 pytestmark = pytest.mark.unit
-
-PROBLEM = TokenizedProblem(
-    problem=Problem(id="p", question="q", solution="s", answer="7"),
-    prompt=(1, 2, 3),
-    solution=tuple(range(10, 21)),
-    revealable=10,
-    step_ends=(5, 10),
-)
-
-
-def rollout(round_number: int, reward: float | None, hint_length: int = 0, *, cut_off: bool = False) -> Rollout:
-    completion = Completion((30, 31), (-0.5, -0.5), "length" if cut_off else "stop", 4)
-    return Rollout(PROBLEM, round_number, hint_length, hint_length / 10, completion, reward)
 
 
 def update(**changes: float) -> UpdateStats:
@@ -50,25 +37,14 @@ def update(**changes: float) -> UpdateStats:
     return UpdateStats(**values)  # type: ignore[arg-type]
 
 
-def config(strategy: str = "seele") -> TrainerConfig:
-    return TrainerConfig.model_validate(
-        {
-            "name": "t",
-            "model": {"name": "m"},
-            "dataset": {"path": "d.jsonl"},
-            "training": {"strategy": strategy},
-            "hints": {"rounds": 2, "rollouts_per_round": 2},
-        }
-    )
-
-
+CONFIG = config(rounds=2, rollouts_per_round=2)
+TRUNCATED = replace(rollout(2, 1.0, 4), completion=Completion((30, 31), (-0.5, -0.5), "length", 4))
 COLLECTED = Collected(
     rollouts=[
-        [rollout(1, 1.0, 10), rollout(1, 1.0, 10), rollout(2, 0.0, 4), rollout(2, 1.0, 4, cut_off=True)],
+        [rollout(1, 1.0, 10), rollout(1, 1.0, 10), rollout(2, 0.0, 4), TRUNCATED],
         [rollout(1, 0.0, 8), rollout(1, None, 8), rollout(2, 0.0, 10), rollout(2, 0.0, 10)],
     ],
     probes=[rollout(PROBE_ROUND, 1.0), rollout(PROBE_ROUND, 0.0), rollout(PROBE_ROUND, None)],
-    seconds=3.0,
     waiting_seconds=0.5,
 )
 FACTS = StepFacts(
@@ -83,8 +59,8 @@ FACTS = StepFacts(
 )
 
 
-def test_accuracies_leave_unverified_rollouts_out_and_count_them() -> None:
-    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+def test_accuracies_exclude_unverified_rollouts_and_count_them() -> None:
+    record = summarise(CONFIG, build_strategy(CONFIG), COLLECTED, FACTS)
     assert record.reward == pytest.approx(3 / 7)
     assert record.accuracy_by_round == pytest.approx((2 / 3, 1 / 4))
     assert record.unhinted_accuracy == pytest.approx(0.5)
@@ -92,23 +68,23 @@ def test_accuracies_leave_unverified_rollouts_out_and_count_them() -> None:
     assert record.rollouts == 8
 
 
-def test_hint_rates_are_of_all_rollouts_and_fill_the_histogram() -> None:
-    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+def test_hint_rates_include_all_rollouts_and_fill_the_histogram() -> None:
+    record = summarise(CONFIG, build_strategy(CONFIG), COLLECTED, FACTS)
     assert record.hint_rate == pytest.approx((1 + 1 + 0.4 + 0.4 + 0.8 + 0.8 + 1 + 1) / 8)
     assert record.hint_rate_by_round == pytest.approx((0.9, 0.7))
     assert sum(record.hint_rate_histogram.counts) == 8
     assert record.hint_rate_histogram.counts[-1] == 4
 
 
-def test_groups_tell_what_the_step_can_teach() -> None:
-    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
-    # Accuracy 3/4 in the first problem; nothing right, so nothing to learn, in the second.
+def test_groups_show_what_the_step_can_teach() -> None:
+    record = summarise(CONFIG, build_strategy(CONFIG), COLLECTED, FACTS)
+    # Accuracy 3/4 in the first problem; nothing right, and so nothing to learn, in the second.
     assert record.learning_efficiency == pytest.approx(4 * 0.75 * 0.25 / 2)
     assert record.zero_gradient_groups == pytest.approx(0.5)
 
 
 def test_losses_are_means_over_updates_and_the_mismatch_is_that_of_the_first() -> None:
-    record = summarise(config(), build_strategy(config()), COLLECTED, FACTS)
+    record = summarise(CONFIG, build_strategy(CONFIG), COLLECTED, FACTS)
     assert record.losses.policy == pytest.approx(0.2)
     assert record.gradient_norm == pytest.approx(2.0)
     assert record.mismatch_kl == pytest.approx(0.001)
@@ -116,23 +92,23 @@ def test_losses_are_means_over_updates_and_the_mismatch_is_that_of_the_first() -
 
 
 def test_tokens_are_counted_by_kind() -> None:
-    tokens = summarise(config(), build_strategy(config()), COLLECTED, FACTS).tokens
+    tokens = summarise(CONFIG, build_strategy(CONFIG), COLLECTED, FACTS).tokens
     assert tokens == Tokens(prompt=24, hint=64, generated=16, trained=100, loss=140)
-    assert summarise(config(), build_strategy(config()), COLLECTED, FACTS).truncated_completions == pytest.approx(1 / 8)
+    assert summarise(CONFIG, build_strategy(CONFIG), COLLECTED, FACTS).truncated_completions == pytest.approx(1 / 8)
 
 
-def test_a_round_nobody_sampled_and_a_method_without_controller_are_null_not_zero() -> None:
+def test_rounds_and_probes_without_samples_are_null_not_zero() -> None:
     grpo = config("grpo")
-    record = summarise(grpo, build_strategy(grpo), Collected([[rollout(1, 1.0)]], [], 1.0, 0.0), FACTS)
+    record = summarise(grpo, build_strategy(grpo), Collected([[rollout(1, 1.0)]], [], 0.0), FACTS)
     assert record.accuracy_by_round == (1.0,)
     assert record.unhinted_accuracy is None
-    only_second = Collected([[rollout(2, 1.0)]], [], 1.0, 0.0)
-    assert summarise(config(), build_strategy(config()), only_second, FACTS).accuracy_by_round == (None, 1.0)
+    only_second = Collected([[rollout(2, 1.0)]], [], 0.0)
+    assert summarise(CONFIG, build_strategy(CONFIG), only_second, FACTS).accuracy_by_round == (None, 1.0)
 
 
-def test_a_step_without_rollouts_has_nothing_to_say_about_them() -> None:
+def test_a_step_without_rollouts_has_null_for_their_values() -> None:
     sft = config("sft")
-    record = summarise(sft, build_strategy(sft), Collected([[], []], COLLECTED.probes, 1.0, 0.0), FACTS)
+    record = summarise(sft, build_strategy(sft), Collected([[], []], COLLECTED.probes, 0.0), FACTS)
     measured = (record.reward, record.hint_rate, record.learning_efficiency, record.zero_gradient_groups)
     assert (*measured, record.truncated_completions) == (None,) * 5
     assert (record.accuracy_by_round, record.hint_rate_by_round, record.rollouts) == ((), (), 0)
@@ -140,16 +116,16 @@ def test_a_step_without_rollouts_has_nothing_to_say_about_them() -> None:
     assert StepRecord.model_validate_json(record.model_dump_json(by_alias=True)) == record
 
 
-def test_the_solution_in_a_group_decides_what_the_group_can_teach_and_is_no_rollout_itself() -> None:
+def test_a_solution_in_a_group_counts_in_what_the_group_can_teach_but_not_as_a_rollout() -> None:
     luffy = config("luffy")
-    failed = Collected([[rollout(1, 0.0)] * 3], [], 1.0, 0.0)
+    failed = Collected([[rollout(1, 0.0)] * 3], [], 0.0)
     record = summarise(luffy, build_strategy(luffy), failed, FACTS)
-    # One success of four, the solution: such a group has a gradient.
+    # One success of four, the solution, so the group has a gradient.
     assert (record.learning_efficiency, record.zero_gradient_groups) == (pytest.approx(0.75), 0.0)
     assert (record.reward, record.accuracy_by_round, record.rollouts) == (0.0, (0.0,), 3)
 
 
-def test_sample_rollouts_show_the_hint_apart_from_what_was_generated() -> None:
+def test_sample_rollouts_separate_the_hint_from_the_completion() -> None:
     sample, _ = sample_rollouts(COLLECTED, 5, 3, lambda tokens: "/".join(map(str, tokens)))
     assert (sample.prompt, sample.hint, sample.completion) == ("1/2/3", "10/11/12/13", "30/31")
     assert (sample.round, sample.rate, sample.reward) == (2, 0.4, 1.0)

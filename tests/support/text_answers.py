@@ -1,0 +1,29 @@
+"""Problems, completions and a verifier that tell right from wrong by text, without a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seele_trainer.data.problem import Problem, TokenizedProblem
+
+RIGHT, WRONG = (7, 1), (8, 1)
+"""Tokens of a right and of a wrong completion."""
+
+
+def problem(number: int) -> TokenizedProblem:
+    """A problem whose prompt is the token 100 + `number`."""
+    question = Problem(str(number), "q", "s", "right")
+    return TokenizedProblem(question, (100 + number,), tuple(range(10, 20)), revealable=8, step_ends=(4, 8))
+
+
+def decode(tokens: Sequence[int]) -> str:
+    return "right" if tuple(tokens) == RIGHT else "wrong"
+
+
+class TextVerifier:
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
+        return [text == gold for text, gold in items]
