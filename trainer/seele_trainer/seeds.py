@@ -1,4 +1,4 @@
-"""Seeds that depend on nothing but what they are for, so that a step that is made again draws the same."""
+"""Seeds that depend only on their purpose, so that a repeated step draws the same numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def derive_seed(seed: int, step: int, name: str, number: int) -> int:
-    """A seed in [0, 2**31) that depends on nothing but the arguments, so a resumed step samples the same."""
+    """A seed in [0, 2**31) that depends on the arguments alone."""
     digest = hashlib.blake2b(f"{seed}/{step}/{name}/{number}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1
 
@@ -15,9 +15,9 @@ _MASK = 2**64 - 1
 
 
 def spread(seed: int, index: int = 0) -> int:
-    """A seed of 62 bits for the `index`-th part of what `seed` stands for; far from those of all other pairs.
+    """A seed of 62 bits for part `index` of whatever `seed` is for, far from the seeds of all other pairs.
 
-    SplitMix64's finaliser (Steele et al. 2014), applied to one and then to the other.
+    SplitMix64's finaliser (Steele et al. 2014), applied to the seed and then to the index.
     """
     return _mixed(_mixed(seed) + index) >> 2
 

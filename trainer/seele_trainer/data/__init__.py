@@ -1,1 +1,1 @@
-"""Problems, prompts, tokenisation and sampling order."""
+"""Problems: where they come from, their tokens, what a hint may reveal, and their order."""

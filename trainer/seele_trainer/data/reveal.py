@@ -1,8 +1,8 @@
 """How much of a reference solution may be shown as a hint without giving the final answer away.
 
-A cut that comes too early costs a little: hints of this problem stop short, and the model has more left to do itself. A
-cut that comes too late breaks the method: a hint that holds the answer lets the model copy it, the rollouts succeed at
-every rate near 1, and the controller takes the copying for ability. So every doubt below is settled by cutting earlier.
+A cut that is too early costs little: hints of this problem are shorter, and more is left for the model to do. A cut that
+is too late breaks the method: the model copies the answer from the hint, rollouts succeed at every rate near 1, and the
+controller mistakes the copying for ability. In doubt, the rules below therefore cut earlier.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FINAL_ANSWER_MARK = re.compile(
     r"|\banswers?\s*(?:is|are|=|:)",
     re.IGNORECASE,
 )
-"""What announces a final answer in the solutions of the common data sets."""
+"""Marks of a final answer in the solutions of common data sets."""
 
 _RESULT_BEFORE = re.compile(
     r"(?:[=≈≡:→⇒<>≤≥]|\\(?:approx|simeq|sim|equiv|Rightarrow|rightarrow|to|implies|Longrightarrow|cong|geq?|leq?|ge|le|in)"
@@ -36,7 +36,7 @@ _DANGLING = re.compile(
 )
 _NUMBER = re.compile(rf"(?<![\d]){NUMBER}")
 _MEASURE = re.compile(rf"(-?\\?\$?{NUMBER})\s*(?:[a-zA-Z]{{2,}}[a-zA-Z\s/.]*)(?:\^\{{?\d\}}?)?")
-"""A number with its unit in words: the number alone is as good as the answer."""
+"""A number with its unit in words: the number alone already gives the answer away."""
 _FRACTION = re.compile(
     r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.]*\d)"
 )
@@ -60,17 +60,17 @@ Span = tuple[int, int]
 
 
 def revealable_characters(question: str, solution: str, answer: str) -> int:
-    """How many leading characters of `solution` a hint may show so that it never holds the final answer.
+    """How many leading characters of `solution` a hint may show without ever containing the final answer.
 
     The cut is at the first of
     - a mark that announces the final answer (`FINAL_ANSWER_MARK`);
-    - where the question does not hold the answer: the first place at which it stands by itself (numbers between digit
-      boundaries, with or without thousands separators, `.0`, `$`, `%`, sign, and spelled out; other answers without
-      regard to white space and braces);
-    - where the question holds it: the first place at which it stands as a result (after `=` or "is", or before `=`),
-      and any place in the last step.
-    An answer of several parts is revealed with its last part. A solution in which nothing of all this is found loses
-    its last step. Numbers of numbered steps are no answers. White space, `=` and opening signs before the cut go too.
+    - if the question does not contain the answer: its first separate occurrence (numbers between digit boundaries, with
+      or without thousands separators, `.0`, `$`, `%` or sign, and spelled out; other answers regardless of white space
+      and braces);
+    - if the question contains it: its first occurrence as a result (after `=` or "is", or before `=`), or any
+      occurrence in the last step.
+    An answer of several parts is revealed by its last part. If none of these is found, the last step is cut off. The
+    numbers of numbered steps do not count. White space, `=` and opening signs before the cut are removed as well.
     """
     mark = FINAL_ANSWER_MARK.search(solution)
     cut = mark.start() if mark else len(solution)
@@ -78,13 +78,13 @@ def revealable_characters(question: str, solution: str, answer: str) -> int:
     if found is not None:
         cut = found
     elif mark is None:
-        # The answer is in there in a spelling that we do not know, most likely at the end.
+        # The answer has an unknown spelling, most likely at the end.
         cut = _last_step(solution)
     return _without_dangling(solution, cut)
 
 
 def first_revealing(question: str, text: str, answer: str) -> int | None:
-    """Offset in `text` at which it begins to reveal `answer` to a reader of `question`; None where it never does."""
+    """Offset at which `text` begins to reveal `answer` to a reader of `question`; None if it never does."""
     whole = _first_of_one(question, text, answer)
     parts = _parts(answer)
     if len(parts) < 2:
@@ -106,7 +106,7 @@ def _first_of_one(question: str, text: str, answer: str) -> int | None:
 
 
 def occurrences(text: str, answer: str) -> Iterator[Span]:
-    """Spans at which `answer` stands by itself in `text`, in any of its usual spellings, in ascending order."""
+    """Spans of separate occurrences of `answer` in `text`, in any of its usual spellings, in ascending order."""
     core = right_hand_side(unwrapped(answer))
     value = number_value(core)
     if value is not None:
@@ -121,7 +121,7 @@ def occurrences(text: str, answer: str) -> Iterator[Span]:
 
 
 def in_result_position(text: str, start: int, end: int) -> bool:
-    """Whether what stands at [start, end) of `text` reads as a result: after `=` or "is", or alone before `=`."""
+    """Whether [start, end) of `text` reads as a result: after `=` or "is", or alone before `=`."""
     before = text[max(0, start - 80) : start]
     if _RESULT_BEFORE.search(before):
         return True
@@ -129,7 +129,7 @@ def in_result_position(text: str, start: int, end: int) -> bool:
 
 
 def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
-    """Where `text` holds a number of this size. The sign does not count: `-5` is almost as good a hint at 5 as 5 is."""
+    """Numbers of this size in `text`. The sign is ignored: `-5` gives 5 away almost as much as 5 does."""
     labels = _step_labels(text)
     for match in _NUMBER.finditer(text):
         if match.start() in labels:
@@ -145,7 +145,7 @@ def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
                 yield match.span()
         return
     for match in _FRACTION.finditer(text):
-        # Whole answers are not looked for among fractions: `48/2` is the question, not yet its answer.
+        # Fractions are not compared with whole answers: `48/2` is the question, not yet its answer.
         if _ratio(match) == value:
             yield match.span()
 
@@ -161,7 +161,7 @@ def _ratio(match: re.Match[str]) -> Decimal | None:
 
 
 def _spans_of_text(text: str, answer: str) -> Iterator[Span]:
-    """Where `answer` stands in `text` as it is written, but for white space, braces and sizes of brackets."""
+    """Verbatim occurrences of `answer` in `text`, apart from white space, braces and sizes of brackets."""
     wanted, _ = _squeezed(answer)
     if not wanted:
         return
@@ -177,12 +177,12 @@ def _spans_of_text(text: str, answer: str) -> Iterator[Span]:
 
 
 def _continues(neighbour: str, edge: str) -> bool:
-    """Whether `neighbour` belongs to the same word or number as `edge`."""
+    """Whether `neighbour` is part of the same word or number as `edge`."""
     return bool(neighbour) and ((neighbour.isalpha() and edge.isalpha()) or (neighbour.isdigit() and edge.isdigit()))
 
 
 def _squeezed(text: str) -> tuple[str, list[int]]:
-    """The text without what `_IGNORED` matches, and for each character left its offset in `text`."""
+    """The text without matches of `_IGNORED`, and the offset in `text` of each remaining character."""
     hidden = {match.start(1) for match in _SMALL_FRACTION.finditer(text)}
     for match in _IGNORED.finditer(text):
         hidden.update(range(*match.span()))
@@ -191,7 +191,7 @@ def _squeezed(text: str) -> tuple[str, list[int]]:
 
 
 def _parts(answer: str) -> list[str]:
-    """The members of an answer that is a list, tuple, interval or set; the answer alone where it is none of them."""
+    """The members of an answer that is a list, tuple, interval or set; otherwise the answer alone."""
     core = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", right_hand_side(unwrapped(answer))).strip()
     if number_value(core) is not None:
         return [core]
@@ -203,7 +203,7 @@ def _parts(answer: str) -> list[str]:
 
 
 def _last_step(text: str) -> int:
-    """Offset of the last line that is not blank; of the last sentence where there is one line; 0 where there is one."""
+    """Offset of the last line that is not blank; with one line, of the last sentence; with one sentence, 0."""
     last_line = text.rstrip().rfind("\n") + 1
     if text[:last_line].strip():
         return last_line
@@ -212,7 +212,7 @@ def _last_step(text: str) -> int:
 
 
 def _step_labels(text: str) -> set[int]:
-    """Offsets of the numbers that count steps: `Step 3:`, or `3.` at the start of a line where 1 and 2 came before."""
+    """Offsets of the numbers of steps: `Step 3:`, or `3.` at the start of a line if 1 and 2 preceded it."""
     labels: set[int] = set()
     expected = 1
     for match in _STEP_LABEL.finditer(text):
@@ -224,7 +224,7 @@ def _step_labels(text: str) -> set[int]:
 
 
 def _without_dangling(solution: str, cut: int) -> int:
-    """Move `cut` back over an unfinished `= $` and white space; a finished line keeps its line break."""
+    """Move `cut` back over an unfinished `= $` and white space; a complete line keeps its line break."""
     shown = solution[:cut]
     if cut < len(solution):
         while match := _DANGLING.search(shown):

@@ -1,4 +1,4 @@
-"""The order in which problems are trained on: random, without gaps or repeats, and the same after every restart."""
+"""The order of problems in training: random, without gaps or repeats, and the same after every restart."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from seele_trainer.data.problem import BadDataError
 class ProblemSampler:
     """Draws batches of problem indices in [0, size): each pass over the data is a fresh permutation.
 
-    A batch may hold the end of one pass and the beginning of the next, and never holds a problem twice. The order
-    depends on (size, batch, seed) alone, so a position in it is all the state there is. Raises BadDataError where batch
-    > size.
+    A batch may contain the end of one pass and the beginning of the next, but never a problem twice. The order depends
+    on (size, batch, seed) alone, so the position in it is the whole state. Raises BadDataError if batch > size.
     """
 
     def __init__(self, size: int, batch: int, seed: int) -> None:
         if not 1 <= batch <= size:
             raise BadDataError(
-                f"a step needs {batch} different problems and there are {size}: "
-                "lower training.problemsPerStep, or give more problems"
+                f"a step needs {batch} different problems, but there are {size}: "
+                "lower training.problemsPerStep, or add problems"
             )
         self._size, self._batch, self._seed = size, batch, seed
         self._pass = 0
@@ -32,7 +31,7 @@ class ProblemSampler:
 
     @property
     def passes(self) -> float:
-        """How often the data were gone through so far, with the fraction of the present pass."""
+        """Passes over the data so far, including the fraction of the current one."""
         return self._pass + self._position / self._size
 
     def next_batch(self) -> list[int]:
@@ -50,7 +49,7 @@ class ProblemSampler:
         return [int(index) for index in chosen]
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the order, and what the order depends on; JSON-serialisable."""
+        """The position in the order, and what the order depends on. JSON-serialisable."""
         return {
             "pass": self._pass,
             "position": self._position,
@@ -60,17 +59,17 @@ class ProblemSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to the position of `state_dict`. Raises BadDataError where it belongs to another order."""
+        """Go to the position of `state_dict`. Raises BadDataError if it belongs to another order."""
         for key, present in (("size", self._size), ("batch", self._batch), ("seed", self._seed)):
             if state[key] != present:
                 raise BadDataError(
-                    f"the checkpoint goes through the problems with {key} {state[key]}, this run with {present}: "
+                    f"the checkpoint orders the problems with {key} {state[key]}, this run with {present}: "
                     "keep the data set, problemsPerStep and seed, or start in a new folder"
                 )
         self._pass, self._position = int(state["pass"]), int(state["position"])
 
     def _go_to(self, number: int) -> None:
-        """Make `_order` the order of a pass. Each depends on the end of the one before, so they are made one by one."""
+        """Make `_order` the order of a pass. Each depends on the end of the previous one, so they are made in turn."""
         if number < self._order_pass:
             self._order, self._order_pass = self._permutation(0), 0
         while self._order_pass < number:
@@ -85,7 +84,7 @@ class ProblemSampler:
 
 
 def _without_at_start(order: NDArray[np.int64], excluded: NDArray[np.int64], head: int) -> NDArray[np.int64]:
-    """Swap `excluded` values out of the first `head` places, for the next values that may stand there."""
+    """Swap `excluded` values in the first `head` places with the next values that are not excluded."""
     is_excluded = np.isin(order, excluded)
     clashes = np.flatnonzero(is_excluded[:head])
     free = head + np.flatnonzero(~is_excluded[head:])[: len(clashes)]

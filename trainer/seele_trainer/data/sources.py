@@ -19,7 +19,7 @@ from seele_trainer.verify.extract import marked_answer
 
 
 def answer_text(value: object) -> str | None:
-    """A text, a number or a list of one of them as text; None for anything else, and for what is empty.
+    """A text, a number or a list of one of them as text; None for anything else and for empty values.
 
     A number is written in plain decimals without trailing zeros: 27.0 is "27", 1e-3 is "0.001".
     """
@@ -36,7 +36,7 @@ def answer_text(value: object) -> str | None:
 
 
 GSM8K_FIELDS = Fields(problem="question", solution="answer")
-"""Columns of GSM8K's own format; the final answer is inside the solution."""
+"""Columns of GSM8K's format; the final answer is part of the solution."""
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
 
@@ -45,7 +45,7 @@ _GSM8K_ANSWER = re.compile(r"^####\s*(\S.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set, with the words that name it in an error message (`data.jsonl, line 3`)."""
+    """One row of a data set, and its name in error messages (`data.jsonl, line 3`)."""
 
     place: str
     columns: Mapping[str, Any]
@@ -54,8 +54,8 @@ class Row:
 def load_problems(source: DatasetSource, *, need_solution: bool) -> list[Problem]:
     """Read all problems of a source, or its first `limit`.
 
-    With `need_solution` every problem must have a worked solution; without, the solution is "" where there is none.
-    Raises BadDataError that names the file, the row, the field and the remedy.
+    With `need_solution` every problem must have a worked solution; otherwise a missing one is "". Raises BadDataError
+    that names the file, the row, the field and the remedy.
     """
     problems: list[Problem] = []
     places: dict[str, str] = {}
@@ -63,20 +63,20 @@ def load_problems(source: DatasetSource, *, need_solution: bool) -> list[Problem
         problem = _problem(row, number, source, need_solution)
         if problem.id in places:
             raise BadDataError(
-                f"{row.place}: the id {problem.id!r} was taken by {places[problem.id]}; "
-                "make ids unique, or leave fields.id out to number the rows"
+                f"{row.place}: the id {problem.id!r} is also that of {places[problem.id]}; "
+                "make ids unique, or omit fields.id to number the rows"
             )
         places[problem.id] = row.place
         problems.append(problem)
         if len(problems) == source.limit:
             break
     if not problems:
-        raise BadDataError(f"{source.path or source.name} holds no problems")
+        raise BadDataError(f"{source.path or source.name} has no problems")
     return problems
 
 
 def fingerprint(problems: list[Problem]) -> str:
-    """SHA-256 (hex) of the problems in their order: tells a resumed run that its data changed."""
+    """SHA-256 (hex) of the problems in their order, by which a resumed run detects changed data."""
     digest = hashlib.sha256()
     for problem in problems:
         row = [problem.id, problem.question, problem.solution, problem.answer]
@@ -104,7 +104,7 @@ def _gsm8k_problem(row: Row, number: int) -> Problem:
     answers = _GSM8K_ANSWER.findall(worked)
     if not answers:
         raise BadDataError(
-            f"{row.place}: the column 'answer' has no line `#### N`, which format: gsm8k takes the final answer from; "
+            f"{row.place}: the column 'answer' has no line `#### N`, from which format: gsm8k takes the final answer; "
             "for other formats set dataset.format: generic and dataset.fields"
         )
     return Problem(
@@ -125,9 +125,9 @@ def _solution(row: Row, fields: Fields, need_solution: bool) -> str:
         ):
             raise BadDataError(
                 f"{row.place}: the column {fields.steps!r} (fields.steps) must be a list of texts, "
-                f"and is {_shortened(steps)}; for a solution in one text use fields.solution"
+                f"but is {_shortened(steps)}; for a solution in one text use fields.solution"
             )
-        # One line a step, so that the ends of steps can be found again in the text.
+        # One line per step, so that the ends of steps can be found in the text.
         return "\n".join(" ".join(step.split("\n")) for step in steps)
     if need_solution:
         if fields.solution is None:
@@ -144,14 +144,14 @@ def _answer(row: Row, fields: Fields, solution: str) -> str:
         if answer is None:
             raise BadDataError(
                 f"{row.place}: the column {fields.answer!r} (fields.answer) must be a text, a number or a list of one "
-                f"of them, and is {_shortened(value)}"
+                f"of them, but is {_shortened(value)}"
             )
         return answer
     extracted = marked_answer(solution)
     if extracted is None:
         raise BadDataError(
             f"{row.place}: no final answer (\\boxed{{…}} or `#### …`) in the solution; "
-            "name the column that holds it in fields.answer"
+            "set fields.answer to the column that contains it"
         )
     return extracted
 
@@ -159,9 +159,9 @@ def _answer(row: Row, fields: Fields, solution: str) -> str:
 def _text(row: Row, field: str, column: str) -> str:
     value = _column(row, field, column)
     if not isinstance(value, str) or not value.strip():
-        remedy = "; a list of steps goes into fields.steps" if isinstance(value, list) and field == "solution" else ""
+        remedy = "; use fields.steps for a list of steps" if isinstance(value, list) and field == "solution" else ""
         raise BadDataError(
-            f"{row.place}: the column {column!r} (fields.{field}) must be a text, and is {_shortened(value)}{remedy}"
+            f"{row.place}: the column {column!r} (fields.{field}) must be a text, but is {_shortened(value)}{remedy}"
         )
     return value
 
@@ -217,7 +217,7 @@ def _json(text: str, place: str) -> Any:
 
 def _row(value: object, place: str) -> Row:
     if not isinstance(value, dict):
-        raise BadDataError(f"{place}: a row must be an object with named columns, and is {_shortened(value)}")
+        raise BadDataError(f"{place}: a row must be an object with named columns, but is {_shortened(value)}")
     return Row(place, value)
 
 
@@ -234,7 +234,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _hub_rows(source: DatasetSource) -> Iterator[Row]:
-    # Imported here: `datasets` takes a second, and local files do without it.
+    # Imported here: `datasets` takes a second, and local files do not need it.
     import datasets
     from datasets.exceptions import DatasetsError
 

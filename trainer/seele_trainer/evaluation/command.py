@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from seele_trainer.config import Benchmark, Evaluation, RolloutOptions, Verifier
 from seele_trainer.data.problem import BadDataError
-from seele_trainer.data.prompts import Template
+from seele_trainer.data.tokenize import Template
 from seele_trainer.evaluation.benchmarks import known_benchmark
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, completions_needed, evaluate, load_benchmark
 from seele_trainer.evaluation.local_server import local_server

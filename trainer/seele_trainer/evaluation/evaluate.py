@@ -11,8 +11,8 @@ from typing import Protocol
 from transformers import PreTrainedTokenizerBase
 
 from seele_trainer.config import Benchmark, TrainerConfig
-from seele_trainer.data.prompts import Template, encode_prompt
 from seele_trainer.data.sources import load_problems
+from seele_trainer.data.tokenize import Template, encode_prompt
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
 from seele_trainer.run_folder.records import BenchmarkScore
 

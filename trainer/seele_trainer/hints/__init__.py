@@ -1,1 +1,1 @@
-"""The hint controller and its item response theory."""
+"""The hint controller and its estimators, usable without torch."""

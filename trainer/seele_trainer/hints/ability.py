@@ -1,8 +1,8 @@
-"""The model's ability, shared by all problems at this moment and moving as the model learns.
+"""The model's ability, shared by all problems at a time and changing as the model learns.
 
-A Kalman filter on its position and drift. Within a step the model does not change: problems send Gaussian messages
-about the position, and the step closes with one update by their product. How fast ability moves is not known either: a
-few levels of process noise are weighed by how well they predicted.
+A Kalman filter estimates its position and drift. Within a step the model does not change: problems send Gaussian
+messages about the position, and the step ends with one update by their product. How fast ability moves is unknown too,
+so several levels of process noise are weighted by how well they predicted.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-# Positions are minus the rate of the 50 % point of an average problem. Before any data it is expected at a rate of
-# 0.75.
+# Positions are minus the rate of the 50 % point of an average problem, expected at 0.75 before any data.
 START, START_SD = -0.75, 0.3
 START_DRIFT_SD = 0.03
-# The drift of the last step, kept in the next: learning slows down rather than stops.
+# The share of the drift kept in the next step: learning slows down rather than stops.
 DRIFT_KEPT = 0.98
-# Deviations that one step adds to the position, and with it to the drift: a jump of the position is no news of its
-# drift. A drift that is learned too slowly leaves ability behind a model that learns fast, and every hint too long.
+# Deviations that one step adds to the position and to the drift: a jump of the position says nothing about its drift. A
+# drift that is learned too slowly makes ability lag behind a model that learns fast, and every hint too long.
 NOISE_LEVELS = (0.001, 0.004, 0.015, 0.06, 0.3)
 DRIFT_NOISE = (0.00025, 0.001, 0.004, 0.004, 0.0)
-# Weights of the levels forget the past over about ten steps, and none falls below the floor: were a jump impossible,
-# problems that all move together would each be taken for an exception.
+# Weights of the levels forget the past over about ten steps, and none falls below its floor: if jumps were impossible,
+# problems that all move together would each be treated as an exception.
 MEMORY = 0.9
 LEVEL_FLOOR = (0.02, 0.02, 0.02, 0.02, 0.01)
-# Problems do not move exactly together, so even very many of them leave this much doubt.
+# Problems do not move exactly together, so even very many of them leave this much uncertainty.
 OBSERVATION_SD = 0.005
 RANGE = (-1.8, 1.2)
 
@@ -54,7 +53,7 @@ class Ability:
     precision: float = 0.0
     information: float = 0.0
     _prior: float = field(init=False, repr=False, compare=False)
-    """Precision of the position before this step's messages; it changes with the step alone, and every round asks for it."""
+    """Precision of the position before this step's messages, cached because every round needs it."""
 
     def __post_init__(self) -> None:
         self._prior = self._prior_precision()
@@ -66,12 +65,12 @@ class Ability:
         return min(RANGE[1], max(RANGE[0], mean)), 1.0 / precision
 
     def exchange(self, old: Message, new: Message) -> None:
-        """A problem sends a new message in the place of its old one."""
+        """Replace a problem's message by a new one."""
         self.precision += new.precision - old.precision
         self.information += new.information - old.information
 
     def end_step(self) -> None:
-        """Take in the messages, then let the position drift on to the next step."""
+        """Apply the messages, then let the position drift to the next step."""
         if self.precision > 1e-9:
             self._update(self.information / self.precision, 1.0 / self.precision + OBSERVATION_SD**2)
         self.precision = self.information = 0.0

@@ -1,6 +1,6 @@
-"""The hint controller: proposes the rate of every problem's next round, and learns from how the round went.
+"""The hint controller proposes the rate of every problem's next round, and learns from the result.
 
-Too hard means a LONGER hint next, too easy a shorter one.
+After a round that was too hard the next hint is LONGER; after one that was too easy, shorter.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from seele_trainer.termination import RefusedInput
 
 
 class Estimator(Protocol):
-    """Decides hinting rates. Its arguments were checked: rates in [0, 1], 0 <= successes <= trials, trials > 0."""
+    """Decides hinting rates. Its arguments are valid: rates in [0, 1], 0 <= successes <= trials, trials > 0."""
 
     def propose(self, problem_id: str) -> float:
         """The next rate of a problem, in [0, 1]."""
 
     def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> bool:
-        """Take in one round; False where the data defeated the estimator, which then went on without them."""
+        """Learn from a round. False if the estimator could not use it and ignored it."""
 
     def end_step(self) -> None:
-        """Close a training step: the model is about to change."""
+        """End a training step: the model is about to change."""
 
     def curves(self) -> Curve:
         """Curves of the problems observed in this step, fields of shape (problems,)."""
@@ -45,16 +45,15 @@ FORMAT = 1
 
 
 class HintStateError(RefusedInput):
-    """A saved state that this controller cannot go on from."""
+    """A saved state that this controller cannot resume from."""
 
 
 @dataclass(frozen=True)
 class ControllerSummary:
     """What the controller did since the last `end_step`.
 
-    Three tuples with the curve parameters (Eq. 12) of the problems observed in this step, one value a problem, in
-    order of their first observation; the seconds spent in `propose` and `observe`; and how many observations could not
-    be used.
+    The curve parameters (Eq. 12) of the problems observed in this step, one value per problem, in the order of their
+    first observation; the seconds spent in `propose` and `observe`; and the number of observations that could not be used.
     """
 
     discrimination: tuple[float, ...]
@@ -67,9 +66,9 @@ class ControllerSummary:
 class HintController:
     """Per-problem hinting rates that keep the accuracy of rollouts at `target`.
 
-    `rounds` and `rollouts_per_round` (m and n) size a step. `first_rate` is where the paper's estimator starts a
-    problem it has never seen. No data make any method raise, or `propose` leave [0, 1]. Calls of different problems
-    may interleave; the rounds of one problem come in order. Raises ValueError for settings out of range.
+    `rounds` and `rollouts_per_round` (m and n) are the size of a step. `first_rate` is the paper's estimator's first rate
+    of a problem. Whatever the data, no method raises and `propose` stays in [0, 1]. Calls for different problems may
+    interleave; the rounds of one problem come in order. Raises ValueError for settings out of range.
     """
 
     def __init__(
@@ -109,10 +108,10 @@ class HintController:
         return rate
 
     def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> None:
-        """Learn from a round: `successes` of `trials` rollouts succeeded after a hint of the rate really shown.
+        """Learn from a round: `successes` of `trials` rollouts succeeded after a hint of the rate actually shown.
 
-        Data that mean nothing (not finite, no trials) are left out and counted as a fallback; successes beyond the
-        trials and rates outside [0, 1] are clamped.
+        Meaningless data (not finite, no trials) are ignored and counted as a fallback; successes beyond the trials and
+        rates outside [0, 1] are clamped.
         """
         if not (math.isfinite(rate) and math.isfinite(successes) and math.isfinite(trials)) or trials <= 0:
             self._fallbacks += 1
@@ -125,7 +124,7 @@ class HintController:
         self._fallbacks += not used
 
     def summary(self) -> ControllerSummary:
-        """What happened since the last `end_step`; call it before."""
+        """What happened since the last `end_step`. Call it before the next one."""
         curves = self._estimator.curves()
         return ControllerSummary(
             discrimination=tuple(curves.discrimination.tolist()),
@@ -136,13 +135,13 @@ class HintController:
         )
 
     def end_step(self) -> None:
-        """Close a training step: the model changes now, so what was seen belongs to the past."""
+        """End a training step: the model changes now, so earlier rounds are out of date."""
         self._estimator.end_step()
         self._seconds = 0.0
         self._fallbacks = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-serialisable state; a controller that loads it makes the same proposals to the last bit."""
+        """JSON-serialisable state; a controller that loads it makes bit-identical proposals."""
         return {"format": FORMAT, "estimator": self._name, "state": self._estimator.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -150,7 +149,7 @@ class HintController:
         if state.get("format") != FORMAT or state.get("estimator") != self._name:
             saved = f"format {state.get('format')} of estimator {state.get('estimator')!r}"
             raise HintStateError(
-                f"the saved hint state is {saved}, and this run needs format {FORMAT} of {self._name!r}: "
+                f"the saved hint state is {saved}, but this run needs format {FORMAT} of {self._name!r}: "
                 "resume with the same estimator, or start a new run"
             )
         self._estimator.load_state_dict(state["state"])

@@ -1,6 +1,6 @@
 """The three-parameter logistic (3PL) curve of item response theory, and two ways to fit it (arXiv 2509.06923).
 
-A curve says how often rollouts succeed after a hint of rate p. A longer hint never lowers it: k > 0.
+A curve is the accuracy of rollouts after a hint of rate p. A longer hint never lowers it: k > 0.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Floats: TypeAlias = NDArray[np.float64]
 MAX_DISCRIMINATION = 50.0
 MIN_DISCRIMINATION = 0.5
 MAX_GUESSING = 0.95
-# Weak priors of `fit`. Eight rollouts a point leave k nearly free, so log k is held near log 10 within a factor of
-# about three; b is small unless the data say otherwise.
+# Weak priors of `fit`. Eight rollouts per point hardly determine k, so log k is kept near log 10 within a factor of
+# about three; b is small unless the data show otherwise.
 LOG_DISCRIMINATION_MEAN, LOG_DISCRIMINATION_SD = math.log(10.0), 1.0
 GUESSING_SCALE = 0.15
-# A margin point weighs as much as a round of the paper's eight rollouts.
+# A margin point counts as much as a round of the paper's eight rollouts.
 MARGIN_TRIALS = 8.0
-# Single precision carries no more.
+# The limit of single precision.
 MAX_TRIALS = 1e5
-# First grid of `fit` over (log k, 50 % point, b); each later grid spans this many standard deviations either side of
-# the mean.
+# First grid of `fit` over (log k, 50 % point, b); each later grid spans SPAN standard deviations on both sides of the
+# mean.
 COARSE = (8, 25, 5)
 FINE = (6, 6, 5)
 REFINEMENTS = 4
@@ -60,7 +60,7 @@ class Curve:
     def rate_for(self, target: ArrayLike) -> Floats:
         """The rate in [0, 1] at which the accuracy is `target`: f inverted and clamped.
 
-        0 where b >= target or f(0) >= target, since no hint is needed; 1 where f(1) <= target.
+        0 if b >= target or f(0) >= target, since no hint is needed; 1 if f(1) <= target.
         """
         wanted = np.asarray(target, dtype=np.float64)
         guessing = np.asarray(self.guessing, dtype=np.float64)
@@ -74,12 +74,13 @@ class Curve:
 
 
 def fit(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Curve:
-    """Fit all problems at once: the posterior mean of (log k, 50 % point, b) under weak priors, a curve a problem.
+    """Fit a curve to each problem, independently: the posterior mean of (log k, 50 % point, b) under weak priors.
 
-    Arrays have shape (problems, observations), or (observations,) for one problem; NaN, or no trials, marks what is
-    missing. Each observation weighs as many rollouts as `trials` says, so equal rates average. Margin points (0, 0)
-    and (1, 1) stand in for whichever of rate 0 and 1 was not measured. The posterior is summed over a coarse grid,
-    then over ever finer ones around it. Never raises on values; a problem without data gets the prior's curve.
+    No run uses it: it is a reference to compare estimators with, and for notebooks that fit the rounds of a finished
+    run. Arrays have shape (problems, observations), or (observations,) for one problem; NaN or no trials marks missing
+    ones. An observation is weighted by its `trials`, so equal rates average. Margin points (0, 0) and (1, 1) replace
+    whichever of rate 0 and 1 was not measured. The posterior is summed over a coarse grid, then over finer ones around
+    it. Never raises on values; a problem without data gets the prior's curve.
     """
     rates, accuracies, trials = _observations(rates, accuracies, trials)
     means = np.empty((len(rates), 3))
@@ -90,10 +91,10 @@ def fit(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Curve:
 
 
 def fit_paper(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Curve:
-    """Fit one curve a problem by unweighted nonlinear least squares, as the paper does (Eq. 13). Shapes as in `fit`.
+    """Fit a curve to each problem by unweighted nonlinear least squares, as in the paper (Eq. 13). Shapes as in `fit`.
 
-    Accuracies are averaged per distinct rate, margin points added, and scipy's trust-region reflective solver is run
-    with 0 < k <= 50 and 0 <= b < 1. `trials` only weighs that average. Never raises on values.
+    Accuracies are averaged per distinct rate, margin points are added, and scipy's trust-region reflective solver runs
+    with 0 < k <= 50 and 0 <= b < 1. `trials` only weights that average. Never raises on values.
     """
     from scipy.optimize import least_squares  # slow to import, and only this estimator needs it
 
@@ -114,7 +115,7 @@ def fit_paper(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Cur
 
 
 def _observations(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Observations with the margin points appended: shape (problems, observations + 2), weight 0 where missing."""
+    """Observations with the margin points appended: shape (problems, observations + 2), weight 0 if missing."""
     rate, accuracy, weight = np.broadcast_arrays(
         *(np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (rates, accuracies, trials))
     )
@@ -143,7 +144,7 @@ def _posterior_mean(rates: Floats, accuracies: Floats, weights: Floats) -> Float
         marginals = [posterior.sum(axis=others) for others in ((2, 3), (1, 3), (1, 2))]
         mean = np.stack([np.vecdot(m, axis) for m, axis in zip(marginals, axes, strict=True)], axis=1)
         square = np.stack([np.vecdot(m, axis**2) for m, axis in zip(marginals, axes, strict=True)], axis=1)
-        # A posterior narrower than the grid shows a deviation of 0: never zoom in further than the points just beside.
+        # A posterior narrower than the grid has a deviation of 0: never zoom in beyond the neighbouring points.
         spacing = (right - left) / (np.array(shape) - 1)
         reach = SPAN * np.maximum(np.sqrt(np.maximum(0.0, square - mean**2)), 0.6 * spacing)
         left, right = np.maximum(low, mean - reach), np.minimum(high, mean + reach)
@@ -152,15 +153,15 @@ def _posterior_mean(rates: Floats, accuracies: Floats, weights: Floats) -> Float
 
 
 def _posterior(axes: list[Floats], rates: Floats, accuracies: Floats, weights: Floats) -> Floats:
-    """Normalised posterior of shape (problems, k, 50 % point, b) for binomial outcomes on grids given a problem."""
-    # Single precision: four times as fast, and the grid is coarser than its rounding.
+    """Normalised posterior of shape (problems, k, 50 % point, b) for binomial outcomes, on each problem's grid."""
+    # Single precision is four times as fast, and its rounding is finer than the grid.
     log_k, threshold, guessing = (axis.astype(np.float32) for axis in axes)
     k, threshold, guessing = np.exp(log_k)[:, :, None], threshold[:, None, :], guessing[:, None, None, :]
     by_round, right, wrong = (
         values.T.astype(np.float32) for values in (rates, accuracies * weights, (1.0 - accuracies) * weights)
     )
     prior_k = -0.5 * ((log_k - LOG_DISCRIMINATION_MEAN) / LOG_DISCRIMINATION_SD) ** 2
-    # What does not depend on b, of shape (problems, k, 50 % point); the probability of a failure factors.
+    # The part independent of b, of shape (problems, k, 50 % point); the probability of a failure factors.
     log_slopes = prior_k[:, :, None] + np.zeros_like(threshold)
     log_density = wrong.sum(axis=0)[:, None, None, None] * np.log1p(-guessing) - guessing / GUESSING_SCALE
     log_density = log_density + np.zeros_like(log_slopes)[..., None]

@@ -1,4 +1,4 @@
-"""The paper's estimator: every round a least-squares fit to this step's own rounds (Alg. 1 of arXiv 2509.06923)."""
+"""The paper's estimator: after every round a least-squares fit to the step's rounds (Alg. 1 of arXiv 2509.06923)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from seele_trainer.hints.irt import Curve
 
 
 class PaperEstimator:
-    """Alg. 1: C starts empty each step; the first rate is the last one predicted in the problem's previous step.
+    """Alg. 1: C is empty at the start of a step; the first rate is the last one predicted in the previous step.
 
-    A problem never seen starts at `first_rate`, the paper's (|y| - 1) / |y| for solutions of |y| steps.
+    A new problem starts at `first_rate`, the paper's (|y| - 1) / |y| for solutions of |y| steps.
     """
 
     def __init__(self, target: float, first_rate: float) -> None:
@@ -42,7 +42,7 @@ class PaperEstimator:
         return True
 
     def end_step(self) -> None:
-        """Forget C, keep the predicted rates."""
+        """Clear C and keep the predicted rates."""
         self._rounds.clear()
         self._curves.clear()
 

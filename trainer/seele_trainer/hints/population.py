@@ -1,4 +1,4 @@
-"""The prior of a problem never seen: what problems of this data set are like, learned while running."""
+"""The prior of a new problem: the distribution of problems in the data set, learned during the run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from seele_trainer.hints import grid
 from seele_trainer.hints.irt import Floats
 
-# Difficulties are rates relative to an average problem: a mixture of Gaussians at fixed centres, weights learned. A
-# mixture rather than one Gaussian, since a data set may hold two kinds of problems.
+# Difficulties are rates relative to an average problem: a mixture of Gaussians at fixed centres with learned weights,
+# not one Gaussian, because a data set may contain two kinds of problems.
 CENTRES: Floats = np.linspace(-0.9, 0.9, 19)
 CENTRE_SD = 0.07
 PRIOR_PROBLEMS = 4.0
-"""The prior counts as much as this many problems."""
-# Curves change shape as the model learns: a step keeps this share of what was counted, or this many problems, which are few
-# enough to follow and enough to say what a data set is like.
+"""The prior counts as this many problems."""
+# Curves change shape as the model learns: a step keeps this share of the counts, or this many problems, which are few
+# enough to follow changes and enough to describe a data set.
 KEPT = 0.5
 MEMORY_PROBLEMS = 20.0
 
@@ -50,7 +50,7 @@ class Population:
         self.guessing = self.guessing + guessing
 
     def end_step(self) -> None:
-        """Forget, for the model changes now."""
+        """Reduce the counts, because the model changes now."""
         keep = max(KEPT, min(1.0, MEMORY_PROBLEMS / float(self.difficulty.sum())))
         self.difficulty = keep * self.difficulty
         self.discrimination = keep * self.discrimination

@@ -1,10 +1,10 @@
 """The default estimator: one ability of the model, and a difficulty, discrimination and guessing of each problem.
 
-The 50 % point of a problem is its difficulty minus the ability of this moment. So whatever any problem shows about the
-ability moves the proposals of all others, and a problem never seen starts from the population's difficulties. Within a
+The 50 % point of a problem is its difficulty minus the current ability. Evidence about the ability from any problem
+therefore changes the proposals of all others, and a new problem starts from the population's difficulties. Within a
 step ability is constant: it is the centre of a star whose leaves are the step's problems, and each leaf sends it a
-Gaussian message (expectation propagation). The proposal puts the posterior predictive accuracy, not that of one best
-curve, on the target.
+Gaussian message (expectation propagation). The proposal is the rate at which the posterior predictive accuracy, not
+that of one best curve, is the target.
 """
 
 from __future__ import annotations
@@ -16,26 +16,52 @@ import numpy as np
 
 from seele_trainer.hints import grid
 from seele_trainer.hints.ability import NO_MESSAGE, Ability, Message
-from seele_trainer.hints.explanation import Explanation, Round, band
 from seele_trainer.hints.irt import Curve, Floats
 from seele_trainer.hints.population import CENTRE_SD, CENTRES, Population
 
-# What is known of a problem fades: its difficulty by this much a step, and by this share of how far ability has moved,
-# since problems do not all move alike; and this share of its curve's shape returns to the population's.
+# Knowledge of a problem fades: its difficulty by this much per step and by this share of the movement of ability, since
+# problems do not all move alike; and this share of its curve's shape returns to the population's.
 FADE_SD = 0.003
 FADE_SHARE = 0.25
 SHAPE_FADE = 0.2
-# A seen problem may also have become quite another one: weight and width of that case.
+# A known problem may also have changed entirely: weight and width of that case.
 SURPRISE, SURPRISE_SD = 0.02, 0.2
 KEPT_ROUNDS = 16
 DIGITS = 6
 
 
 @dataclass(frozen=True)
+class Round:
+    """Rollouts after one hint: its rate, and how many of them succeeded."""
+
+    rate: float
+    successes: float
+    trials: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the estimator knows of a problem: the posterior of its accuracy at the current ability, and its kept rounds.
+
+    `accuracy` is the posterior mean, `low` and `high` its quantiles `grid.BAND`: shape (rates,), at `grid.RATES`.
+    `proposed` is the rate of the next hint. `earlier` and `latest` are rounds, oldest first; the latest are those of the
+    last step with the problem.
+    """
+
+    problem_id: str
+    accuracy: Floats
+    low: Floats
+    high: Floats
+    proposed: float
+    earlier: tuple[Round, ...]
+    latest: tuple[Round, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """What is kept of a problem after a step: difficulty, shape and the last rounds (rate, successes, trials).
 
-    `latest` says how many of the rounds are of that step; 0 in states of versions that did not tell.
+    `latest` is the number of rounds of that step; 0 in states of versions that did not record it.
     """
 
     difficulty: float
@@ -53,7 +79,7 @@ class Visit:
     """A problem in the current step. Difficulty is a mixture of Gaussians; `log_likelihood` has the grid's shape.
 
     `evidence` (50 % points), `slope_mass` (k, 50 % points) and `guess_mass` (50 % points) are the likelihood times the
-    prior of (k, b), summed over what they do not depend on.
+    prior of (k, b), summed over the other axes.
     """
 
     weights: Floats
@@ -70,7 +96,7 @@ class Visit:
         self.refresh()
 
     def refresh(self) -> None:
-        """Recompute the sums after `log_likelihood` changed."""
+        """Recompute the sums after a change of `log_likelihood`."""
         joint = np.exp(self.log_likelihood - self.log_likelihood.max()) * self.shape_prior
         total = joint.sum(axis=0)
         guessed = (grid.GUESSING @ joint.reshape(grid.SHAPE[0], -1)).reshape(total.shape)
@@ -80,7 +106,7 @@ class Visit:
         self.joint: Floats = joint
 
     def curves(self, thresholds: Floats) -> Floats:
-        """Posterior of the grid's curves, given that of the 50 % point."""
+        """Posterior of the grid's curves, given the one of the 50 % point."""
         return np.asarray(self.joint * (thresholds / np.maximum(self.evidence, 1e-300)))
 
     def see(self, rate: float, successes: float, trials: float) -> None:
@@ -92,7 +118,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Belief:
-    """Posterior of one visit given the ability that its other problems suggest: moments by component of the mixture."""
+    """Posterior of one visit, given the ability according to the other problems: moments by component of the mixture."""
 
     density: Floats
     """(components, 50 % points), not normalised."""
@@ -110,7 +136,7 @@ class Belief:
 
 
 def prior_density(visit: Visit, mean: float, variance: float) -> Floats:
-    """Prior of (component, 50 % point) when ability has this mean and variance, not normalised."""
+    """Prior of (component, 50 % point) for an ability with this mean and variance, not normalised."""
     spread = visit.variances + variance
     centre = np.minimum(np.maximum(visit.means - mean, grid.THRESHOLD[0]), grid.THRESHOLD[-1])
     scaled = (grid.THRESHOLD - centre[:, None]) ** 2 / spread[:, None]
@@ -139,7 +165,7 @@ def believe(visit: Visit, mean: float, variance: float) -> Belief:
 
 
 class SharedAbilityEstimator:
-    """Item response theory over time. State a problem: one `Record`; computing: a fixed grid, whatever the history."""
+    """Item response theory over time. A problem's state is one `Record`; its cost does not depend on its history."""
 
     def __init__(self, target: float) -> None:
         self._target = target
@@ -162,10 +188,10 @@ class SharedAbilityEstimator:
         return min(visit.bounds[1], max(visit.bounds[0], rate))
 
     def observe(self, problem_id: str, rate: float, successes: float, trials: float) -> bool:
-        """Add a round to its problem, and tell the ability what the problem now says."""
+        """Add a round to its problem, and send the ability the problem's new message."""
         visit = self._visit(problem_id)
-        # A round far from the proposal may teach mostly that the curve is steep. Whatever it teaches, a round that
-        # failed whole never shortens the next hint, and one that succeeded whole never lengthens it.
+        # A round far from the proposal may mainly show that the curve is steep. In any case, a round that failed entirely
+        # never shortens the next hint, and one that succeeded entirely never lengthens it.
         before = self.propose(problem_id) if successes in (0.0, trials) else 0.0
         visit.bounds = (before if successes == 0.0 else 0.0, before if successes == trials else 1.0)
         visit.see(rate, successes, trials)
@@ -180,7 +206,7 @@ class SharedAbilityEstimator:
         return True
 
     def end_step(self) -> None:
-        """Keep what was learned of each problem, count new ones into the population, let ability move on."""
+        """Keep each problem's record, count new problems into the population, and let ability drift."""
         position, _ = self._ability.without(NO_MESSAGE)
         for problem_id, visit in self._visits.items():
             if not visit.rounds:
@@ -220,15 +246,15 @@ class SharedAbilityEstimator:
         return Curve(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
     def difficulties(self) -> dict[str, float]:
-        """Difficulty of every problem that a finished step has kept."""
+        """Difficulty of every problem with a record."""
         return {problem_id: record.difficulty for problem_id, record in self._records.items()}
 
     def explain(self, problem_id: str) -> Explanation:
-        """What is known of a problem that was observed before. Raises KeyError for any other."""
+        """What is known of a problem that was observed before. Raises KeyError for others."""
         record = self._records[problem_id]
         visit = self._visits.get(problem_id) or self._begin(record)
         thresholds = prior_density(visit, *self._ability.without(visit.message)).sum(axis=0) * visit.evidence
-        mean, low, high = band(visit.curves(thresholds / thresholds.sum()))
+        mean, low, high = grid.band(visit.curves(thresholds / thresholds.sum()))
         rounds = [Round(*seen) for seen in (*record.rounds, *visit.rounds)]
         latest = len(rounds) - (len(visit.rounds) or record.latest)
         return Explanation(
@@ -241,7 +267,7 @@ class SharedAbilityEstimator:
         return self._visits[problem_id]
 
     def _begin(self, record: Record | None) -> Visit:
-        """The prior of a problem at the start of a step: its record, faded, or the population's."""
+        """The prior of a problem at the start of a step: its faded record, or else the population's."""
         shape_k = self._population.discrimination / self._population.discrimination.sum()
         shape_b = self._population.guessing / self._population.guessing.sum()
         if record is None:
@@ -267,7 +293,7 @@ class SharedAbilityEstimator:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Ability, population, records, and the rounds and messages of an unfinished step."""
+        """Ability, population and records, and the rounds and messages of an unfinished step."""
         return {
             "step": self._step,
             "ability": self._ability.state_dict(),

@@ -13,8 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from seele_trainer.formatting import counted
 from seele_trainer.hints import grid
 from seele_trainer.hints.controller import FORMAT
-from seele_trainer.hints.explanation import Explanation, Round
-from seele_trainer.hints.shared_ability import SharedAbilityEstimator
+from seele_trainer.hints.shared_ability import Explanation, Round, SharedAbilityEstimator
 from seele_trainer.report.plots import Plot
 from seele_trainer.report.style import Theme
 from seele_trainer.run_folder.checkpoint import latest_state

@@ -25,8 +25,7 @@ from seele_trainer.rollout.protocol import (
     WeightSync,
     WeightSyncError,
 )
-from seele_trainer.rollout.server_set import ServerSet
-from seele_trainer.rollout.url_file import UrlFile
+from seele_trainer.rollout.server_set import ServerSet, UrlFile
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerError, VllmServer, open_session
 from seele_trainer.seeds import spread
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.managed_server import ManagedServer, WeightsPush
@@ -216,3 +218,52 @@ class ServerSet:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+class UrlFile:
+    """The list of servers in a file that the operator writes, one URL per line; every `poll` reads it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: tuple[str, ...] | str | None = None
+        self._settled: tuple[str, ...] | str | None = None
+
+    def poll(self) -> tuple[str, ...] | None:
+        """The URLs in the file if they changed, otherwise None.
+
+        A change counts once two consecutive polls have read the same, so that a file that is being written is ignored.
+        A file that is missing, empty or not a list of URLs changes nothing, and is logged once.
+        """
+        found = self._read()
+        settled = found == self._last and found != self._settled
+        self._last = found
+        if not settled:
+            return None
+        self._settled = found
+        if isinstance(found, str):
+            logger.warning("the list of rollout servers is unchanged: %s %s", self._path, found)
+            return None
+        return found
+
+    def _read(self) -> tuple[str, ...] | str:
+        """The URLs, or what is wrong with the file."""
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        except UnicodeDecodeError:
+            return "is not text"
+        urls = tuple(dict.fromkeys(line.strip().rstrip("/") for line in text.splitlines() if line.strip()))
+        wrong = next((url for url in urls if not _is_url(url)), None)
+        if wrong is not None:
+            return f"has a line that is not a URL: {wrong[:200]!r}"
+        return urls or "is empty"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Reading the port checks it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -1,1 +1,1 @@
-"""Checking completions against answers."""
+"""Whether an answer is right, checked in processes that can be killed."""

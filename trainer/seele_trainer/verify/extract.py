@@ -1,4 +1,4 @@
-"""Find the final answer in a completion or in a reference solution."""
+"""Find the final answer in a completion or a reference solution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from seele_trainer.verify.normalise import NUMBER
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{|\d)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-"""A brace that opens or closes; an escaped one is passed over."""
+"""An opening or closing brace; escaped ones are skipped."""
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
     r"\banswer(?:\s+(?:is|are|equals|would be|will be|must be)\b\s*:?|\s*[:=])\**\s*([^\n]+)",
@@ -20,10 +20,10 @@ _LAST_NUMBER = re.compile(rf"(?<![\w.])-?{NUMBER}|{NUMBER}")
 
 
 def extract_answer(text: str) -> str | None:
-    """The final answer a text gives, or None where it gives none.
+    """The final answer of a text, or None.
 
     Tried in this order: the last complete `\\boxed{…}` (or `\\fbox`, `\\framebox`), the last `#### x`, the last
-    `<answer>…</answer>`, the last "answer is x" or "answer: x", and at last the last number.
+    `<answer>…</answer>`, the last "answer is x" or "answer: x", and finally the last number.
     """
     marked = marked_answer(text)
     if marked is not None:
@@ -33,7 +33,7 @@ def extract_answer(text: str) -> str | None:
 
 
 def marked_answer(text: str) -> str | None:
-    """The answer that a text itself marks as final, in the order of `extract_answer`; None without such a mark."""
+    """The answer that a text marks as final, in the order of `extract_answer`; None without a mark."""
     for find in (_boxed, _after_hashes, _tagged, _stated):
         answer = find(text)
         if answer:
@@ -42,7 +42,7 @@ def marked_answer(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    """The content of the last box that is complete and not empty; a box cut off by the length limit is no answer."""
+    """The content of the last complete box that is not empty; a box cut off by the length limit does not count."""
     boxes = {match.end(): match for match in _BOX.finditer(text)}
     last_start, last = -1, None
     opened: list[int] = []
@@ -81,7 +81,7 @@ def _stated(text: str) -> str | None:
 
 
 def _trimmed(answer: str) -> str | None:
-    """The answer without closing punctuation, and without the unit in words after a number (`72 clips`)."""
+    """The answer without closing punctuation and without a unit in words after a number (`72 clips`)."""
     answer = answer.strip().rstrip(".,;").strip("*").strip()
     counted = _NUMBER_AND_WORDS.fullmatch(answer)
     return (counted.group(1) if counted else answer) or None

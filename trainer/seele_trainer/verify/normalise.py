@@ -1,4 +1,4 @@
-"""Answers as text and as numbers, so that the same answer written in two ways compares equal."""
+"""Answers as normalised text and as numbers, so that two spellings of the same answer compare equal."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def unwrapped(text: str) -> str:
 
 
 def right_hand_side(text: str) -> str:
-    """What stands after `x =`, `f(x) =` or `x \\in` in an answer with one equals sign; otherwise the text itself."""
+    """The part after `x =`, `f(x) =` or `x \\in` in an answer with one equals sign; otherwise the text itself."""
     return _LEADING.sub("", text)
 
 
 def number_value(text: str) -> Decimal | None:
-    """The value of a text that is one number, perhaps with a currency, percent or degree sign; None for anything else.
+    """The value of a text that is one number, optionally with a currency, percent or degree sign; otherwise None.
 
     A percent sign is dropped, not applied: `50%` is 50.
     """
@@ -49,7 +49,7 @@ def number_value(text: str) -> Decimal | None:
 
 
 def normalised(text: str) -> str:
-    """The text without what does not change its meaning: spaces, braces, `$`, `\\left`, the size of fractions.
+    """The text without whatever does not change its meaning: spaces, braces, `$`, `\\left`, the size of fractions.
 
     A single number becomes its plain decimal form, so that `1,000.0` and `1000` are the same text.
     """
@@ -60,6 +60,6 @@ def normalised(text: str) -> str:
         plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
         return "0" if plain in {"-0", ""} else plain
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    # `\pi r` must not become `\pir`, which would be another command: the end of a command before a letter stays marked.
+    # `\pi r` must not become `\pir`, which would be another command, so mark the end of a command before a letter.
     text = re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", r"\1|", text)
     return _SPACING.sub("", text).replace("^\\circ", "")

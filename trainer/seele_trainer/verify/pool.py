@@ -15,20 +15,20 @@ from seele_trainer.verify.process import VerifierError, WorkerDied, WorkerProces
 logger = logging.getLogger(__name__)
 
 LARGEST_BATCH = 64
-"""Pairs handed to a worker in one message."""
+"""Pairs sent to a worker in one message."""
 
 REMEMBERED = 8192
-"""Verdicts kept for pairs that come again, which small problem sets and identical rollouts make frequent."""
+"""Verdicts kept for repeated pairs, which are frequent with small problem sets and identical rollouts."""
 
 MOST_START_FAILURES = 3
-"""Starts that may fail in a row before the whole verifier gives up."""
+"""Consecutive failed starts after which the whole verifier gives up."""
 
 Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class _Check:
-    """A pair that waits for its verdict, or is being checked."""
+    """A pair that is waiting for its verdict or being checked."""
 
     pair: Pair
     key: bytes
@@ -38,8 +38,8 @@ class _Check:
 class VerifierPool:
     """Checks (completion text, gold answer) pairs in `workers` processes.
 
-    A worker that takes longer than `timeout_seconds` over one pair is killed and replaced; that pair alone gets no
-    verdict (`timeouts`), as does one at which a worker dies or raises (`crashes`). All methods run on one asyncio loop.
+    A worker that takes longer than `timeout_seconds` for a pair is killed and replaced, and that pair gets no verdict
+    (counted in `timeouts`). The same happens if a worker dies or raises (`crashes`). All methods run on one asyncio loop.
     """
 
     def __init__(self, verifier: config.Verifier) -> None:
@@ -60,7 +60,7 @@ class VerifierPool:
         return [process.pid for process in self._processes.values()]
 
     async def start(self) -> None:
-        """Start the workers and wait until they are ready. Raises VerifierError where they cannot start."""
+        """Start the workers and wait until they are ready. Raises VerifierError if they cannot start."""
         if self._tasks:
             return
         self._failure = None
@@ -77,9 +77,9 @@ class VerifierPool:
             raise
 
     async def check(self, items: Sequence[Pair]) -> list[bool | None]:
-        """Whether each completion text ends in its gold answer, in order; None where the check timed out or crashed.
+        """Whether each completion text ends in its gold answer, in order; None if the check timed out or crashed.
 
-        A pair that occurs several times is checked, and counted, once. Raises VerifierError where no worker can work.
+        A repeated pair is checked and counted once. Raises VerifierError if no worker can run.
         """
         keys = [_key(pair) for pair in items]
         verdicts: dict[bytes, bool | None] = {}
@@ -91,14 +91,13 @@ class VerifierPool:
             elif key not in awaited:
                 awaited[key] = self._submitted(key, pair)
         if awaited:
-            # Not gather(): a caller that is cancelled must not take the verdicts from others who wait for the same
-            # pair.
+            # Not gather(): a cancelled caller must not cancel the verdicts of others that wait for the same pair.
             await asyncio.wait(awaited.values())
         verdicts.update((key, verdict.result()) for key, verdict in awaited.items())
         return [verdicts[key] for key in keys]
 
     async def close(self) -> None:
-        """Kill the workers; checks that wait get a VerifierError."""
+        """Kill the workers; waiting checks get a VerifierError."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -117,7 +116,7 @@ class VerifierPool:
         return check.verdict
 
     async def _serve(self, number: int, ready: asyncio.Future[None]) -> None:
-        """Keep one worker process at work until cancelled."""
+        """Keep one worker process running until cancelled."""
         failures = 0
         try:
             while True:
@@ -136,7 +135,7 @@ class VerifierPool:
                 if not ready.done():
                     ready.set_result(None)
                 await self._feed(self._processes[number])
-                # It stays on the list until it is gone, so that a cancellation here does not leave it behind.
+                # It stays listed until it is gone, so that a cancellation here does not leave it running.
                 await self._processes[number].kill()
                 del self._processes[number]
         finally:
@@ -144,7 +143,7 @@ class VerifierPool:
                 await self._processes.pop(number).kill()
 
     async def _feed(self, process: WorkerProcess) -> None:
-        """Hand batches to a process until it has to be replaced."""
+        """Send batches to a process until it must be replaced."""
         while True:
             batch = deque(await self._next_batch())
             try:
@@ -171,7 +170,7 @@ class VerifierPool:
         while not self._waiting:
             self._work.clear()
             await self._work.wait()
-        # An equal share for each worker, so that none idles while another works off a long batch.
+        # An equal share for each worker, so that none is idle while another has a long batch.
         share = -(-len(self._waiting) // self._config.workers)
         return [self._waiting.popleft() for _ in range(min(share, LARGEST_BATCH))]
 
@@ -190,7 +189,7 @@ class VerifierPool:
             check.verdict.set_result(verdict)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Nobody may wait for ever because of an error that was not foreseen."""
+        """Fail all waiting checks if a task ends with an unexpected error."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
             logger.error("a verifier task failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""One worker process as the pool sees it: start it, hand it pairs, read verdicts, kill it."""
+"""A worker process of the pool: start it, send it pairs, read verdicts, kill it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from seele_trainer.termination import ExpectedFailure
 from seele_trainer.verify.check import Method
 
 START_TIMEOUT_SECONDS = 120.0
-"""Time limit for a worker to load what it needs; half a second on a free machine."""
+"""Time limit for a worker to start; it takes half a second on an idle machine."""
 
 GRACE_SECONDS = 0.1
-"""Time a verdict gets that may lie in the pipe already, because the event loop itself was held up past the limit."""
+"""Extra time for a verdict that may be in the pipe already if the event loop was delayed past the limit."""
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class VerifierError(ExpectedFailure):
-    """The verifier cannot work at all: its workers do not start. The message says what to look at."""
+    """The verifier cannot work at all: its workers do not start. The message says where to look."""
 
 
 class WorkerTimedOut(Exception):
-    """A check took longer than its limit."""
+    """A check exceeded its time limit."""
 
 
 class WorkerDied(Exception):
-    """The process ended in the middle of a check."""
+    """The process ended during a check."""
 
 
 class WorkerProcess:
-    """A child that runs `seele_trainer.verify.worker`."""
+    """A child process that runs `seele_trainer.verify.worker`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -54,7 +54,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, method: Method) -> WorkerProcess:
-        """Start a worker and wait until it is ready. Raises VerifierError where it is not in time."""
+        """Start a worker and wait until it is ready. Raises VerifierError if it is not ready in time."""
         path = os.pathsep.join(filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -81,24 +81,24 @@ class WorkerProcess:
         return worker
 
     async def send(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Hand over pairs to check; their verdicts are read one by one."""
+        """Send pairs to check; their verdicts are read one by one."""
         self._input.write(json.dumps(pairs).encode() + b"\n")
-        # A dead process is noticed where its verdict is read.
+        # A dead process is detected when its verdict is read.
         with contextlib.suppress(ConnectionError):
             await self._input.drain()
 
     async def verdict(self, timeout: float) -> bool | None:
-        """The next verdict, None where the check raised an error. Raises WorkerTimedOut or WorkerDied."""
+        """The next verdict; None if the check raised an error. Raises WorkerTimedOut or WorkerDied."""
         verdict = await self._read(timeout)
         return verdict if isinstance(verdict, bool) else None
 
     async def kill(self) -> None:
-        """End the process at once and wait until it is gone."""
+        """Kill the process and wait until it is gone."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._input.close()
         await self._process.wait()
-        # At its end asyncio closes the pipe by itself.
+        # asyncio closes the pipe at its end.
         await self._output.read()
 
     async def _read(self, timeout: float) -> object:
@@ -118,6 +118,6 @@ class WorkerProcess:
         return value
 
     async def _received(self, timeout: float) -> bytes:
-        # Many verdicts at a time: a time limit around each line would cost more than a simple check does.
+        # Many verdicts at a time: a time limit around each line would cost more than a simple check.
         async with asyncio.timeout(timeout):
             return await self._output.read(1 << 16)

@@ -1,7 +1,7 @@
 """A process that checks answers: `python -m seele_trainer.verify.worker METHOD PARENT_PID`.
 
-It reads one JSON list of [text, gold] pairs a line and writes one JSON line a pair: true, false, or null with the error
-on stderr where a check raised. The first line it writes is "ready". It must be possible to kill it at any moment.
+It reads lines with a JSON list of [text, gold] pairs, and writes one JSON line per pair: true, false, or null, with the
+error on stderr, if the check raised one. The first line it writes is "ready". It may be killed at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import traceback
 from seele_trainer.verify.check import Method, is_correct
 
 MEMORY_LIMIT = 4 << 30
-"""Bytes of address space: a tower of exponents must not take the trainer's memory."""
+"""Bytes of address space, so that a tower of exponents cannot exhaust the trainer's memory."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,9 +28,9 @@ def main(method: Method, parent: int) -> None:
     _, allowed = resource.getrlimit(resource.RLIMIT_AS)
     if allowed == resource.RLIM_INFINITY or allowed > MEMORY_LIMIT:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, allowed))
-    # The terminal's Ctrl-C goes to the whole process group; the parent decides when this process ends.
+    # Ctrl-C in a terminal is sent to the whole process group, but the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Load what the first check needs before the clock of the first check starts.
+    # Load everything before the first check is timed.
     is_correct("\\boxed{x+1}", "1+x", method)
     _write("ready")
     for line in sys.stdin:
@@ -47,13 +47,13 @@ def _checked(text: str, gold: str, method: Method) -> bool | None:
 
 
 def _write(value: object) -> None:
-    # A line at a time, because the parent measures the time of each check.
+    # Flush every line, because the parent times each check.
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, which a check that never returns would not notice."""
+    """Have the kernel kill this process when its parent dies, even during a check that never returns."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seele_trainer.run_folder.durable import built_aside, put_in_place
 from seele_trainer.termination import ExpectedFailure
-from seele_trainer.weights.tied import HEAD, embedding_name, is_tied, looks_like_embedding, untied
+from seele_trainer.weights.stored_tensors import HEAD, embedding_name, is_tied, looks_like_embedding, untied
 
 # Hugging Face's own limit: larger files are slow to move, and some file systems refuse them.
 MAX_SHARD_BYTES = 5 * 10**9

@@ -17,8 +17,17 @@ from typing import Any
 from seele_trainer.config import TrainerConfig
 from seele_trainer.run_folder.durable import built_aside, flush, put_in_place
 from seele_trainer.termination import ExitCode, RefusedInput
-from seele_trainer.weights.stored_tensors import BadSafetensors, StoredTensor, copy_tensors, stored_tensors
-from seele_trainer.weights.tied import HEAD, UntieError, embedding_name, is_tied, untied
+from seele_trainer.weights.stored_tensors import (
+    HEAD,
+    BadSafetensors,
+    StoredTensor,
+    UntieError,
+    copy_tensors,
+    embedding_name,
+    is_tied,
+    stored_tensors,
+    untied,
+)
 
 logger = logging.getLogger(__name__)
 

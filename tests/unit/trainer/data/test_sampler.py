@@ -69,7 +69,7 @@ def test_passes_counts_with_fractions() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    with pytest.raises(BadDataError, match=r"needs 5 different problems and there are 4"):
+    with pytest.raises(BadDataError, match=r"needs 5 different problems, but there are 4"):
         ProblemSampler(4, 5, seed=0)
 
 

@@ -98,7 +98,7 @@ def test_only_as_many_problems_as_the_limit_are_read(tmp_path: Path) -> None:
 
 
 BAD_FILES = [
-    ("", {}, r"bad\.jsonl holds no problems"),
+    ("", {}, r"bad\.jsonl has no problems"),
     ('{"problem": "1"}\n', {}, r"bad\.jsonl, line 1: no column 'solution'.*fields\.solution"),
     ('{"question": "1"}\n', {}, r"line 1: no column 'problem'; set fields\.problem"),
     ('{"problems": "1", "solution": "x"}\n', {}, r"did you mean 'problems'\?"),
@@ -110,12 +110,12 @@ BAD_FILES = [
     (
         '{"problem": "1", "solution": "x", "a": [1, 2]}\n',
         {"fields": Fields(answer="a")},
-        r"'a' \(fields\.answer\) must be .* and is \[1, 2\]",
+        r"'a' \(fields\.answer\) must be .* but is \[1, 2\]",
     ),
     (
         '{"problem": "1", "solution": "\\\\boxed{1}", "k": 5}\n{"problem": "2", "solution": "\\\\boxed{1}", "k": 5}\n',
         {"fields": Fields(id="k")},
-        r"line 2: the id '5' was taken by .*line 1",
+        r"line 2: the id '5' is also that of .*line 1",
     ),
     (
         '{"problem": "1", "s": "x"}\n',

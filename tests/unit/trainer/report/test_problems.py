@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from seele_operator.cli import app
 from seele_trainer.hints import grid
 from seele_trainer.hints.controller import EstimatorName, HintController
-from seele_trainer.hints.explanation import Explanation, band
-from seele_trainer.hints.shared_ability import SharedAbilityEstimator
+from seele_trainer.hints.grid import band
+from seele_trainer.hints.shared_ability import Explanation, SharedAbilityEstimator
 from seele_trainer.report.page import ReportError, write_report
 from seele_trainer.report.problems import problems_plot, telling
 from seele_trainer.run_folder.checkpoint import RunState

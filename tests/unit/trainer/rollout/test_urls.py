@@ -15,7 +15,7 @@ from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.managed_server import ManagedServer
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable
-from seele_trainer.rollout.url_file import UrlFile
+from seele_trainer.rollout.server_set import UrlFile
 from seele_trainer.rollout.vllm_client import ServerUnreachable, VllmServer, open_session
 from seele_trainer.run_folder.attempt import Superseded
 from tests.support.fake_vllm import FakeVllm

@@ -29,7 +29,7 @@ from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.weights.directory import WeightsDirectory
 from seele_trainer.weights.export import WeightExportError, write_model_folder
 from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepare_model
-from seele_trainer.weights.tied import HEAD, UntieError
+from seele_trainer.weights.stored_tensors import HEAD, UntieError
 from tests.support.small_models import logprobs_of, save_llama
 
 pytestmark = pytest.mark.unit
