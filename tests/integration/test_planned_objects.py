@@ -10,11 +10,14 @@ import pytest
 
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.yaml_files import read_run_file
+from seele_operator.kube.cluster import path_of as kube_path_of
+from seele_operator.kube.errors import Target
 from seele_operator.plan.objects import ClusterFeatures, gang_objects, plan
 from seele_operator.validation.load import check_cluster, check_run, parse_run
 from tests.support import REPOSITORY
 from tests.support.control_plane import ControlPlane
-from tests.support.kubernetes_api import KubernetesApi, plural
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.pod_groups import pod_group_crd
 from tests.support.spec_data import ABSENT, patched
 
 pytestmark = pytest.mark.integration
@@ -33,29 +36,8 @@ def namespace(control_plane: ControlPlane) -> str:
     priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "research"}}
     api.request("POST", "apis/scheduling.k8s.io/v1/priorityclasses", {**priority, "value": 1000})
     for api_version in POD_GROUPS:
-        group, version = api_version.split("/")
-        control_plane.install(pod_group_definition(group, version))
+        control_plane.install(pod_group_crd(api_version))
     return name
-
-
-def pod_group_definition(group: str, version: str) -> dict[str, Any]:
-    """PodGroups as far as the plan fills them in."""
-    spec = {"type": "object", "properties": {"minMember": {"type": "integer"}, "queue": {"type": "string"}}}
-    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"podgroups.{group}",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
-        },
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": "PodGroup", "plural": "podgroups", "singular": "podgroup", "listKind": "PodGroupList"},
-            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
-        },
-    }
 
 
 def features(api: KubernetesApi) -> ClusterFeatures:
@@ -73,11 +55,17 @@ def loaded(file: Path, name: str, namespace: str, **spec: Any) -> SeeleRun:
     return run
 
 
-def path_of(manifest: Mapping[str, Any], name: str | None = None) -> str:
-    version = manifest["apiVersion"]
-    root = f"apis/{version}" if "/" in version else f"api/{version}"
-    parts = [root, "namespaces", manifest["metadata"]["namespace"], plural(manifest["kind"])]
-    return "/".join([*parts, name] if name else parts)
+def path_of(manifest: Mapping[str, Any], name: str = "") -> str:
+    target = Target(manifest["apiVersion"], manifest["kind"], name)
+    return kube_path_of(target, manifest["metadata"]["namespace"]).removeprefix("/")
+
+
+def apply(api: KubernetesApi, manifest: Mapping[str, Any]) -> str:
+    """Apply an object as the operator does; its resourceVersion."""
+    path = path_of(manifest, manifest["metadata"]["name"])
+    query = {"fieldManager": "seele-operator", "force": "true"}
+    applied = api.request("PATCH", path, manifest, "application/apply-patch+yaml", **query)
+    return str(applied["metadata"]["resourceVersion"])
 
 
 def missing(wanted: Any, given: Any, place: str = "") -> Iterator[str]:
@@ -133,14 +121,8 @@ def test_what_is_around_the_pods_can_be_applied_again_and_changes_nothing(
     run = loaded(PLANS / "gang.run.yaml", "again", namespace)
     around = [manifest for manifest in plan(run, 1, features(api)) if manifest["kind"] != "Pod"]
 
-    def apply(manifest: Mapping[str, Any]) -> str:
-        path = path_of(manifest, manifest["metadata"]["name"])
-        query = {"fieldManager": "seele-operator", "force": "true"}
-        applied = api.request("PATCH", path, manifest, "application/apply-patch+yaml", **query)
-        return str(applied["metadata"]["resourceVersion"])
-
     # The server rewrites some objects once after it has made them, on its own account.
-    _, second, third = ([apply(manifest) for manifest in around] for _ in range(3))
+    _, second, third = ([apply(api, manifest) for manifest in around] for _ in range(3))
     assert second == third
 
 
@@ -153,9 +135,7 @@ def test_another_number_of_servers_is_applied_to_all_that_follows_it(
         run = loaded(PLANS / "gang.run.yaml", "grown", namespace, rollout={"replicas": replicas})
         for manifest in plan(run, 1, features(api)):
             if manifest["kind"] in {"ConfigMap", "PodGroup"}:
-                path = path_of(manifest, manifest["metadata"]["name"])
-                query = {"fieldManager": "seele-operator", "force": "true"}
-                api.request("PATCH", path, manifest, "application/apply-patch+yaml", **query)
+                apply(api, manifest)
         (pod_group,) = gang_objects(run)
         group = path_of(pod_group, pod_group["metadata"]["name"])
         config.append(api.get("configmaps", "grown-config", namespace))

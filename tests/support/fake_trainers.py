@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any
 
 from seele_operator.plan.names import METRICS_PORT
@@ -61,9 +60,7 @@ class FakeTrainers(AbstractContextManager["FakeTrainers"]):
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for address in list(self._servers):
             self.close(address)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -89,16 +88,14 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._pool.shutdown(cancel_futures=True)
         # Too many lost nodes, and Kubernetes takes itself for what is lost.
         for name in list(self._nodes):
             with contextlib.suppress(OSError, requests.RequestException, ApiError):
                 self.delete_node(name)
-        self._trainers.__exit__(kind, error, trace)
+        self._trainers.__exit__()
 
     # What pods do by themselves
 

@@ -1,48 +1,51 @@
-"""Raw pods of the run `first` in its second attempt, as the API server gives them, and what the operator makes of one."""
+"""Raw pods of the run `first` as the API server returns them, and what the operator observes of one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from seele_operator.observe.pods import ObservedPod, observe_pod
+from seele_operator.plan import names
+from seele_operator.plan.objects import owner_reference
 
 UID = "c7be2f27-4b5e-4d21-9a5e-1f3a8a6f2f10"
 Body = dict[str, Any]
 
 
-def pod_body(status: Body | None = None, role: str = "trainer", **metadata: Any) -> Body:
-    """A pod as the API server gives it, of the run `first` in its second attempt."""
+def run_pod(
+    run: str = "first",
+    role: str = "trainer",
+    index: int = 0,
+    *,
+    attempt: int = 1,
+    controller: str | None = UID,
+    status: Body | None = None,
+    **metadata: Any,
+) -> Body:
+    """A pod of a run as the API server returns it; `controller` is the uid of the owning run, None for an orphan."""
+    owners = [] if controller is None else [owner_reference(run, controller)]
+    labels = {names.INDEX_LABEL: str(index), names.ATTEMPT_LABEL: str(attempt)}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"first-{role}-0",
-            "namespace": "default",
-            "uid": "0f4c8f53-6d4c-4f2c-8f7d-0b1c2d3e4f50",
+            "name": f"{run}-{role}-{index}",
+            "namespace": "lab",
+            "uid": f"pod-{run}-{role}-{index}",
             "resourceVersion": "1234",
             "creationTimestamp": "2026-11-22T20:00:00Z",
-            "labels": {
-                "app.kubernetes.io/name": "seele",
-                "seele.dev/run": "first",
-                "seele.dev/role": role,
-                "seele.dev/index": "0",
-                "seele.dev/attempt": "2",
-            },
-            "ownerReferences": [
-                {
-                    "apiVersion": "seele.dev/v1alpha1",
-                    "kind": "SeeleRun",
-                    "name": "first",
-                    "uid": UID,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "labels": {"app.kubernetes.io/name": "seele", names.RUN_LABEL: run, names.ROLE_LABEL: role, **labels},
+            "ownerReferences": owners,
             **metadata,
         },
         "spec": {"schedulerName": "default-scheduler", "containers": [{"name": role}]},
         "status": status if status is not None else {"phase": "Pending", "qosClass": "BestEffort"},
     }
+
+
+def pod_body(status: Body | None = None, role: str = "trainer", **metadata: Any) -> Body:
+    """A pod of the run `first` in its second attempt."""
+    return run_pod(role=role, attempt=2, status=status, **metadata)
 
 
 def observed(body: Body) -> ObservedPod:

@@ -90,13 +90,6 @@ class World:
                     attempt=action.attempt,
                     owner="run",
                     phase="Pending",
-                    ready=False,
-                    scheduled=False,
-                    terminating_since=None,
-                    node=None,
-                    ip=None,
-                    failure=None,
-                    waiting=None,
                 )
         elif isinstance(action, DeletePods):
             for pod in action.pods:

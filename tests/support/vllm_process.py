@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from seele_trainer.rollout import vllm_command
 
@@ -60,9 +59,7 @@ class VllmProcess(AbstractContextManager["VllmProcess"]):
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill()
 
     def start(self) -> None:

@@ -83,7 +83,7 @@ class Server:
         return shlex.join(["seele", *words, *(part for flag, value in flags if value for part in (flag, value))])
 
     async def run(self, name: str) -> Manifest | None:
-        """The run as it is now; None if there is none."""
+        """The run as it is now; None if it does not exist."""
         try:
             return await self._request("get", self.namespace, Target(API_VERSION, KIND, name))
         except Missing:
@@ -122,7 +122,8 @@ class Server:
 
     async def log(self, pod: str, container: str, part: LogRange) -> AsyncGenerator[bytes]:
         """The lines of a container's log as they arrive, each with its timestamp, until the API server ends them."""
-        target, path = Target("v1", "Pod", pod), path_of("v1", "Pod", self.namespace, pod, "log")
+        target = Target("v1", "Pod", pod)
+        path = path_of(target, self.namespace, "log")
         lines = self._connection.lines(target, path, part.query(container), silence_seconds=LOG_SILENCE_SECONDS)
         with self._errors(Request("get", "pods/log", self.namespace)):
             async with contextlib.aclosing(lines):
@@ -150,7 +151,7 @@ class Server:
         content_type: ContentType = "application/json",
     ) -> Manifest:
         method = "GET" if verb == "list" else verb.upper()
-        path = path_of(target.api_version, target.kind, namespace, *([target.name] if target.name else []))
+        path = path_of(target, namespace)
         with self._errors(Request(verb, PLURALS[target.kind], namespace)):
             answer = await self._connection.request(
                 method, path, body, query=query, content_type=content_type, seconds=REQUEST_SECONDS

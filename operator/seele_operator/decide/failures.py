@@ -5,7 +5,8 @@ from __future__ import annotations
 from seele_operator.api.status import Failures, LastFailure
 from seele_operator.decide.builder import DecisionBuilder, fail
 from seele_operator.decide.run_pods import RunPods
-from seele_operator.observe.pods import ObservedPod, PodFailure, deletion_failure
+from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.pods import ObservedPod, deletion_failure
 from seele_operator.plan.gang_schedulers import gang_scheduler_of
 
 BACKOFF_SECONDS = 10.0

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from seele_operator.api.events import RunEvent, Refusal
+from seele_operator.api.events import Refusal, RunEvent
 from seele_operator.api.seelerun import API_VERSION, KIND
 from seele_operator.kube.connection import ApiConnection, ContentType, RequestSeen, default_identity
 from seele_operator.kube.errors import (
@@ -57,12 +57,14 @@ PLURALS = {
 _log = logging.getLogger(__name__)
 
 
-def path_of(api_version: str, kind: str, namespace: str | None, *rest: str) -> str:
-    """URL path of a kind's objects in one namespace, or in all (None); `rest` is a name and a subresource."""
-    parts = ["apis" if "/" in api_version else "api", *api_version.split("/")]
+def path_of(target: Target, namespace: str | None, subresource: str = "") -> str:
+    """URL path of an object or, without a name, of all objects of a kind; in one namespace or in all (None)."""
+    version = target.api_version
+    parts = ["apis" if "/" in version else "api", *version.split("/")]
     if namespace is not None:
         parts += ["namespaces", namespace]
-    return "/" + "/".join(quote(part, safe="") for part in (*parts, PLURALS[kind], *rest))
+    parts += [PLURALS[target.kind], target.name, subresource]
+    return "/" + "/".join(quote(part, safe="") for part in parts if part)
 
 
 class Cluster:
@@ -139,8 +141,9 @@ class Cluster:
         """
         target = Target(API_VERSION, KIND, name)
         body = {"metadata": {"resourceVersion": resource_version}, "status": patch}
-        path = path_of(API_VERSION, KIND, namespace, name, "status")
-        return await self._write("PATCH", target, path, body, "application/merge-patch+json")
+        return await self._write(
+            "PATCH", target, path_of(target, namespace, "status"), body, "application/merge-patch+json"
+        )
 
     async def create_pod(self, manifest: Manifest) -> Manifest | None:
         """Create a pod and return it; None if a pod of that name exists, which is not changed.
@@ -160,7 +163,7 @@ class Cluster:
         """Add an owner reference to the pod with this uid. Raises Gone, or Conflict (also if it has got a controller)."""
         target = Target("v1", "Pod", name)
         body = {"metadata": {"uid": uid, "ownerReferences": [owner]}}
-        path = path_of("v1", "Pod", namespace, name)
+        path = path_of(target, namespace)
         # A strategic merge adds to the owners; a plain merge patch would replace them.
         await self._write("PATCH", target, path, body, "application/strategic-merge-patch+json")
 
@@ -189,7 +192,7 @@ class Cluster:
         await self._write(
             "PATCH",
             target,
-            path_of(target.api_version, target.kind, namespace, target.name),
+            path_of(target, namespace),
             {**manifest, "metadata": metadata},
             "application/apply-patch+yaml",
             {"fieldManager": FIELD_MANAGER, "force": "true"},
@@ -198,8 +201,7 @@ class Cluster:
     async def delete_object(self, manifest: Manifest, run_uid: str) -> None:
         """Delete the object named by the manifest, if the run with `run_uid` controls it."""
         target, namespace = _target_of(manifest), manifest["metadata"]["namespace"]
-        path = path_of(target.api_version, target.kind, namespace, target.name)
-        answer = await self._connection.request("GET", path)
+        answer = await self._connection.request("GET", path_of(target, namespace))
         if answer.code == 404:  # the object, or its kind
             return
         if answer.code >= 300:
@@ -221,7 +223,8 @@ class Cluster:
 
     async def _post_event(self, run: Mapping[str, Any], event: RunEvent, now: datetime) -> None:
         namespace, name = run["metadata"]["namespace"], event_name(run, event)
-        target, path = Target("v1", "Event", name), path_of("v1", "Event", namespace, name)
+        target = Target("v1", "Event", name)
+        path = path_of(target, namespace)
         count = self._event_counts.get(name, 0)
         if count == 0:
             try:
@@ -244,8 +247,7 @@ class Cluster:
             self._event_counts.popitem(last=False)
 
     async def _read(self, target: Target, namespace: str, *, with_managers: bool = False) -> Manifest | None:
-        path = path_of(target.api_version, target.kind, namespace, target.name)
-        answer = await self._connection.request("GET", path)
+        answer = await self._connection.request("GET", path_of(target, namespace))
         if answer.code < 300:
             body = dict(answer.body)
             return body if with_managers else _slim(body)
@@ -266,7 +268,7 @@ class Cluster:
             raise ClusterUnavailable(str(error)) from error
 
     async def _list_pages(self, target: Target, namespace: str | None, query: Mapping[str, str], take: Take) -> str:
-        path = path_of(target.api_version, target.kind, namespace)
+        path = path_of(target, namespace)
         more: dict[str, str] = {}
         while True:
             answer = await self._connection.request(
@@ -284,16 +286,15 @@ class Cluster:
 
     async def _create(self, manifest: Manifest) -> Manifest:
         target = _target_of(manifest)
-        path = path_of(target.api_version, target.kind, manifest["metadata"]["namespace"])
+        path = path_of(Target(target.api_version, target.kind), manifest["metadata"]["namespace"])
         return await self._write("POST", target, path, manifest, query={"fieldManager": FIELD_MANAGER})
 
     async def _delete(self, target: Target, namespace: str, uid: str, grace: int | None = None) -> None:
         options: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        path = path_of(target.api_version, target.kind, namespace, target.name)
         try:
-            await self._write("DELETE", target, path, options)
+            await self._write("DELETE", target, path_of(target, namespace), options)
         except (Gone, Conflict):  # Conflict: another object has got its name
             return
 
@@ -307,7 +308,7 @@ class Cluster:
             {"op": "replace", "path": "/metadata/managedFields", "value": managed},
             {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
         ]
-        path = path_of(target.api_version, target.kind, metadata["namespace"], target.name)
+        path = path_of(target, metadata["namespace"])
         await self._write("PATCH", target, path, patch, "application/json-patch+json")
 
     async def _write(

@@ -249,8 +249,8 @@ class Leadership:
             raise error_of(self._target, answer)
         self._lease = dict(answer.body)
 
-    def _path(self, *name: str) -> str:
-        return path_of(API_VERSION, KIND, self._namespace, *name)
+    def _path(self, name: str = "") -> str:
+        return path_of(Target(API_VERSION, KIND, name), self._namespace)
 
 
 def _micro_time(now: datetime) -> str:

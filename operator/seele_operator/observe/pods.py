@@ -52,15 +52,15 @@ class ObservedPod:
     owner: Owner
     phase: PodPhase
     """Succeeded as soon as the main container has, even if sidecars are still running."""
-    ready: bool
-    scheduled: bool
-    terminating_since: datetime | None
+    ready: bool = False
+    scheduled: bool = False
+    terminating_since: datetime | None = None
     """When its deletion was requested; the pod exists until the kubelet has stopped it."""
-    node: str | None
-    ip: str | None
-    failure: PodFailure | None
+    node: str | None = None
+    ip: str | None = None
+    failure: PodFailure | None = None
     """Set if the phase is Failed, or if a main container ended with an error and the phase lags behind."""
-    waiting: Waiting | None
+    waiting: Waiting | None = None
     disruption: Disruption | None = None
     """What the cluster did to the pod or is about to do; it may still be running."""
     termination_message: str = ""

@@ -9,6 +9,7 @@ import pytest
 
 from seele_operator.api.events import Refusal
 from seele_operator.kube.errors import Refused
+from seele_operator.plan.objects import owner_reference
 from tests.support.spec_data import small_run
 
 ACCOUNT = "seele-operator-cluster-api"
@@ -24,15 +25,7 @@ def run_body(name: str, namespace: str) -> Body:
 
 
 def owner(run: Body) -> Body:
-    metadata = run["metadata"]
-    return {
-        "apiVersion": run["apiVersion"],
-        "kind": run["kind"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "controller": True,
-        "blockOwnerDeletion": False,
-    }
+    return owner_reference(run["metadata"]["name"], run["metadata"]["uid"])
 
 
 def child(run: Body, kind: str, name: str, **rest: Any) -> Body:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seele_operator.api.events import RunEvent, Refusal
+from seele_operator.api.events import Refusal, RunEvent
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster

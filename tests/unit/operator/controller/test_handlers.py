@@ -11,6 +11,7 @@ import pytest
 from seele_operator.controller.handlers import Watch, watch_settings
 from seele_operator.controller.store import RunKey, Store
 from tests.support.fake_cluster import NAMESPACE
+from tests.support.raw_pods import run_pod
 
 pytestmark = pytest.mark.unit
 
@@ -41,9 +42,7 @@ class Heard:
 
 
 def pod(version: str) -> dict[str, Any]:
-    labels = {"seele.dev/run": "first", "seele.dev/role": "trainer", "seele.dev/index": "0", "seele.dev/attempt": "1"}
-    metadata = {"namespace": NAMESPACE, "name": "first-trainer-0", "uid": "pod-1", "resourceVersion": version}
-    return {"metadata": {**metadata, "labels": labels}, "spec": {}, "status": {"phase": "Pending"}}
+    return run_pod(resourceVersion=version)
 
 
 async def test_what_happens_to_runs_and_pods_reaches_the_store_and_the_queue() -> None:

@@ -23,6 +23,7 @@ from seele_operator.controller.progress import (
 from seele_operator.controller.store import RunKey, Store
 from seele_operator.observe.trainer import ProgressSeen
 from seele_operator.plan import names
+from tests.support.raw_pods import run_pod
 
 pytestmark = pytest.mark.unit
 
@@ -53,23 +54,8 @@ def pod_body(
     ip: str | None = "10.0.0.7",
     **more: Any,
 ) -> Body:
-    return {
-        "metadata": {
-            "namespace": "lab",
-            "name": f"{name}-{role}-{index}",
-            "uid": f"pod-{name}-{role}-{index}",
-            "resourceVersion": "2",
-            "labels": {
-                "seele.dev/run": name,
-                "seele.dev/role": role,
-                "seele.dev/index": str(index),
-                "seele.dev/attempt": str(attempt),
-            },
-            "ownerReferences": [{"kind": "SeeleRun", "name": name, "uid": f"uid-{name}", "controller": True}],
-        },
-        "spec": {},
-        "status": {"phase": "Running", **({"podIP": ip} if ip else {}), **more},
-    }
+    status = {"phase": "Running", **({"podIP": ip} if ip else {}), **more}
+    return run_pod(name, role, index, attempt=attempt, controller=f"uid-{name}", status=status)
 
 
 def store_of(*bodies: Body) -> Store:

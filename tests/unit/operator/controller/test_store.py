@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from seele_operator.controller.store import RunKey, Store
+from tests.support.raw_pods import run_pod
 
 pytestmark = pytest.mark.unit
 
@@ -38,27 +39,8 @@ def run_body(version: str, uid: str = "run-1", name: str = "first", **status: An
     }
 
 
-def pod_body(
-    version: str, uid: str = "pod-1", controller: str | None = "run-1", index: int = 0, phase: str = "Pending"
-) -> Body:
-    owners = [{"kind": "SeeleRun", "name": "first", "uid": controller, "controller": True}] if controller else []
-    return {
-        "metadata": {
-            "namespace": "lab",
-            "name": f"first-trainer-{index}",
-            "uid": uid,
-            "resourceVersion": version,
-            "labels": {
-                "seele.dev/run": "first",
-                "seele.dev/role": "trainer",
-                "seele.dev/index": str(index),
-                "seele.dev/attempt": "1",
-            },
-            "ownerReferences": owners,
-        },
-        "spec": {},
-        "status": {"phase": phase},
-    }
+def pod_body(version: str, uid: str = "pod-1", controller: str | None = "run-1", index: int = 0) -> Body:
+    return run_pod(index=index, controller=controller, uid=uid, resourceVersion=version)
 
 
 def test_a_run_is_kept_without_its_managed_fields() -> None:

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from seele_operator.decide.decision import DeletePods
-from seele_operator.observe.pods import PodFailure, Waiting
+from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.pods import Waiting
 from tests.support.run_world import FAILURES, STEPS, answer, happen_to_trainer, kinds, new_world, started
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from seele_operator.decide.decision import AdoptPods, CreatePods, DeletePods
-from seele_operator.observe.pods import PodFailure
+from seele_operator.observe.failures import PodFailure
 from tests.support.run_world import STEPS, answer, kinds, new_world, started
 
 pytestmark = pytest.mark.unit

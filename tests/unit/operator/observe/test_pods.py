@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from seele_operator.observe.pods import ObservedPod, PodFailure, Waiting, deletion_failure, observe_pod
+from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.pods import ObservedPod, Waiting, deletion_failure, observe_pod
 from tests.support.raw_pods import (
     ASKED,
     RUNNING,
@@ -32,7 +33,7 @@ def test_a_pod_that_runs() -> None:
 
     assert observed(body) == ObservedPod(
         name="first-trainer-0",
-        uid="0f4c8f53-6d4c-4f2c-8f7d-0b1c2d3e4f50",
+        uid="pod-first-trainer-0",
         role="trainer",
         index=0,
         attempt=2,
@@ -40,12 +41,8 @@ def test_a_pod_that_runs() -> None:
         phase="Running",
         ready=True,
         scheduled=True,
-        terminating_since=None,
         node="node-7",
         ip="10.88.0.12",
-        failure=None,
-        waiting=None,
-        disruption=None,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from seele_operator.api.seelerun import Scheduling, SeeleRun
 from seele_operator.decide.decision import DeletePods
-from seele_operator.observe.pods import PodFailure
+from seele_operator.observe.failures import PodFailure
 from seele_operator.plan.gang_schedulers import GANG_SCHEDULERS, gang_scheduler_of
 from seele_operator.plan.objects import gang_objects, plan, pods
 from seele_operator.validation.load import check_run, parse_run
