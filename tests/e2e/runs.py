@@ -1,4 +1,4 @@
-"""Starting whole runs as a user does, from a SeeleRun file to the run's folder."""
+"""Starts whole runs as a user does, and reads what they leave in their folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from tests.support import REPOSITORY
@@ -18,7 +19,7 @@ QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping."""
+    """`base` with `changes` merged into it, mapping by mapping."""
     result = dict(base)
     for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
@@ -27,7 +28,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def write_run(folder: Path, spec: Mapping[str, Any]) -> Path:
-    """The quickstart's SeeleRun with changes to its spec, as a file in `folder`."""
+    """Write the quickstart's SeeleRun with changes to its spec to a file in `folder`."""
     run = yaml.safe_load(QUICKSTART.read_text())
     run["spec"] = merged(run["spec"], spec)
     path = folder / "run.yaml"
@@ -36,13 +37,13 @@ def write_run(folder: Path, spec: Mapping[str, Any]) -> Path:
 
 
 def start(run: Path, out: Path) -> subprocess.Popen[str]:
-    """`seele run`, not waited for; its output goes into `out`'s neighbour."""
+    """Start `seele run`; its output goes to a file next to `out`."""
     command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(run), "--out", str(out), "--verbose"]
     return _start(command, out)
 
 
 def start_quickstart(out: Path) -> subprocess.Popen[str]:
-    """The README's first command, not waited for."""
+    """Start the README's first command."""
     return _start(["make", "quickstart", f"OUT={out}"], out)
 
 
@@ -59,7 +60,7 @@ def _start(command: Sequence[str], out: Path) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], out: Path, seconds: float = 800) -> int:
-    """Wait for the end of a run; its console goes into the failure of a test that did not expect the exit code."""
+    """Wait for the end of a run and return its exit code; a failed test shows its output."""
     try:
         return process.wait(seconds)
     finally:
@@ -70,10 +71,20 @@ def finish(process: subprocess.Popen[str], out: Path, seconds: float = 800) -> i
 
 
 def records(out: Path, name: str) -> list[dict[str, Any]]:
-    """The lines of one of the run's .jsonl files; none where there is no file yet, and no torn last line."""
+    """The complete lines of one of the run's .jsonl files; empty if the file does not exist yet."""
     path = out / name
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def leftovers(out: Path) -> list[str]:
+    """Command lines of processes that still belong to a run's folder."""
+    return [
+        " ".join(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("SEELE_RUN_DIR") == str(out)
+        or any(str(out) in part for part in process.info["cmdline"] or ())
+    ]
 
 
 def held_out(out: Path) -> list[float]:

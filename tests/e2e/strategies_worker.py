@@ -1,7 +1,7 @@
-"""Trains runs one after the other in this one process, because starting one costs more than these runs do.
+"""Trains several runs in one process, because starting a process takes longer than these runs.
 
-Each config.yaml given is trained in its own folder from the beginning to the end; then a copy of that folder is put back to
-an early checkpoint, as if the run had been killed there, and trained again.
+The run in each given folder is trained from beginning to end. A copy of the folder is then reset to an early checkpoint, as
+if the run had been killed there, and trained again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KILLED_AFTER = 2
 
 
 def train_in(folder: Path, attempt: int) -> None:
-    """One attempt at the run whose folder this is; ends the process where it fails."""
+    """One attempt at the run in a folder; ends the process if it fails."""
     os.environ.update(SEELE_RUN_DIR=str(folder), SEELE_ATTEMPT=str(attempt), SEELE_HTTP_PORT="0")
     began = time.monotonic()
     code = train(folder / "config.yaml")
@@ -29,7 +29,7 @@ def train_in(folder: Path, attempt: int) -> None:
 
 
 def kill_after(folder: Path, step: int) -> None:
-    """Leave of a finished run what a kill right after the checkpoint of `step` would have left."""
+    """Reset a finished run to what a kill right after the checkpoint of `step` would have left."""
     for checkpoint in (folder / "checkpoints").glob("step-*"):
         if int(checkpoint.name.removeprefix("step-")) > step:
             shutil.rmtree(checkpoint)

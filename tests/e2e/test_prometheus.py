@@ -1,4 +1,4 @@
-"""What a real Prometheus has seen of a whole run: every metric that is promised, vLLM's own, and no alert."""
+"""A real Prometheus has seen a whole run: every documented metric, vLLM's own, and no alert."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tools.metrics_page import trainer_rows, vllm_rows
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 SAMPLED_BENCHMARKS_ONLY = {"seele_eval_sampled_accuracy"}
-"""Metrics without data here: the quickstart's evaluation is greedy only."""
+"""Metrics without data here, since the quickstart's evaluation is greedy only."""
 
 
 def promql_of(page: Path) -> list[str]:
@@ -26,7 +26,7 @@ def promql_of(page: Path) -> list[str]:
 
 
 def seen(run: QuickstartRun, name: str) -> dict[frozenset[tuple[str, str]], float]:
-    """The last value of each series of a metric in the run, by its own labels."""
+    """The last value of each series of a metric in the run, by the metric's own labels."""
     selector = f'{name}{{namespace="local",run="quickstart",attempt="1",pod="quickstart-trainer-0"}}'
     samples = run.prometheus.query(f"last_over_time({selector}[1h])", at=run.ended)
     outer = {*LABELS, "job", "instance", "__name__"}
@@ -47,7 +47,7 @@ def test_every_metric_of_the_trainer_has_data(quickstart_run: QuickstartRun, row
 
 
 @pytest.mark.parametrize("row", vllm_rows(), ids=lambda row: row.name)
-def test_metrics_of_vllm_come_with_the_server_they_are_from(quickstart_run: QuickstartRun, row) -> None:
+def test_metrics_of_vllm_have_the_label_of_their_server(quickstart_run: QuickstartRun, row) -> None:
     series = seen(quickstart_run, f"{row.name}_count" if row.kind == "histogram" else row.name)
     assert series
     for one in series:
@@ -59,14 +59,14 @@ def test_metrics_of_vllm_come_with_the_server_they_are_from(quickstart_run: Quic
     assert re.search(rf"^# TYPE {family}(_total)? {row.kind}$", exposed, flags=re.MULTILINE)
 
 
-def test_prometheus_has_the_figures_of_the_runs_own_records(quickstart_run: QuickstartRun) -> None:
+def test_prometheus_agrees_with_the_runs_records(quickstart_run: QuickstartRun) -> None:
     steps = records(quickstart_run.out, "metrics.jsonl")
     evaluations = records(quickstart_run.out, "eval.jsonl")
 
     def value(name: str, **labels: str) -> float:
         return seen(quickstart_run, name)[frozenset(labels.items())]
 
-    # The trainer ends soon after its last step, perhaps before it is scraped again; a busy machine misses a scrape or two.
+    # The trainer may end before the last step is scraped, and a busy machine misses a scrape or two.
     last = int(value("seele_training_step"))
     assert STEPS - 3 <= last <= STEPS
     assert value("seele_reward_mean") == pytest.approx(steps[last - 1]["reward"])
@@ -78,7 +78,7 @@ def test_prometheus_has_the_figures_of_the_runs_own_records(quickstart_run: Quic
     assert value("seele_eval_accuracy", benchmark="held-out") in [
         pytest.approx(one["scores"]["held-out"]["greedyAccuracy"]) for one in evaluations
     ]
-    # What vLLM counts is what the trainer asked it for, and the evaluations and canaries besides.
+    # vLLM also counts evaluations and canaries.
     (generated,) = seen(quickstart_run, "vllm:generation_tokens_total").values()
     assert generated >= value("seele_tokens_total", kind="generated")
 
@@ -93,9 +93,9 @@ def test_the_server_was_starting_before_it_was_ready(quickstart_run: QuickstartR
     assert (ever("starting"), ever("ready"), ever("down")) == (1, 1, 0)
 
 
-def test_promtool_has_nothing_against_what_the_trainer_serves(quickstart_run: QuickstartRun) -> None:
+def test_promtool_accepts_what_the_trainer_serves(quickstart_run: QuickstartRun) -> None:
     assert complaints_about_metrics(quickstart_run.expositions["seele-trainer"]) == ""
-    # vLLM's names are its own; but it is a whole text, of vLLM's families alone.
+    # promtool dislikes some of vLLM's names, but can parse the text, which has only vLLM's families.
     exposed = quickstart_run.expositions["seele-rollout"]
     assert "parsing error" not in complaints_about_metrics(exposed)
     assert len(exposed) < LONGEST_ANSWER / 10
@@ -104,17 +104,16 @@ def test_promtool_has_nothing_against_what_the_trainer_serves(quickstart_run: Qu
     assert all(name.startswith("vllm:") and not name.endswith("_created") for name in names)
 
 
-def test_rules_are_evaluated_and_no_alert_fires_on_a_run_that_is_well(quickstart_run: QuickstartRun) -> None:
+def test_rules_are_evaluated_and_no_alert_fires_on_a_healthy_run(quickstart_run: QuickstartRun) -> None:
     rules = quickstart_run.prometheus.rules()
     assert len(rules) == RULES.read_text().count("expr:")
     assert {(rule["name"], rule["health"], rule.get("lastError", "")) for rule in rules} == {
         (rule["name"], "ok", "") for rule in rules
     }
-    # An alert is pending as soon as its expression has a result, however long it has to have one before it fires.
+    # ALERTS includes pending alerts, so an expression with any result at all is found.
     alerts = quickstart_run.prometheus.query("count_over_time(ALERTS[1h])", at=quickstart_run.ended)
-    assert {one.labels["alertname"] for one in alerts} == {"SeeleOperatorDown"}, (
-        "there is no operator here, and only that"
-    )
+    # There is no operator here.
+    assert {one.labels["alertname"] for one in alerts} == {"SeeleOperatorDown"}
     (recorded,) = quickstart_run.prometheus.query(
         "last_over_time(run:seele_rollout_accuracy:mean[1h])", at=quickstart_run.ended
     )

@@ -1,6 +1,7 @@
-"""Methods from a config.yaml to a trained model, and through a restart in the middle, without servers.
+"""Methods train from a config.yaml to a model, and through a restart in the middle, without servers.
 
-Four that differ most from SEELE, which the other tests run: `SEELE_TEST_STRATEGIES=all` runs every method, at 6 s each.
+By default, the four methods that differ most from SEELE, which the other tests run. `SEELE_TEST_STRATEGIES=all` runs every
+method, at 6 s each.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from tests.support.docs_pages import blocks, text_of
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 EVERY: tuple[StrategyName, ...] = get_args(StrategyName)
-# No rollouts at first and another schedule; hints learnt by cross-entropy, which trains also where no reward does; tokens
-# off-policy by their uncertainty; solutions in the place of a rollout.
-TELLING: tuple[StrategyName, ...] = ("sft_then_grpo", "uft", "prefix_rft", "luffy")
-NAMES = EVERY if os.environ.get("SEELE_TEST_STRATEGIES") == "all" else TELLING
+# No rollouts at first and another schedule; hints learnt by cross-entropy, which trains even without rewards; off-policy
+# tokens chosen by their uncertainty; solutions in place of a rollout.
+DIFFERENT: tuple[StrategyName, ...] = ("sft_then_grpo", "uft", "prefix_rft", "luffy")
+NAMES = EVERY if os.environ.get("SEELE_TEST_STRATEGIES") == "all" else DIFFERENT
 STEPS = 4
 TINY: dict[str, Any] = {
     "training": {
@@ -40,7 +41,7 @@ TINY: dict[str, Any] = {
         "sftThenGrpo": {"sftShare": 0.75, "sftLearningRate": 1e-3},
         "uft": {"hintShare": 1.0},
     },
-    # Units of steps: UFT's slices and these hints are then of the same kind.
+    # With units of steps, UFT's slices and these hints are of the same kind.
     "hints": {"unit": "step", "rounds": 2, "rolloutsPerRound": 4, "unhintedProbes": 2, "supervision": "high-entropy"},
     "rollout": {"engine": "transformers", "replicas": 1, "maxCompletionTokens": 24},
     "evaluation": {"everySteps": 0, "benchmarks": []},
@@ -50,7 +51,7 @@ TINY: dict[str, Any] = {
 
 
 def config(strategy: StrategyName, quickstart: Path) -> dict[str, Any]:
-    """What the trainer of such a run reads."""
+    """The configuration of such a run's trainer."""
     run = yaml.safe_load(QUICKSTART.read_text())
     run["spec"] = merged(merged(run["spec"], TINY), {"training": {"strategy": strategy}})
     run["spec"]["model"]["name"] = str(quickstart / "base")
@@ -59,7 +60,7 @@ def config(strategy: StrategyName, quickstart: Path) -> dict[str, Any]:
 
 
 def train(configs: Mapping[Path, dict[str, Any]], **environment: str) -> None:
-    """Train each configuration in its folder, and again in the middle of a copy of it."""
+    """Train each configuration in its folder, and again from the middle in a copy of the folder."""
     for folder, content in configs.items():
         folder.mkdir()
         (folder / "config.yaml").write_text(yaml.safe_dump(content))
@@ -78,7 +79,7 @@ def train(configs: Mapping[Path, dict[str, Any]], **environment: str) -> None:
 
 @pytest.fixture(scope="module")
 def runs(quickstart_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of finished runs, one for each strategy, beside those that were resumed in the middle."""
+    """The folders of finished runs, one for each strategy, next to those that were resumed in the middle."""
     folder = tmp_path_factory.mktemp("strategies")
     train({folder / name: config(name, quickstart_model) for name in NAMES})
     return folder
@@ -96,13 +97,13 @@ def test_each_method_trains_from_its_config_to_a_model(runs: Path, name: Strateg
         load_file(runs / name / "final" / "model.safetensors"),
     )
     unchanged = all(torch.equal(after[key], tensor) for key, tensor in before.items())
-    # Methods whose every gradient comes from rewards learn nothing where there are none, as on these problems.
+    # Methods that learn only from rewards learn nothing without them, as on these problems.
     assert unchanged == all(step["gradientNorm"] == 0 for step in steps)
     assert not unchanged or name in ("grpo", "prefix_rft")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_method_goes_on_bit_for_bit_where_it_was_killed(runs: Path, name: StrategyName) -> None:
+def test_each_method_resumes_bit_for_bit_where_it_was_killed(runs: Path, name: StrategyName) -> None:
     check_resumed(runs / name, runs / f"{name}-resumed")
 
 
@@ -124,7 +125,7 @@ def check_resumed(whole: Path, resumed: Path) -> None:
     assert seen[0] == seen[1]
 
 
-def test_a_step_without_rollouts_says_that_nothing_was_measured(runs: Path) -> None:
+def test_a_step_without_rollouts_records_null(runs: Path) -> None:
     *supervised, last = records(runs / "sft_then_grpo", "metrics.jsonl")
     assert len(supervised) == 3
     for step in supervised:
@@ -134,21 +135,21 @@ def test_a_step_without_rollouts_says_that_nothing_was_measured(runs: Path) -> N
         assert step["losses"]["supervised"] > 0
         assert step["losses"]["policy"] == step["losses"]["kl"] == 0.0
     assert (last["rollouts"], last["losses"]["supervised"]) == (16, 0.0)
-    # Each phase ends with a tenth of its own peak.
+    # Each phase ends at a tenth of its peak.
     assert [supervised[-1]["learningRate"], last["learningRate"]] == pytest.approx([1e-4, 3e-5])
 
 
-def test_the_methods_show_what_they_say(runs: Path) -> None:
+def test_only_methods_with_hints_show_them(runs: Path) -> None:
     steps = {name: records(runs / name, "metrics.jsonl") for name in NAMES}
     for name in NAMES:
         hints = [step["tokens"]["hint"] for step in steps[name]]
         assert any(hints) == METHODS[name].shows_hints, name
-        # LUFFY's last rollout of each problem is the solution, which nobody samples.
+        # LUFFY replaces one rollout of each problem by its solution, which is not sampled.
         fewer = {"sft": 0, "sft_then_grpo": 0, "luffy": 14}
         assert steps[name][0]["rollouts"] == fewer.get(name, 16), name
 
 
-def test_a_method_that_is_added_as_the_page_says_trains(tmp_path: Path, quickstart_model: Path) -> None:
+def test_a_method_added_as_documented_trains(tmp_path: Path, quickstart_model: Path) -> None:
     shutil.copytree(REPOSITORY / "trainer", tmp_path / "trainer", ignore=shutil.ignore_patterns("__pycache__"))
     method, line = [block for block in blocks("docs/choosing-a-method.md") if block.language in ("python", "diff")]
     assert method.text.count("\n") < 80
@@ -168,7 +169,7 @@ def test_a_method_that_is_added_as_the_page_says_trains(tmp_path: Path, quicksta
 
     check_resumed(tmp_path / "run", tmp_path / "run-resumed")
     rates = [step["hintRate"] for step in records(tmp_path / "run", "metrics.jsonl")]
-    # Ends of hints are ends of steps, so that rates are near 1, 3/4, 1/2 and 1/4 rather than just these.
+    # Hints end where steps end, so the rates are only close to 1, 3/4, 1/2 and 1/4.
     assert rates[0] == 1.0
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.5

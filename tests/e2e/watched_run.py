@@ -1,4 +1,4 @@
-"""`make quickstart` under the eyes of a real Prometheus, once for all tests that look at it."""
+"""`make quickstart`, watched by a real Prometheus, once for all tests that need it."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from tests.support.prometheus_server import RULES, Job, PrometheusServer, Scrape
 
 STEPS = 60
 CHECKPOINTS = 20
-"""Steps from one to the next."""
+"""Steps between checkpoints."""
 LABELS = {"namespace": "local", "run": "quickstart", "attempt": "1", "pod": "quickstart-trainer-0"}
-"""What the scrape configurations for clusters take from the pod, here by hand."""
+"""On clusters, the scrape configuration takes these labels from the pod."""
 PATHS = {"seele-trainer": "/metrics", "seele-rollout": "/rollout/metrics"}
 """Path on the trainer's port, by job."""
 EVERY = {"seele-trainer": 1, "seele-rollout": 4}
-"""Seconds between scrapes: on a busy machine a server that generates needs one or two to answer with its 200 kB."""
+"""Seconds between scrapes: on a busy machine, a generating server needs one or two seconds for its 200 kB."""
 SECONDS = 800.0
 
 
 @dataclass
 class QuickstartRun:
-    """A run that is over, and what Prometheus saw of it."""
+    """A finished run, and what Prometheus recorded of it."""
 
     out: Path
     """Folder of the run."""
     prometheus: PrometheusServer
-    """Still there to be asked. The run's targets are gone: ask for moments between `began` and `ended`."""
+    """Still running. The run's targets are gone, so queries need a moment between `began` and `ended`."""
     began: float
-    """When the trainer was scraped first, in seconds since the epoch."""
+    """When the trainer was first scraped, in seconds since the epoch."""
     ended: float = 0.0
-    """When the trainer was scraped last."""
+    """When the trainer was last scraped."""
     exit_code: int = -1
     expositions: dict[str, str] = field(default_factory=dict)
-    """What the trainer answered to a scrape in the middle of the run, by job."""
+    """The trainer's metrics in the middle of the run, by job."""
 
 
 def watched_quickstart(folder: Path, closing: ExitStack) -> QuickstartRun:
-    """Run the quickstart as the README says, with Prometheus attached; `closing` ends Prometheus."""
+    """Run the quickstart as in the README, watched by a Prometheus that `closing` stops."""
     targets = {job: ScrapeTargets(folder / f"{job}.json") for job in PATHS}
     jobs = [Job(job, targets[job], path, EVERY[job]) for job, path in PATHS.items()]
     prometheus = closing.enter_context(PrometheusServer(folder / "prometheus", jobs, [RULES]))
@@ -58,7 +58,7 @@ def watched_quickstart(folder: Path, closing: ExitStack) -> QuickstartRun:
             for one in targets.values():
                 one.write(address, **LABELS)
         if not watched.expositions and len(records(watched.out, "metrics.jsonl")) >= STEPS // 2:
-            watched.expositions.update(_asked(address))
+            watched.expositions.update(_scraped(address))
         time.sleep(0.5)
     watched.exit_code = finish(process, watched.out, seconds=1)
     for one in targets.values():
@@ -69,7 +69,7 @@ def watched_quickstart(folder: Path, closing: ExitStack) -> QuickstartRun:
 
 
 def _address(runner: int) -> str:
-    """Where the run's first trainer serves its telemetry; empty while there is none."""
+    """Where the run's first trainer serves its telemetry; empty before it has started."""
     for process in psutil.Process(runner).children(recursive=True):
         try:
             environment, command = process.environ(), process.cmdline()
@@ -80,5 +80,5 @@ def _address(runner: int) -> str:
     return ""
 
 
-def _asked(address: str) -> Mapping[str, str]:
+def _scraped(address: str) -> Mapping[str, str]:
     return {job: requests.get(f"http://{address}{path}", timeout=30).text for job, path in PATHS.items()}

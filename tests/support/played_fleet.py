@@ -1,4 +1,4 @@
-"""Runs of a test cluster that seem to train, and a Prometheus that watches them, their operator and their GPUs."""
+"""Simulated training runs in a test cluster, and a Prometheus that watches them, their operator and their GPUs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.support.waiting import wait_for
 
 CHECKPOINT_EVERY = 5
 GPU_PAGES = {"dcgm": "/gpu", "dcgm-honoured": "/gpu-honoured"}
-"""Pages of a played DCGM exporter by job: scraped as Prometheus does by default, and with its labels honoured."""
+"""Pages of a simulated DCGM exporter by job: scraped as by default, and with `honor_labels`."""
 
 
 @dataclass
 class PlayedRun:
-    """How a run is told to do: a step every `seconds`, `steps` in all."""
+    """The progress of a run: a step every `seconds`, `steps` in all."""
 
     steps: int = 40
     seconds: float = 1.0
@@ -45,15 +45,15 @@ class PlayedRun:
     stepped: float = field(default_factory=time.time)
 
     def start(self, name: str, attempt: int) -> None:
-        """Begin an attempt, from the last checkpoint."""
+        """Begin an attempt at the last checkpoint."""
         self.attempt, self.step = attempt, self.checkpoint
         self.began = self.stepped = time.time()
         config = run_config(self.steps, name=name)
         server = RolloutServer("http://127.0.0.1:1", "ready")
         self.collector = RunCollector(config, lambda: Moment(self.attempt, self.checkpoint, self.stepped, [server]))
 
-    def go_on(self) -> dict[str, Any]:
-        """Make the steps that are due; what /progress says then."""
+    def advance(self) -> dict[str, Any]:
+        """Make the steps that are due; returns the answer of /progress."""
         assert self.collector is not None
         due = min(self.steps, self.checkpoint + int((time.time() - self.began) / self.seconds))
         while self.step < due:
@@ -81,12 +81,12 @@ class PlayedRun:
 
 
 class PlayedFleet(AbstractContextManager["PlayedFleet"]):
-    """Trainers of all runs in some namespaces that get further by themselves, watched by `prometheus`."""
+    """Makes the trainers of all runs in some namespaces advance, watched by `prometheus`."""
 
     def __init__(self, operator: OperatorProcess, folder: Path, *namespaces: ClusterRuns) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.runs: dict[str, PlayedRun] = {}
-        """Of each run by its name; one that is not here gets the usual."""
+        """By the name of the run; others get the defaults."""
         self.gpus_of = ""
         """The run that has GPUs."""
         self._operator = operator
@@ -106,7 +106,7 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
             )
             self._thread.start()
             opened.callback(self._stop)
-            # What is counted before the first scrape is no increase.
+            # Prometheus sees no increase in what was counted before the first scrape.
             wait_for(lambda: self.prometheus.query("seele_operator_leader"), "the operator is scraped")
             self._opened = opened.pop_all()
         return self
@@ -128,14 +128,14 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
                     pods = runs.api.list("pods", runs.namespace, f"{RUN_LABEL},{ROLE_LABEL}=trainer,{INDEX_LABEL}=0")
                 except (OSError, requests.RequestException, ApiError):
                     continue
-                found += [told for pod in pods if (told := self._tell(runs, pod)) is not None]
+                found += [target for pod in pods if (target := self._update(runs, pod)) is not None]
             self._targets["seele-trainer"].write_all(found)
             for address in (address for address, labels in found if labels["run"] == self.gpus_of):
                 self._targets["dcgm"].write(address, namespace="gpu-operator", pod="dcgm-exporter-0")
                 self._targets["dcgm-honoured"].write(address)
 
-    def _tell(self, runs: ClusterRuns, pod: Body) -> tuple[str, dict[str, str]] | None:
-        """Have a trainer say where it is; its address and labels, None while it does not run."""
+    def _update(self, runs: ClusterRuns, pod: Body) -> tuple[str, dict[str, str]] | None:
+        """Update what a trainer serves; returns its address and labels, None if it is not running."""
         metadata, address = pod["metadata"], pod["status"].get("podIP")
         if pod["status"].get("phase") != "Running" or metadata.get("deletionTimestamp") or not address:
             return None
@@ -146,8 +146,8 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
         try:
             trainer = runs.driver.trainer(pod)
         except KeyError:
-            return None  # it ended in this moment
-        trainer.progress = {**trainer.progress, **played.go_on()}
+            return None  # it has just ended
+        trainer.progress = {**trainer.progress, **played.advance()}
         assert played.collector is not None
         trainer.pages["/metrics"] = _page(played.collector)
         labels = {"namespace": runs.namespace, "run": name, "attempt": attempt, "pod": metadata["name"]}
@@ -156,7 +156,7 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
 
 
 def gpu_page(namespace: str, pod: str) -> str:
-    """What a DCGM exporter says of two GPUs that a pod has."""
+    """What a DCGM exporter serves for a pod with two GPUs."""
     values = {
         "DCGM_FI_DEV_GPU_UTIL": 93,
         "DCGM_FI_DEV_FB_USED": 61440,

@@ -1,4 +1,4 @@
-"""Makes the folder of a plausible run, from a seed: for tests of whatever reads one."""
+"""Creates the folder of a plausible run from a seed, for tests of what reads such folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START = 1_790_000_000.0
 
 
 def run_config(steps: int = 120, *, name: str = "quickstart", every: int = 20, **sections: object) -> TrainerConfig:
-    """A small run's configuration, evaluated on one benchmark; `sections` add to it or replace parts of it."""
+    """Configuration of a small run with one benchmark; `sections` add or replace parts."""
     return TrainerConfig.model_validate(
         {
             "name": name,
@@ -42,7 +42,7 @@ def run_config(steps: int = 120, *, name: str = "quickstart", every: int = 20, *
 
 
 def step_record(step: int, *, steps: int = 120, seed: int = 0, problems: int = 16, **changes: object) -> StepRecord:
-    """One step of a run that goes well: rounds near the target, shrinking hints; `changes` replace fields."""
+    """One step of a successful run: rounds near the target, shrinking hints; `changes` replace fields."""
     random = np.random.default_rng((seed, step))
     done = step / steps
     mean_rate = 0.75 * (1 - done) ** 1.3
@@ -129,7 +129,7 @@ def evaluation_record(step: int, accuracy: float, *, sampled: float | None = Non
 
 
 def sample_rollouts(step: int, rate: float) -> list[SampleRollout]:
-    """Three rollouts of one step: a hinted right one, a hinted wrong one, one without a hint."""
+    """Three rollouts of one step: right with a hint, wrong with a hint, and one without a hint."""
     solution = "a 3 b 7 c 9 d 2 e 6 f 8"
     cut = round(rate * len(solution.split()))
     hint = " ".join(solution.split()[:cut])
