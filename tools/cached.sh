@@ -1,18 +1,18 @@
-# What the scripts share that find, download, install or make a tool. Sourced after `tool` (its name, and that of its folder in the
-# cache), and `wanted` (the files that a folder must have) where a folder is what is looked for.
-# Only the cache is written to, but by apt_install: SEELE_CACHE, else ~/.cache/seele.
+# Shared by the scripts that find, download, install or build a tool. Set `tool` (its name, and that of its folder in the cache)
+# before sourcing this, and `wanted` (the files that must be in a folder) if the result is a folder.
+# Except for apt_install, only the cache is written to: SEELE_CACHE, by default ~/.cache/seele.
 cache=${SEELE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seele}/$tool
 
 say() { echo "$tool: $*" >&2; }
 fail() { say "$*"; exit 1; }
 found() { echo "$1"; exit 0; }
 
-complete() { # FOLDER: has everything that is wanted
+complete() { # FOLDER: has all wanted files
   local name
   for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done
 }
 
-in_cache() { # FOLDER …: ends with the first that is complete
+in_cache() { # FOLDER …: prints the first complete one and exits
   local folder
   for folder in "$@"; do
     if complete "$folder"; then found "$folder"; fi
@@ -31,7 +31,7 @@ fetch() { # URL FILE
   curl --fail --silent --show-error --location --connect-timeout 5 --retry 2 --output "$2" "$1"
 }
 
-lock() { # One call at a time fills the cache, in the folder $new, which is gone when the script ends
+lock() { # Only one call at a time fills the cache, in the temporary folder $new
   mkdir -p "$cache"
   exec 9>"$cache/.lock"
   flock 9
@@ -40,24 +40,24 @@ lock() { # One call at a time fills the cache, in the folder $new, which is gone
   chmod 755 "$new"
 }
 
-attempt() { # WAY: call it with the empty folder $new; whether it did what it should is in $worked
+attempt() { # WAY: calls it with the empty folder $new; its exit status is in $worked
   rm -rf "${new:?}"/*
-  # Called bare and not in a condition, where bash would ignore `set -e` inside of it.
+  # Not called in a condition, where bash would ignore its `set -e`.
   set +e
   "$1" "$new"
   worked=$?
   set -e
 }
 
-apt_install() { # PACKAGE …: fails where apt is missing or cannot; two calls at once would fail over apt's own locks
+apt_install() { # PACKAGE …: fails if apt is missing or cannot install them; concurrent calls wait, because of apt's own locks
   command -v apt-get >/dev/null || return 1
   say "installing $*"
   mkdir -p "$(dirname "$cache")"
   (
     flock 8
-    # A list that cannot be had must not end it: what counts is whether the packages are there.
+    # An unreachable list is not an error: what counts is whether the packages can be installed.
     apt-get update -qq -o DPkg::Lock::Timeout=300 >/dev/null 2>&1 || true
-    # A service that a package starts must not go on holding our locks.
+    # A service started by a package must not keep our locks open.
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" \
       >/dev/null 2>&1 8>&- 9>&-
   ) 8>"$(dirname "$cache")/.apt-lock"

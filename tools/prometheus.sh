@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Prints a folder with prometheus and promtool.
 #
-# In this order: SEELE_PROMETHEUS (a folder), PATH, the cache, a download of the official release, and Debian's package, which
-# is unpacked and not installed: no root is needed, and no service starts. Nothing is written but into the cache: SEELE_CACHE, else
-# ~/.cache/seele.
+# Looks in this order: SEELE_PROMETHEUS (a folder), PATH, the cache, a download of the official release, and Debian's
+# package, which is only unpacked: this needs no root and starts no service. Only the cache is written to: SEELE_CACHE, by
+# default ~/.cache/seele.
 set -euo pipefail
 
-version=3.5.0 # what is downloaded: a release with long-term support
+version=3.5.0 # to download; a release with long-term support
 downloads=${SEELE_PROMETHEUS_DOWNLOADS:-https://github.com/prometheus/prometheus/releases/download}
 wanted=(prometheus promtool)
 tool=prometheus
@@ -35,10 +35,10 @@ package() ( # FOLDER
   work=$1/work
   mkdir -p "$work/state/partial"
   cd "$work"
-  # apt checks what it downloads against the signed lists. Those of the machine may be old or missing: then lists of our own.
+  # apt verifies downloads by the signed lists. The machine's lists may be old or missing; then use our own.
   apt-get -qq download prometheus >/dev/null 2>&1 || {
     apt=(apt-get -qq -o Dir::State::lists="$work/state" -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache= -o APT::Sandbox::User=)
-    # One source that cannot be reached must not end it: what counts is whether the package is there.
+    # An unreachable source is not an error: what counts is whether the package can be downloaded.
     "${apt[@]}" update >/dev/null 2>&1 || true
     "${apt[@]}" download prometheus >/dev/null
   }
@@ -56,7 +56,7 @@ on_path
 in_cache "$cache/$version" "$cache"/debian-*
 
 lock
-in_cache "$cache/$version" "$cache"/debian-* # another call may have filled it meanwhile
+in_cache "$cache/$version" "$cache"/debian-* # another call may have filled the cache meanwhile
 attempt download
 if [ $worked -eq 0 ] && complete "$new"; then
   keep "$cache/$version"
@@ -68,4 +68,4 @@ if [ $worked -eq 0 ] && complete "$new"; then
   keep "$folder"
   found "$folder"
 fi
-fail "none here: neither a download from github.com nor Debian's package worked; put ${wanted[*]} into a folder and set SEELE_PROMETHEUS to it"
+fail "not found: neither the download from github.com nor Debian's package worked; put ${wanted[*]} into a folder and set SEELE_PROMETHEUS to it"

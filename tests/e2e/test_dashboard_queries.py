@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tests.e2e.watched_run import QuickstartRun
-from tests.support.dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
-from tools.grafana.prometheus import QueryRefused
-from tools.grafana.reading import Asked
+from tests.support.dashboard_queries import PanelQuery, Seen, dashboard, legends, queries_of, source_of, title
+from tests.support.prometheus_server import QueryRefused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
-ASKED = [one for one in asked_by("run") if source_of(one) == "trainer"]
-"""Those about an operator and GPUs are asked in tests/integration/operator/test_fleet_queries.py."""
+QUERIES = [one for one in queries_of("run") if source_of(one) == "trainer"]
+"""Those about an operator and GPUs are tested in tests/integration/operator/test_fleet_queries.py."""
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +23,9 @@ def seen(quickstart_run: QuickstartRun) -> Seen:
     return Seen(run.prometheus.url, run.began, run.ended, {"namespace": "local", "run": "quickstart"})
 
 
-@pytest.mark.parametrize("asked", ASKED, ids=title)
-def test_a_query_returns_data(asked: Asked, seen: Seen) -> None:
-    assert seen.series(asked), asked.expr
+@pytest.mark.parametrize("query", QUERIES, ids=title)
+def test_a_query_returns_data(query: PanelQuery, seen: Seen) -> None:
+    assert seen.series(query), query.expr
 
 
 def test_the_run_can_be_chosen(seen: Seen) -> None:
@@ -38,8 +37,8 @@ def test_the_run_can_be_chosen(seen: Seen) -> None:
 
 def test_lines_are_split_as_their_legends_say(seen: Seen) -> None:
     def labels(panel: str, legend: str, label: str) -> set[str]:
-        (asked,) = [one for one in ASKED if (one.where, one.legend) == (panel, legend)]
-        return legends(seen.series(asked), label)
+        (query,) = [one for one in QUERIES if (one.where, one.legend) == (panel, legend)]
+        return legends(seen.series(query), label)
 
     assert labels("Accuracy by round, against the target", "round {{round}}", "round") == {"1", "2", "3", "4"}
     assert labels("Where a step's time goes", "{{phase}}", "phase") >= {"rollout", "verify", "train", "sync"}
@@ -50,13 +49,13 @@ def test_lines_are_split_as_their_legends_say(seen: Seen) -> None:
 
 
 def test_shares_of_time_do_not_exceed_all_of_it(seen: Seen) -> None:
-    (asked,) = [one for one in ASKED if one.where == "Share of all time"]
+    (query,) = [one for one in QUERIES if one.where == "Share of all time"]
     at_the_end = replace(seen, since=seen.until - 1)
 
-    assert 0.5 < sum(one.values[-1] for one in at_the_end.series(asked)) < 1.1
+    assert 0.5 < sum(one.values[-1] for one in at_the_end.series(query)) < 1.1
 
 
 def test_a_query_about_nothing_or_nonsense_would_be_found(seen: Seen) -> None:
-    assert seen.series(Asked("", 'seele_reward_mean{run="$run", namespace="elsewhere"}', "")) == []
+    assert seen.series(PanelQuery("", 'seele_reward_mean{run="$run", namespace="elsewhere"}', "")) == []
     with pytest.raises(QueryRefused, match="parse error"):
-        seen.series(Asked("", "sum by (rate(seele_reward_mean)", ""))
+        seen.series(PanelQuery("", "sum by (rate(seele_reward_mean)", ""))

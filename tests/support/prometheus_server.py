@@ -5,11 +5,9 @@
         targets.write("127.0.0.1:9400", namespace="local", run="quickstart", attempt="1", pod="quickstart-trainer-0")
         ...
         prometheus.query('seele_reward_mean{run="quickstart"}')
-        prometheus.url  # for whatever else asks it
 
-It scrapes every second, and answers for what it has scraped as long as the block lasts. Whole runs share one: the fixture
-`quickstart_run` of tests/e2e is a run of 30 steps that is over, with the Prometheus that watched it still there to be asked
-(`quickstart_run.prometheus`, and `began` and `ended` in seconds since the epoch).
+It scrapes every second. The fixture `quickstart_run` of tests/e2e is a finished run of 30 steps whose Prometheus is still
+running (`quickstart_run.prometheus`, and `began` and `ended` in seconds since the epoch).
 """
 
 from __future__ import annotations
@@ -31,7 +29,6 @@ import yaml
 from tests.support import REPOSITORY
 from tests.support.control_plane import die_with_parent, free_port
 from tests.support.waiting import wait_for
-from tools.grafana.prometheus import Prometheus
 
 RULES = REPOSITORY / "manifests" / "prometheus" / "rules.yaml"
 START_SECONDS = 60.0
@@ -44,7 +41,7 @@ class PrometheusMissing(Exception):
 
 def prometheus_binaries() -> Path:
     """Folder with prometheus and promtool. Raises PrometheusMissing."""
-    # What it says while it downloads belongs on the terminal.
+    # stderr, with the progress of a download, goes to the terminal.
     found = subprocess.run([REPOSITORY / "tools" / "prometheus.sh"], stdout=subprocess.PIPE, text=True)
     if found.returncode != 0:
         raise PrometheusMissing("tools/prometheus.sh found no Prometheus; it says why above")
@@ -52,15 +49,19 @@ def prometheus_binaries() -> Path:
 
 
 def promtool(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
-    """What promtool says of `arguments`, with `given` as its input."""
+    """Run promtool with `given` as its input."""
     command = [str(prometheus_binaries() / "promtool"), *map(str, arguments)]
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120)
 
 
 def complaints_about_metrics(exposition: str) -> str:
-    """What `promtool check metrics` has against a text of metrics; empty where it has nothing."""
+    """The complaints of `promtool check metrics` about a text of metrics; empty if there are none."""
     checked = promtool("check", "metrics", given=exposition)
     return checked.stdout + checked.stderr
+
+
+class QueryRefused(RuntimeError):
+    """Prometheus refuses a query; the message has its reason."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,37 @@ class Sample:
     value: float
 
 
+@dataclass(frozen=True)
+class Series:
+    """A series over time."""
+
+    labels: Mapping[str, str]
+    values: tuple[float, ...]
+
+
+def evaluate(url: str, expression: str, moment: float) -> list[Series]:
+    """The value of an expression at a moment, in seconds since the epoch. Raises QueryRefused."""
+    answer = _ask(url, "query", query=expression, time=f"{moment:.3f}")
+    if answer["resultType"] == "scalar":
+        return [Series({}, (float(answer["result"][1]),))]
+    return [Series(one["metric"], (float(one["value"][1]),)) for one in answer["result"]]
+
+
+def evaluate_over(url: str, expression: str, since: float, until: float, step: float) -> list[Series]:
+    """The values of an expression over a time range. Raises QueryRefused."""
+    answer = _ask(url, "query_range", query=expression, start=f"{since:.3f}", end=f"{until:.3f}", step=f"{step:g}")
+    return [Series(one["metric"], tuple(float(value) for _, value in one["values"])) for one in answer["result"]]
+
+
+def _ask(url: str, route: str, **parameters: str) -> Any:
+    answer = requests.get(f"{url}/api/v1/{route}", params=parameters, timeout=30).json()
+    if answer["status"] != "success":
+        raise QueryRefused(f"{route} {parameters}: {answer.get('error')}")
+    return answer["data"]
+
+
 class ScrapeTargets:
-    """A file of targets, which Prometheus reads again when it changes."""
+    """A file of targets, which Prometheus reloads when it changes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,11 +113,11 @@ class ScrapeTargets:
         self.write_all([(address, labels)])
 
     def clear(self) -> None:
-        """Take the target away, as a cluster does with a pod that has ended."""
+        """Remove the target, as a cluster does when a pod ends."""
         self.write_all([])
 
     def write_all(self, targets: Iterable[tuple[str, Mapping[str, str]]]) -> None:
-        """Make these the targets: addresses and their labels. The file is left alone where it says so already."""
+        """Make these the targets: addresses and their labels. An unchanged file is not written."""
         text = json.dumps([{"targets": [address], "labels": labels} for address, labels in targets])
         if self.path.read_text() != text:
             fresh = self.path.with_suffix(".new")
@@ -97,13 +127,13 @@ class ScrapeTargets:
 
 @dataclass(frozen=True)
 class Job:
-    """What to scrape: targets of a file, at a path."""
+    """A scrape job: the targets in a file, and the path of their metrics."""
 
     name: str
     targets: ScrapeTargets
     path: str = "/metrics"
     every: int = 1
-    """Seconds between two scrapes, and time for one of them."""
+    """Seconds between two scrapes, and timeout of each."""
 
 
 class PrometheusServer(AbstractContextManager["PrometheusServer"]):
@@ -134,7 +164,7 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
                     f"--storage.tsdb.path={self.folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                 ],
-                # Two cores are shared with the run that it watches.
+                # It shares two cores with the run that it scrapes.
                 env={**os.environ, "GOMAXPROCS": "1", "NO_PROXY": "127.0.0.1"},
                 stdout=log,
                 stderr=log,
@@ -162,20 +192,13 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
                 self._process.wait(STOP_SECONDS)
 
     def query(self, expression: str, at: float | None = None) -> list[Sample]:
-        """The series that `expression` has now, or at a moment. Raises QueryRefused for one that is not valid."""
-        found = Prometheus(self.url).at(expression, time.time() if at is None else at)
+        """The samples of an expression now, or at a moment. Raises QueryRefused."""
+        found = evaluate(self.url, expression, time.time() if at is None else at)
         return [Sample(one.labels, one.values[0]) for one in found]
 
     def rules(self) -> list[dict[str, Any]]:
         """All rules, with `health` and `lastError`."""
-        return [rule for group in self.api("rules")["groups"] for rule in group["rules"]]
-
-    def api(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of its HTTP API. Raises AssertionError where it is an error."""
-        answer = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30)
-        told = answer.json()
-        assert told["status"] == "success", f"{path} {parameters}: {told.get('error', answer.text)}"
-        return told["data"]
+        return [rule for group in _ask(self.url, "rules")["groups"] for rule in group["rules"]]
 
     def log(self, lines: int = 30) -> str:
         """The end of its log."""

@@ -1,7 +1,6 @@
-"""The Grafana dashboards, built from typed panels: `run` is about one run, `fleet` about all runs and their operator.
+"""The Grafana dashboards, built from typed panels: `run` shows one run, `fleet` all runs and their operator.
 
-`make generated` writes them to manifests/grafana. Queries are PromQL text, and the same text is executed by the tests
-against a real Prometheus.
+`make generated` writes them to manifests/grafana. Queries are PromQL text, which the tests run against a real Prometheus.
 """
 
 from __future__ import annotations
@@ -11,6 +10,6 @@ import json
 
 
 def text(name: str) -> str:
-    """The file of a dashboard, as it is committed; its content is `DASHBOARD` of the module `tools.grafana.<name>`."""
+    """The JSON file of a dashboard, from `DASHBOARD` in the module `tools.grafana.<name>`."""
     dashboard = importlib.import_module(f"tools.grafana.{name}").DASHBOARD
     return json.dumps(dashboard.json(), indent=2, ensure_ascii=False) + "\n"

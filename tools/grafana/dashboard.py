@@ -11,21 +11,21 @@ from tools.grafana.queries import DATASOURCE
 
 COLUMNS = 24
 SCHEMA = 37
-"""Of Grafana 9; every later one brings it up to date by itself."""
+"""Of Grafana 9; later versions migrate it automatically."""
 
 MARK_STEP = "30s"
-"""How far apart the moments are at which annotations are looked at."""
+"""Interval at which the queries of annotations are evaluated."""
 
 WINDOW = "$window"
-"""What a step counts up moves once in a step, so it is looked at over a window that grows with the time range."""
+"""Window for counters that move once per step; it grows with the time range."""
 
 RATE = "$__rate_interval"
-"""What moves all the time is looked at over a few scrapes, which Grafana counts."""
+"""Window for counters that move all the time: a few scrapes, computed by Grafana."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under a heading, from left to right and then below. A folded one is not asked for until it is opened."""
+    """Panels under a heading, placed from left to right, then below. A folded row is not queried until it is opened."""
 
     title: str
     panels: tuple[Panel, ...]
@@ -34,13 +34,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Choice:
-    """A variable whose values are a label's: `query` is Grafana's `label_values(…)`."""
+    """A variable whose values are those of a label: `query` is Grafana's `label_values(…)`."""
 
     name: str
     title: str
     query: str
     many: bool = False
-    """Whether several values can be chosen, and all of them are at first."""
+    """Whether several values can be selected, initially all."""
 
     def json(self) -> Json:
         """The variable."""
@@ -57,7 +57,7 @@ class Choice:
             "multi": self.many,
             "hide": 0,
             "options": [],
-            "refresh": 2,  # whenever the time range changes: runs come and go
+            "refresh": 2,  # whenever the time range changes, since runs come and go
             "regex": "",
             "skipUrlSync": False,
             "sort": 1,
@@ -66,7 +66,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Mark:
-    """Vertical lines where an expression has a value."""
+    """An annotation: vertical lines at times when an expression has a value."""
 
     name: str
     expr: str
@@ -104,10 +104,10 @@ class Dashboard:
     since: str
     refresh: str
     other: tuple[str, str]
-    """Title and path of the dashboard that is one click away."""
+    """Title and path of the dashboard that this one links to."""
 
     def json(self) -> Json:
-        """The dashboard as Grafana reads it; nothing in it has to be filled in when it is provisioned."""
+        """The dashboard's JSON, which can be provisioned as it is."""
         title, path = self.other
         return {
             "uid": self.uid,
@@ -153,7 +153,7 @@ _WINDOWS: Json = {
     "type": "interval",
     "name": "window",
     "label": "Averaged over",
-    "description": "Counters that move once in a training step are averaged over this long: at least a few steps.",
+    "description": "Window over which counters that move once per training step are averaged; at least a few steps.",
     "auto": True,
     "auto_count": 30,
     "auto_min": "2m",
@@ -182,7 +182,7 @@ def _link(title: str, path: str) -> Json:
 
 
 def _placed(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """All panels with their places and numbers, those of a folded row inside of it."""
+    """All panels with positions and ids; those of a folded row are inside it."""
     identifier, y = 1, 0
     for number, row in enumerate(rows):
         heading: Json | None = None
@@ -200,7 +200,7 @@ def _placed(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
             inside.append(panel.json(identifier, x, below))
             identifier, x, line = identifier + 1, x + panel.width, max(line, panel.height)
         if heading is not None and row.folded:
-            # Its panels take their places when it is opened, and Grafana moves what is below.
+            # When it is opened, Grafana moves everything below.
             yield {**heading, "panels": inside}
             continue
         if heading is not None:

@@ -1,11 +1,10 @@
-"""How values look: colours, limits, and what is special about single series."""
+"""Colours, thresholds, and overrides for single series."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-# Grafana's own hues, written out so that a picture drawn elsewhere has the same.
 GREEN, YELLOW, ORANGE, RED = "#73BF69", "#F2CC0C", "#FF9830", "#F2495C"
 BLUE, LIGHT_BLUE, PURPLE, GREY = "#5794F2", "#8AB8FF", "#B877D9", "#8E8E8E"
 TURQUOISE, PINK = "#56C3C3", "#FF7BB6"
@@ -19,12 +18,12 @@ PHASE_COLOURS = {
     "Succeeded": BLUE,
     "Failed": RED,
 }
-"""Phases of a run, in the order of its life."""
+"""Phases of a run, in the order of its life cycle."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """From `value` on, a value has this colour."""
+    """The colour of values from `value` on."""
 
     value: float
     colour: str
@@ -32,13 +31,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Look:
-    """What is special about the series of this name."""
+    """The look of the series with this name."""
 
     name: str
     colour: str | None = None
     dashed: bool = False
     right_axis_unit: str | None = None
-    """Unit of an axis of its own, on the right."""
+    """Unit of a separate axis on the right."""
 
     def json(self) -> dict[str, Any]:
         """A field override."""
@@ -65,6 +64,6 @@ def looks(colours: dict[str, str]) -> tuple[Look, ...]:
 
 
 def thresholds(base: str, limits: tuple[Limit, ...]) -> dict[str, Any]:
-    """Colours by value, `base` below all limits."""
+    """Colours by value; `base` is the colour below all limits."""
     steps: list[dict[str, Any]] = [{"color": base, "value": None}]
     return {"mode": "absolute", "steps": steps + [{"color": one.colour, "value": one.value} for one in limits]}

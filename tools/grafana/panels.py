@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards use, each as little JSON as Grafana 9 and later need."""
+"""The kinds of panels in the dashboards, with the minimal JSON for Grafana 9 and later."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tools.grafana.queries import DATASOURCE, Format, Query
 Json = dict[str, Any]
 
 CONNECTED_SECONDS = 120
-"""A run that restarts leaves a gap, and a gap should be seen; a scrape that was missed should not."""
+"""Longer gaps stay visible, such as those of a restart; a missed scrape does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """What every panel has. `description` says in one sentence what good looks like."""
+    """What all panels have in common. The description says what a healthy run looks like."""
 
     title: str
     description: str
@@ -27,7 +27,7 @@ class Panel:
     """Of the 24 columns of a dashboard."""
     height: int = 8
     lowest: float | None = 0.0
-    """Where the axis begins; None lets the data decide."""
+    """Lower end of the axis; None leaves it to the data."""
     highest: float | None = None
     decimals: int | None = None
     base: str = GREEN
@@ -53,7 +53,7 @@ class Panel:
         }
 
     def defaults(self) -> Json:
-        """How values are shown where no look says otherwise."""
+        """The field configuration, unless a look overrides it."""
         bounds = {"min": self.lowest, "max": self.highest, "decimals": self.decimals}
         return {
             "unit": self.unit,
@@ -64,17 +64,17 @@ class Panel:
         }
 
     def options(self) -> Json:
-        """What the kind of panel calls its options."""
+        """The options of this kind of panel."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph(Panel):
-    """Lines over time, with their last values in the legend. Limits are drawn as dashed lines."""
+    """Lines over time, with the last values in the legend and limits as dashed lines."""
 
     stacked: bool = False
     steps: bool = False
-    """Whether values hold until the next one, as phases and counts do."""
+    """Whether values hold until the next one, as for phases and counts."""
     fill: int = 8
 
     kind: ClassVar[str] = "timeseries"
@@ -105,23 +105,23 @@ class Graph(Panel):
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Panel):
-    """The last value, large, with a faint line of how it came about; or, as `name`, what the series is called."""
+    """The last value in large type with a faint line behind it; or, with `show="name"`, the name of the series."""
 
     show: Literal["value", "name", "value_and_name"] = "value"
     line: bool = True
     absent: str = "–"
-    """What stands there where there is nothing."""
+    """Text if there is no value."""
     width: int = 3
     height: int = 4
 
     kind: ClassVar[str] = "stat"
 
     def defaults(self) -> Json:
-        """Colour by limits, unless a look says otherwise."""
+        """Colours by limits, unless a look overrides them."""
         return {**super().defaults(), "color": {"mode": "thresholds"}, "noValue": self.absent}
 
     def options(self) -> Json:
-        """How the number stands in its panel."""
+        """The layout of the number."""
         return {
             "colorMode": "value",
             "graphMode": "area" if self.line else "none",
@@ -134,17 +134,17 @@ class Number(Panel):
 
 @dataclass(frozen=True, kw_only=True)
 class HeatMap(Panel):
-    """How often each bucket of a histogram was hit, over time."""
+    """The distribution of a histogram over time."""
 
     kind: ClassVar[str] = "heatmap"
     shape: ClassVar[Format] = "heatmap"
 
     def defaults(self) -> Json:
-        """Buckets need no colours of their own."""
+        """A linear scale."""
         return {**super().defaults(), "custom": {"scaleDistribution": {"type": "linear"}}}
 
     def options(self) -> Json:
-        """Axis, colours and tooltip; the data come in buckets already."""
+        """Axis, colours and tooltip; the data are already in buckets."""
         return {
             "calculate": False,
             "cellGap": 0,
@@ -168,7 +168,7 @@ class HeatMap(Panel):
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline(Panel):
-    """A bar for each series, coloured by what its number stands for."""
+    """A bar for each series, coloured by the meaning of its values."""
 
     meanings: dict[int, tuple[str, str]] = dataclasses.field(default_factory=dict)
     """Number → name and colour."""
@@ -176,7 +176,7 @@ class Timeline(Panel):
     kind: ClassVar[str] = "state-timeline"
 
     def defaults(self) -> Json:
-        """Names and colours of the numbers."""
+        """Names and colours of the values."""
         mapped = {
             str(number): {"color": colour, "index": index, "text": name}
             for index, (number, (name, colour)) in enumerate(self.meanings.items())
@@ -189,7 +189,7 @@ class Timeline(Panel):
         }
 
     def options(self) -> Json:
-        """Bars that touch where the state stays."""
+        """Adjacent bars of the same state are merged."""
         return {
             "alignValue": "center",
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -202,23 +202,23 @@ class Timeline(Panel):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table: the field it shows, its title, and how its values look."""
+    """A column of a table: its field, title and format."""
 
     field: str
-    """A label's name, or `Value #B` for the values of query B."""
+    """The name of a label, or `Value #B` for the values of query B."""
     title: str
     unit: str = "none"
     decimals: int | None = None
     colours: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Text → colour of its cell."""
+    """Colours of cells by their text."""
     limits: tuple[Limit, ...] = ()
     gauge: bool = False
-    """Whether a bar from 0 to 1 shows the value."""
+    """Whether the value is shown as a bar from 0 to 1."""
     link: str = ""
     width: int | None = None
 
     def json(self) -> Json:
-        """A field override; the field has its title for a name by then."""
+        """A field override; by then the field is renamed to its title."""
         properties: list[Json] = [{"id": "unit", "value": self.unit}]
         if self.decimals is not None:
             properties.append({"id": "decimals", "value": self.decimals})
@@ -246,7 +246,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Panel):
-    """A row for each set of labels, the values of all queries beside each other."""
+    """A row for each set of labels, with the values of all queries side by side."""
 
     columns: tuple[Column, ...]
     sort: str = ""
@@ -256,7 +256,7 @@ class Table(Panel):
     shape: ClassVar[Format] = "table"
 
     def json(self, identifier: int, x: int, y: int) -> Json:
-        """The panel, with the columns it keeps."""
+        """The panel with its columns."""
         body = super().json(identifier, x, y)
         body["fieldConfig"]["overrides"] = [column.json() for column in self.columns]
         known = {column.field for column in self.columns}

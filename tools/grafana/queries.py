@@ -1,4 +1,4 @@
-"""PromQL as the panels write it: one expression with its legend, and selectors for the series of a run."""
+"""Queries of panels: an expression with its legend, and selectors for the series of a run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Format = Literal["time_series", "heatmap", "table"]
 
 @dataclass(frozen=True)
 class Query:
-    """An expression and what its series are called; `instant` asks for the last moment of the time range only."""
+    """An expression and the legend of its series; `instant` evaluates it only at the end of the time range."""
 
     expr: str
     legend: str
     instant: bool = False
 
     def json(self, number: int, shape: Format) -> dict[str, Any]:
-        """The target of a panel; the first is A."""
+        """A target of a panel; the first is A."""
         return {
             "datasource": DATASOURCE,
             "editorMode": "code",
@@ -33,32 +33,32 @@ class Query:
 
 
 def of_run(metric: str, **labels: str) -> str:
-    """Series that the trainers of the chosen run export, or pass on from their rollout servers."""
+    """Series of the selected run that trainers export for themselves or their rollout servers."""
     return f"{metric}{{{_matchers(namespace='$namespace', run='$run', **labels)}}}"
 
 
-def told_of_run(metric: str, **labels: str) -> str:
-    """Series that the operator exports about the chosen run; its own namespace has the label `namespace`."""
+def reported_of_run(metric: str, **labels: str) -> str:
+    """Series of the selected run that the operator exports; their label `namespace` is the operator's own."""
     return f"{metric}{{{_matchers(run_namespace='$namespace', run='$run', **labels)}}}"
 
 
 def one(metric: str, **labels: str) -> str:
-    """A series of the chosen run, the same line over all of its attempts and pods."""
+    """A series of the selected run, as one line for all attempts and pods."""
     return f"max({of_run(metric, **labels)})"
 
 
 def by(label: str, metric: str) -> str:
-    """Series of the chosen run by a label, each the same line over all attempts and pods."""
+    """Series of the selected run by a label, each as one line for all attempts and pods."""
     return f"max by ({label}) ({of_run(metric)})"
 
 
 def average(metric: str) -> str:
-    """The mean over rounds or benchmarks; one that was not played is NaN, and would make the mean NaN."""
+    """The mean over rounds or benchmarks, without those that were not measured (NaN)."""
     return f"avg({of_run(metric)} >= 0)"
 
 
 def quantile(share: float, histogram: str, window: str) -> str:
-    """A quantile of what a histogram of the chosen run has observed within a window."""
+    """A quantile of a histogram of the selected run within a window."""
     return f"histogram_quantile({share:g}, sum by (le) (rate({of_run(histogram + '_bucket')}[{window}])))"
 
 

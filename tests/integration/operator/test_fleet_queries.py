@@ -12,23 +12,22 @@ import pytest
 
 from tests.support.cluster_runs import ClusterRuns
 from tests.support.control_plane import ControlPlane
-from tests.support.dashboard_queries import Seen, asked_by, dashboard, legends, source_of, title
+from tests.support.dashboard_queries import PanelQuery, Seen, dashboard, legends, queries_of, source_of, title
 from tests.support.operator_process import OperatorProcess
 from tests.support.played_fleet import PlayedFleet, PlayedRun
 from tests.support.pods_driver import PodsDriver
+from tests.support.prometheus_server import Series
 from tests.support.waiting import wait_for
 from tools.grafana.dashboard import MARK_STEP
-from tools.grafana.prometheus import Series
-from tools.grafana.reading import Asked
 
 pytestmark = pytest.mark.integration
 
 FLEET = [
     # One step of the annotations before, these runs were not watched yet.
     dataclasses.replace(one, expr=one.expr.replace(f"offset {MARK_STEP}", "offset 2s"))
-    for one in asked_by("fleet")
+    for one in queries_of("fleet")
 ]
-RUN = [one for one in asked_by("run") if source_of(one) in ("operator", "gpu")]
+RUN = [one for one in queries_of("run") if source_of(one) in ("operator", "gpu")]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def seen(
         namespaces = f"{runs.namespace}|{others.namespace}"
 
         def scraped(attempt: int) -> str:
-            # More than once, so that it falls on a step of the range that is asked for.
+            # More than once, so that a step of the queried range has it.
             chosen = f'namespace=~"{namespaces}", run="restarts", attempt="{attempt}"'
             return f"count_over_time(seele_attempt{{{chosen}}}[1m]) > 2"
 
@@ -92,18 +91,18 @@ def one_run(seen: Seen, run: str) -> Seen:
 
 
 def ask(seen: Seen, panel: str, legend: str | None = None) -> list[Series]:
-    """What the first query of a panel of the fleet returns."""
+    """The result of the first query of a panel of the fleet."""
     return seen.series(next(one for one in FLEET if one.where == panel and legend in (None, one.legend)))
 
 
-@pytest.mark.parametrize("asked", FLEET, ids=title)
-def test_a_query_about_the_fleet_returns_data(asked: Asked, seen: Seen) -> None:
-    assert seen.series(asked), asked.expr
+@pytest.mark.parametrize("query", FLEET, ids=title)
+def test_a_query_about_the_fleet_returns_data(query: PanelQuery, seen: Seen) -> None:
+    assert seen.series(query), query.expr
 
 
-@pytest.mark.parametrize("asked", RUN, ids=title)
-def test_a_query_about_a_run_and_its_operator_or_gpus_returns_data(asked: Asked, seen: Seen) -> None:
-    assert one_run(seen, "steady").series(asked), asked.expr
+@pytest.mark.parametrize("query", RUN, ids=title)
+def test_a_query_about_a_run_and_its_operator_or_gpus_returns_data(query: PanelQuery, seen: Seen) -> None:
+    assert one_run(seen, "steady").series(query), query.expr
 
 
 def test_namespaces_can_be_chosen(seen: Seen) -> None:
@@ -134,23 +133,23 @@ def test_each_run_is_in_one_phase_and_has_one_row(seen: Seen) -> None:
 def test_numbers_on_top_count_the_runs(seen: Seen) -> None:
     counted = {
         panel: ask(seen, panel)[0].values[-1]
-        for panel in ("Running", "On their way", "Suspended", "Succeeded", "Failed", "Stalled", "Operators that lead")
+        for panel in ("Running", "Starting", "Suspended", "Succeeded", "Failed", "Stalled", "Leading operators")
     }
 
     assert counted == {
         "Running": 2,
-        "On their way": 1,
+        "Starting": 1,
         "Suspended": 1,
         "Succeeded": 1,
         "Failed": 1,
         "Stalled": 0,
-        "Operators that lead": 1,
+        "Leading operators": 1,
     }
 
 
 def test_a_restart_is_seen_in_its_class_and_in_the_life_of_its_run(seen: Seen) -> None:
     restarts = {one.labels["class"]: max(one.values) for one in ask(seen, "Restarts by class")}
-    (life,) = [one for one in ask(seen, "Each run's life") if one.labels["run"] == "restarts"]
+    (life,) = [one for one in ask(seen, "Phases of each run") if one.labels["run"] == "restarts"]
 
     assert legends(ask(seen, "Restarts"), "class") == {"application"}
     assert restarts["application"] > 0
@@ -162,21 +161,23 @@ def test_a_restart_is_seen_in_its_class_and_in_the_life_of_its_run(seen: Seen) -
 
 
 def test_attempts_of_one_run_are_one_line_and_a_mark_each(seen: Seen) -> None:
-    by_title = {one.where: one for one in reversed(asked_by("run"))}
+    by_title = {one.where: one for one in reversed(queries_of("run"))}
     run = one_run(seen, "restarts")
 
     assert len(run.series(by_title["Reward and accuracy without hints"])) == 1
     assert legends(run.series(by_title["Starts and restarts"]), "attempt") == {"1", "2"}
-    assert [one.labels["phase"] for one in run.series(by_title["StepPhase"])] == ["Running"]
+    assert [one.labels["phase"] for one in run.series(by_title["Phase"])] == ["Running"]
     assert run.series(by_title["Attempt"])[0].values[-1] == 2
 
 
 def test_gpus_are_found_whether_prometheus_renames_their_labels_or_not(seen: Seen) -> None:
     run = one_run(seen, "steady")
-    (asked,) = [one for one in RUN if one.where == "GPU power"]
-    found = run.series(asked)
+    (query,) = [one for one in RUN if one.where == "GPU power"]
+    found = run.series(query)
 
     assert {(one.labels["pod"], one.labels["gpu"]) for one in found} >= {("steady-trainer-0", "0")}
     for job in ("dcgm", "dcgm-honoured"):
-        alone = Asked("", asked.expr.replace("DCGM_FI_DEV_POWER_USAGE{", f'DCGM_FI_DEV_POWER_USAGE{{job="{job}", '), "")
+        alone = PanelQuery(
+            "", query.expr.replace("DCGM_FI_DEV_POWER_USAGE{", f'DCGM_FI_DEV_POWER_USAGE{{job="{job}", '), ""
+        )
         assert len(run.series(alone)) == 2, job

@@ -1,4 +1,4 @@
-"""What the chart renders. SEELE_UPDATE_GOLDEN=1 writes the golden files anew."""
+"""What the chart renders. SEELE_UPDATE_GOLDEN=1 updates the golden files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 DATA = REPOSITORY / "tests" / "unit" / "data" / "chart"
 CASES = {"defaults": NEW, "namespaces": OLD, "everything": NEW}
-"""Values, and the Kubernetes that they are rendered for."""
+"""Cases of values, with the version of Kubernetes that they are rendered for."""
 SAME_FOR_ALL = ("app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart")
 RULES, DASHBOARDS = CHART / "files" / "rules.yaml", CHART / "files" / "dashboards"
 
@@ -31,7 +31,7 @@ def values_of(case: str) -> Path:
 
 
 def readable(bodies: list[Body]) -> str:
-    """Objects as golden files have them: in order, without what is the same everywhere, and files by their name only."""
+    """Objects as in golden files: sorted, without labels that all objects have, and with files replaced by their names."""
     for body in bodies:
         if body["kind"] == "PrometheusRule":
             body["spec"] = "the text of files/rules.yaml"
@@ -53,14 +53,14 @@ def test_values_become_the_golden_objects(case: str) -> None:
     assert got == golden.read_text()
 
 
-# The other value of these is another test's: it would hide what the rest sets.
+# Tested elsewhere: another value would hide the effects of the others.
 ELSEWHERE = {
     *("watchNamespaces", "crds.keep", "rbac.create", "serviceAccount.create"),
     *("leaderElection.enabled", "podDisruptionBudget.enabled"),
 }
 
 
-def test_one_case_sets_every_value_to_something_else() -> None:
+def test_one_case_changes_every_value() -> None:
     given = yaml.safe_load(values_of("everything").read_text())
     unchanged = set()
     for value in described_values((CHART / "values.yaml").read_text()):
@@ -74,12 +74,12 @@ def test_one_case_sets_every_value_to_something_else() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_helm_lint_has_nothing_to_say(case: str) -> None:
-    said = helm("lint", "--strict", CHART, "--values", values_of(case))
+def test_helm_lint_has_no_complaints(case: str) -> None:
+    linted = helm("lint", "--strict", CHART, "--values", values_of(case))
 
-    assert said.returncode == 0, said.stdout
-    assert "WARNING" not in said.stdout
-    assert "ERROR" not in said.stdout
+    assert linted.returncode == 0, linted.stdout
+    assert "WARNING" not in linted.stdout
+    assert "ERROR" not in linted.stdout
 
 
 def test_a_packaged_chart_has_the_files_that_the_checkout_links_to(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_packaged_chart_has_the_files_that_the_checkout_links_to(tmp_path: Pat
     assert helm_done(*rendering, package) == helm_done(*rendering, CHART)
 
 
-def test_the_chart_is_of_the_version_of_the_package() -> None:
+def test_chart_and_manifests_have_the_version_of_the_package() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 
@@ -111,7 +111,7 @@ def manifest(name: str) -> str:
     ("kubernetes", "cel"),
     [("v1.20.2", False), ("v1.24.17", False), ("v1.25.0", True), ("v1.33.2-gke.1043000", True), ("v2.0.0", True)],
 )
-def test_the_definition_has_rules_in_cel_where_the_server_knows_them(kubernetes: str, cel: bool) -> None:
+def test_the_definition_has_cel_rules_if_the_server_supports_them(kubernetes: str, cel: bool) -> None:
     body = one(rendered(kubernetes=kubernetes), "CustomResourceDefinition")
     (file,) = objects((CHART / "files" / ("crd.yaml" if cel else "crd-without-cel.yaml")).read_text())
 
@@ -121,7 +121,7 @@ def test_the_definition_has_rules_in_cel_where_the_server_knows_them(kubernetes:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_the_definition_outlives_the_release_as_told(tmp_path: Path, keep: bool) -> None:
+def test_the_definition_is_kept_if_configured(tmp_path: Path, keep: bool) -> None:
     body = one(rendered(as_file({"crds": {"keep": keep}}, tmp_path)), "CustomResourceDefinition")
 
     assert ("helm.sh/resource-policy" in body["metadata"].get("annotations", {})) == keep
@@ -130,7 +130,9 @@ def test_the_definition_outlives_the_release_as_told(tmp_path: Path, keep: bool)
 @pytest.mark.parametrize(
     ("kubernetes", "version"), [("v1.20.15", "policy/v1beta1"), ("v1.21.0-eks-8d2", "policy/v1"), (NEW, "policy/v1")]
 )
-def test_the_budget_is_of_a_version_that_the_server_has(kubernetes: str, version: str, tmp_path: Path) -> None:
+def test_the_disruption_budget_has_a_version_that_the_server_supports(
+    kubernetes: str, version: str, tmp_path: Path
+) -> None:
     bodies = rendered(as_file({"replicas": 2}, tmp_path), kubernetes=kubernetes)
 
     assert one(bodies, "PodDisruptionBudget")["apiVersion"] == version
@@ -139,7 +141,7 @@ def test_the_budget_is_of_a_version_that_the_server_has(kubernetes: str, version
 # Monitoring
 
 
-def test_alerts_and_dashboards_are_the_files_themselves() -> None:
+def test_alerts_and_dashboards_are_those_of_the_files() -> None:
     bodies = rendered(values_of("everything"))
 
     assert one(bodies, "PrometheusRule")["spec"] == yaml.safe_load(RULES.read_text())
@@ -169,7 +171,7 @@ def test_without_helm_there_are_the_same_monitors(tmp_path: Path) -> None:
     assert services["selector"]["matchLabels"].items() >= their_services["spec"]["selector"]["matchLabels"].items()
 
 
-def test_the_pod_monitor_keeps_to_the_namespaces_of_the_operator(tmp_path: Path) -> None:
+def test_the_pod_monitor_is_limited_to_the_operators_namespaces(tmp_path: Path) -> None:
     values = as_file({"watchNamespaces": ["a", "b"], "monitoring": {"podMonitor": {"enabled": True}}}, tmp_path)
 
     assert one(rendered(values), "PodMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["a", "b"]}
@@ -190,7 +192,7 @@ def test_the_chart_grants_what_the_manifests_grant() -> None:
     assert sorted(map(str, rules(bodies, "ClusterRole"))) == sorted(map(str, rules([*cluster, *users], "ClusterRole")))
 
 
-def test_in_some_namespaces_it_grants_the_same_there_and_nothing_elsewhere() -> None:
+def test_with_namespaces_it_grants_the_same_there_and_nothing_elsewhere() -> None:
     bodies = rendered(values_of("namespaces"), kubernetes=OLD)
     of_one = objects(manifest("rbac-namespaced.yaml"))
 
@@ -201,7 +203,7 @@ def test_in_some_namespaces_it_grants_the_same_there_and_nothing_elsewhere() -> 
         assert one(inside, "Role")["rules"] == one(of_one, "Role", "seele-operator")["rules"]
 
 
-def test_what_is_switched_off_is_not_there(tmp_path: Path) -> None:
+def test_disabled_objects_are_not_rendered(tmp_path: Path) -> None:
     off = {"crds": {"install": False}, "rbac": {"create": False, "userRoles": False}}
     account = {"serviceAccount": {"create": False, "name": "theirs"}}
     bodies = rendered(as_file({**off, **account}, tmp_path))
@@ -210,7 +212,7 @@ def test_what_is_switched_off_is_not_there(tmp_path: Path) -> None:
     assert one(bodies, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
 
 
-def test_null_takes_a_default_away(tmp_path: Path) -> None:
+def test_null_removes_a_default(tmp_path: Path) -> None:
     values = {
         **dict.fromkeys(("commonLabels", "commonAnnotations", "podLabels", "podAnnotations", "resources")),
         "watchNamespaces": None,
@@ -227,7 +229,7 @@ def test_null_takes_a_default_away(tmp_path: Path) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
 
 
-def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+def test_names_that_look_like_numbers_stay_strings(tmp_path: Path) -> None:
     values = {
         "nameOverride": "2024",
         "watchNamespaces": ["2025"],
@@ -251,7 +253,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
     assert {type(value) for found in labels for value in found.values()} == {str}
 
 
-def test_without_leader_election_no_two_operators_meet(tmp_path: Path) -> None:
+def test_without_leader_election_there_is_only_one_operator(tmp_path: Path) -> None:
     bodies = rendered(as_file({"leaderElection": {"enabled": False}}, tmp_path))
     deployment = one(bodies, "Deployment")["spec"]
 

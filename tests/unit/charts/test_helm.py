@@ -1,4 +1,4 @@
-"""tools/helm.sh: where it looks for helm, and what it makes of what it finds."""
+"""tools/helm.sh: where it looks for helm, and what it accepts."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def offer(tmp_path: Path, *, checksum: str = "") -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_a_helm_that_is_named_is_taken_if_it_is_recent(tmp_path: Path) -> None:
+def test_seele_helm_is_used_if_it_is_recent(tmp_path: Path) -> None:
     recent, old = fake_helm(tmp_path / "recent", "v4.1.0"), fake_helm(tmp_path / "old", "v3.5.4+g1")
 
     assert found(tmp_path, SEELE_HELM=str(recent)).stdout == f"{recent}\n"
     refused = found(tmp_path, SEELE_HELM=str(old))
     assert refused.returncode == 1
-    assert refused.stderr == f"helm: SEELE_HELM={old} is no helm 3.6 or newer\n"
+    assert refused.stderr == f"helm: SEELE_HELM={old} is not helm 3.6 or newer\n"
 
 
 def test_a_recent_helm_on_the_path_comes_before_the_cache(tmp_path: Path, tools: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_download_with_a_wrong_checksum_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_where_there_is_none_it_says_what_to_do(tmp_path: Path) -> None:
+def test_without_helm_it_says_what_to_do(tmp_path: Path) -> None:
     refused = found(tmp_path)
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "install helm, or set SEELE_HELM to one" in refused.stderr
+    assert "install helm, or set SEELE_HELM" in refused.stderr

@@ -1,4 +1,4 @@
-"""The chart's schema: what it knows is what values.yaml has, and it refuses everything else by name."""
+"""The chart's schema: it has the values of values.yaml, and refuses others by name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FREE = {
     *("extraVolumes[]", "extraEnv[].valueFrom", "extraEnvFrom[].configMapRef", "extraEnvFrom[].secretRef"),
     *("networkPolicy.from[].*", "topologySpreadConstraints[].labelSelector"),
 }
-"""What is Kubernetes' own and passed on as it is: the API server checks it."""
+"""Kubernetes' own objects, which are copied unchanged and checked by the API server."""
 
 
 def resolved(schema: Schema) -> Schema:
@@ -33,7 +33,7 @@ def resolved(schema: Schema) -> Schema:
 
 
 def nodes(schema: Schema, place: str = "") -> Iterator[tuple[str, Schema]]:
-    """All schemas below one, with their places."""
+    """A schema and all schemas in it, with their paths."""
     schema = resolved(schema)
     yield place, schema
     for name, inside in schema.get("properties", {}).items():
@@ -46,7 +46,7 @@ def is_free(place: str) -> bool:
     return bool({place, f"{place.rpartition('.')[0]}.*"} & FREE)
 
 
-def test_no_object_takes_keys_that_it_does_not_know() -> None:
+def test_no_object_accepts_unknown_keys() -> None:
     objects = {place: schema for place, schema in nodes(SCHEMA) if schema.get("type") == "object"}
     loose = {place for place, schema in objects.items() if "additionalProperties" not in schema}
 
@@ -54,12 +54,12 @@ def test_no_object_takes_keys_that_it_does_not_know() -> None:
     assert len(objects) - len(loose) > 20
 
 
-def test_it_knows_the_values_of_the_chart_and_no_others() -> None:
+def test_it_has_the_values_of_the_chart_and_no_others() -> None:
     def keys(values: Any, schema: Schema, place: str) -> list[str]:
         known = resolved(schema).get("properties")
         if not isinstance(values, dict) or not known or is_free(place):
             return []
-        # Of what Kubernetes takes, the defaults need not name everything.
+        # Defaults need not have all fields of a Kubernetes object.
         differ = set(values) - set(known) if described(place) else set(values) ^ set(known) - {"global"}
         inside = [
             keys(value, known[key], f"{place}.{key}".lstrip(".")) for key, value in values.items() if key in known
@@ -77,7 +77,7 @@ def test_it_knows_the_values_of_the_chart_and_no_others() -> None:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelt value": ({"replica": 2}, "replica"),
     "a misspelt value of a group": ({"image": {"repo": "x"}}, "repo"),
-    "a misspelt switch": ({"monitoring": {"podMonitor": {"enable": True}}}, "enable"),
+    "a misspelt boolean": ({"monitoring": {"podMonitor": {"enable": True}}}, "enable"),
     "a group that does not exist": ({"monitoring": {"podMonitors": {}}}, "podMonitors"),
     "a misspelt resource": ({"resources": {"limit": {"cpu": 1}}}, "limit"),
     "a misspelt field of a probe": ({"probes": {"liveness": {"period": 3}}}, "period"),
@@ -86,41 +86,41 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelt field of a variable": ({"extraEnv": [{"name": "A", "values": "1"}]}, "values"),
     "a misspelt field of a rule": ({"monitoring": {"serviceMonitor": {"relabelings": [{"source": []}]}}}, "source"),
     "a misspelt peer": ({"networkPolicy": {"from": [{"podSelectors": {}}]}}, "podSelectors"),
-    "a text for a number": ({"replicas": "two"}, "replicas"),
-    "more operators than make sense": ({"replicas": 100}, "replicas"),
+    "a string for a number": ({"replicas": "two"}, "replicas"),
+    "too many operators": ({"replicas": 100}, "replicas"),
     "no workers": ({"workers": 0}, "workers"),
-    "a text for a switch": ({"crds": {"install": "yes"}}, "install"),
+    "a string for a boolean": ({"crds": {"install": "yes"}}, "install"),
     "an unknown log format": ({"logFormat": "yaml"}, "logFormat"),
     "an unknown pull policy": ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     "a tag in the repository": ({"image": {"repository": "ghcr.io/seele-dev/seele-operator:0.1.0"}}, "repository"),
     "a digest in the tag": ({"image": {"tag": "sha256:0123"}}, "tag"),
     "half a digest": ({"image": {"digest": "sha256:0123"}}, "digest"),
-    "a lease that is over at once": ({"leaderElection": {"leaseDurationSeconds": 1}}, "leaseDurationSeconds"),
-    "a namespace that cannot be": ({"watchNamespaces": ["Research"]}, "watchNamespaces"),
+    "a lease that expires at once": ({"leaderElection": {"leaseDurationSeconds": 1}}, "leaseDurationSeconds"),
+    "an invalid namespace": ({"watchNamespaces": ["Research"]}, "watchNamespaces"),
     "a namespace twice": ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
-    "namespaces as one text": ({"watchNamespaces": "a,b"}, "watchNamespaces"),
-    "a label that is no text": ({"commonLabels": {"gpu": True}}, "gpu"),
+    "namespaces as one string": ({"watchNamespaces": "a,b"}, "watchNamespaces"),
+    "a label that is not a string": ({"commonLabels": {"gpu": True}}, "gpu"),
     "a label with a space": ({"podLabels": {"team": "re search"}}, "team"),
-    "an annotation that is no text": ({"podAnnotations": {"port": 9401}}, "port"),
+    "an annotation that is not a string": ({"podAnnotations": {"port": 9401}}, "port"),
     "an interval without a unit": ({"monitoring": {"podMonitor": {"interval": "30"}}}, "interval"),
-    "a secret by its name alone": ({"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
-    "a volume of the chart's own": ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes"),
-    "a share without a sign": ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
-    "a port that cannot be": ({"service": {"port": 70000}}, "port"),
+    "a secret as a plain name": ({"imagePullSecrets": ["registry"]}, "imagePullSecrets"),
+    "a volume that the chart has already": ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "extraVolumes"),
+    "an invalid percentage": ({"podDisruptionBudget": {"maxUnavailable": "half"}}, "maxUnavailable"),
+    "an invalid port": ({"service": {"port": 70000}}, "port"),
     "a name with capitals": ({"nameOverride": "Seele"}, "nameOverride"),
-    "a name that no Service can have": ({"fullnameOverride": "1a.b"}, "fullnameOverride"),
-    "a name that would be cut": ({"fullnameOverride": "a" * 41}, "fullnameOverride"),
-    "memory with a unit of disks": ({"resources": {"limits": {"memory": "1GB"}}}, "memory"),
-    "no image at all": ({"image": None}, "image"),
-    "no probes at all": ({"probes": None}, "probes"),
-    "no monitoring at all": ({"monitoring": None}, "monitoring"),
-    "no rules at all": ({"monitoring": {"prometheusRule": None}}, "prometheusRule"),
+    "an invalid name for a Service": ({"fullnameOverride": "1a.b"}, "fullnameOverride"),
+    "a name that is too long": ({"fullnameOverride": "a" * 41}, "fullnameOverride"),
+    "memory with an invalid unit": ({"resources": {"limits": {"memory": "1GB"}}}, "memory"),
+    "no image": ({"image": None}, "image"),
+    "no probes": ({"probes": None}, "probes"),
+    "no monitoring": ({"monitoring": None}, "monitoring"),
+    "no Prometheus rules": ({"monitoring": {"prometheusRule": None}}, "prometheusRule"),
     "no number of workers": ({"workers": None}, "workers"),
     "no log format": ({"logFormat": None}, "logFormat"),
     "no number of operators": ({"replicas": None}, "replicas"),
     "no repository": ({"image": {"repository": None}}, "repository"),
-    "no length of the lease": ({"leaderElection": {"leaseDurationSeconds": None}}, "leaseDurationSeconds"),
-    "no word on whether to keep runs": ({"crds": {"keep": None}}, "keep"),
+    "no lease duration": ({"leaderElection": {"leaseDurationSeconds": None}}, "leaseDurationSeconds"),
+    "no setting for keeping runs": ({"crds": {"keep": None}}, "keep"),
     "no limit of a budget": ({"podDisruptionBudget": {"maxUnavailable": None}}, "maxUnavailable"),
     "no port": ({"service": {"port": None}}, "port"),
     "no label of dashboards": ({"monitoring": {"dashboards": {"label": None}}}, "label"),
@@ -138,7 +138,7 @@ def test_a_bad_value_is_refused_by_name(case: str, tmp_path: Path) -> None:
 
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
-    "several operators without a leader": (
+    "several operators without leader election": (
         {"replicas": 2, "leaderElection": {"enabled": False}},
         "replicas: several operators need leader election: set leaderElection.enabled to true, or replicas to 1",
     ),
@@ -150,7 +150,7 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
-def test_values_that_do_not_go_together_are_refused(case: str, tmp_path: Path) -> None:
+def test_values_that_contradict_each_other_are_refused(case: str, tmp_path: Path) -> None:
     values, message = IMPOSSIBLE[case]
     refused = helm("template", "x", CHART, "--values", as_file(values, tmp_path))
 
@@ -165,5 +165,5 @@ def test_an_old_server_is_refused() -> None:
     assert ">=1.20" in refused.stderr
 
 
-def test_a_chart_of_charts_may_pass_its_globals_on(tmp_path: Path) -> None:
+def test_globals_of_a_parent_chart_are_accepted(tmp_path: Path) -> None:
     assert helm("template", "x", CHART, "--values", as_file({"global": {"cluster": "lab"}}, tmp_path)).returncode == 0

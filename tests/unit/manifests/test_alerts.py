@@ -1,4 +1,4 @@
-"""The alerts: what promtool says of them, when they fire, and that each is explained."""
+"""The alerts: promtool's checks, when they fire, and that each has a runbook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALERTS = {rule["alert"]: rule for rule in RULE_LIST if "alert" in rule}
 
 
 def cases(alert: str) -> list[dict[str, Any]]:
-    """The tests of an alert: a moment, and what is expected to fire then."""
+    """The test cases of an alert: a time, and the expected alerts."""
     return [
         case
         for file in FILES
@@ -40,19 +40,19 @@ def test_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_promtool_has_nothing_against_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     checked = promtool("check", "rules", "--lint-fatal", RULES)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(RULE_LIST)} rules found" in checked.stdout
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_is_seen_to_fire_and_to_be_silent(alert: str) -> None:
+def test_an_alert_is_tested_firing_and_silent(alert: str) -> None:
     assert {bool(case.get("exp_alerts")) for case in cases(alert)} == {True, False}
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_says_what_it_is_about_and_where_its_runbook_is(alert: str) -> None:
+def test_an_alert_has_a_summary_a_description_and_a_runbook(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"]["severity"] in ("warning", "critical")
     notes = rule["annotations"]
@@ -61,14 +61,14 @@ def test_an_alert_says_what_it_is_about_and_where_its_runbook_is(alert: str) -> 
     assert notes["runbook_url"].endswith(f"/docs/runbooks.md#{alert.lower()}")
 
 
-def test_every_alert_has_its_paragraph_and_every_paragraph_its_alert() -> None:
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     sections = re.split(r"^## ", RUNBOOKS.read_text(), flags=re.MULTILINE)[1:]
     assert [section.splitlines()[0] for section in sections] == list(ALERTS)
     for section in sections:
         assert re.findall(r"^\*\*(.*?)\*\*", section, flags=re.MULTILINE) == ["Means", "Look at", "Do"]
 
 
-def test_rules_are_about_metrics_that_there_are() -> None:
+def test_rules_use_existing_metrics() -> None:
     exported = {row.name for row in (*trainer_rows(), *operator_rows())}
     used = {name for rule in RULE_LIST for name in re.findall(r"(?<![:\w])seele_\w+", rule["expr"])}
     assert used

@@ -1,4 +1,4 @@
-"""The configurations that have Prometheus scrape runs and the operator: which pods they take, and with which labels."""
+"""The Prometheus configurations for runs and the operator: which pods they scrape, and with which labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(name: str) -> Any:
 
 
 def pods() -> Iterator[tuple[dict[str, Any], str]]:
-    """Pods of a run and of the operator, each with its phase: also one that is over."""
+    """Pods of a run and of the operator with their phases, including one that has ended."""
     run = parse_run(small_run())
     planned = plan.pods(run, 3)
     for pod in planned.values():
@@ -43,13 +43,13 @@ def pods() -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def first_trainer() -> dict[str, Any]:
-    """The metadata of the pod that tells of a run."""
+    """The metadata of the pod that exports a run's metrics."""
     found: dict[str, Any] = next(pod["metadata"] for pod, _ in pods() if pod["metadata"]["name"].endswith("-trainer-0"))
     return found
 
 
 def discovered() -> list[dict[str, Any]]:
-    """What Prometheus would find in a cluster with these pods: a target for each port, described as it describes pods."""
+    """The targets that Prometheus discovers in a cluster with these pods, one per port."""
     return [
         {
             "targets": [f"10.0.0.1:{port['containerPort']}"],
@@ -75,7 +75,7 @@ def test_pods_of_runs_and_of_the_operator_are_found_with_their_labels(tmp_path: 
     assert {job["job_name"]: job.get("metrics_path", "/metrics") for job in config["scrape_configs"]} == JOBS
     (tmp_path / "pods.json").write_text(json.dumps(discovered()))
     for job in config["scrape_configs"]:
-        # Not every build of Prometheus can ask Kubernetes; what it would be told is here already.
+        # Not every build of Prometheus supports Kubernetes discovery; its result is given here.
         assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
         job["file_sd_configs"] = [{"files": [str(tmp_path / "pods.json")]}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -113,7 +113,7 @@ def test_pods_of_runs_and_of_the_operator_are_found_with_their_labels(tmp_path: 
     }
 
 
-def test_the_configuration_for_this_machine_is_valid_and_gives_the_same_labels() -> None:
+def test_the_local_configuration_is_valid_and_gives_the_same_labels() -> None:
     checked = promtool("check", "config", FOLDER / "local.yaml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     jobs = {job["job_name"]: job for job in load("local.yaml")["scrape_configs"]}
@@ -123,13 +123,13 @@ def test_the_configuration_for_this_machine_is_valid_and_gives_the_same_labels()
     for job in jobs.values():
         (group,) = job["static_configs"]
         assert set(group["labels"]) == {"namespace", "run", "attempt", "pod"}
-    # A scrape may take as long as there is between two: enough to wait for servers that are late.
+    # A scrape may last until the next one, which is long enough for late servers.
     assert int(jobs["seele-rollout"]["scrape_interval"].removesuffix("s")) > ANSWER_SECONDS
-    # Without an operator its critical alert would fire all the time.
+    # Without an operator, its critical alert would always fire.
     assert "rule_files" not in load("local.yaml")
 
 
-def test_monitors_of_the_prometheus_operator_take_the_same_pods_and_give_the_same_jobs() -> None:
+def test_monitors_of_the_prometheus_operator_select_the_same_pods_and_give_the_same_jobs() -> None:
     pod_monitor, service_monitor = load("podmonitor.yaml"), load("servicemonitor.yaml")
     wanted = pod_monitor["spec"]["selector"]["matchLabels"].items()
     assert [pod["metadata"]["name"] for pod, phase in pods() if wanted <= pod["metadata"]["labels"].items()] == [
@@ -149,7 +149,7 @@ def test_monitors_of_the_prometheus_operator_take_the_same_pods_and_give_the_sam
     assert given == JOBS
 
 
-def test_the_object_of_the_prometheus_operator_has_the_very_rules() -> None:
+def test_the_prometheus_rule_has_the_same_rules() -> None:
     rule = load("prometheusrule.yaml")
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert rule["spec"] == yaml.safe_load(RULES.read_text())

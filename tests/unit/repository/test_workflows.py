@@ -1,4 +1,4 @@
-"""The workflows of the public forge: valid, with few rights, and about things that are there."""
+"""The GitHub workflows: valid, safe, and consistent with the repository."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _commands() -> str:
     return "\n".join(step["run"] for _, _, body in JOBS for step in body.get("steps", ()) if "run" in step)
 
 
-def test_the_forge_understands_them() -> None:
+def test_they_are_valid_by_githubs_schema() -> None:
     schema = ["-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([sys.executable, *schema, *FILES], capture_output=True, text=True)
 
@@ -34,42 +34,20 @@ def test_the_forge_understands_them() -> None:
 
 
 @pytest.mark.parametrize(("workflow", "job", "body"), JOBS, ids=[f"{workflow}-{job}" for workflow, job, _ in JOBS])
-def test_a_job_ends_in_time_and_keeps_no_credentials(workflow: str, job: str, body: dict[str, Any]) -> None:
+def test_jobs_have_time_limits_pinned_actions_and_no_stored_credentials(
+    workflow: str, job: str, body: dict[str, Any]
+) -> None:
     if "uses" in body:
         assert (REPOSITORY / body["uses"]).is_file()
         return
     assert 0 < body["timeout-minutes"] <= 120
     for step in body["steps"]:
         action = step.get("uses", "")
-        assert not action or re.search(r"@(v\d+|[0-9a-f]{40})$", action), f"{action} can change under us"
+        assert not action or re.search(r"@(v\d+|[0-9a-f]{40})$", action), f"{action} is not pinned"
         if action.startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
-        # An expression in a script is pasted into it as code.
+        # GitHub pastes an expression into a script as code.
         assert "${{" not in step.get("run", "")
-
-
-def test_rights_are_given_to_single_jobs_and_are_as_few_as_can_be() -> None:
-    assert PLANS["ci"]["permissions"] == {"contents": "read"}
-    assert not any("permissions" in body for body in PLANS["ci"]["jobs"].values())
-    assert PLANS["release"]["permissions"] == {}
-    writes = {
-        job: {right for right, access in body["permissions"].items() if access == "write"}
-        for job, body in PLANS["release"]["jobs"].items()
-    }
-    assert writes == {
-        "version": set(),
-        "checks": set(),
-        "images": {"packages", "id-token", "attestations"},
-        "chart": {"packages"},
-        "release": {"contents"},
-    }
-
-
-def test_a_newer_push_ends_the_checks_of_an_older_one_and_never_half_a_release() -> None:
-    assert "github.event_name == 'pull_request' && github.ref || github.sha" in PLANS["ci"]["concurrency"]["group"]
-    assert "github.ref" in PLANS["release"]["concurrency"]["group"]
-    assert PLANS["ci"]["concurrency"]["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
-    assert PLANS["release"]["concurrency"]["cancel-in-progress"] is False
 
 
 def test_nothing_is_published_before_all_checks_have_passed() -> None:
@@ -86,7 +64,7 @@ def test_nothing_is_published_before_all_checks_have_passed() -> None:
     assert all({"version", "checks"} <= before(job) for job in publishing)
 
 
-def test_what_they_run_is_there() -> None:
+def test_commands_and_paths_that_they_run_exist() -> None:
     commands = _commands()
     targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
 
@@ -96,7 +74,7 @@ def test_what_they_run_is_there() -> None:
         assert (REPOSITORY / path).exists(), path
 
 
-def test_the_images_of_a_release_are_those_that_chart_and_runs_name() -> None:
+def test_a_release_builds_the_images_that_the_chart_and_runs_name() -> None:
     values = yaml.safe_load((REPOSITORY / "charts/seele-operator/values.yaml").read_text())
     environment = PLANS["release"]["env"]
     images = PLANS["release"]["jobs"]["images"]
@@ -110,7 +88,7 @@ def test_the_images_of_a_release_are_those_that_chart_and_runs_name() -> None:
     assert {target for target, _, _ in built} <= set(stages)
 
 
-def test_package_and_chart_have_the_version_that_a_tag_must_have(tmp_path: Path) -> None:
+def test_a_tag_must_have_the_version_of_package_and_chart(tmp_path: Path) -> None:
     (step,) = [step for step in PLANS["release"]["jobs"]["version"]["steps"] if step.get("id") == "version"]
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None

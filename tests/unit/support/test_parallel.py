@@ -1,4 +1,4 @@
-"""What has to stay together stays together, and the longest is begun first."""
+"""Tests are grouped on workers, and the longest start first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.unit
 TESTS = REPOSITORY / "tests"
 
 
-def test_runs_share_a_worker_and_other_files_go_where_there_is_room() -> None:
+def test_runs_share_a_worker_and_other_files_are_independent() -> None:
     assert group_of(PurePath("e2e/test_runs.py")) == group_of(PurePath("e2e/cluster/test_training.py"))
     operator = {group_of(PurePath(f"integration/operator/{name}.py")) for name in ("test_edits", "test_failures")}
     assert len(operator) == 2
 
 
-def test_two_workers_begin_with_runs_and_with_the_operator() -> None:
+def test_runs_and_tests_of_the_operator_come_first() -> None:
     files = ["unit/test_loss.py", "integration/test_vllm.py", "integration/operator/test_edits.py", "e2e/test_runs.py"]
     assert sorted(files, key=lambda file: rank_of(PurePath(file))) == files[::-1]
 

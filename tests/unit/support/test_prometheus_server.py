@@ -1,4 +1,4 @@
-"""Servers that tests start: none is left behind by one that does not get ready."""
+"""Servers that tests start are stopped if they do not become ready."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.prometheus_server import PrometheusServer
 pytestmark = pytest.mark.unit
 
 
-def test_a_prometheus_that_does_not_get_ready_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prometheus_that_does_not_become_ready_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = tmp_path / "prometheus"
     binary.write_text("#!/bin/sh\nexec sleep 60\n")
     binary.chmod(0o755)

@@ -1,10 +1,9 @@
-"""The table of the chart's values."""
+"""The tables of the chart's values."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.helm_chart import CHART
 from tools.chart_values import BEGIN, END, UndescribedValue, Value, described_values, sections, with_table
 
 pytestmark = pytest.mark.unit
@@ -47,7 +46,7 @@ def test_a_value_without_a_comment_is_refused(text: str, key: str) -> None:
         described_values(text)
 
 
-def test_the_table_has_a_part_for_each_section() -> None:
+def test_each_section_has_a_table() -> None:
     lines = sections(described_values(TEXT)).splitlines()
 
     assert [line for line in lines if line.startswith("###")] == ["### Image", "### Pods"]
@@ -68,11 +67,3 @@ def test_only_the_text_between_the_marks_is_replaced() -> None:
 def test_a_readme_without_the_marks_is_refused(readme: str) -> None:
     with pytest.raises(ValueError, match="add the lines `<!-- values"):
         with_table(readme, TEXT)
-
-
-def test_the_charts_readme_has_a_line_for_every_value() -> None:
-    readme = (CHART / "README.md").read_text()
-    values = described_values((CHART / "values.yaml").read_text())
-
-    assert len(values) > 60
-    assert [value.key for value in values if f"| `{value.key}` |" not in readme] == []

@@ -1,4 +1,4 @@
-"""The dashboards' files: whole, without overlaps, explained, and about metrics that there are."""
+"""The dashboards' files: complete, without overlaps, explained, and about existing metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ import yaml
 from seele_operator.api.status import FailureClass, RunPhase
 from seele_trainer.rollout.protocol import ServerState
 from seele_trainer.telemetry.definitions import STEP_METRICS, TIME_METRICS
-from tests.support.dashboard_queries import asked_by, dashboard, series_names
+from tests.support.dashboard_queries import (
+    PanelQuery,
+    dashboard,
+    panels,
+    queries,
+    queries_of,
+    series_names,
+    with_variables,
+)
 from tests.support.prometheus_server import RULES
 from tests.support.run_folder import step_record
 from tools import grafana
@@ -23,20 +31,19 @@ from tools.grafana.dashboard import Dashboard, Row
 from tools.grafana.looks import PHASE_COLOURS
 from tools.grafana.panels import Graph
 from tools.grafana.queries import Query
-from tools.grafana.reading import Asked, named, panels, put_in, queries
 
 pytestmark = pytest.mark.unit
 
 DASHBOARDS = {name: dashboard(name) for name in ("run", "fleet")}
 PANELS = [pytest.param(panel, id=panel["title"]) for board in DASHBOARDS.values() for panel in panels(board)]
-ASKED = [one for name in DASHBOARDS for one in asked_by(name)]
+QUERIES = [one for name in DASHBOARDS for one in queries_of(name)]
 
 DCGM = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_PROF_SM_ACTIVE", "DCGM_FI_DEV_POWER_USAGE"}
-"""Fields of the exporter's own list; SM_ACTIVE is commented out there, and its panel says so."""
+"""Fields in the exporter's default list; SM_ACTIVE is commented out there, as its panel says."""
 FREE_BELOW = {"Ability µ of fitted curves", "Loss terms"}
 """Panels whose values may be negative."""
 NEITHER = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
-"""Series of Prometheus' own and of its client library."""
+"""Series of Prometheus itself and of its client library."""
 
 WORDS: Mapping[str, Collection[str]] = {
     **{one.name: tuple(one.read(step_record(1))) for one in (*STEP_METRICS, *TIME_METRICS) if one.label},
@@ -46,28 +53,28 @@ WORDS: Mapping[str, Collection[str]] = {
         ("seele_run_failures", "seele_run_failures_limit", "seele_operator_restarts_total"), get_args(FailureClass)
     ),
 }
-"""The values that a metric's own label can have."""
+"""Possible values of a metric's own label."""
 FREE = {"round": r"[1-9]\d*", "benchmark": ".+"}
-"""Labels whose values a run's spec decides."""
+"""Labels whose values depend on a run's spec."""
 
 
-def names_of(asked: Asked) -> str:
-    """What the series of a query can be called, as a regular expression."""
+def names_of(query: PanelQuery) -> str:
+    """Possible names of a query's series, as a regular expression."""
 
     def values(label: str) -> str:
         if label in FREE:
             return FREE[label]
-        written = re.findall(rf'"{label}", "([^"$]+)", "", ""', asked.expr)
-        words = set(written).union(*(WORDS.get(metric, ()) for metric in asked.metrics))
-        assert words, f"{asked.where}: what are the values of {label}?"
+        written = re.findall(rf'"{label}", "([^"$]+)", "", ""', query.expr)
+        words = set(written).union(*(WORDS.get(metric, ()) for metric in query.metrics))
+        assert words, f"{query.where}: what are the values of {label}?"
         return "|".join(map(re.escape, sorted(words)))
 
-    parts = re.split(r"\{\{(\w+)\}\}", asked.legend)
+    parts = re.split(r"\{\{(\w+)\}\}", query.legend)
     return "".join(f"({values(part)})" if place % 2 else re.escape(part) for place, part in enumerate(parts))
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_panel_has_a_number_and_a_title_of_its_own(name: str) -> None:
+def test_panels_have_unique_ids_and_titles(name: str) -> None:
     board = DASHBOARDS[name]
     everything = [*board["panels"], *(panel for row in board["panels"] for panel in row.get("panels", []))]
 
@@ -76,7 +83,7 @@ def test_every_panel_has_a_number_and_a_title_of_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
+def test_panels_do_not_overlap_or_exceed_the_width(name: str) -> None:
     board = DASHBOARDS[name]
     for visible in (board["panels"], *(row["panels"] for row in board["panels"] if row.get("panels"))):
         taken: set[tuple[int, int]] = set()
@@ -91,7 +98,7 @@ def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_can_be_provisioned_as_it_is(name: str) -> None:
+def test_a_dashboard_can_be_provisioned_unchanged(name: str) -> None:
     board = DASHBOARDS[name]
     declared = {variable["name"] for variable in board["templating"]["list"]}
 
@@ -100,41 +107,41 @@ def test_a_dashboard_can_be_provisioned_as_it_is(name: str) -> None:
     assert (
         board["templating"]["list"][0] | {"type": "datasource", "query": "prometheus"} == board["templating"]["list"][0]
     )
-    asked = [panel["datasource"] for panel in panels(board)]
-    asked += [target["datasource"] for panel in panels(board) for target in panel["targets"]]
-    asked += [one["datasource"] for one in [*board["annotations"]["list"], *board["templating"]["list"][1:-1]]]
-    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in asked)
-    used = {match for one in asked_by(name) for match in re.findall(r"\$(\w+)", _without_groups(one.expr))}
+    sources = [panel["datasource"] for panel in panels(board)]
+    sources += [target["datasource"] for panel in panels(board) for target in panel["targets"]]
+    sources += [one["datasource"] for one in [*board["annotations"]["list"], *board["templating"]["list"][1:-1]]]
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
+    used = {match for one in queries_of(name) for match in re.findall(r"\$(\w+)", _without_groups(one.expr))}
     assert used - {"__rate_interval", "__range"} <= declared
     assert declared - used <= {"datasource", "run"}
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
-    said = panel["fieldConfig"]["defaults"]
+def test_a_panel_describes_what_it_shows(panel: dict[str, Any]) -> None:
+    defaults = panel["fieldConfig"]["defaults"]
 
     assert panel["description"].endswith(".")
     assert 20 <= len(panel["description"]) <= 128
-    assert said["unit"]
-    assert said["thresholds"]["steps"]
+    assert defaults["unit"]
+    assert defaults["thresholds"]["steps"]
     if panel["title"] not in FREE_BELOW:
-        assert said["min"] == 0
-    if said["unit"] == "percentunit" and panel["title"] != "CPU":
-        assert said["max"] == 1
+        assert defaults["min"] == 0
+    if defaults["unit"] == "percentunit" and panel["title"] != "CPU":
+        assert defaults["max"] == 1
     assert panel["targets"]
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     assert all(target["legendFormat"] for target in panel["targets"]) or panel["type"] == "table"
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_looks_are_about_series_that_a_panel_can_have(panel: dict[str, Any]) -> None:
+def test_overrides_match_series_of_their_panel(panel: dict[str, Any]) -> None:
     names = [column["matcher"]["options"] for column in panel["fieldConfig"]["overrides"]]
     if panel["type"] == "table":
         renamed = panel["transformations"][1]["options"]["renameByName"]
         assert set(names) == set(renamed.values())
         return
     for name in names:
-        legends = [names_of(asked) for asked in queries(panel)]
+        legends = [names_of(query) for query in queries(panel)]
         assert any(re.fullmatch(legend, name) for legend in legends), f"{name} fits none of {legends}"
 
 
@@ -142,28 +149,28 @@ def test_every_phase_of_a_run_has_a_colour() -> None:
     assert tuple(PHASE_COLOURS) == get_args(RunPhase)
 
 
-def test_all_metrics_of_all_queries_exist() -> None:
+def test_all_metrics_in_queries_exist() -> None:
     known = series_names() | DCGM | NEITHER
-    wanted = {name for one in ASKED for name in one.metrics}
+    wanted = {name for one in QUERIES for name in one.metrics}
 
     assert len(wanted) > 50
     assert wanted - known == set()
-    # What the expression leaves when all known names are taken out holds no other series.
-    for one in ASKED:
+    # Without all known names, no other series is left in an expression.
+    for one in QUERIES:
         assert one.metrics, one.expr
         assert not re.search(
             r"(seele|vllm|DCGM)[\w:]*(?=\{)", re.sub("|".join(sorted(known, key=len, reverse=True)), "", one.expr)
         )
 
 
-def test_a_metric_that_is_made_up_would_be_found() -> None:
-    made_up = Asked("panel", 'sum(rate(seele_nonsense_total{run="$run"}[5m])) / seele_training_step', "")
+def test_an_unknown_metric_would_be_found() -> None:
+    made_up = PanelQuery("panel", 'sum(rate(seele_nonsense_total{run="$run"}[5m])) / seele_training_step', "")
 
     assert made_up.metrics == {"seele_nonsense_total", "seele_training_step"}
     assert made_up.metrics - series_names() == {"seele_nonsense_total"}
 
 
-def test_the_limits_that_the_documentation_names_are_drawn() -> None:
+def test_documented_limits_are_drawn() -> None:
     by_title = {panel["title"]: panel for board in DASHBOARDS.values() for panel in panels(board)}
     mismatch = by_title["Mismatch of engine and trainer"]["fieldConfig"]["defaults"]
     assert [step["value"] for step in mismatch["thresholds"]["steps"]] == [None, 0.015]
@@ -175,8 +182,8 @@ def test_the_limits_that_the_documentation_names_are_drawn() -> None:
     assert {"id": "custom.lineStyle", "value": {"dash": [8, 6], "fill": "dash"}} in target["properties"]
 
 
-def test_a_run_counts_as_stalled_when_its_alert_fires() -> None:
-    (tile,) = [one for one in ASKED if one.where == "Stalled"]
+def test_the_stalled_tile_has_the_conditions_of_its_alert() -> None:
+    (tile,) = [one for one in QUERIES if one.where == "Stalled"]
     rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     (alert,) = [rule["expr"] for rule in rules if rule.get("alert") == "SeeleRunStalled"]
 
@@ -184,14 +191,14 @@ def test_a_run_counts_as_stalled_when_its_alert_fires() -> None:
     assert conditions == f"count(max by (namespace, run) ({' '.join(alert.split())})) or on() vector(0)"
 
 
-def test_restarts_are_compared_with_the_moment_before() -> None:
+def test_restarts_are_compared_with_the_step_before() -> None:
     (mark,) = DASHBOARDS["fleet"]["annotations"]["list"]
     counter = 'sum by (class) (seele_operator_restarts_total{job="seele-operator"}'
 
     assert mark["expr"] == f"{counter}) > {counter} offset {mark['step']})"
 
 
-def test_rounds_and_their_target_have_colours_that_can_be_told_apart() -> None:
+def test_rounds_and_their_target_have_distinct_colours() -> None:
     by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["run"])}
     colours = [
         bytes.fromhex(one["value"]["fixedColor"].removeprefix("#"))
@@ -205,7 +212,7 @@ def test_rounds_and_their_target_have_colours_that_can_be_told_apart() -> None:
         assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 80
 
 
-def test_the_dashboards_lead_to_each_other() -> None:
+def test_the_dashboards_link_to_each_other() -> None:
     assert DASHBOARDS["run"]["links"][0]["url"] == f"/d/{fleet.UID}"
     assert DASHBOARDS["fleet"]["links"][0]["url"] == f"/d/{run.UID}"
     (table,) = [panel for panel in panels(DASHBOARDS["fleet"]) if panel["type"] == "table"]
@@ -221,7 +228,7 @@ def test_the_dashboards_lead_to_each_other() -> None:
     ]
 
 
-def test_gpu_panels_are_not_asked_for_until_their_row_is_opened() -> None:
+def test_gpu_panels_are_not_queried_until_their_row_is_opened() -> None:
     gpu = [row for row in DASHBOARDS["run"]["panels"] if row["type"] == "row" and row["collapsed"]]
 
     assert [row["title"] for row in gpu] == ["GPUs (needs the DCGM exporter)"]
@@ -230,7 +237,7 @@ def test_gpu_panels_are_not_asked_for_until_their_row_is_opened() -> None:
     assert not {name for panel in open_panels for one in queries(panel) for name in one.metrics} & DCGM
 
 
-def test_panels_flow_from_left_to_right_and_then_below() -> None:
+def test_panels_are_placed_from_left_to_right_and_then_below() -> None:
     def graph(title: str, width: int, height: int) -> Graph:
         query = Query("up", "up")
         return Graph(title=title, description="", unit="none", queries=(query,), width=width, height=height)
@@ -262,25 +269,22 @@ def test_panels_flow_from_left_to_right_and_then_below() -> None:
     assert [panel["title"] for panel in board["panels"][3]["panels"]] == ["d"]
 
 
-def test_variables_are_put_in_and_an_unknown_one_is_named() -> None:
+def test_variables_are_replaced_and_an_unknown_one_is_named() -> None:
     values = {"run": "r", "__range": "5m"}
-    assert put_in('a{run="$run", x="${run:raw}"}[$__range]', values) == 'a{run="r", x="r"}[5m]'
-    assert put_in('label_replace(a, "b", "$1", "run", "(.+)")', {}) == 'label_replace(a, "b", "$1", "run", "(.+)")'
-    with pytest.raises(KeyError, match="nobody"):
-        put_in("$nobody", {})
+    assert with_variables('a{run="$run", x="${run:raw}"}[$__range]', values) == 'a{run="r", x="r"}[5m]'
+    assert (
+        with_variables('label_replace(a, "b", "$1", "run", "(.+)")', {}) == 'label_replace(a, "b", "$1", "run", "(.+)")'
+    )
+    with pytest.raises(KeyError, match="unknown"):
+        with_variables("$unknown", {})
 
 
-def test_a_legend_takes_its_words_from_labels() -> None:
-    assert named("round {{round}}, {{ server }}", {"round": "2", "server": "0"}) == "round 2, 0"
-    assert named("", {"__name__": "up", "job": "x"}) == "job=x"
-
-
-def test_a_file_ends_with_a_line_break_and_keeps_its_letters() -> None:
+def test_a_file_ends_with_a_line_break_and_is_not_escaped() -> None:
     text = grafana.text("run")
     assert text.endswith("}\n")
     assert "µ" in text
 
 
 def _without_groups(expr: str) -> str:
-    """Without the $1 of label_replace."""
+    """The expression without the $1 of label_replace."""
     return expr.replace('"$1"', "")

@@ -1,4 +1,4 @@
-"""docs/metrics.md tells of everything that is exported and used."""
+"""docs/metrics.md has all metrics that are exported and used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 ROWS = [*trainer_rows(), *vllm_rows(), *operator_rows()]
 
 
-def test_every_metric_is_on_the_page_once_with_a_type_a_unit_and_a_meaning() -> None:
+def test_every_metric_is_on_the_page_once_with_type_unit_and_meaning() -> None:
     listed = re.findall(
         r"^\| `([a-z0-9_:]+)` \| (gauge|counter|histogram) \| .* \| .+ \| .+\. \|$", page(), re.MULTILINE
     )
@@ -26,15 +26,15 @@ def test_every_metric_is_on_the_page_once_with_a_type_a_unit_and_a_meaning() -> 
     assert len(set(listed)) == len(listed)
 
 
-def test_the_operator_leaves_no_metric_out_that_it_exports() -> None:
+def test_the_page_has_all_metrics_of_the_operator() -> None:
     metrics = OperatorMetrics()
     metrics.watch_runs(lambda: [], lambda: 0)
     exported = {family.name for family in metrics.registry.collect() if family.name.startswith("seele_")}
     assert {row.name.removesuffix("_total") for row in operator_rows()} == exported
 
 
-def test_what_the_page_calls_vllms_is_in_vllms_source() -> None:
-    # It is read and not imported, which takes seconds.
+def test_vllm_metrics_on_the_page_are_in_its_source() -> None:
+    # Read instead of imported, which would take seconds.
     spec = importlib.util.find_spec("vllm")
     assert spec is not None
     assert spec.origin is not None
@@ -45,7 +45,7 @@ def test_what_the_page_calls_vllms_is_in_vllms_source() -> None:
     assert {(row.name, row.kind) for row in vllm_rows()} <= exported
 
 
-def test_what_dashboards_show_is_on_the_page() -> None:
+def test_metrics_in_dashboards_are_on_the_page() -> None:
     for dashboard in (REPOSITORY / "manifests" / "grafana").glob("*.json"):
         shown = set(re.findall(r"(?:\bseele_|\bvllm:)[a-z0-9_]+", dashboard.read_text()))
         assert shown

@@ -1,4 +1,4 @@
-"""The dashboard about all runs: which are there, how they fare, and how their operator does."""
+"""The dashboard of all runs and their operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RESTARTS = f"sum by (class) ({of_operator('seele_operator_restarts_total')}"
 DASHBOARD = Dashboard(
     uid=UID,
     title="Seele / Fleet",
-    description="All runs of a cluster, and the operator that looks after them. See docs/dashboards.md.",
+    description="All runs of a cluster and their operator. See docs/dashboards.md.",
     rows=(
         Row("", OVERVIEW),
         Row("Runs", RUNS),
@@ -25,8 +25,7 @@ DASHBOARD = Dashboard(
         Row("Operator", OPERATOR),
     ),
     choices=(Choice("namespace", "Namespace", "label_values(seele_run_phase, run_namespace)", many=True),),
-    # Compared with one step before, so that restarts which follow each other are a line each. With `increase` over a window
-    # they would be one.
+    # Compared with the step before, so that each of several restarts has its line. `increase` over a window would merge them.
     marks=(Mark("Restarts", f"{_RESTARTS}) > {_RESTARTS} offset {MARK_STEP})", "a run restarts ({{class}})", ORANGE),),
     since="now-24h",
     refresh="1m",

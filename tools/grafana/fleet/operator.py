@@ -1,4 +1,4 @@
-"""How the operator does: passes over runs, what it asks of the API server, and what it takes."""
+"""The operator: reconciles, requests to the API server, memory and CPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ REQUEST = "seele_operator_api_request_seconds"
 
 OPERATOR = (
     Graph(
-        title="Who leads",
-        description="One at 1, all others at 0; a change of the leader is no loss.",
+        title="Leader",
+        description="One is at 1, the others at 0; a change of leader does no harm.",
         unit="none",
         queries=(Query(f"max by (pod) ({of_operator('seele_operator_leader')})", "{{pod}}"),),
         width=6,
@@ -23,8 +23,8 @@ OPERATOR = (
         decimals=0,
     ),
     Graph(
-        title="Runs that wait for a pass",
-        description="Near zero: every change is looked at at once.",
+        title="Runs waiting for a reconcile",
+        description="Near zero: changes are handled immediately.",
         unit="none",
         queries=(Query(f"max by (pod) ({of_operator('seele_operator_queue_depth')})", "{{pod}}"),),
         width=6,
@@ -32,8 +32,8 @@ OPERATOR = (
         decimals=0,
     ),
     Graph(
-        title="Duration of a pass over a run",
-        description="Half are done in a few milliseconds, nearly all below a second; it follows the API server's answers.",
+        title="Duration of a reconcile",
+        description="A few milliseconds for half, and below a second for nearly all; depends on the API server.",
         unit="s",
         queries=(
             Query(operator_quantile(0.99, PASS, RATE), "99 % below"),
@@ -43,8 +43,8 @@ OPERATOR = (
         looks=looks({"99 % below": RED, "half below": BLUE}),
     ),
     Graph(
-        title="Passes that failed, by reason",
-        description="Next to none. Conflicts and short outages mend themselves; refused and internal ones do not.",
+        title="Failed reconciles by reason",
+        description="Almost none. Conflicts and short outages resolve themselves; refused and internal do not.",
         unit="ops",
         queries=(
             Query(
@@ -55,15 +55,15 @@ OPERATOR = (
     ),
     Graph(
         title="Requests to the API server",
-        description="In proportion to the number of runs, and low: a watch tells of changes, nobody polls.",
+        description="Low and proportional to the number of runs, since changes come from a watch, not from polling.",
         unit="reqps",
         queries=(Query(f"sum by (verb) (rate({of_operator(REQUEST + '_count')}[{RATE}]))", "{{verb}}"),),
         width=6,
         stacked=True,
     ),
     Graph(
-        title="API server's answer, 99 % below",
-        description="Tens of milliseconds. Slow answers make everything in the cluster slow.",
+        title="API server latency, 99 % below",
+        description="Tens of milliseconds. A slow API server slows down everything in the cluster.",
         unit="s",
         queries=(Query(operator_quantile(0.99, REQUEST, RATE, "verb"), "{{verb}}"),),
         width=6,
@@ -71,7 +71,7 @@ OPERATOR = (
     ),
     Graph(
         title="Memory",
-        description="Below 150 MB with a few runs, and in proportion to their number beyond.",
+        description="Below 150 MB with a few runs, and growing with their number.",
         unit="bytes",
         queries=(Query(f"max by (pod) ({of_operator('process_resident_memory_bytes')})", "{{pod}}"),),
         width=6,

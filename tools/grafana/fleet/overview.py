@@ -1,4 +1,4 @@
-"""The line of numbers on top: runs by what they need."""
+"""The numbers at the top of the fleet's dashboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.grafana.queries import Query
 
 _SINCE_PROGRESS = f"time() - {of_trainers('seele_last_progress_timestamp_seconds')}"
 
-# The conditions of the alert SeeleRunStalled, so that the tile is red when the alert is: a test compares them.
+# The conditions of the alert SeeleRunStalled; a test compares them.
 STALLED = (
     f"count(max by (namespace, run) ({_SINCE_PROGRESS} > 1800"
     f" unless {_SINCE_PROGRESS} < 10 * {of_trainers('seele_step_seconds')}"
@@ -33,31 +33,31 @@ def _runs(title: str, description: str, colour: str, *phases: str, bad: bool = F
 
 
 OVERVIEW = (
-    _runs("Running", "Runs that train now.", GREEN, "Running"),
+    _runs("Running", "Runs that are training.", GREEN, "Running"),
     _runs(
-        "On their way",
-        "Runs that wait for pods or start. They do not stay here for long.",
+        "Starting",
+        "Runs that wait for pods or start them. Few, and not for long.",
         LIGHT_BLUE,
         "Pending",
         "Starting",
     ),
     _runs(
-        "Restarting", "Runs that go on from a checkpoint after a failure. Seldom any.", ORANGE, "Restarting", bad=True
+        "Restarting", "Runs that resume from a checkpoint after a failure. Rarely any.", ORANGE, "Restarting", bad=True
     ),
-    _runs("Suspended", "Runs that somebody stopped for now.", PURPLE, "Suspended"),
-    _runs("Succeeded", "Runs that reached their last step.", BLUE, "Succeeded"),
-    _runs("Failed", "Runs that gave up; `seele status` says why. None.", RED, "Failed", bad=True),
+    _runs("Suspended", "Runs that a user has suspended.", PURPLE, "Suspended"),
+    _runs("Succeeded", "Runs that have finished all steps.", BLUE, "Succeeded"),
+    _runs("Failed", "Runs that failed; `seele status` has the reason. None.", RED, "Failed", bad=True),
     Number(
         title="Stalled",
-        description="Nothing finished for half an hour, ten steps' or three evaluations' time, whichever is longest. None.",
+        description="Runs without progress for half an hour, ten steps or three evaluations, whichever is longest. None.",
         unit="none",
         queries=(Query(STALLED, "stalled"),),
         limits=(Limit(1, RED),),
         decimals=0,
     ),
     Number(
-        title="Operators that lead",
-        description="Exactly one, however many replicas there are.",
+        title="Leading operators",
+        description="Exactly one, regardless of the number of replicas.",
         unit="none",
         queries=(Query(f"sum({of_operator('seele_operator_leader')})", "leading"),),
         base=RED,

@@ -1,9 +1,9 @@
-"""Which runs there are: now, over time, and how long they take to start."""
+"""Runs: all of them now, their phases over time, and how long they take to start."""
 
 from __future__ import annotations
 
 from tools.grafana.dashboard import WINDOW
-from tools.grafana.fleet.selectors import LEADING, RUN_URL, measured, of_operator, operator_quantile, restarts, told
+from tools.grafana.fleet.selectors import LEADING, RUN_URL, measured, of_operator, operator_quantile, reported, restarts
 from tools.grafana.looks import BLUE, ORANGE, PHASE_COLOURS, PURPLE, RED, Limit, looks
 from tools.grafana.panels import Column, Graph, HeatMap, Table, Timeline
 from tools.grafana.queries import Query
@@ -12,7 +12,7 @@ _NUMBERS = {phase: number for number, phase in enumerate(PHASE_COLOURS, start=1)
 
 
 def _numbered() -> str:
-    """The phase of each run as a number: a timeline has one series a run, and names for its numbers."""
+    """The phase of each run as a number: a timeline needs one series per run."""
     parts = " or ".join(
         f'{number} * seele_run_phase{{run_namespace=~"$namespace", phase="{phase}"}}'
         for phase, number in _NUMBERS.items()
@@ -23,22 +23,22 @@ def _numbered() -> str:
 RUNS = (
     Table(
         title="All runs",
-        description="All runs, a click away from their own dashboard. Look at those that failed or near their limit first.",
+        description="All runs, linked to their own dashboards. Look first at those that failed or are near their limit.",
         unit="none",
         queries=(
-            Query(told("seele_run_phase", "phase", condition=" == 1"), "", instant=True),
-            Query(f"{told('seele_run_step')} / {told('seele_run_steps_planned')}", "", instant=True),
-            Query(told("seele_run_step"), "", instant=True),
-            Query(told("seele_run_accuracy"), "", instant=True),
+            Query(reported("seele_run_phase", "phase", condition=" == 1"), "", instant=True),
+            Query(f"{reported('seele_run_step')} / {reported('seele_run_steps_planned')}", "", instant=True),
+            Query(reported("seele_run_step"), "", instant=True),
+            Query(reported("seele_run_accuracy"), "", instant=True),
             Query(measured("seele_hint_rate_mean"), "", instant=True),
-            Query(f"sum by (namespace, run) ({told('seele_run_failures', 'class')})", "", instant=True),
+            Query(f"sum by (namespace, run) ({reported('seele_run_failures', 'class')})", "", instant=True),
             Query(
-                f"max by (namespace, run) ({told('seele_run_failures', 'class')}"
-                f" / ({told('seele_run_failures_limit', 'class')} > 0))",
+                f"max by (namespace, run) ({reported('seele_run_failures', 'class')}"
+                f" / ({reported('seele_run_failures_limit', 'class')} > 0))",
                 "",
                 instant=True,
             ),
-            Query(told("seele_run_attempt"), "", instant=True),
+            Query(reported("seele_run_attempt"), "", instant=True),
         ),
         columns=(
             Column(field="namespace", title="Namespace"),
@@ -51,7 +51,7 @@ RUNS = (
             Column(field="Value #F", title="Failures", decimals=0, limits=(Limit(1, ORANGE),), width=90),
             Column(
                 field="Value #G",
-                title="Of their limit",
+                title="Of limit",
                 unit="percentunit",
                 decimals=0,
                 limits=(Limit(0.3, ORANGE), Limit(0.7, RED)),
@@ -65,13 +65,13 @@ RUNS = (
     ),
     Graph(
         title="Runs by phase",
-        description="Runs pass from grey to green to blue. Red ones failed, orange ones go on from a checkpoint.",
+        description="Runs go from grey to green to blue. Red ones failed, orange ones resume from a checkpoint.",
         unit="none",
         queries=(
             Query(
                 "count by (phase) (max by (run_namespace, run, phase) "
                 f'(seele_run_phase{{run_namespace=~"$namespace"}} {LEADING}))'
-                # Phases that no run is in.
+                # Phases without runs.
                 f" or 0 * max by (phase) ({of_operator('seele_operator_runs')})",
                 "{{phase}}",
             ),
@@ -84,8 +84,8 @@ RUNS = (
         looks=looks(PHASE_COLOURS),
     ),
     Timeline(
-        title="Each run's life",
-        description="A long green bar. Orange pieces are restarts; a bar that stays grey waits for room in the cluster.",
+        title="Phases of each run",
+        description="A long green bar. Orange parts are restarts; a bar that stays grey is waiting for resources.",
         unit="none",
         queries=(Query(_numbered(), "{{run}}"),),
         width=14,
@@ -96,7 +96,7 @@ RUNS = (
     ),
     Graph(
         title="Time to running",
-        description="From a run's start until all of its pods ran: image pulls, scheduling and vLLM's own start.",
+        description="From a run's start until all its pods are running: image pulls, scheduling and vLLM's start.",
         unit="s",
         queries=(
             Query(operator_quantile(0.9, "seele_operator_time_to_running_seconds", "$__range"), "90 % below"),
@@ -105,8 +105,8 @@ RUNS = (
         looks=looks({"90 % below": PURPLE, "half below": BLUE}),
     ),
     HeatMap(
-        title="Starts, by how long they took",
-        description="Starts gather in one band; a second, higher one points at nodes that have to pull images first.",
+        title="Distribution of start times",
+        description="Starts are in one band; a second, higher one means that nodes pull images first.",
         unit="s",
         queries=(
             Query(
@@ -117,7 +117,7 @@ RUNS = (
     ),
     Graph(
         title="Restarts by class",
-        description="Few. Disruptions come from the cluster, application failures from the runs themselves.",
+        description="Few. Disruptions are caused by the cluster, application failures by the runs themselves.",
         unit="none",
         queries=(Query(restarts(WINDOW), "{{class}}"),),
         stacked=True,

@@ -1,4 +1,4 @@
-"""The dashboard about one run: is it learning, is it fast, is it healthy."""
+"""The dashboard of one run: is it learning, fast and healthy?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAVED = f"max by (run) ({of_run('seele_checkpoint_step')}"
 DASHBOARD = Dashboard(
     uid=UID,
     title="Seele / Run",
-    description="One training run: whether it learns, how fast it is and whether it is healthy. See docs/dashboards.md.",
+    description="One training run: is it learning, fast and healthy? See docs/dashboards.md.",
     rows=(
         Row("", OVERVIEW),
         Row("Is it learning?", LEARNING),
@@ -33,11 +33,11 @@ DASHBOARD = Dashboard(
         Choice("run", "Run", 'label_values(seele_training_steps_total_planned{namespace="$namespace"}, run)'),
     ),
     marks=(
-        # A series of its own for each attempt: one that was not there a minute ago is a start. No operator is needed for it.
+        # Each attempt has its own series, so a series that did not exist a minute ago is a start. This needs no operator.
         Mark(
             "Starts and restarts", f"{_ATTEMPTS}) unless {_ATTEMPTS} offset 1m)", "attempt {{attempt}} starts", ORANGE
         ),
-        # Not `changes`: its window would have to be wider than the scrape interval, which nobody here knows.
+        # Not `changes`: its window would have to be wider than the scrape interval, which is unknown here.
         Mark("Checkpoints", f"{_SAVED}) > {_SAVED} offset 1m)", "checkpoint", BLUE),
     ),
     since="now-1h",

@@ -1,20 +1,20 @@
-"""Is it healthy? Failures and their limits, servers, timeouts, and the checks a run makes of itself."""
+"""Is it healthy? Failures and their limits, servers, timeouts, and the run's own checks."""
 
 from __future__ import annotations
 
 from tools.grafana.dashboard import WINDOW
 from tools.grafana.looks import BLUE, GREEN, ORANGE, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
 from tools.grafana.panels import Graph
-from tools.grafana.queries import Query, by, of_run, one, told_of_run
+from tools.grafana.queries import Query, by, of_run, one, reported_of_run
 
 HEALTH = (
     Graph(
         title="Failures against their limits",
-        description="Failures since the run last got further stay below their limits; one more than a limit ends the run.",
+        description="Failures since the last progress stay below their limits; exceeding a limit ends the run.",
         unit="none",
         queries=(
-            Query(f"max by (class) ({told_of_run('seele_run_failures')})", "{{class}}"),
-            Query(f"max by (class) ({told_of_run('seele_run_failures_limit')})", "limit, {{class}}"),
+            Query(f"max by (class) ({reported_of_run('seele_run_failures')})", "{{class}}"),
+            Query(f"max by (class) ({reported_of_run('seele_run_failures_limit')})", "limit, {{class}}"),
             Query(one("seele_attempt"), "attempt"),
         ),
         steps=True,
@@ -29,7 +29,7 @@ HEALTH = (
     ),
     Graph(
         title="Rollout servers",
-        description="None is down. A run goes on with those that are left, and waits where none is.",
+        description="None is down. A run continues with the remaining servers, and waits if there are none.",
         unit="none",
         queries=(Query(by("state", "seele_rollout_servers"), "{{state}}"),),
         stacked=True,
@@ -39,14 +39,14 @@ HEALTH = (
     ),
     Graph(
         title="Requests to rollout servers",
-        description="Nearly all are ok. Retried ones cost time; one that failed in the end stops the attempt.",
+        description="Nearly all are ok. Retries cost time; a request that finally fails ends the attempt.",
         unit="reqps",
         queries=(Query(f"sum by (outcome) (rate({of_run('seele_rollout_requests_total')}[{WINDOW}]))", "{{outcome}}"),),
         looks=looks({"ok": GREEN, "retried": ORANGE, "failed": RED}),
     ),
     Graph(
         title="Verifier timeouts",
-        description="None. A rollout whose answer cannot be checked in time is left out, so its work was for nothing.",
+        description="None. Rollouts whose answers cannot be checked in time are discarded.",
         unit="none",
         queries=(Query(f"sum(increase({of_run('seele_verifier_timeouts_total')}[{WINDOW}]))", "timeouts"),),
         limits=(Limit(1, ORANGE),),
@@ -54,7 +54,7 @@ HEALTH = (
     ),
     Graph(
         title="Truncated completions",
-        description="Few. A completion that hits the length limit has no answer yet and counts as wrong.",
+        description="Few. A completion that reaches the length limit has no answer and counts as wrong.",
         unit="percentunit",
         queries=(Query(one("seele_truncated_completions_ratio"), "truncated"),),
         highest=1,
@@ -63,7 +63,7 @@ HEALTH = (
     ),
     Graph(
         title="Canary after a weight sync",
-        description="Servers and trainer agree on the canary's log-probabilities, but for rounding.",
+        description="Servers and trainer agree on the canary's log-probabilities up to rounding.",
         unit="suffix: nats",
         queries=(Query(one("seele_weight_sync_canary_difference"), "mean difference"),),
         looks=looks({"mean difference": PURPLE}),
@@ -77,14 +77,14 @@ HEALTH = (
     ),
     Graph(
         title="Curve fits that failed",
-        description="Next to none. Each was answered by a fallback that knows less about the problem.",
+        description="Almost none. Each used a fallback, which knows less about the problem.",
         unit="none",
         queries=(Query(f"sum(increase({of_run('seele_irt_fit_fallbacks_total')}[{WINDOW}]))", "fallbacks"),),
         looks=looks({"fallbacks": ORANGE}),
     ),
     Graph(
         title="Steps since the last checkpoint",
-        description="A saw-tooth: what a restart would have to make again. It never grows beyond checkpoints.everySteps.",
+        description="A saw-tooth: the steps that a restart would repeat. It never exceeds checkpoints.everySteps.",
         unit="none",
         queries=(
             Query(f"clamp_min({one('seele_training_step')} - {one('seele_checkpoint_step')}, 0)", "steps at risk"),

@@ -1,4 +1,4 @@
-"""Is it learning? What the rollouts earn, how well hints are controlled, and what the loss says."""
+"""Is it learning? Rewards, the control of hints, and the loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TU
 from tools.grafana.panels import Graph, HeatMap
 from tools.grafana.queries import Query, by, of_run, one, quantile
 
-# Far apart in hue, above all those of the first four, which is how many rounds a run has by default. None is the target's.
+# Distinct hues, especially for the four default rounds; none is the target's.
 _ROUNDS = looks(
     {
         "round 1": YELLOW,
@@ -35,7 +35,7 @@ def _quantiles(histogram: str) -> tuple[Query, ...]:
 LEARNING = (
     Graph(
         title="Reward and accuracy without hints",
-        description="Held-out and unhinted accuracy rise; the reward, which is earned with hints, stays near the target.",
+        description="Held-out and unhinted accuracy rise; the reward, which includes hints, stays near the target.",
         unit="percentunit",
         queries=(
             Query(one("seele_reward_mean"), "reward, with hints"),
@@ -53,7 +53,7 @@ LEARNING = (
     ),
     Graph(
         title="Accuracy by round, against the target",
-        description="Later rounds lie on the target: then hints are as long as they should be.",
+        description="Later rounds are on the target, which means that hints have the right length.",
         unit="percentunit",
         queries=(
             Query(by("round", "seele_rollout_accuracy"), "round {{round}}"),
@@ -67,7 +67,7 @@ LEARNING = (
     ),
     Graph(
         title="Hint rate by round",
-        description="The mean share of the solution shown falls: the model needs less and less help.",
+        description="The mean share of the solution that is shown falls as the model needs less help.",
         unit="percentunit",
         queries=(Query(by("round", "seele_hint_rate_mean"), "round {{round}}"),),
         highest=1,
@@ -76,14 +76,14 @@ LEARNING = (
     ),
     HeatMap(
         title="Hint rates of all rollouts",
-        description="The cloud moves down, from long hints to none; a wide one means that problems differ in difficulty.",
+        description="The distribution moves from long hints to none; a wide one means that problems differ in difficulty.",
         unit="percentunit",
         queries=(Query(f"sum by (le) (increase({of_run('seele_hint_rate_bucket')}[{WINDOW}]))", "{{le}}"),),
         highest=1,
     ),
     Graph(
         title="Learning efficiency",
-        description="4a(1−a) is near 1 and few groups have equal rewards, which teach nothing.",
+        description="4a(1−a) is near 1. Few groups have equal rewards, from which nothing is learned.",
         unit="percentunit",
         queries=(
             Query(one("seele_learning_efficiency"), "4a(1−a), mean over groups"),
@@ -94,7 +94,7 @@ LEARNING = (
     ),
     Graph(
         title="Ability µ of fitted curves",
-        description="It rises. At −1 half of the rollouts succeed only with the whole solution shown, at 0 without a hint.",
+        description="It rises. At −1 half of the rollouts succeed with the whole solution shown, at 0 without a hint.",
         unit="none",
         queries=_quantiles("seele_irt_ability"),
         lowest=None,
@@ -104,7 +104,7 @@ LEARNING = (
     ),
     Graph(
         title="Discrimination k of fitted curves",
-        description="How sharply accuracy depends on the hint. Steady; all at one value means that fits hit a bound.",
+        description="How steeply accuracy depends on the hint. Steady; if all values are equal, fits are at a bound.",
         unit="none",
         queries=_quantiles("seele_irt_discrimination"),
         decimals=1,
@@ -113,7 +113,7 @@ LEARNING = (
     ),
     Graph(
         title="Guessing b of fitted curves",
-        description="Accuracy that needs no skill. It stays low; high values mean that answers can be guessed.",
+        description="Accuracy without any skill. It stays low; high values mean that answers can be guessed.",
         unit="percentunit",
         queries=_quantiles("seele_irt_guessing"),
         highest=1,
@@ -122,7 +122,7 @@ LEARNING = (
     ),
     Graph(
         title="Loss terms",
-        description="The policy term wanders around zero, the supervised term falls. All are before their coefficients but total.",
+        description="The policy term stays around zero, the supervised term falls. Only the total includes coefficients.",
         unit="none",
         queries=(Query('max by (term) (seele_loss{namespace="$namespace", run="$run", term!="kl"})', "{{term}}"),),
         lowest=None,
@@ -131,23 +131,23 @@ LEARNING = (
     ),
     Graph(
         title="KL divergence to the initial model",
-        description="It grows slowly and then levels off. A steep rise means that the model is running away.",
+        description="It grows slowly and then levels off. A steep rise means that the training diverges.",
         unit="suffix: nats",
         queries=(Query(one("seele_loss", term="kl"), "KL to the initial model"),),
         looks=looks({"KL to the initial model": PURPLE}),
     ),
     Graph(
         title="Mismatch of engine and trainer",
-        description="KL divergence between the policy that sampled and the one that learns: far below 0.015 nats a token.",
+        description="KL divergence between the policies that sample and learn: far below 0.015 nats per token.",
         unit="suffix: nats",
         queries=(Query(one("seele_policy_mismatch_kl"), "mismatch KL"),),
-        decimals=6,  # below is rounding
+        decimals=6,  # smaller values are rounding errors
         limits=(Limit(0.015, RED),),
         looks=looks({"mismatch KL": BLUE}),
     ),
     Graph(
         title="Size of updates",
-        description="The gradient's norm is steady; few tokens are clipped. Spikes that stay ask for a lower learning rate.",
+        description="The gradient norm is steady and few tokens are clipped. If spikes persist, lower the learning rate.",
         unit="none",
         queries=(
             Query(one("seele_gradient_norm"), "gradient norm"),
@@ -159,7 +159,7 @@ LEARNING = (
     ),
     Graph(
         title="Learning rate",
-        description="It follows the schedule that the run asks for.",
+        description="It follows the schedule in the run's spec.",
         unit="sci",
         queries=(Query(one("seele_learning_rate"), "learning rate"),),
         width=12,

@@ -1,22 +1,22 @@
-"""The line of numbers on top of the run's dashboard."""
+"""The numbers at the top of a run's dashboard."""
 
 from __future__ import annotations
 
 from tools.grafana.dashboard import WINDOW
 from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PHASE_COLOURS, RED, TURQUOISE, YELLOW, Limit, looks
 from tools.grafana.panels import Number
-from tools.grafana.queries import Query, average, of_run, one, told_of_run
+from tools.grafana.queries import Query, average, of_run, one, reported_of_run
 
 _UP = f"max({of_run('up', job='seele-trainer')}"
 
 OVERVIEW = (
     Number(
         title="Phase",
-        description="What the operator says of the run; without one, whether its trainer answers. Running is good.",
+        description="The run's phase; without an operator, whether its trainer answers. Running is good.",
         unit="none",
         queries=(
             Query(
-                f"max by (phase) ({told_of_run('seele_run_phase')} == 1)"
+                f"max by (phase) ({reported_of_run('seele_run_phase')} == 1)"
                 f' or on() label_replace({_UP}) == 1, "phase", "Trainer up", "", "")'
                 f' or on() label_replace({_UP}) == 0, "phase", "Trainer down", "", "")',
                 "{{phase}}",
@@ -25,14 +25,14 @@ OVERVIEW = (
         ),
         show="name",
         line=False,
-        absent="Not there",
+        absent="Not found",
         highest=1,
         base=GREY,
         looks=looks({**PHASE_COLOURS, "Trainer up": GREEN, "Trainer down": RED}),
     ),
     Number(
         title="Steps",
-        description="Training steps done, of those planned. Done grows steadily until it is as large as planned.",
+        description="Training steps that are done and planned. Done grows steadily until it reaches planned.",
         unit="none",
         queries=(
             Query(one("seele_training_step"), "done"),
@@ -44,7 +44,7 @@ OVERVIEW = (
     ),
     Number(
         title="Time left",
-        description="Steps left, at the pace of the last ones; evaluations and checkpoints come on top. It falls to zero.",
+        description="Steps left at the current pace, without evaluations and checkpoints. It falls to zero.",
         unit="s",
         queries=(
             Query(
@@ -58,7 +58,7 @@ OVERVIEW = (
     ),
     Number(
         title="Held-out accuracy",
-        description="Greedy accuracy without hints in the last evaluation, the mean over benchmarks. It rises.",
+        description="Greedy accuracy without hints in the last evaluation, mean over benchmarks. It rises.",
         unit="percentunit",
         queries=(Query(average("seele_eval_accuracy"), "held-out"),),
         highest=1,
@@ -66,7 +66,7 @@ OVERVIEW = (
     ),
     Number(
         title="Accuracy with hints",
-        description="Share of the last step's rollouts that were right, beside the target that hints aim at. Both agree.",
+        description="Accuracy of the last step's rollouts, and the target accuracy. They agree.",
         unit="percentunit",
         queries=(
             Query(average("seele_rollout_accuracy"), "now"),
@@ -89,7 +89,7 @@ OVERVIEW = (
     ),
     Number(
         title="Generated tokens",
-        description="Tokens that the rollout servers generate, a second of wall-clock time. As high as it was at the start.",
+        description="Tokens generated per second of wall-clock time. As high as at the start.",
         unit="suffix: tok/s",
         queries=(Query(f"sum(rate({of_run('seele_tokens_total', kind='generated')}[{WINDOW}]))", "generated"),),
         base=BLUE,
@@ -97,11 +97,11 @@ OVERVIEW = (
     ),
     Number(
         title="Attempt",
-        description="1 is a run that never had to restart.",
+        description="1 if the run was never restarted.",
         unit="none",
         queries=(
             Query(
-                f"max({told_of_run('seele_run_attempt')}) or on() {one('seele_attempt')}",
+                f"max({reported_of_run('seele_run_attempt')}) or on() {one('seele_attempt')}",
                 "attempt",
             ),
         ),

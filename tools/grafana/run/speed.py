@@ -1,4 +1,4 @@
-"""Is it fast? Where a step's time goes, and what the rollout servers say about themselves."""
+"""Is it fast? Where a step's time goes, and the rollout servers' own metrics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPEED = (
     ),
     Graph(
         title="Share of all time",
-        description="Sampling and training fill it. What is missing to 100 % is spent outside of steps.",
+        description="Mostly sampling and training. The rest up to 100 % is spent outside of steps.",
         unit="percentunit",
         queries=(Query(f"sum by (phase) (rate({of_run('seele_phase_time_seconds_total')}[{WINDOW}]))", "{{phase}}"),),
         height=9,
@@ -41,7 +41,7 @@ SPEED = (
         looks=_PHASES,
     ),
     Graph(
-        title="Seconds a step",
+        title="Seconds per step",
         description="Steady, or falling as hints and completions get shorter.",
         unit="s",
         queries=(
@@ -52,8 +52,8 @@ SPEED = (
         looks=(Look("last step", GREY), Look("mean", BLUE)),
     ),
     Graph(
-        title="Tokens a second",
-        description="Generated tokens make up most of it. Trained tokens are fewer where identical rollouts were merged.",
+        title="Tokens per second",
+        description="Mostly generated tokens. Trained tokens are fewer if identical rollouts were merged.",
         unit="short",
         queries=(Query(f"sum by (kind) (rate({of_run('seele_tokens_total')}[{WINDOW}]))", "{{kind}}"),),
         fill=0,
@@ -61,7 +61,7 @@ SPEED = (
     ),
     Graph(
         title="Generation throughput by server",
-        description="All servers generate about the same while a step samples; it is zero while the trainer computes.",
+        description="About the same for all servers during sampling, and zero while the trainer computes.",
         unit="short",
         queries=(Query(_rate_of_servers("vllm:generation_tokens_total"), "server {{server}}"),),
     ),
@@ -74,7 +74,7 @@ SPEED = (
     ),
     Graph(
         title="Requests at the rollout servers",
-        description="Many run and few wait. Waiting requests mean that more servers or more cache would be used.",
+        description="Many are running and few waiting. If many wait, more servers or cache would help.",
         unit="none",
         queries=(
             Query(_of_servers("vllm:num_requests_running"), "running, server {{server}}"),
@@ -83,7 +83,7 @@ SPEED = (
     ),
     Graph(
         title="KV cache in use",
-        description="Below 90 %. A full cache makes requests wait, or stops them to begin again later.",
+        description="Below 90 %. If the cache is full, requests wait or are preempted.",
         unit="percentunit",
         queries=(Query(by("server", "vllm:kv_cache_usage_perc"), "server {{server}}"),),
         highest=1,
@@ -91,7 +91,7 @@ SPEED = (
     ),
     Graph(
         title="Prefix cache hits",
-        description="High: completions share their prompt and hint. Zero where those are shorter than a block of the cache.",
+        description="High: completions share their prompt and hint. Zero if these are shorter than a cache block.",
         unit="percentunit",
         queries=(
             Query(
@@ -113,15 +113,15 @@ SPEED = (
         looks=looks({"99 % faster than": RED, "half faster than": BLUE}),
     ),
     Graph(
-        title="Requests that were stopped and began again",
-        description="None. Preempted requests compute their tokens twice: give the KV cache more memory.",
+        title="Preempted requests",
+        description="None. Preempted requests compute their tokens twice: increase the KV cache.",
         unit="ops",
         queries=(Query(_rate_of_servers("vllm:num_preemptions_total"), "server {{server}}"),),
         limits=(Limit(0.1, ORANGE),),
     ),
     Graph(
-        title="Time that requests wait in the queue",
-        description="Near zero. A queue means that the servers are asked for more than they can run at once.",
+        title="Time in the queue",
+        description="Near zero. A queue means that the servers are overloaded.",
         unit="s",
         queries=(
             Query(
