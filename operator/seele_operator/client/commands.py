@@ -159,14 +159,15 @@ def logs(
         from rich.console import Console
 
         from seele_operator.client.log_lines import LogPrinter
-        from seele_operator.client.logs import LogOptions, seconds_of
         from seele_operator.client.logs import logs as print_logs
+        from seele_operator.client.logs import seconds_of
         from seele_operator.client.pods import Selection
+        from seele_operator.client.server import LogRange
 
-        options = LogOptions(Selection(role, pod), follow, tail, None if since is None else seconds_of(since))
+        part = LogRange(follow, tail, None if since is None else seconds_of(since))
         printer = LogPrinter(Console(highlight=False), Console(stderr=True, highlight=False), timestamps=timestamps)
         with _cluster(kubeconfig, context, namespace) as cluster:
-            raise typer.Exit(cluster.run(print_logs(cluster.server, name, options, printer)))
+            raise typer.Exit(cluster.run(print_logs(cluster.server, name, Selection(role, pod), part, printer)))
 
 
 def suspend(

@@ -28,27 +28,16 @@ _WHOLE = LogRange(follow=True)
 _UNITS = (86400, 3600, 60, 1)
 
 
-@dataclass(frozen=True)
-class LogOptions:
-    """The options of the command."""
-
-    selection: Selection
-    follow: bool = False
-    tail: int | None = None
-    since_seconds: int | None = None
-
-
-async def logs(server: Server, name: str, options: LogOptions, printer: LogPrinter) -> ExitCode:
+async def logs(server: Server, name: str, selection: Selection, part: LogRange, printer: LogPrinter) -> ExitCode:
     """Print the logs; FAILED if there were none, or if some could not be read. Raises RemoteError."""
     run = await find(server, name)
     pods = see_pods(await server.pods(name), run.uid)
-    options.selection.check(pods, name, later=options.follow)
-    part = LogRange(options.follow, options.tail, options.since_seconds)
+    selection.check(pods, name, later=part.follow)
     attempt = newest_attempt(pods)
-    if options.follow:
-        await LogFollower(server, run, attempt, options.selection, part, printer).follow()
+    if part.follow:
+        await LogFollower(server, run, attempt, selection, part, printer).follow()
         return ExitCode.DONE
-    newest = [pod for pod in pods if pod.seen.attempt == attempt and options.selection.includes(pod)]
+    newest = [pod for pod in pods if pod.seen.attempt == attempt and selection.includes(pod)]
     if not newest:
         printer.note(_no_pods(run, pods))
         return ExitCode.FAILED

@@ -148,5 +148,5 @@ def _waits_for(pod: SeenPod, state: object) -> str:
 
 
 def newest_attempt(pods: Sequence[SeenPod]) -> int:
-    """The last attempt that has pods; 0 if there are none."""
+    """The last attempt that has pods; 0 if no pod exists."""
     return max((pod.seen.attempt for pod in pods), default=0)

@@ -179,21 +179,13 @@ async def read_again(server: Server, run: SeenRun) -> SeenRun | None:
     return current if current is not None and current.uid == run.uid else None
 
 
-async def follow_run(server: Server, run: SeenRun, print_line: Print) -> AsyncIterator[SeenRun | None]:
-    """The run after every pause; None, as the last, if it is deleted."""
-    async for current in poll(lambda: read_again(server, run), print_line):
-        yield current
-        if current is None:
-            return
-
-
 async def wait_until(
     server: Server, run: SeenRun, print_line: Print, reached: Callable[[SeenRun], bool]
 ) -> SeenRun | None:
     """Print each change of a run until `reached`; None, and a line that says so, if it is deleted first."""
     last = ""
     started = time.monotonic()
-    async for current in follow_run(server, run, print_line):
+    async for current in poll(lambda: read_again(server, run), print_line):
         if current is None:
             print_line(f"{run.name}: was deleted")
             return None

@@ -14,7 +14,7 @@ from rich.text import Text
 from seele_operator.client.errors import ServerError, Unreachable
 from seele_operator.client.pages import Detail, detail_lines, runs_table
 from seele_operator.client.pods import see_pods
-from seele_operator.client.runs import Print, SeenRun, find, follow_run, plain_line, poll, read_again, see
+from seele_operator.client.runs import Print, SeenRun, find, plain_line, poll, read_again, see, wait_until
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
@@ -26,70 +26,60 @@ async def show_runs(server: Server, console: Console, *, all_namespaces: bool, w
     """The table of a namespace's runs, or of all namespaces'."""
     namespace = None if all_namespaces else server.namespace
 
-    async def read() -> list[Manifest]:
-        return await server.runs(namespace)
+    async def read() -> list[SeenRun]:
+        return [see(body) for body in await server.runs(namespace)]
 
-    def page(bodies: Sequence[Manifest]) -> list[Text]:
-        if not bodies:
+    def table(runs: Sequence[SeenRun]) -> list[Text]:
+        if not runs:
             return [Text("no runs in any namespace" if namespace is None else f"no runs in namespace {namespace}")]
-        return runs_table([see(body) for body in bodies], datetime.now(UTC), namespaces=all_namespaces)
+        lines = runs_table(runs, datetime.now(UTC), namespaces=all_namespaces)
+        for line in lines if watch else ():
+            # Text that does not fit is cut at the right, so that the columns stay aligned.
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return lines
 
     if output != "table":
-        items = [_without_managed_fields(body) for body in await read()]
+        items = [_without_managed_fields(run.body) for run in await read()]
         _print_data(console, {"apiVersion": "v1", "kind": "List", "items": items}, output)
     elif not watch:
-        _print(console, page(await read()))
+        _print(console, table(await read()))
     elif console.is_terminal:
         with _live(console) as live:
-            async for bodies in poll(read, _printing(live.console)):
-                lines = page(bodies)
-                for line in lines:
-                    # Text that does not fit is cut at the right, so that the columns stay aligned.
-                    line.no_wrap, line.overflow = True, "ellipsis"
-                live.update(Group(*lines), refresh=True)
+            async for runs in poll(read, _printing(live.console)):
+                live.update(Group(*table(runs)), refresh=True)
     else:
         print_line, shown = _printing(console), dict[str, str]()
-        async for bodies in poll(read, print_line):
-            latest = {(run := see(body)).uid: f"{run.namespace}/{plain_line(run)}" for body in bodies}
-            for uid, state in latest.items():
-                if shown.get(uid) != state:
-                    print_line(state)
+        async for runs in poll(read, print_line):
+            latest = {run.uid: f"{run.namespace}/{plain_line(run)}" for run in runs}
+            for uid, line in latest.items():
+                if shown.get(uid) != line:
+                    print_line(line)
             shown = latest
 
 
 async def show_run(server: Server, name: str, console: Console, *, watch: bool, output: Output) -> None:
     """One run in detail; live, until it has ended."""
     run = await find(server, name)
+
+    async def read() -> Detail | None:
+        current = await read_again(server, run)
+        return None if current is None else await _detail(server, current)
+
     if output != "table":
         _print_data(console, _without_managed_fields(run.body), output)
     elif not watch:
         _print(console, detail_lines(await _detail(server, run), datetime.now(UTC)))
     elif console.is_terminal:
-        await _show_live(console, server, run)
+        with _live(console) as live:
+            async for detail in poll(read, _printing(live.console)):
+                if detail is None:
+                    live.console.print(f"{name}: was deleted")
+                    return
+                live.update(Group(*detail_lines(detail, datetime.now(UTC))), refresh=True)
+                if detail.run.status.terminal:
+                    return
     else:
-        print_line, shown = _printing(console), ""
-        async for current in follow_run(server, run, print_line):
-            line = f"{name}: was deleted" if current is None else plain_line(current)
-            if line != shown:
-                print_line(line)
-                shown = line
-            if current is not None and current.status.terminal:
-                return
-
-
-async def _show_live(console: Console, server: Server, run: SeenRun) -> None:
-    async def read() -> Detail | None:
-        current = await read_again(server, run)
-        return None if current is None else await _detail(server, current)
-
-    with _live(console) as live:
-        async for detail in poll(read, _printing(live.console)):
-            if detail is None:
-                live.console.print(f"{run.name}: was deleted")
-                return
-            live.update(Group(*detail_lines(detail, datetime.now(UTC))), refresh=True)
-            if detail.run.status.terminal:
-                return
+        await wait_until(server, run, _printing(console), lambda current: current.status.terminal)
 
 
 async def _detail(server: Server, run: SeenRun) -> Detail:

@@ -13,10 +13,11 @@ import time
 import urllib.request
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config import ConfigException
 
 from seele_operator.kube.errors import Answer, NoAnswer, NoCluster, Target, TimedOut, UntrustedCertificate, error_of
@@ -190,9 +191,17 @@ class ApiConnection:
 
     def _new_client(self, configuration: Configuration) -> ApiClient:
         configuration.connection_pool_maxsize = 0  # unlimited: the slots limit requests, and streams take none
-        # Looking for a proxy takes a thread for each request, twice the request's own work; most users have none.
-        configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
+        configuration.proxy = _proxy(configuration)
+        # aiohttp would look for a proxy in a thread for each request, which takes twice the request's own work.
+        configuration.client_session_kwargs = {"trust_env": False}
         return ApiClient(configuration)
+
+
+def _proxy(configuration: Configuration) -> str | None:
+    """The proxy of the kubeconfig or the environment, unless NO_PROXY excludes the API server."""
+    proxies = urllib.request.getproxies()
+    proxy: str | None = configuration.proxy or proxies.get(urlsplit(configuration.host).scheme) or proxies.get("all")
+    return None if proxy is None or should_bypass_proxies(configuration.host, proxies.get("no", "")) else proxy
 
 
 def default_identity() -> str:

@@ -7,8 +7,6 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
 
 import aiohttp
 from pydantic import ValidationError
@@ -41,26 +39,7 @@ PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=5)
 _SERIOUS = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
 
 
-class Display(Protocol):
-    """What the executor reports to the user."""
-
-    def note(self, text: str) -> None:
-        """Show a note."""
-
-    def failure(self, text: str) -> None:
-        """Show why the run has failed."""
-
-    def state(self, pod: LocalPod, state: PodState, detail: str) -> None:
-        """Show the state of a pod."""
-
-    def line(self, pod: LocalPod, text: str) -> None:
-        """Show a line of a pod's log."""
-
-    def progress(self, progress: Progress) -> None:
-        """Show how far the training is; called periodically."""
-
-
-class ConsoleDisplay:
+class Display:
     """Prints lines, above a panel with the state of the run if the console is a terminal."""
 
     def __init__(self, console: Console, title: str, verbose: bool):
@@ -118,17 +97,14 @@ class ConsoleDisplay:
 
 
 @contextlib.contextmanager
-def open_display(given: Display | None, run_folder: Path, verbose: bool) -> Iterator[Display]:
-    """The given display, or the console with a live panel if it is a terminal."""
-    if given is not None:
-        yield given
-        return
+def open_display(title: str, verbose: bool) -> Iterator[Display]:
+    """A display on the console, with a live panel if it is a terminal."""
     console = Console(highlight=False)
-    display = ConsoleDisplay(console, run_folder.name, verbose)
-    if not console.is_terminal:
-        yield display
-        return
-    with Live(display, console=console, refresh_per_second=REFRESHES_PER_SECOND):
+    display = Display(console, title, verbose)
+    if console.is_terminal:
+        with Live(display, console=console, refresh_per_second=REFRESHES_PER_SECOND):
+            yield display
+    else:
         yield display
 
 

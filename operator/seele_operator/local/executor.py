@@ -61,7 +61,6 @@ def run_locally(
     verbose: bool = False,
     lock: int | None = None,
     limits: Limits = Limits(),
-    display: Display | None = None,
 ) -> ExitCode:
     """Execute the pods among `objects` until all trainers are done, one fails, or the user interrupts.
 
@@ -77,7 +76,7 @@ def run_locally(
         local = [translate(pod, pods, machine) for pod in pods]
         config_maps = [manifest for manifest in objects if manifest["kind"] == "ConfigMap"]
         _write_plan(files_of(config_maps, machine, pods), run_folder)
-        with open_display(display, run_folder, verbose) as shown, guarded(lock) as processes:
+        with open_display(run_folder.name, verbose) as shown, guarded(lock) as processes:
             for note in [*notes, *(note for pod in local for note in pod.notes)]:
                 shown.note(note)
             return asyncio.run(_execute(local, run_folder, processes, limits, shown))

@@ -78,6 +78,27 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
     )
 
 
+@pytest.mark.parametrize(
+    ("host", "excluded", "code"),
+    [
+        ("cluster.invalid", "", 0),
+        ("cluster.invalid", "other.invalid", 0),
+        ("cluster.invalid", ".invalid", 1),
+        ("127.1.2.3", "", 0),
+        ("127.1.2.3", "127.0.0.0/8", 1),
+    ],
+)
+def test_a_proxy_of_the_environment_is_used_unless_the_server_is_excluded(
+    server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, excluded: str, code: int
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", excluded)
+    server.url = f"http://{host}:9"
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
+
+    assert seele("status").exit_code == code
+
+
 def test_a_name_that_cannot_be_resolved_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeApiServer() as fake:
         fake.url = "http://nowhere.invalid:6443"

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from seele_operator.local.command import accuracies
-from seele_operator.local.display import ConsoleDisplay, plain_line, rounds, split
+from seele_operator.local.display import Display, plain_line, rounds, split
 from seele_operator.local.translate import Command, LocalPod
 from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Progress
 
@@ -32,7 +32,7 @@ PROGRESS = Progress(
 def test_why_a_run_failed_is_said_on_standard_error_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ConsoleDisplay(Console(), "one", verbose=False).failure("one-trainer-0: exited with code 1\n  | no memory")
+    Display(Console(), "one", verbose=False).failure("one-trainer-0: exited with code 1\n  | no memory")
 
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "one-trainer-0: exited with code 1\n  | no memory\n")
@@ -53,7 +53,7 @@ def test_of_logs_only_a_trainers_warnings_and_errors_are_shown(
 ) -> None:
     command = Command(role, (), {})
     pod = LocalPod(f"one-{role}-0", role, 0, (), command, {}, None, None, None, grace_seconds=30)
-    ConsoleDisplay(Console(), "one", verbose=False).line(pod, line)
+    Display(Console(), "one", verbose=False).line(pod, line)
 
     assert capsys.readouterr().out == (f"one-{role}-0 | {line}\n" if shown else "")
 
