@@ -22,8 +22,7 @@ from seele_trainer.run_folder.records import (
     StepRecord,
     Tokens,
 )
-from seele_trainer.strategies.advantages import policy_sample, rewards, with_advantages
-from seele_trainer.strategies.base import Rollout, Strategy
+from seele_trainer.strategies.base import Rollout, Strategy, policy_sample, rewards, with_advantages
 from seele_trainer.telemetry.metric import hint_rate_histogram
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.learner.sample import Sample
-from seele_trainer.strategies.advantages import hinted_samples
-from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
 
 
-class FixedHint(WithoutController):
+class FixedHint(Strategy):
     """All rollouts of a problem in one round, after the first `training.fixedHint.rate` of its solution."""
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
@@ -19,7 +17,3 @@ class FixedHint(WithoutController):
             return None
         length = problem.hint_length(self.config.training.fixed_hint.rate, self.config.hints.unit)
         return RoundPlan(round=1, hint_length=length, rollouts=self.total)
-
-    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on generated tokens and cross-entropy on hint tokens, as in SEELE."""
-        return hinted_samples(self.baseline_groups(rollouts), self.config)

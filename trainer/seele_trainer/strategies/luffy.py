@@ -10,14 +10,20 @@ import numpy as np
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.rollout.protocol import Completion
-from seele_trainer.strategies.advantages import policy_sample, with_advantages
-from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController, group_by
+from seele_trainer.strategies.base import (
+    Rollout,
+    RoundPlan,
+    Strategy,
+    group_by,
+    policy_sample,
+    with_advantages,
+)
 
 REFERENCE = 0
 """Round number of the reference solution, which was not sampled."""
 
 
-class Luffy(WithoutController):
+class Luffy(Strategy):
     """N - 1 plain rollouts and the solution share a baseline; the solution's tokens have weight w / (w + c).
 
     As in the released code, nothing is clipped: generated tokens have their plain ratio.
@@ -34,16 +40,14 @@ class Luffy(WithoutController):
 
     def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
         """Dr.GRPO advantages over all N; generated tokens as in GRPO, the solution's tokens off-policy."""
-        return [
-            self._off_policy(sample) if rollout.round == REFERENCE else sample
-            for rollout, advantage in with_advantages(self.baseline_groups(rollouts))
-            for sample in [replace(policy_sample(rollout, advantage), clipped=False)]
-        ]
-
-    def _off_policy(self, sample: Sample) -> Sample:
-        nothing = np.zeros_like(sample.policy_mask)
-        shaping = self.config.training.luffy.shaping
-        return replace(sample, policy_mask=nothing, off_policy=sample.policy_mask, shaping=shaping)
+        samples = []
+        for rollout, advantage in with_advantages(self.baseline_groups(rollouts)):
+            sample = replace(policy_sample(rollout, advantage), clipped=False)
+            if rollout.round == REFERENCE:
+                nothing, shaping = np.zeros_like(sample.policy_mask), self.config.training.luffy.shaping
+                sample = replace(sample, policy_mask=nothing, off_policy=sample.policy_mask, shaping=shaping)
+            samples.append(sample)
+        return samples
 
 
 def reference_rollout(problem: TokenizedProblem) -> Rollout:

@@ -11,14 +11,23 @@ import numpy as np
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
 from seele_trainer.seeds import derive_seed
-from seele_trainer.strategies.advantages import hint_span, policy_sample, rewards, share_of, with_advantages
-from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController, group_by
+from seele_trainer.strategies.base import (
+    Rollout,
+    RoundPlan,
+    Strategy,
+    group_by,
+    hint_span,
+    policy_sample,
+    rewards,
+    share_of,
+    with_advantages,
+)
 
 PLAIN, HYBRID = 1, 2
 """Numbers of the two rounds: N - 1 plain rollouts, then the one with a prefix."""
 
 
-class PrefixRft(WithoutController):
+class PrefixRft(Strategy):
     """N - 1 plain rollouts with their own baseline, and a hybrid one that is compared with them."""
 
     rounds = 2

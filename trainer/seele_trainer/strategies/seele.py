@@ -8,34 +8,26 @@ from typing import Any
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import ControllerSummary, HintController
-from seele_trainer.learner.sample import Sample
-from seele_trainer.strategies.advantages import hinted_samples, rewards
-from seele_trainer.strategies.base import Rollout, RoundPlan, group_by
+from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy, group_by, rewards
 
 UNHINTED = 0
 """Round number of the rollouts that `hints.unhintedShare` reserves; hinted rounds count from 1."""
 
 
-class Seele:
+class Seele(Strategy):
     """Consecutive rounds, each with the hint that the controller expects to reach the target accuracy."""
 
     def __init__(self, config: TrainerConfig) -> None:
+        super().__init__(config)
         hints = config.hints
         self.rounds = hints.rounds
-        self._config = config
-        self._unit = hints.unit
-        self._group = config.training.advantage_group
-        total = hints.rounds * hints.rollouts_per_round
-        self._unhinted = round(hints.unhinted_share * total)
-        base, extra = divmod(total - self._unhinted, hints.rounds)
+        self._unhinted = round(hints.unhinted_share * self.total)
+        base, extra = divmod(self.total - self._unhinted, hints.rounds)
         # The unhinted group takes its rollouts evenly from all rounds; the first rounds keep the remainder.
         self._rollouts = [base + (index < extra) for index in range(hints.rounds)]
         self._controller = HintController(
             hints.target_accuracy, hints.rounds, hints.rollouts_per_round, estimator=hints.estimator
         )
-
-    def begin_step(self, step: int) -> None:
-        """Nothing depends on the step: the controller keeps its knowledge from step to step."""
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
         """The unhinted group first, if there is one; then rounds, each at the rate that the earlier ones suggest."""
@@ -45,9 +37,8 @@ class Seele:
         if last == len(self._rollouts):
             return None
         rate = self._controller.propose(problem.problem.id)
-        return RoundPlan(
-            round=last + 1, hint_length=problem.hint_length(rate, self._unit), rollouts=self._rollouts[last]
-        )
+        length = problem.hint_length(rate, self.config.hints.unit)
+        return RoundPlan(round=last + 1, hint_length=length, rollouts=self._rollouts[last])
 
     def observe(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
         """Give the controller the accuracy at the rate actually shown; unverified rollouts count as not sampled."""
@@ -58,15 +49,12 @@ class Seele:
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
         """All hinted rollouts of the problem, as in the paper, or each round; unhinted ones are always separate."""
+        by_round = self.config.training.advantage_group == "round"
 
         def key(rollout: Rollout) -> Hashable:
-            return rollout.round if self._group == "round" else rollout.round == UNHINTED
+            return rollout.round if by_round else rollout.round == UNHINTED
 
         return group_by(rollouts, key)
-
-    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on generated tokens and cross-entropy on hint tokens (Eq. 47)."""
-        return hinted_samples(self.baseline_groups(rollouts), self._config)
 
     def hint_summary(self) -> ControllerSummary | None:
         """The controller's curves of this step's problems."""

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
-from seele_trainer.strategies.advantages import solution_sample
-from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy, solution_sample
 
 
-class Sft(WithoutController):
+class Sft(Strategy):
     """The solution of each problem of a step is trained on once, at coefficient 1: gamma is for hints."""
 
     rounds = 0

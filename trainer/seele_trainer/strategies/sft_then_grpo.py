@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
-from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
 from seele_trainer.strategies.grpo import Grpo
 from seele_trainer.strategies.sft import Sft
 
 
-class SftThenGrpo(WithoutController):
+class SftThenGrpo(Strategy):
     """SFT in the first `training.sftThenGrpo.sftShare` of the steps, GRPO in the others.
 
     `schedule.learning_rate` gives each phase its own learning rate. The KL term is to the run's initial model, not to

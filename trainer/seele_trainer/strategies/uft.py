@@ -8,13 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.learner.sample import Sample
 from seele_trainer.seeds import derive_seed
-from seele_trainer.strategies.advantages import hinted_samples
-from seele_trainer.strategies.base import Rollout, RoundPlan, WithoutController
+from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
 
 
-class Uft(WithoutController):
+class Uft(Strategy):
     """The solution in K slices, of which a problem's rollouts see Binomial(K, p(t)) at step t."""
 
     def probability(self) -> float:
@@ -34,10 +32,6 @@ class Uft(WithoutController):
         seed = derive_seed(self.config.training.seed, self.step, f"uft/{problem.problem.id}", 0)
         shown = np.random.default_rng(seed).binomial(len(ends) - 1, self.probability())
         return RoundPlan(round=1, hint_length=ends[shown], rollouts=self.total)
-
-    def samples(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> list[Sample]:
-        """Advantage on generated tokens and cross-entropy on hint tokens."""
-        return hinted_samples(self.baseline_groups(rollouts), self.config)
 
 
 def slice_ends(problem: TokenizedProblem, slices: int) -> tuple[int, ...]:
