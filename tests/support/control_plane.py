@@ -1,7 +1,7 @@
-"""A real Kubernetes control plane for tests: etcd, kube-apiserver and kube-controller-manager, without any node.
+"""A real Kubernetes control plane for tests: etcd, kube-apiserver and kube-controller-manager, without nodes.
 
-`with ControlPlane(folder) as plane:` is up in about five seconds.
-`python -m tests.support.control_plane` starts one to play with.
+`with ControlPlane(folder) as plane:` is ready in about five seconds.
+`python -m tests.support.control_plane` starts one for experiments.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from tests.support.waiting import wait_for
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 NODE_LOST_SECONDS = 6
-"""Silence after which a node counts as lost: on a busy machine, heartbeats of tests come late."""
+"""Silence after which a node counts as lost; on a busy machine the tests' heartbeats are late."""
 EVICTION_SECONDS = 2
-"""After that, until its pods are evicted."""
+"""Time from the loss of a node to the eviction of its pods."""
 
 CONTROLLERS = (
     "garbagecollector",
@@ -60,12 +60,12 @@ AUDIT_POLICY = {
 
 
 class KubernetesMissing(Exception):
-    """No binaries of Kubernetes could be found, downloaded or built."""
+    """Kubernetes' binaries could not be found, downloaded or built."""
 
 
 def kubernetes_binaries(*more: str) -> Path:
     """Folder with etcd, kube-apiserver, kube-controller-manager, kubectl, and `more`. Raises KubernetesMissing."""
-    # What it says while it downloads or builds belongs on the terminal.
+    # Its messages about downloads and builds go to the terminal.
     found = subprocess.run([REPOSITORY / "tools" / "kubernetes.sh", *more], stdout=subprocess.PIPE, text=True)
     if found.returncode != 0:
         raise KubernetesMissing("tools/kubernetes.sh found no Kubernetes; it says why above")
@@ -73,19 +73,19 @@ def kubernetes_binaries(*more: str) -> Path:
 
 
 def die_with_parent() -> None:
-    """In a new child: be killed when the test process is gone, however it went."""
+    """In a new child process: be killed when the test process ends, for whatever reason."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def free_port() -> int:
-    """A TCP port that nothing listens on."""
+def free_port(address: str = "127.0.0.1") -> int:
+    """A free TCP port."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, 0))
         return int(listener.getsockname()[1])
 
 
 class ControlPlane(AbstractContextManager["ControlPlane"]):
-    """A control plane with all its files in `folder`. `admin` may do everything."""
+    """A control plane with all its files in `folder`. `admin` has all permissions."""
 
     url: str
     admin: KubernetesApi
@@ -156,15 +156,15 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         self._starts.append((began, datetime.now(UTC)))
 
     def was_starting(self, moment: datetime) -> bool:
-        """Whether the API server was not ready then: until it has read all roles, it refuses what they grant."""
+        """Whether the API server was starting then: until it has read all roles, it denies what they grant."""
         return any(began <= moment <= ready for began, ready in self._starts)
 
     def stop_api_server(self) -> None:
-        """Kill kube-apiserver; what it stored is still there when it is started again."""
+        """Kill kube-apiserver; its data is kept."""
         self._kill("kube-apiserver")
 
     def start_controller_manager(self) -> None:
-        """Start kube-controller-manager with the controllers that runs meet."""
+        """Start kube-controller-manager with the controllers that matter to runs."""
         self.version = self._version()
         if self.version < (1, 21):
             self.admin.groups["poddisruptionbudgets"] = "apis/policy/v1beta1"
@@ -184,11 +184,11 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         )
 
     def stop_controller_manager(self) -> None:
-        """Kill kube-controller-manager: nothing is collected or evicted any more."""
+        """Kill kube-controller-manager, so that nothing is collected or evicted."""
         self._kill("kube-controller-manager")
 
     def kubeconfig(self, name: str, token: str, namespace: str = "default") -> Path:
-        """Write a kubeconfig file of somebody with `token`."""
+        """Write a kubeconfig file for the user `name` with `token`."""
         path = self.folder / f"{name}.kubeconfig"
         cluster = {"server": self.url, "certificate-authority": str(self.certificate_authority)}
         content = {
@@ -204,11 +204,11 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
 
     @property
     def admin_kubeconfig(self) -> Path:
-        """A kubeconfig file of somebody who may do everything."""
+        """A kubeconfig file with all permissions."""
         return self.kubeconfig("admin", self._admin_token)
 
     def service_account_token(self, name: str, namespace: str) -> str:
-        """A token of a service account, as its pods would have it."""
+        """A token of a service account, like that of its pods."""
         request = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -218,7 +218,7 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         return str(answer["status"]["token"])
 
     def namespace(self, name: str | None = None) -> str:
-        """Make a namespace that pods can be created in."""
+        """Create a namespace, and wait until pods can be created in it."""
         name = name or f"test-{secrets.token_hex(4)}"
         self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         wait_for(lambda: self.admin.get("serviceaccounts", "default", name), f"namespace {name} has a service account")
@@ -238,17 +238,17 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         plural, group = name.split(".", 1)
         version = definition["spec"]["versions"][0]["name"]
         wait_for(lambda: self._answers(f"apis/{group}/{version}/{plural}"), f"{name} answers")
-        # The garbage collector looks for new kinds of owners only every 30 s, and when it starts.
+        # The garbage collector discovers new kinds of owners only at its start and every 30 s.
         self.stop_controller_manager()
         self.start_controller_manager()
 
     def audit(self) -> list[dict[str, Any]]:
-        """What service accounts asked of the API server, oldest first."""
+        """The requests of service accounts to the API server, oldest first."""
         path = self.folder / "audit.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def log(self, name: str) -> str:
-        """The last lines that a process has logged."""
+        """The last lines of a process's log."""
         path = self.folder / f"{name}.log"
         return "\n".join(path.read_text(errors="replace").splitlines()[-20:]) if path.exists() else ""
 

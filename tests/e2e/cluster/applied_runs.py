@@ -1,4 +1,4 @@
-"""Runs in a cluster as tests see them: from `kubectl apply` to what they left in their folder."""
+"""Runs in a cluster, from `kubectl apply` to the files in their folder."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ IN_PROCESS: dict[str, Any] = {
     "evaluation": {"everySteps": 0, "benchmarks": []},
     "checkpoints": {"everySteps": 2},
 }
-"""A small run that samples inside the trainer: no server to wait for, and the same weights whenever it is repeated."""
+"""A small run that samples inside the trainer, so that it is fast and reproducible."""
 
 
 def run_manifest(name: str, spec: Mapping[str, Any]) -> Body:
-    """The quickstart's SeeleRun under another name, in a folder of its own, with changes to its spec."""
+    """The quickstart's SeeleRun with another name and folder, and with changes to its spec."""
     run: Body = yaml.safe_load(QUICKSTART.read_text())
     run["metadata"]["name"] = name
     storage = {"storage": {"run": {"hostPath": {"path": f"/var/lib/seele/{name}"}}}}
@@ -43,18 +43,18 @@ def run_manifest(name: str, spec: Mapping[str, Any]) -> Body:
 
 @dataclass
 class History:
-    """All that the API server told of a run and its pods, in order."""
+    """Changes of a run and its pods as seen by a watch, in order."""
 
     phases: list[str] = field(default_factory=list)
-    """Phases of the run, each once for every time that it was entered."""
+    """Phases of the run, in the order in which they were entered."""
     together: list[dict[str, str]] = field(default_factory=list)
-    """Names and attempts of the pods that existed at the same time, after each change."""
+    """Names and attempts of the existing pods after each change."""
 
     container_restarts: dict[str, int] = field(default_factory=dict)
-    """How often, at most, the kubelet began one container of a pod again, by the pod's name."""
+    """Maximum restart count of a container, by the pod's name."""
 
     def attempts_together(self) -> set[int]:
-        """How many attempts had pods at the same time; {1}, or {0, 1}, where no two ever did."""
+        """Numbers of attempts that had pods at the same time: at most {0, 1} if attempts never overlapped."""
         return {len(set(pods.values())) for pods in self.together}
 
 
@@ -67,8 +67,8 @@ class ClusterRun:
         self._cluster = cluster
         self._api = cluster.api
         self._copy: Path | None = None
-        for resource, tell in (("seeleruns", self._run_changed), ("pods", self._pod_changed)):
-            threading.Thread(target=_follow, args=(cluster.api, resource, tell), daemon=True).start()
+        for resource, report in (("seeleruns", self._run_changed), ("pods", self._pod_changed)):
+            threading.Thread(target=_follow, args=(cluster.api, resource, report), daemon=True).start()
 
     def apply(self, path: Path) -> None:
         """`kubectl apply -f`."""
@@ -106,12 +106,12 @@ class ClusterRun:
         self._api.patch("seeleruns", self.name, NAMESPACE, {"spec": spec})
 
     def delete(self) -> None:
-        """Delete it, and wait until nothing of it runs."""
+        """Delete it and wait until its pods are gone."""
         self._api.delete("seeleruns", self.name, NAMESPACE)
         wait_for(lambda: not self.pods(), lambda: f"the pods of {self.name} are gone: {self.describe()}", 120)
 
     def reach(self, what: str, condition: Callable[[Body], object], seconds: float) -> Body:
-        """The status, once `condition` holds for it. Raises AssertionError early where the run failed instead."""
+        """Wait until the status satisfies `condition`. Raises AssertionError early if the run fails."""
 
         def reached() -> Body | None:
             status = self.status()
@@ -124,15 +124,15 @@ class ClusterRun:
         return wait_for(reached, lambda: f"{self.name}: {what}: {self.describe()}", seconds) or {}
 
     def reach_step(self, step: int, seconds: float = 300) -> Body:
-        """The status, once it tells of `step` or a later one."""
+        """Wait for `step` or a later one; returns the status."""
         return self.reach(f"step {step}", lambda status: (status.get("step") or 0) >= step, seconds)
 
     def reach_phase(self, phase: str, seconds: float = 300) -> Body:
-        """The status, once the run is in `phase`."""
+        """Wait for `phase`; returns the status."""
         return self.reach(f"phase {phase}", lambda status: status.get("phase") == phase, seconds)
 
     def trainer_answers(self, path: str) -> str:
-        """What trainer 0 answers on its address."""
+        """The answer of trainer 0 to a request."""
         address = self.pods("trainer")[0]["status"]["podIP"]
         answer = requests.get(f"http://{address}:9400/{path}", timeout=10)
         answer.raise_for_status()
@@ -140,7 +140,7 @@ class ClusterRun:
 
     @property
     def folder(self) -> Path:
-        """Its folder, as this machine sees it; on a node elsewhere a copy, made when it is first asked for."""
+        """Its folder on this machine; on an external node, a copy that is made on first use."""
         path = self.body()["spec"]["storage"]["run"]["hostPath"]["path"]
         if self._cluster.node is not None:
             return self._cluster.node.volume(path)
@@ -153,15 +153,15 @@ class ClusterRun:
         return records(self.folder, "metrics.jsonl")
 
     def processes(self, pod: str) -> list[psutil.Process]:
-        """The processes of the containers of one of its pods, the first one of each container in front."""
+        """The processes in one of its pods, oldest first."""
         return sorted(processes_of(pod), key=lambda process: process.create_time())
 
     def kill(self, pod: str) -> None:
-        """Kill the first process of a pod's container, as the kernel would."""
+        """Kill the first process of a pod."""
         self.processes(pod)[0].kill()
 
     def describe(self) -> str:
-        """What somebody who reads of a failed test wants to know."""
+        """The status of the run and its pods, for the message of a failed test."""
         parts = [yaml.safe_dump((self._api.get("seeleruns", self.name, NAMESPACE) or {}).get("status"))]
         for pod in self.pods():
             parts.append(f"{pod['metadata']['name']}: {yaml.safe_dump(pod.get('status'))}")
@@ -188,14 +188,14 @@ class ClusterRun:
 
 
 def processes_of(pod: str) -> Iterator[psutil.Process]:
-    """Processes of this machine that run in containers of a pod."""
+    """Processes of this machine in containers of a pod."""
     for process in psutil.process_iter(["environ"]):
         if (process.info["environ"] or {}).get("HOSTNAME") == pod and _in_our_node(process):
             yield process
 
 
 def attempts_running(run: str) -> set[str]:
-    """Attempts of a run whose trainer has a process on this machine, whatever the API server knows about it."""
+    """Attempts of a run with a trainer process on this machine, regardless of the API server."""
     found = set()
     for process in psutil.process_iter(["environ"]):
         environment = process.info["environ"] or {}
@@ -212,14 +212,14 @@ def _in_our_node(process: psutil.Process) -> bool:
         return False
 
 
-def _follow(api: KubernetesApi, resource: str, tell: Callable[[str, Body], None]) -> None:
-    """Tell of all objects of a resource and of what becomes of them, until the API server is gone."""
+def _follow(api: KubernetesApi, resource: str, report: Callable[[str, Body], None]) -> None:
+    """Report all objects of a resource and their changes until the API server is gone."""
     try:
         listed = api.list_raw(resource, NAMESPACE)
         for item in listed["items"]:
-            tell("ADDED", item)
+            report("ADDED", item)
         for event in api.watch(resource, NAMESPACE, listed["metadata"]["resourceVersion"], seconds=3600):
             if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
-                tell(event["type"], event["object"])
+                report(event["type"], event["object"])
     except (requests.RequestException, ApiError):
         return

@@ -1,4 +1,4 @@
-"""A second node, on paper: Kubernetes evicts nobody while all nodes are lost, for then it is rather itself that is."""
+"""A second node that exists only in the API: Kubernetes does not evict pods while all nodes are lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEARTBEAT_SECONDS = 2.0
 
 @contextmanager
 def bystander(api: KubernetesApi) -> Iterator[None]:
-    """A node that is ready, and takes no pods."""
+    """A ready node that accepts no pods."""
     done = threading.Event()
     spec = {"unschedulable": True, "taints": [{"key": "seele.dev/bystander", "effect": "NoExecute"}]}
     api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}, "spec": spec})

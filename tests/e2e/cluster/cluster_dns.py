@@ -1,4 +1,4 @@
-"""The cluster's name server: names of pods behind headless services, answered from the API server's Endpoints."""
+"""The cluster's DNS server, which resolves names of pods behind headless services by the API server's Endpoints."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dnslib.server import BaseResolver, DNSServer
 
 DOMAIN = "cluster.local"
 TIME_TO_LIVE = 1
-"""Seconds; a pod that is restarted has another address."""
+"""Seconds; short, since a restarted pod has another address."""
 EndpointsReader = Callable[[str, str], dict[str, Any] | None]
-"""(namespace, service) to the Endpoints object; None where there is none."""
+"""(namespace, service) to the Endpoints object; None if it does not exist."""
 
 
 def addresses(name: str, read: EndpointsReader) -> list[str] | None:
-    """Addresses of `<pod>.<service>.<namespace>.svc.cluster.local`, or of the service; None where no such name is."""
+    """Addresses of `<pod>.<service>.<namespace>.svc.cluster.local`, or of the service; None for unknown names."""
     suffix = f".svc.{DOMAIN}"
     labels = name.rstrip(".").lower().removesuffix(suffix).split(".")
     if not name.rstrip(".").lower().endswith(suffix) or len(labels) not in (2, 3):
@@ -25,7 +25,7 @@ def addresses(name: str, read: EndpointsReader) -> list[str] | None:
     endpoints = read(namespace, service)
     if endpoints is None:
         return None
-    # A service with publishNotReadyAddresses has all its pods under `addresses`; others must not be found too early.
+    # With publishNotReadyAddresses all pods are in `addresses`; other pods must not be found before they are ready.
     found = [
         entry["ip"]
         for subset in endpoints.get("subsets") or ()
@@ -51,7 +51,7 @@ class _Resolver(BaseResolver):  # type: ignore[misc]  # dnslib has no types
 
 
 class ClusterDns:
-    """Answers on port 53 of one address until it is stopped."""
+    """Answers on port 53 of an address until it is stopped."""
 
     def __init__(self, address: str, read: EndpointsReader) -> None:
         resolver = _Resolver(read)
@@ -70,7 +70,7 @@ class ClusterDns:
 
 
 class _Silent:
-    """Tests print what fails, and not each question."""
+    """Discards the log of requests."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_arguments: None

@@ -1,4 +1,4 @@
-"""A whole cluster of one node on this machine, with the CRD and the operator's account in it; or one that exists."""
+"""A cluster of one node on this machine, with the CRD and the operator's account; or an existing cluster."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.support.operator_process import NAMESPACE, SERVICE_ACCOUNT, OperatorP
 from tests.support.waiting import wait_for
 
 NODE_SILENCE_SECONDS = 20
-"""Silence after which the node counts as lost: on a busy machine a kubelet's heartbeats come late."""
+"""Silence after which the node counts as lost; long, since heartbeats are late on a busy machine."""
 LEASE_SECONDS = 5
 
 
 class NodeControlPlane(ControlPlane):
-    """A control plane for a node that is really there: with a scheduler, and more patience."""
+    """A control plane for a real node, with a scheduler and longer timeouts."""
 
     _MORE: ClassVar = {
         "kube-apiserver": ("--kubelet-preferred-address-types=InternalIP",),
         "kube-controller-manager": (
             f"--node-monitor-grace-period={NODE_SILENCE_SECONDS}s",
-            # For an operator that is a Deployment, and is known by the token of its account. They are added to the others.
+            # For an operator in a Deployment with the token of its account; in addition to the other controllers.
             "--controllers=deployment,replicaset,serviceaccount-token,root-ca-cert-publisher",
         ),
     }
@@ -63,21 +63,21 @@ class NodeControlPlane(ControlPlane):
 
 
 class Operator(Protocol):
-    """The operator of a cluster, wherever it runs."""
+    """The operator of a cluster, a process or a pod."""
 
     @property
     def running(self) -> bool:
-        """Whether it is there."""
+        """Whether it is running."""
 
     def start(self) -> None:
-        """Start it again, and wait until it works."""
+        """Start it again and wait until it is ready."""
 
     def log(self) -> str:
-        """The end of what it wrote."""
+        """The end of its log."""
 
 
 class Cluster:
-    """A cluster in which SeeleRuns train. `node` is ours to disturb; None for a cluster that existed before."""
+    """A cluster in which SeeleRuns train. `node` may be disturbed; it is None for an existing cluster."""
 
     def __init__(
         self,
@@ -96,13 +96,13 @@ class Cluster:
         self._kubectl = [str(kubectl), self._kubeconfig]
 
     def kubectl(self, *arguments: str) -> str:
-        """Output of kubectl. Raises AssertionError with its words where it fails."""
+        """Output of kubectl. Raises AssertionError with its message if it fails."""
         done = subprocess.run([*self._kubectl, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
     def copy_of(self, path: str, name: str) -> Path:
-        """A copy of a folder of the node, fetched through a pod with this name."""
+        """A copy of a folder of the node, made through a pod with this name."""
         mount = {"name": "folder", "mountPath": "/folder", "readOnly": True}
         reader = {"name": "reader", "image": IMAGES[0], "command": ["sleep", "infinity"], "volumeMounts": [mount]}
         reader |= {"imagePullPolicy": "IfNotPresent", "securityContext": {"runAsUser": 0}}
@@ -117,7 +117,7 @@ class Cluster:
         return self._folder / name
 
     def seele(self, *arguments: str) -> str:
-        """Output of a command of `seele`. Raises AssertionError with its words where it fails."""
+        """Output of a `seele` command. Raises AssertionError with its message if it fails."""
         command = [sys.executable, "-m", "seele_operator.cli", *arguments, self._kubeconfig]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"seele {' '.join(arguments)}: {done.stderr}"
@@ -126,7 +126,7 @@ class Cluster:
 
 @contextmanager
 def bare_cluster(folder: Path) -> Iterator[tuple[NodeControlPlane, Node]]:
-    """A cluster of one node on this machine with nothing of Seele's in it, everything of it removed at the end."""
+    """A cluster of one node on this machine without Seele, which is removed completely at the end."""
     with ExitStack() as stack:
         plane = stack.enter_context(NodeControlPlane(folder / "control-plane"))
         node = Node(folder / "node", plane.node_binaries, plane.admin_kubeconfig)
@@ -143,7 +143,7 @@ def bare_cluster(folder: Path) -> Iterator[tuple[NodeControlPlane, Node]]:
 
 @contextmanager
 def own_cluster(folder: Path) -> Iterator[Cluster]:
-    """The same with the CRD and the operator's account, and with the operator as a process beside it."""
+    """The same with the CRD and the operator's account, and with the operator as a process of this machine."""
     with bare_cluster(folder) as (plane, node), ExitStack() as stack:
         kubectl = plane.node_binaries / "kubectl"
         yield from _with_operator(stack, folder, plane.admin, plane.admin_kubeconfig, kubectl, node)
@@ -153,8 +153,8 @@ def own_cluster(folder: Path) -> Iterator[Cluster]:
 def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
     """The cluster of a kubeconfig file, through `kubectl proxy`.
 
-    Its node has the image ghcr.io/seele-dev/seele:0.1.0-cpu, and its pods' addresses can be reached from this machine, where
-    the operator runs: it asks trainers how far they are.
+    Its node must have the image ghcr.io/seele-dev/seele:0.1.0-cpu, and its pods must be reachable from this machine, where the
+    operator runs and asks trainers for their progress.
     """
     with ExitStack() as stack:
         kubectl = kubernetes_binaries() / "kubectl"
@@ -174,7 +174,7 @@ def _with_operator(
     operator = OperatorProcess(own, folder / "operator.log", f"--lease-duration={LEASE_SECONDS}")
     cluster = Cluster(folder, api, kubeconfig, kubectl, operator, node)
     (folder / "crd.json").write_text(json.dumps(crd()))
-    # A server older than 1.25 does not know the field of CEL rules, and kubectl would refuse it in the server's name.
+    # Servers before 1.25 do not know CEL rules, which kubectl would refuse by their schema.
     cluster.kubectl("apply", "--validate=false", "-f", str(folder / "crd.json"))
     if api.get("namespaces", NAMESPACE) is None:
         cluster.kubectl("create", "namespace", NAMESPACE)
@@ -186,7 +186,7 @@ def _with_operator(
 
 
 def _write_operator_kubeconfig(cluster: Cluster, path: Path) -> None:
-    """A kubeconfig with the token of the operator's service account, and nothing of the administrator's."""
+    """A kubeconfig with the token of the operator's service account, without the administrator's credentials."""
     account = cluster.api.path("serviceaccounts", SERVICE_ACCOUNT, NAMESPACE, "token")
     request = {
         "apiVersion": "authentication.k8s.io/v1",
@@ -202,7 +202,7 @@ def _write_operator_kubeconfig(cluster: Cluster, path: Path) -> None:
 
 
 def node_ready(api: KubernetesApi) -> bool:
-    """Whether the node says so itself, and recently."""
+    """Whether the node is ready."""
     node: Body = api.get("nodes", NAME) or {}
     conditions = (node.get("status") or {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

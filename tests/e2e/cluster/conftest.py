@@ -1,4 +1,4 @@
-"""What tests on a real cluster share: the cluster, and runs in it that are deleted when their test is over."""
+"""Fixtures of tests on a real cluster: the cluster, and runs that are deleted after their test."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ EXISTING = "SEELE_E2E_KUBECONFIG"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs the first two; the other ones take half an hour, and `make e2e` runs them."""
+    """`make test` runs only the first two; the others take half an hour and are run by `make e2e`."""
     if os.environ.get(ALL):
         return
     for item in items:
         if item.get_closest_marker("disturbance"):
-            item.add_marker(pytest.mark.skip(reason=f"left to `make e2e`, which sets {ALL}"))
+            item.add_marker(pytest.mark.skip(reason=f"run by `make e2e`, which sets {ALL}"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Let fixtures know whether their test has failed."""
+    """Record for fixtures whether their test has failed."""
     report = yield
     item.stash.setdefault(FAILED, False)
     item.stash[FAILED] |= report.failed
@@ -46,10 +46,10 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Path]:
-    """A folder for a cluster on this machine, on which there is one at a time; skips where there can be none."""
+    """A folder for the only cluster on this machine at a time; skips if the machine cannot run one."""
     if reason := os.environ.get("SEELE_SKIP_KUBERNETES"):
         pytest.skip(f"SEELE_SKIP_KUBERNETES: {reason}")
-    _clear_up_when_stopped()
+    _clean_up_when_terminated()
     prepared = subprocess.run([REPOSITORY / "tools" / "node.sh"], capture_output=True, text=True)
     if prepared.returncode != 0:
         pytest.skip(f"no containers can be run here: {prepared.stderr.strip()}")
@@ -57,7 +57,7 @@ def machine() -> Iterator[Path]:
         tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary,
         Path(tempfile.gettempdir(), "seele-node.lock").open("w") as lock,
     ):
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the bridge has one name and one address
+        fcntl.flock(lock, fcntl.LOCK_EX)  # there is only one bridge
         yield Path(temporary)
 
 
@@ -65,10 +65,10 @@ def machine() -> Iterator[Path]:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A cluster of one node on this machine, or the one that SEELE_E2E_KUBECONFIG names.
 
-    Taken down after its module: it would slow down all other tests.
+    It is removed after its module, because it would slow down all other tests.
     """
     if (existing := os.environ.get(EXISTING)) and not os.environ.get("SEELE_SKIP_KUBERNETES"):
-        _clear_up_when_stopped()
+        _clean_up_when_terminated()
         with (
             tempfile.TemporaryDirectory(prefix="seele-cluster-") as temporary,
             existing_cluster(Path(existing), Path(temporary)) as there,
@@ -83,7 +83,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def submit(
     cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str, Mapping[str, Any]], ClusterRun]]:
-    """Apply the quickstart under another name with changes to its spec; with no changes, the very file."""
+    """Apply the quickstart with another name and changes to its spec; without changes, the file itself."""
     runs: list[ClusterRun] = []
 
     def apply(name: str, spec: Mapping[str, Any]) -> ClusterRun:
@@ -98,7 +98,7 @@ def submit(
 
     yield apply
     if request.node.stash.get(FAILED, False):
-        _tell(cluster, runs)
+        _print_logs(cluster, runs)
     if not cluster.operator.running:
         cluster.operator.start()
     for run in runs:
@@ -107,17 +107,17 @@ def submit(
 
 @pytest.fixture
 def own_node(cluster: Cluster) -> None:
-    """For tests that disturb the node from outside of Kubernetes."""
+    """For tests that disturb the node."""
     if cluster.node is None:
-        pytest.skip(f"kills processes of the node, which is not this machine: {EXISTING} names another cluster")
+        pytest.skip(f"kills processes of the node, which is not on this machine: {EXISTING} is set")
 
 
-def _clear_up_when_stopped() -> None:
-    """Who is asked to stop clears up as after Ctrl-C."""
+def _clean_up_when_terminated() -> None:
+    """Clean up after SIGTERM as after Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _tell(cluster: Cluster, runs: list[ClusterRun]) -> None:
+def _print_logs(cluster: Cluster, runs: list[ClusterRun]) -> None:
     for run in runs:
         print(run.name, run.history, run.describe(), sep="\n")
     print("operator:", cluster.operator.log(), sep="\n")

@@ -1,4 +1,4 @@
-"""The operator as users have it: the image that the Dockerfile makes, in the Deployment that the chart installs."""
+"""The operator as installed by users: the Dockerfile's image in the chart's Deployment."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class InstalledOperator:
 
     @property
     def pod(self) -> Body:
-        """The one pod. Raises AssertionError where there is none, or more."""
+        """The only pod. Raises AssertionError if there is not exactly one."""
         pods = self._api.list("pods", NAMESPACE, f"app.kubernetes.io/instance={RELEASE}")
         assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
         return pods[0]
 
     @property
     def container(self) -> Body:
-        """The state of its container."""
+        """The status of its container."""
         return dict(self.pod["status"]["containerStatuses"][0])
 
     @property
@@ -49,11 +49,11 @@ class InstalledOperator:
 
     @property
     def process(self) -> psutil.Process:
-        """Its first process, as this machine sees it."""
+        """Its first process on this machine."""
         return min(processes_of(self.pod["metadata"]["name"]), key=lambda process: process.create_time())
 
     def start(self) -> None:
-        """Wait until the Deployment has it running again."""
+        """Wait until it is running again."""
         wait_for(lambda: self.running, self.log, SECONDS)
 
     def log(self) -> str:
@@ -68,20 +68,20 @@ class InstalledOperator:
         return subprocess.run(execute, capture_output=True, text=True)
 
     def get(self, path: str) -> str:
-        """What it answers on its address."""
+        """Its answer to a request."""
         answer = requests.get(f"http://{self.pod['status']['podIP']}:{PORT}{path}", timeout=10)
         answer.raise_for_status()
         return answer.text
 
     def metric(self, series: str) -> float | None:
-        """The value of a series, written as in /metrics; None where there is none."""
+        """The value of a series, written as in /metrics; None if it does not exist."""
         lines = dict(line.rsplit(" ", 1) for line in self.get("/metrics").splitlines() if not line.startswith("#"))
         return float(lines[series]) if series in lines else None
 
 
 @contextmanager
 def installed_cluster(folder: Path, image: BuiltImage) -> Iterator[tuple[Cluster, InstalledOperator]]:
-    """A cluster of one node on this machine, and what `helm install` makes of Seele in it: CRD, rights and operator."""
+    """A cluster of one node on this machine, with the CRD, permissions and operator of `helm install`."""
     with bare_cluster(folder) as (plane, node), ExitStack() as stack:
         address = ServiceAddress(BRIDGE, int(plane.url.rpartition(":")[2]))
         stack.callback(address.stop)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# First process of the namespaces in which a node's daemons and containers run; the argument is the node's own folder.
-# Whatever they write elsewhere is covered here, so the machine keeps nothing of it. When standard input is closed, this
-# ends, and the kernel ends every process and mount with it: also after a kill of whoever started the node.
+# First process of the namespaces of a node's daemons and containers; the argument is the node's folder. Other folders that they
+# write to are covered by mounts, so nothing remains on the machine. This script ends when its standard input is closed, even if the
+# test was killed, and the kernel then ends all processes and mounts.
 set -euo pipefail
 state=$1
 
@@ -11,7 +11,7 @@ mount --bind "$state/log" /var/log
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/lock
 
-# A kubelet insists on these settings of the kernel, which are the machine's: it is shown what it wants to see.
+# The kubelet requires these kernel settings, which belong to the machine: cover the files with the expected values.
 cover() {
   local file=$state/${1//\//-}
   [ -e "/proc/sys/$1" ] || return 0

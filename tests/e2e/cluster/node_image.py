@@ -1,5 +1,5 @@
-"""The one image of the test cluster: a root file system of a few directories, into which the machine's own programs,
-the checkout and its Python environment are mounted read-only. Nothing is downloaded, and it is made in milliseconds."""
+"""The image of the test cluster: a root file system of a few directories, into which the machine's programs, the checkout
+and its Python environment are mounted read-only. It is made in milliseconds without downloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 USER = 1000
 """User and group of the containers, as in pods.py."""
 CHECKOUT = "/opt/seele/checkout"
-"""Where containers see the checkout: at a path of its own, for the machine's may be one that a pod's volume covers."""
+"""The checkout in containers; not at the machine's path, which a pod's volume may cover."""
 _PACKAGES = "/opt/seele/packages"
 _PROGRAMS = "opt/seele/bin"
 _DIRECTORIES = ("dev", "etc", "etc/seele", "proc", "run", "seele", "seele/run", "sys", "tmp", "usr", "var", "var/tmp")
@@ -31,7 +31,7 @@ _FILES = {
 
 
 def mounts(checkout: Path) -> dict[str, Path]:
-    """Folders of the machine by where containers see them: programs, Python, its packages, the checkout."""
+    """Folders of the machine by their paths in containers: programs, Python, packages, the checkout."""
     same = [Path("/usr"), Path("/etc/alternatives"), Path("/etc/ld.so.cache")]
     if not Path(sys.base_prefix).is_relative_to("/usr"):
         same.append(Path(sys.base_prefix))
@@ -42,7 +42,7 @@ def mounts(checkout: Path) -> dict[str, Path]:
 def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
     """Write the image as a docker archive under the names `tags`.
 
-    Its working directory is the checkout, and `seele` and `python3` are on its PATH, as if all were built in.
+    Its working directory is the checkout, and its PATH has `seele` and `python3`.
     """
     layer = _layer(checkout)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -57,7 +57,7 @@ def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
                 f"PYTHONPATH={CHECKOUT}/operator:{CHECKOUT}/trainer:{_PACKAGES}",
                 "LANG=C.UTF-8",
             ],
-            # As the pause container it waits; run containers name a command of their own.
+            # The pause container only waits; other containers set a command.
             "Entrypoint": [_sleep(), "infinity"],
         },
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
@@ -70,13 +70,13 @@ def write_image(archive: Path, tags: list[str], checkout: Path) -> None:
 
 
 def plain_spec(default: dict[str, Any]) -> dict[str, Any]:
-    """containerd's base specification of containers with nothing but their image: its own default, without limits that some
-    virtual machines may not set."""
+    """containerd's base specification of containers with only their image: its default without resource limits, which some
+    virtual machines cannot set."""
     return {**default, "process": {key: value for key, value in default["process"].items() if key != "rlimits"}}
 
 
 def runtime_spec(default: dict[str, Any], checkout: Path) -> dict[str, Any]:
-    """The same for containers of our image: with the read-only mounts that make it up."""
+    """The same for containers of our image, with its read-only mounts."""
     ours = [
         {"destination": there, "type": "bind", "source": str(here), "options": ["rbind", "ro"]}
         for there, here in mounts(checkout).items()
@@ -90,7 +90,7 @@ def _layer(checkout: Path) -> bytes:
     buffer = io.BytesIO()
     directories = dict.fromkeys(_DIRECTORIES)
     for there, here in (*mounts(checkout).items(), ("/" + _PROGRAMS, Path("/usr"))):
-        # All parents can be passed by the containers' user, which the machine's own need not allow.
+        # Parents get permissions for the containers' user, which the machine's folders may lack.
         parts = Path(there).parts[1:] if here.is_dir() else Path(there).parts[1:-1]
         directories.update({"/".join(parts[:end]): None for end in range(1, len(parts) + 1)})
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -109,20 +109,20 @@ def _layer(checkout: Path) -> bytes:
         for name, command in {"python3": python, "python": python, "seele": f"{python} -m seele_operator.cli"}.items():
             _add(tar, f"{_PROGRAMS}/{name}", f'#!/bin/sh\nexec {command} "$@"\n'.encode(), mode=0o755)
         for path in _linked_files(Path(_sleep())):
-            # Below the folders that /bin and /lib are links to, on machines where they are links.
+            # In the folders that /bin and /lib may link to.
             _add(tar, str(path.parent.resolve() / path.name).lstrip("/"), path.read_bytes(), mode=0o755)
     return buffer.getvalue()
 
 
 def _sleep() -> str:
-    """The program of the pause container, the only one that sees no mounts of ours."""
+    """The program of the pause container, which has none of our mounts."""
     found = shutil.which("sleep")
     assert found is not None, "there is no sleep on PATH"
     return found
 
 
 def _linked_files(program: Path) -> list[Path]:
-    """A program and the libraries that it is linked with, at the paths where it looks for them."""
+    """A program and its shared libraries."""
     listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False).stdout
     return [program, *(Path(path) for path in re.findall(r"(/\S+) \(0x", listed))]
 

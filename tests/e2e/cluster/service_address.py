@@ -1,6 +1,6 @@
-"""The address at which pods find the API server, that of the service `kubernetes`; bytes are passed on to where it listens.
+"""Relays the address of the service `kubernetes`, at which pods find the API server, to the API server.
 
-It stands in for kube-proxy, which would rewrite the packet filter of this machine. Pods need no other service address.
+It replaces kube-proxy, which would change the packet filter of this machine. Pods need no other service address.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import threading
 from contextlib import suppress
 
 KUBERNETES = ("10.96.0.1", 443)
-"""The first address of the range of services, which is in the API server's certificate."""
+"""The first address of the service range, which is in the API server's certificate."""
 
 
 class ServiceAddress:
-    """Takes connections to KUBERNETES, on a network device that goes with its address, until it is stopped."""
+    """Accepts connections to KUBERNETES on a network device until it is stopped."""
 
     def __init__(self, device: str, port: int) -> None:
-        """`port` is the API server's on the loopback address."""
+        """`port` is the API server's, on the loopback address."""
         subprocess.run(["ip", "address", "add", f"{KUBERNETES[0]}/32", "dev", device], check=True)
         self._server = _Server(KUBERNETES, _Relay)
         self._server.target = ("127.0.0.1", port)
@@ -51,7 +51,7 @@ class _Relay(socketserver.BaseRequestHandler):
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Pass bytes on until there are no more, and say so to the other side."""
+    """Copy bytes until the source ends, then close the target for writing."""
     with suppress(OSError):
         while block := source.recv(65536):
             target.sendall(block)

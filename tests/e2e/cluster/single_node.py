@@ -1,4 +1,4 @@
-"""A node of a Kubernetes cluster on this machine: kubelet, containerd, runc and a bridge, in namespaces of their own."""
+"""A node of a Kubernetes cluster on this machine: kubelet, containerd, runc and a bridge, in separate namespaces."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import functools
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -21,33 +20,31 @@ import yaml
 from tests.e2e.cluster.cluster_dns import DOMAIN
 from tests.e2e.cluster.node_image import plain_spec, runtime_spec, write_image
 from tests.support import REPOSITORY
+from tests.support.control_plane import free_port
+from tests.support.waiting import wait_for
 
 CHECKOUT = REPOSITORY
 NAME = "seele-node"
 PAUSE = "localhost/seele-pause:e2e"
-"""The sandbox of every pod: a name of its own, for a test may bring in another image under the first."""
+"""Image of the sandbox of every pod; a different name, since a test may load another image with the first name."""
 IMAGES = ["ghcr.io/seele-dev/seele:0.1.0-cpu", PAUSE]
 BRIDGE = "seele-e2e"
 SUBNET = "10.199.77.0/24"
 ADDRESS = "10.199.77.1"
-"""Of the bridge: what pods see of the machine, and the node's own address."""
+"""Address of the bridge, which is the node's address."""
 SERVICES = "10.96.0.0/16"
-"""Where services have their addresses: the control plane's --service-cluster-ip-range."""
+"""The control plane's --service-cluster-ip-range."""
 PLAIN_RUNTIME = "plain"
-"""Handler of the containers that see their image and nothing of this machine; a RuntimeClass leads to it."""
+"""Handler, used by a RuntimeClass, of containers that have only their image and no mounts of this machine."""
 CGROUP = "seele-e2e"
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-class NodeError(Exception):
-    """A daemon of the node did not start; with the end of what it wrote."""
-
-
 class Node:
-    """A single node; `start` returns when its containers can be run, and `close` leaves nothing behind."""
+    """A single node; `start` returns when it can run containers, and `close` leaves nothing behind."""
 
     def __init__(self, folder: Path, binaries: Path, kubeconfig: Path) -> None:
-        """`folder` is the node's own, on a disk; `binaries` has the kubelet."""
+        """`folder` is the node's, on a disk; `binaries` has the kubelet."""
         self._folder = folder
         self._kubelet = binaries / "kubelet"
         self._kubeconfig = kubeconfig
@@ -55,7 +52,7 @@ class Node:
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start everything but the kubelet, and bring the image in."""
+        """Start everything except the kubelet, and load the image."""
         self._folder.mkdir(parents=True, exist_ok=True)
         _make_bridge()
         _make_cgroups()
@@ -63,45 +60,44 @@ class Node:
         self._start_containerd()
 
     def start_kubelet(self) -> None:
-        """Start the kubelet; also after `kill_kubelet`."""
+        """Start the kubelet, also after `kill_kubelet`."""
         command = [str(self._kubelet), f"--config={self._kubelet_config()}", f"--kubeconfig={self._kubeconfig}"]
         command += [f"--root-dir={self._folder}/kubelet", f"--cert-dir={self._folder}/pki"]
         command += [f"--hostname-override={NAME}", f"--node-ip={ADDRESS}"]
         endpoint = f"--container-runtime-endpoint=unix://{self._socket}"
-        # Until 1.24 there was another runtime built in, and this one had to be asked for.
+        # Before 1.24 another runtime was built in.
         old = _minor_version(self._kubelet) < 24
         command += ["--container-runtime=remote", endpoint] if old else [endpoint]
         self._start("kubelet", command)
 
     def kill_kubelet(self) -> None:
-        """Kill the kubelet, as when a node freezes or loses its network: containers go on."""
+        """Kill the kubelet, as if the node froze or lost its network: containers continue."""
         self._end("kubelet")
 
     def log(self, daemon: str) -> str:
-        """The end of what a daemon wrote."""
+        """The end of a daemon's log."""
         path = self._folder / f"{daemon}.log"
         return path.read_text(errors="replace")[-6000:] if path.exists() else ""
 
     def container_logs(self) -> Iterator[tuple[str, str]]:
-        """Pod and container, and the end of what it wrote, of all containers whose logs the kubelet still has."""
+        """The names and ends of all container logs that the kubelet still has."""
         for path in sorted((self._folder / "log" / "pods").glob("*/*/*.log")):
             yield "/".join(path.parts[-3:-1]), path.read_text(errors="replace")[-4000:]
 
     def volume(self, path: str) -> Path:
-        """Where this machine sees the folder that hostPath volumes name `path`, below /var/lib."""
+        """The folder on this machine of a hostPath below /var/lib."""
         return self._folder / "lib" / Path(path).relative_to("/var/lib")
 
     def load_image(self, archive: Path) -> None:
-        """Bring in an image, of which a pod must not pull another."""
+        """Load an image."""
         load = [*self._ctr, "images", "import", f"--snapshotter={_snapshotter(self._folder)}", str(archive)]
         loaded = subprocess.run(load, capture_output=True, text=True)
-        if loaded.returncode != 0:
-            raise NodeError(f"the image {archive} cannot be brought in: {loaded.stderr}{self.log('containerd')}")
-        # Else the kernel writes it all out half a minute later, and etcd, which waits for the disk, stands still meanwhile.
+        assert loaded.returncode == 0, f"the image {archive} cannot be loaded: {loaded.stderr}{self.log('containerd')}"
+        # Otherwise the kernel writes everything half a minute later, and blocks etcd meanwhile.
         os.sync()
 
     def close(self) -> None:
-        """End all containers and daemons, and remove what the node made on this machine."""
+        """End all containers and daemons, and remove everything from this machine."""
         for name in list(self._daemons):
             self._end(name)
         if self._namespace is not None:
@@ -131,8 +127,8 @@ class Node:
             text=True,
         )
         assert self._namespace.stdout is not None
-        if self._namespace.stdout.readline() != "ready\n":
-            raise NodeError(f"no namespaces for a node: {self.log('namespace')}")
+        ready = self._namespace.stdout.readline() == "ready\n"
+        assert ready, f"the node's namespaces cannot be created: {self.log('namespace')}"
 
     def _start(self, name: str, command: Sequence[str]) -> None:
         assert self._namespace is not None
@@ -141,7 +137,7 @@ class Node:
         self._daemons[name] = subprocess.Popen(inside, stdout=self._log_file(name), stderr=subprocess.STDOUT)
 
     def _end(self, name: str) -> None:
-        """Kill a daemon; nsenter, its parent outside of the namespace, ends with it."""
+        """Kill a daemon; nsenter, its parent outside the namespace, then ends too."""
         nsenter = self._daemons.pop(name)
         for daemon in psutil.Process(nsenter.pid).children() if nsenter.poll() is None else ():
             daemon.kill()
@@ -161,17 +157,14 @@ class Node:
         config = self._folder / "containerd.toml"
         config.write_text(_containerd_config(self._folder, self._socket, spec_file, plain_file, cni))
         self._start("containerd", ["containerd", "--config", str(config)])
-        self._wait(lambda: subprocess.run([*self._ctr, "version"], capture_output=True).returncode == 0, "containerd")
+        wait_for(self._containerd_answers, lambda: f"containerd answers:\n{self.log('containerd')}")
         archive = self._folder / "image.tar"
         write_image(archive, IMAGES, CHECKOUT)
         self.load_image(archive)
 
-    def _wait(self, ready: Callable[[], bool], daemon: str, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not ready():
-            if time.monotonic() > deadline or self._daemons[daemon].poll() is not None:
-                raise NodeError(f"{daemon} does not answer:\n{self.log(daemon)}")
-            time.sleep(0.1)
+    def _containerd_answers(self) -> bool:
+        assert self._daemons["containerd"].poll() is None, self.log("containerd")
+        return subprocess.run([*self._ctr, "version"], capture_output=True).returncode == 0
 
     def _kubelet_config(self) -> Path:
         resolv = self._folder / "resolv.conf"
@@ -183,7 +176,7 @@ class Node:
             "port": free_port(ADDRESS),
             "healthzPort": 0,
             "readOnlyPort": 0,
-            # The API server comes for logs without a certificate; only this machine and its pods can reach the address.
+            # The API server reads logs without a certificate; only this machine and its pods can reach the address.
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
             "cgroupDriver": "cgroupfs",
@@ -196,7 +189,7 @@ class Node:
             "clusterDomain": DOMAIN,
             "resolvConf": str(resolv),
             "volumePluginDir": str(self._folder / "plugins"),
-            # The machine's disk is not the node's to judge.
+            # The node must not evict pods because of the machine's disk.
             "evictionHard": {"memory.available": "100Mi"},
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
@@ -234,7 +227,7 @@ state = "/run/containerd"
   path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
-  # Without CAP_SYS_RESOURCE, which many virtual machines lack, no container starts otherwise.
+  # Otherwise containers need CAP_SYS_RESOURCE, which many virtual machines lack.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "{_snapshotter(folder)}"
@@ -252,7 +245,7 @@ state = "/run/containerd"
 
 @functools.cache
 def _snapshotter(folder: Path) -> str:
-    """How containerd keeps layers: stacked where the disk below allows it, else as copies of everything for each layer."""
+    """containerd's snapshotter: overlayfs if the disk supports it, otherwise native, which copies every layer."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         layers = [Path(temporary, name) for name in ("lower", "upper", "work", "merged")]
         for layer in layers:
@@ -264,18 +257,11 @@ def _snapshotter(folder: Path) -> str:
 
 
 def plugin_folder() -> Path | None:
-    """Where the network plugins are: Debian's place, or that of everybody else."""
+    """The folder of the network plugins: Debian's, or the usual one."""
     folders = [Path("/usr/lib/cni"), Path("/opt/cni/bin")]
     return next(
         (folder for folder in folders if (folder / "bridge").exists() and (folder / "host-local").exists()), None
     )
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at `address`."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 def _make_bridge() -> None:
@@ -290,7 +276,7 @@ def _remove_bridge() -> None:
 
 
 def _cgroup_hierarchies() -> list[Path]:
-    """Roots of the hierarchies of control groups: many in version 1, one in version 2."""
+    """Roots of the cgroup hierarchies: many in version 1, one in version 2."""
     if (_CGROUPS / "cgroup.procs").exists():
         return [_CGROUPS]
     return [path for path in _CGROUPS.iterdir() if not path.is_symlink() and (path / "cgroup.procs").exists()]
@@ -300,14 +286,14 @@ def _make_cgroups() -> None:
     _remove_cgroups()
     for root in _cgroup_hierarchies():
         (root / CGROUP).mkdir(exist_ok=True)
-        # All containers together would weigh no more than one process of the machine's.
+        # Otherwise all containers together would have the weight of one process of the machine.
         for weight, value in (("cpu.shares", 8192), ("cpu.weight", 800)):
             if (root / CGROUP / weight).exists():
                 (root / CGROUP / weight).write_text(str(value))
 
 
 def _remove_cgroups() -> None:
-    """Remove our control groups; their processes are gone, which the kernel may notice a little later."""
+    """Remove our cgroups, waiting for the kernel to notice that their processes are gone."""
     for root in _cgroup_hierarchies():
         for folder, _, _ in os.walk(root / CGROUP, topdown=False):
             for _ in range(100):

@@ -54,7 +54,7 @@ def test_the_quickstart_trains_in_the_built_image(
         memory = sum(one.memory_info().rss for one in run.processes(pod))
         print(f"{pod}: {memory / 1e6:.0f} MB of memory")
     done = run.reach_phase("Succeeded", 1200)
-    assert (done["step"], done["attempt"], done["restarts"]) == (60, 1, 0)
+    assert (done["step"], done["attempt"], done["restarts"]) == (80, 1, 0)
     before, *_, after = held_out(run.folder)
     print(f"held-out {before:.1%} → {after:.1%}")
-    assert after - before >= 0.5
+    assert after - before >= 0.8

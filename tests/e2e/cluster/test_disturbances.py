@@ -1,4 +1,4 @@
-"""What clusters do to runs: memory limits, lost servers, a lost node, a killed operator; and what users do: suspend."""
+"""Disturbances of runs: memory limits, lost servers, a lost node, a killed operator, and suspension."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200
 
 Submit = Callable[[str, Mapping[str, Any]], ClusterRun]
 LONG = 150
-"""Steps of a run that is still under way when its node is given up."""
+"""Steps of a run that is still in progress when its node is considered lost."""
 LOST = [
     {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 2}
     for taint in ("unreachable", "not-ready")
 ]
 
 
-def test_a_trainer_over_its_memory_limit_is_said_to_be(submit: Submit) -> None:
+def test_a_trainer_over_its_memory_limit_is_reported(submit: Submit) -> None:
     run = submit(
         "hungry",
         merged(
@@ -44,7 +44,7 @@ def test_a_trainer_over_its_memory_limit_is_said_to_be(submit: Submit) -> None:
     assert run.conditions()["Failed"] == "True"
 
 
-def test_a_killed_rollout_server_is_replaced_alone_and_gets_the_weights_again(submit: Submit) -> None:
+def test_only_a_killed_rollout_server_is_replaced_and_gets_the_weights_again(submit: Submit) -> None:
     run = submit("served", {"training": {"steps": 12}, "evaluation": {"everySteps": 0, "benchmarks": []}})
     run.reach_step(3)
     trainer, server = run.pods("trainer")[0]["metadata"]["uid"], run.pods("rollout")[0]["metadata"]["uid"]
@@ -72,7 +72,7 @@ def test_a_lost_node_that_comes_back_never_runs_two_attempts(submit: Submit, clu
         try:
             lost = run.reach_phase("Restarting", 120)
             assert lost["lastFailure"]["class"] == "disruption"
-            # The containers go on: nobody could tell them to stop. A second attempt beside them would spoil the run.
+            # The containers continue, since they cannot be stopped. A concurrent second attempt would corrupt the run.
             (pod,) = run.pods()
             assert "deletionTimestamp" in pod["metadata"]
             assert pod["metadata"]["labels"][ATTEMPT] == "1"
@@ -94,7 +94,7 @@ def test_a_lost_node_that_comes_back_never_runs_two_attempts(submit: Submit, clu
     assert [step["step"] for step in run.steps()] == list(range(1, LONG + 1))
 
 
-def test_an_operator_killed_in_the_middle_of_a_restart_finishes_it_later(submit: Submit, cluster: Cluster) -> None:
+def test_an_operator_killed_during_a_restart_completes_it_later(submit: Submit, cluster: Cluster) -> None:
     run = submit("orphaned", merged(IN_PROCESS, {"trainer": {"replicas": 2}}))
     run.reach_step(3)
     run.kill("orphaned-trainer-1")
@@ -110,13 +110,13 @@ def test_an_operator_killed_in_the_middle_of_a_restart_finishes_it_later(submit:
     assert run.history.attempts_together() <= {0, 1}
 
 
-def test_a_suspended_run_holds_nothing_and_goes_on_where_it_was(submit: Submit) -> None:
+def test_a_suspended_run_uses_nothing_and_resumes_where_it_was(submit: Submit) -> None:
     run = submit("paused", merged(IN_PROCESS, {"checkpoints": {"everySteps": 1000}}))
     run.reach_step(3)
     run.patch({"runPolicy": {"suspend": True}})
     suspended = run.reach_phase("Suspended", 120)
     wait_for(lambda: not run.pods() and not list(processes_of("paused-trainer-0")), run.describe, 60)
-    # Asked to stop, the trainer saved what it had learnt, although no checkpoint was due.
+    # When terminated, the trainer saved a checkpoint although none was due.
     saved = int((run.folder / "checkpoints" / "LATEST").read_text().removeprefix("step-"))
     assert saved >= 3
     assert suspended["step"] >= 3

@@ -1,4 +1,4 @@
-"""The image of the operator, built from the Dockerfile and installed by the chart, carries out a run in a real cluster."""
+"""The operator's image, built from the Dockerfile and installed by the chart, runs a training in a real cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200)]
 
 LARGEST_PROCESS = 150e6
-"""Bytes of memory; with a few runs."""
+"""Bytes of memory with a few runs."""
 SHORT = {"training": {"steps": 4}}
 
 
@@ -31,14 +31,14 @@ def image() -> BuiltImage:
 
 @pytest.fixture(scope="module")
 def installed(machine: Path, image: BuiltImage) -> Iterator[tuple[Cluster, InstalledOperator]]:
-    """The cluster, and the operator in it."""
+    """The cluster and its operator."""
     with installed_cluster(machine, image) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def cluster(installed: tuple[Cluster, InstalledOperator]) -> Cluster:
-    """Instead of the cluster whose operator is a process of this machine."""
+    """Replaces the cluster whose operator is a process of this machine."""
     return installed[0]
 
 
@@ -48,7 +48,7 @@ def operator(installed: tuple[Cluster, InstalledOperator]) -> InstalledOperator:
     return installed[1]
 
 
-def test_the_pod_has_the_image_and_nothing_of_this_machine(image: BuiltImage, operator: InstalledOperator) -> None:
+def test_the_pod_has_the_image_and_no_files_of_this_machine(image: BuiltImage, operator: InstalledOperator) -> None:
     assert operator.container["image"].startswith("ghcr.io/seele-dev/seele-operator:")
     assert (operator.container["ready"], operator.container["restartCount"]) == (True, 0)
     process = operator.process
@@ -57,8 +57,8 @@ def test_the_pod_has_the_image_and_nothing_of_this_machine(image: BuiltImage, op
     mounts = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
     assert {line.split()[4] for line in mounts if line.split()[4].startswith(("/usr", "/opt"))} == set()
     assert "ro" in next(line.split()[5] for line in mounts if line.split()[4] == "/").split(",")
-    # Bytecode is in the image: none can be written, and without it each start would compile everything.
-    found = operator.execute("python3", "-c", "import seele_operator.handlers as it; print(it.__cached__)")
+    # The image has bytecode: none can be written, and without it every start would compile everything.
+    found = operator.execute("python3", "-c", "import seele_operator.controller.handlers as it; print(it.__cached__)")
     cached = found.stdout.strip()
     assert cached.startswith("/opt/seele/venv/"), found.stderr
     assert operator.execute("ls", cached).returncode == 0
@@ -66,7 +66,7 @@ def test_the_pod_has_the_image_and_nothing_of_this_machine(image: BuiltImage, op
     assert healthy.returncode == 0, healthy.stderr
 
 
-def test_a_run_is_carried_out_by_the_deployment_of_the_chart(
+def test_the_charts_deployment_completes_a_run(
     submit: Callable[[str, Mapping[str, Any]], ClusterRun], cluster: Cluster, operator: InstalledOperator
 ) -> None:
     run = submit("installed", merged(IN_PROCESS, SHORT))
@@ -82,7 +82,7 @@ def test_a_run_is_carried_out_by_the_deployment_of_the_chart(
         lambda: operator.metric('seele_operator_runs{phase="Succeeded"}') == 1,
         lambda: f"its metrics count the run: {operator.get('/metrics')}",
     )
-    # An API server of a busy machine may be late; what it must not do is refuse.
+    # The API server of a busy machine may be slow, but must not refuse requests.
     for reason in ("refused", "internal", "bad_status"):
         assert operator.metric(f'seele_operator_reconcile_errors_total{{reason="{reason}"}}') == 0, reason
     assert "orbidden" not in operator.log()

@@ -1,4 +1,4 @@
-"""Runs that train for real in the containers of a real cluster, undisturbed and with a trainer that is killed."""
+"""Real trainings in containers of a real cluster, undisturbed and with a killed trainer."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
 
     done = run.reach_phase("Succeeded", 1200)
 
-    assert (done["step"], done["steps"], done["policyVersion"], done["attempt"]) == (60, 60, 60, 1)
-    assert done["lastCheckpoint"]["step"] == 60
+    assert (done["step"], done["steps"], done["policyVersion"], done["attempt"]) == (80, 80, 80, 1)
+    assert done["lastCheckpoint"]["step"] == 80
     assert done["hintRate"] < started["hintRate"] <= 1
     assert done["restarts"] == 0
     assert "lastFailure" not in done
-    # No probe took a server that loads weights, or a trainer that computes, for one that hangs.
+    # No probe mistook loading weights or computing for hanging.
     assert run.history.container_restarts == {"quickstart-trainer-0": 0, "quickstart-rollout-0": 0}
     conditions = run.conditions()
     assert (conditions["Valid"], conditions["Complete"], conditions["Failed"]) == ("True", "True", "False")
-    wait_for(lambda: run.history.phases[-1:] == ["Succeeded"], "the watch tells of it too")
+    wait_for(lambda: run.history.phases[-1:] == ["Succeeded"], "the watch has the last phase")
     assert [phase for phase in run.history.phases if phase != "Pending"] == ["Starting", "Running", "Succeeded"]
     listed = cluster.kubectl("get", "srun", "quickstart").splitlines()[-1]
     assert "Succeeded" in listed
-    assert re.search(r"quickstart +Succeeded +60/60 ", cluster.seele("status"))
+    assert re.search(r"quickstart +Succeeded +80/80 ", cluster.seele("status"))
     assert "trainer-0" in cluster.seele("logs", "quickstart", "-f", "--role", "trainer", "--tail", "1")
-    assert "60" in listed
+    assert "80" in listed
 
     first, *_, last = held_out(run.folder)
-    assert last - first >= 0.3
+    assert last - first >= 0.8
     assert done["accuracy"] == pytest.approx(last, abs=1e-3)
     steps = run.steps()
-    assert [step["step"] for step in steps] == list(range(1, 61))
+    assert [step["step"] for step in steps] == list(range(1, 81))
     assert max(step["canaryDifference"] for step in steps) < 1e-3
     gained = [one["descent"] for step in steps for one in step["descents"]]
     assert gained
@@ -71,7 +71,7 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
     assert load_file(run.folder / "final" / "model.safetensors")
 
 
-def test_a_gang_whose_trainer_is_killed_ends_with_the_weights_of_one_that_was_not(
+def test_a_gang_with_a_killed_trainer_ends_with_the_same_weights_as_an_undisturbed_one(
     submit: Submit, own_node: None
 ) -> None:
     gang = merged(IN_PROCESS, {"trainer": {"replicas": 2}})
