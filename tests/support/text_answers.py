@@ -1,10 +1,12 @@
-"""Problems, completions and a verifier that tell right from wrong by text, without a tokenizer."""
+"""Problems, completions, an engine and a verifier for tests without models and tokenizers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from seele_trainer.data.problem import Problem, TokenizedProblem
+from seele_trainer.rollout.protocol import Canary, RequestCounts, WeightSync
 
 RIGHT, WRONG = (7, 1), (8, 1)
 """Tokens of a right and of a wrong completion."""
@@ -18,6 +20,20 @@ def problem(number: int) -> TokenizedProblem:
 
 def decode(tokens: Sequence[int]) -> str:
     return "right" if tuple(tokens) == RIGHT else "wrong"
+
+
+class IdleEngine:
+    """The part of an engine that generates nothing."""
+
+    def __init__(self) -> None:
+        self.counts = RequestCounts()
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
+        return WeightSync(version, 0.0, 0.0, 1)
 
 
 class TextVerifier:

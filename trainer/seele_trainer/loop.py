@@ -17,7 +17,7 @@ from seele_trainer.collect import Collected, Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
-from seele_trainer.evaluation.evaluate import LoadedBenchmark, evaluate
+from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.report.page import write_report
@@ -197,9 +197,8 @@ class Loop:
         if not parts.benchmarks:
             return
         with self._phase("eval"):
-            scores = await evaluate(
+            examiner = Examiner(
                 parts.engine,
-                parts.benchmarks,
                 parts.verifier,
                 parts.decode,
                 temperature=parts.config.evaluation.temperature,
@@ -207,6 +206,7 @@ class Loop:
                 seed=parts.config.training.seed,
                 answered=lambda _: parts.recorder.heartbeat(),
             )
+            scores = await examiner.scores(parts.benchmarks)
         parts.attempt.check()
         parts.recorder.record_evaluation(
             EvaluationRecord(

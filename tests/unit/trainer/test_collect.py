@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from seele_trainer.collect import PROBE_ROUND, Collector
 from seele_trainer.config import TrainerConfig
-from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies import build_strategy
-from tests.support.text_answers import RIGHT, WRONG, TextVerifier, decode, problem
+from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
 
 pytestmark = pytest.mark.unit
 
@@ -31,23 +30,16 @@ def config(engine: str = "vllm", probes: int = 2) -> TrainerConfig:
     )
 
 
-class ScriptedEngine:
+class ScriptedEngine(IdleEngine):
     """Every second completion is right. Held prompts are answered once a test opens their gate."""
 
     def __init__(self, held: Sequence[int] = ()) -> None:
-        self.counts = RequestCounts()
+        super().__init__()
         self.requests: list[tuple[tuple[int, ...], Sampling]] = []
         self.gates = {token: asyncio.Event() for token in held}
         self.answered: defaultdict[int, int] = defaultdict(int)
         self.progress = asyncio.Condition()
         self.gone: set[int] = set()
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
-        return WeightSync(version, 0.0, 0.0, 1)
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
         self.requests.append((tuple(prefix), sampling))

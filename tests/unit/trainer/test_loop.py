@@ -18,7 +18,7 @@ from seele_trainer.evaluation.evaluate import LoadedBenchmark
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.sample import Sample
 from seele_trainer.loop import Interrupted, Loop, RunParts
-from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints
 from seele_trainer.run_folder.journal import read_records
@@ -27,7 +27,7 @@ from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.termination import RefusedInput
 from seele_trainer.weights.directory import WeightsDirectory
-from tests.support.text_answers import RIGHT, WRONG, TextVerifier, decode, problem
+from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
 
 pytestmark = pytest.mark.unit
 
@@ -74,24 +74,17 @@ class CountingLearner:
         self.updates = int((directory / "updates").read_text())
 
 
-class Engine:
+class Engine(IdleEngine):
     """Answers every second prompt right.
 
     `on_greedy` is called with the number of each held-out request, `on_rollout` when a round is sampled.
     """
 
     def __init__(self, on_greedy: Callable[[int], None], on_rollout: Callable[[], None]) -> None:
-        self.counts = RequestCounts()
+        super().__init__()
         self._on_greedy = on_greedy
         self._on_rollout = on_rollout
         self._greedy = 0
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
-        return WeightSync(version, 0.0, 0.0, 1)
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
         self._on_rollout()

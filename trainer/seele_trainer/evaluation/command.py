@@ -22,7 +22,7 @@ from seele_trainer.config import Benchmark, Evaluation, RolloutOptions, Verifier
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.tokenize import Template
 from seele_trainer.evaluation.benchmarks import known_benchmark
-from seele_trainer.evaluation.evaluate import LoadedBenchmark, completions_needed, evaluate, load_benchmark
+from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark, completions_needed, load_benchmark
 from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.formatting import percent
 from seele_trainer.rollout.protocol import RolloutEngine
@@ -149,9 +149,8 @@ async def _examine(
             await verifier.start()
             bar.update(task, description="answers")
             try:
-                return await evaluate(
+                examiner = Examiner(
                     engine,
-                    exam.benchmarks,
                     verifier,
                     exam.decode,
                     temperature=Evaluation().temperature,
@@ -159,6 +158,7 @@ async def _examine(
                     seed=seed,
                     answered=lambda count: bar.advance(task, count),
                 )
+                return await examiner.scores(exam.benchmarks)
             finally:
                 await verifier.close()
 

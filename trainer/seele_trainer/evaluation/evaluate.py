@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +14,7 @@ from seele_trainer.data.sources import load_problems
 from seele_trainer.data.tokenize import Template, encode_prompt
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
 from seele_trainer.run_folder.records import BenchmarkScore
+from seele_trainer.verify.pool import VerifierPool
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +23,6 @@ COMPLETIONS_PER_CALL = 256
 
 CALLS_IN_FLIGHT = 4
 """Concurrent calls: while one waits for its longest completion, the others keep the servers busy."""
-
-
-class AnswerChecker(Protocol):
-    """Decides whether an answer is right; `verify.pool.VerifierPool` is one."""
-
-    async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """For each pair of an answer's text and the gold answer: right, wrong, or None if the check timed out."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +62,46 @@ class Answers:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Puts a benchmark's problems to an engine and has the answers checked.
+    """Puts benchmarks to an engine without hints, and has the answers checked.
 
-    `answered` is called with the number of completions each time some have been checked.
+    `temperature` is that of sampled answers. `answered` is called with the number of completions each time some have been
+    checked.
     """
 
     engine: RolloutEngine
-    verifier: AnswerChecker
+    verifier: VerifierPool
     decode: Callable[[Sequence[int]], str]
+    temperature: float
     max_tokens: int
     seed: int
     answered: Callable[[int], None]
 
-    async def answers(self, benchmark: LoadedBenchmark, n: int, temperature: float) -> Answers:
-        """`n` answers to every problem."""
+    async def scores(self, benchmarks: Sequence[LoadedBenchmark]) -> dict[str, BenchmarkScore]:
+        """Each benchmark's score by title: greedy pass@1 and, if it has k samples, their mean accuracy avg@k.
+
+        A check that times out counts as a wrong answer and is logged. Raises RolloutUnavailable if the engine is lost.
+        """
+        return {benchmark.title: await self._score(benchmark) for benchmark in benchmarks}
+
+    async def _score(self, benchmark: LoadedBenchmark) -> BenchmarkScore:
+        greedy = await self._answers(benchmark, n=1, temperature=0.0)
+        sampled = await self._answers(benchmark, benchmark.samples, self.temperature) if benchmark.samples else None
+        timeouts = greedy.timeouts + (sampled.timeouts if sampled else 0)
+        if timeouts:
+            logger.warning(
+                "%s: the check of %d answers timed out, which count as wrong; if there are many, raise verifier.timeoutSeconds",
+                benchmark.title,
+                timeouts,
+            )
+        return BenchmarkScore(
+            problems=len(benchmark.prompts),
+            greedy_accuracy=greedy.accuracy,
+            sampled_accuracy=sampled.accuracy if sampled else None,
+            samples=benchmark.samples,
+            truncated=greedy.truncated,
+        )
+
+    async def _answers(self, benchmark: LoadedBenchmark, n: int, temperature: float) -> Answers:
         size = max(1, COMPLETIONS_PER_CALL // n)
         places = asyncio.Semaphore(CALLS_IN_FLIGHT)
         try:
@@ -137,46 +156,6 @@ def load_benchmark(benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase, tem
     )
 
 
-async def evaluate(
-    engine: RolloutEngine,
-    benchmarks: Sequence[LoadedBenchmark],
-    verifier: AnswerChecker,
-    decode: Callable[[Sequence[int]], str],
-    *,
-    temperature: float,
-    max_tokens: int,
-    seed: int,
-    answered: Callable[[int], None] = lambda count: None,
-) -> dict[str, BenchmarkScore]:
-    """Answer every problem without a hint; returns each benchmark's score by title.
-
-    Greedy decoding gives pass@1. If a benchmark has k samples, they are drawn at `temperature`, and their mean accuracy is
-    avg@k. A check that times out counts as a wrong answer and is logged. `answered` is called with the number of
-    completions each time some have been checked. Raises RolloutUnavailable if the engine is lost.
-    """
-    examiner = Examiner(engine, verifier, decode, max_tokens, seed, answered)
-    return {benchmark.title: await _score(examiner, benchmark, temperature) for benchmark in benchmarks}
-
-
 def completions_needed(benchmarks: Sequence[LoadedBenchmark]) -> int:
-    """How many completions `evaluate` requests."""
+    """How many completions an examiner requests for the benchmarks."""
     return sum(len(benchmark.prompts) * (1 + benchmark.samples) for benchmark in benchmarks)
-
-
-async def _score(examiner: Examiner, benchmark: LoadedBenchmark, temperature: float) -> BenchmarkScore:
-    greedy = await examiner.answers(benchmark, n=1, temperature=0.0)
-    sampled = await examiner.answers(benchmark, benchmark.samples, temperature) if benchmark.samples else None
-    timeouts = greedy.timeouts + (sampled.timeouts if sampled else 0)
-    if timeouts:
-        logger.warning(
-            "%s: the check of %d answers timed out, which count as wrong; if there are many, raise verifier.timeoutSeconds",
-            benchmark.title,
-            timeouts,
-        )
-    return BenchmarkScore(
-        problems=len(benchmark.prompts),
-        greedy_accuracy=greedy.accuracy,
-        sampled_accuracy=sampled.accuracy if sampled else None,
-        samples=benchmark.samples,
-        truncated=greedy.truncated,
-    )

@@ -53,14 +53,12 @@ def _servers(moment: Moment) -> Values:
 RUN_METRICS: tuple[Metric[TrainerConfig], ...] = (
     Metric(
         "seele_training_steps_total_planned",
-        "gauge",
         "steps",
         "Training steps planned in all.",
         lambda config: one(config.training.steps),
     ),
     Metric(
         "seele_target_accuracy",
-        "gauge",
         SHARE,
         "Rollout accuracy that the hints aim at, 0 to 1.",
         lambda config: one(config.hints.target_accuracy),
@@ -68,18 +66,16 @@ RUN_METRICS: tuple[Metric[TrainerConfig], ...] = (
 )
 
 STEP_METRICS: tuple[Metric[StepRecord], ...] = (
-    Metric("seele_training_step", "gauge", "steps", "Training steps done.", lambda r: one(r.step)),
+    Metric("seele_training_step", "steps", "Training steps done.", lambda r: one(r.step)),
     Metric(
         "seele_policy_version",
-        "gauge",
         "version",
         "Version of the policy that sampled the last step.",
         lambda r: one(r.policy_version),
     ),
-    Metric("seele_reward_mean", "gauge", "reward", "Mean reward of the last step's rollouts.", lambda r: one(r.reward)),
+    Metric("seele_reward_mean", "reward", "Mean reward of the last step's rollouts.", lambda r: one(r.reward)),
     Metric(
         "seele_rollout_accuracy",
-        "gauge",
         SHARE,
         "Share of the last step's rollouts that were right, by round of a problem.",
         lambda r: _by_round(r.accuracy_by_round),
@@ -87,7 +83,6 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
     ),
     Metric(
         "seele_hint_rate_mean",
-        "gauge",
         SHARE,
         "Mean share of the solution that was shown in the last step, by round of a problem.",
         lambda r: _by_round(r.hint_rate_by_round),
@@ -95,42 +90,36 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
     ),
     Metric(
         "seele_unhinted_accuracy",
-        "gauge",
         SHARE,
         "Accuracy of the last step's probes, which get no hint and are not trained on; NaN without probes.",
         lambda r: one(r.unhinted_accuracy),
     ),
     Metric(
         "seele_learning_efficiency",
-        "gauge",
         SHARE,
         "Mean of 4a(1-a) over the last step's groups, a being a group's accuracy; 1 is best.",
         lambda r: one(r.learning_efficiency),
     ),
     Metric(
         "seele_zero_gradient_groups_ratio",
-        "gauge",
         SHARE,
         "Share of the last step's groups whose rewards are all equal and which teach nothing.",
         lambda r: one(r.zero_gradient_groups),
     ),
     Metric(
         "seele_irt_fit_seconds",
-        "gauge",
         "seconds",
         "Seconds spent on fitting curves in the last step.",
         lambda r: one(r.irt_fit_seconds),
     ),
     Metric(
         "seele_irt_fit_fallbacks_total",
-        "counter",
         "fits",
         "Curve fits that failed and were answered by a fallback.",
         lambda r: one(r.irt_fit_fallbacks),
     ),
     Metric(
         "seele_loss",
-        "gauge",
         "loss; kl in nats per token",
         "Loss of the last step by term (policy, supervised, kl, total); terms before their coefficients.",
         lambda r: dict(r.losses),
@@ -138,76 +127,64 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
     ),
     Metric(
         "seele_gradient_norm",
-        "gauge",
         "norm",
         "Global norm of the last step's gradient, before clipping.",
         lambda r: one(r.gradient_norm),
     ),
     Metric(
         "seele_clip_ratio",
-        "gauge",
         SHARE,
         "Share of generated tokens whose ratio was clipped in the last step.",
         lambda r: one(r.clip_fraction),
     ),
     Metric(
         "seele_learning_rate",
-        "gauge",
         "per update",
         "Learning rate of the last optimizer update.",
         lambda r: one(r.learning_rate),
     ),
     Metric(
         "seele_policy_mismatch_kl",
-        "gauge",
         "nats per token",
         "KL divergence between the engine's policy and the trainer's, in nats per token (k3 estimate).",
         lambda r: one(r.mismatch_kl),
     ),
     Metric(
         "seele_truncated_completions_ratio",
-        "gauge",
         SHARE,
         "Share of the last step's completions that hit the length limit.",
         lambda r: one(r.truncated_completions),
     ),
     Metric(
         "seele_phase_seconds",
-        "gauge",
         "seconds",
         "Wall-clock seconds of the last step by phase (rollout, verify, train, sync, eval, checkpoint).",
         _phases,
         "phase",
     ),
-    Metric(
-        "seele_step_seconds", "gauge", "seconds", "Wall-clock seconds of the last step.", lambda r: one(r.step_seconds)
-    ),
+    Metric("seele_step_seconds", "seconds", "Wall-clock seconds of the last step.", lambda r: one(r.step_seconds)),
     Metric(
         "seele_weight_sync_seconds",
-        "gauge",
         "seconds",
         "Duration of the last weight sync.",
         lambda r: one(r.weight_sync_seconds),
     ),
     Metric(
         "seele_weight_sync_canary_difference",
-        "gauge",
         "nats per token",
         "Mean absolute difference in nats of the canary's log-probabilities after the last weight sync.",
         lambda r: one(r.canary_difference),
     ),
     Metric(
         "seele_tokens_total",
-        "counter",
         "tokens",
         "Tokens by kind (prompt, hint, generated; trained: in forward passes; loss: before identical rollouts are merged).",
         lambda r: dict(r.tokens),
         "kind",
     ),
-    Metric("seele_rollouts_total", "counter", "rollouts", "Rollouts sampled.", lambda r: one(r.rollouts)),
+    Metric("seele_rollouts_total", "rollouts", "Rollouts sampled.", lambda r: one(r.rollouts)),
     Metric(
         "seele_rollout_requests_total",
-        "counter",
         "requests",
         "Requests to rollout servers by outcome (ok, retried, failed).",
         lambda r: {"ok": 0, "retried": 0, "failed": 0, **r.rollout_requests},
@@ -215,7 +192,6 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
     ),
     Metric(
         "seele_verifier_timeouts_total",
-        "counter",
         "checks",
         "Checks of an answer that timed out.",
         lambda r: one(r.verifier_timeouts),
@@ -225,7 +201,6 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
 TIME_METRICS: tuple[Metric[StepRecord], ...] = (
     Metric(
         "seele_phase_time_seconds_total",
-        "counter",
         "seconds",
         "Wall-clock seconds of all steps by phase, for rates if steps are shorter than a scrape interval.",
         _phases,
@@ -237,7 +212,6 @@ TIME_METRICS: tuple[Metric[StepRecord], ...] = (
 EVALUATION_METRICS: tuple[Metric[EvaluationRecord], ...] = (
     Metric(
         "seele_eval_accuracy",
-        "gauge",
         SHARE,
         "Greedy accuracy without hints in the last evaluation, by benchmark.",
         _evaluated,
@@ -245,34 +219,30 @@ EVALUATION_METRICS: tuple[Metric[EvaluationRecord], ...] = (
     ),
     Metric(
         "seele_eval_sampled_accuracy",
-        "gauge",
         SHARE,
         "Mean accuracy of sampled answers without hints (avg@k) in the last evaluation, by benchmark.",
         _sampled,
         "benchmark",
     ),
-    Metric("seele_eval_seconds", "gauge", "seconds", "Duration of the last evaluation.", lambda r: one(r.seconds)),
+    Metric("seele_eval_seconds", "seconds", "Duration of the last evaluation.", lambda r: one(r.seconds)),
 )
 
 MOMENT_METRICS: tuple[Metric[Moment], ...] = (
-    Metric("seele_attempt", "gauge", "attempts", "Number of the current attempt, from 1.", lambda m: one(m.attempt)),
+    Metric("seele_attempt", "attempts", "Number of the current attempt, from 1.", lambda m: one(m.attempt)),
     Metric(
         "seele_checkpoint_step",
-        "gauge",
         "steps",
         "Step of the latest checkpoint; 0 before the first.",
         lambda m: one(m.checkpoint_step),
     ),
     Metric(
         "seele_last_progress_timestamp_seconds",
-        "gauge",
         "seconds since the epoch",
         "When this trainer last finished a step, an evaluation or a checkpoint; before the first, when it started.",
         lambda m: one(m.progress_time),
     ),
     Metric(
         "seele_rollout_servers",
-        "gauge",
         "servers",
         "Rollout servers by state (starting: not yet used, ready, down).",
         _servers,

@@ -22,14 +22,18 @@ SHARE = "0 to 1"
 
 @dataclass(frozen=True)
 class Metric(Generic[Source]):
-    """A gauge or counter: its exported name, its label if any, and how its values are read from a record."""
+    """A gauge, or a counter if its name ends in `_total`; `read` returns its values in a record."""
 
     name: str
-    kind: Literal["gauge", "counter"]
     unit: str
     help: str
     read: Callable[[Source], Values]
     label: str | None = None
+
+    @property
+    def kind(self) -> Literal["gauge", "counter"]:
+        """The type that Prometheus knows."""
+        return "counter" if self.name.endswith("_total") else "gauge"
 
 
 @dataclass(frozen=True)

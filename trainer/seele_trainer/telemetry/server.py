@@ -11,18 +11,16 @@ import logging
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 
-from seele_trainer.rollout.protocol import RolloutServer
-from seele_trainer.run_folder.records import Progress
 from seele_trainer.telemetry import rollout_metrics
+from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.telemetry.rollout_metrics import SharedAnswer
 from seele_trainer.termination import ExpectedFailure
 
@@ -36,27 +34,12 @@ class TelemetryServerError(ExpectedFailure):
     """The HTTP server cannot start. The message names the address and the variable to change."""
 
 
-class Telemetry(Protocol):
-    """What the server serves; implemented by Recorder."""
-
-    registry: CollectorRegistry
-
-    def progress(self) -> Progress:
-        """The answer of /progress."""
-
-    def problem(self) -> str | None:
-        """Why the run is unhealthy; None if it is healthy."""
-
-    def servers(self) -> Sequence[RolloutServer]:
-        """The rollout servers whose metrics are passed on."""
-
-
 class TelemetryServer:
     """Serves a run's telemetry until `close`. Port 0 picks a free port, which is then in `port`."""
 
-    def __init__(self, telemetry: Telemetry, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, recorder: Recorder, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
         try:
-            self._server = _Server((host, port), _handler(telemetry, clock))
+            self._server = _Server((host, port), _handler(recorder, clock))
         except OverflowError as error:
             raise TelemetryServerError(f"{port} is not a port: set SEELE_HTTP_PORT to 1 … 65535") from error
         except OSError as error:
@@ -95,26 +78,26 @@ class _Server(ThreadingHTTPServer):
         logger.debug("request from %s failed", client_address, exc_info=True)
 
 
-def _handler(telemetry: Telemetry, clock: Callable[[], float]) -> type[BaseHTTPRequestHandler]:
+def _handler(recorder: Recorder, clock: Callable[[], float]) -> type[BaseHTTPRequestHandler]:
     # Many clients may scrape, but the servers are busy with rollouts.
     rollout_servers = SharedAnswer(
-        lambda: generate_latest(rollout_metrics.collect(telemetry.servers())),
+        lambda: generate_latest(rollout_metrics.collect(recorder.servers())),
         clock=clock,
     )
 
     def metrics(headers: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         encode, content_type = choose_encoder(headers.get("Accept", ""))
-        return HTTPStatus.OK, content_type, encode(telemetry.registry)
+        return HTTPStatus.OK, content_type, encode(recorder.registry)
 
     def rollout_metrics_text(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
         # Always in the original format: in OpenMetrics the library writes `vllm_` for `vllm:`.
         return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, rollout_servers.get()
 
     def progress(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
-        return HTTPStatus.OK, "application/json", telemetry.progress().model_dump_json(by_alias=True).encode()
+        return HTTPStatus.OK, "application/json", recorder.progress().model_dump_json(by_alias=True).encode()
 
     def health(_: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
-        problem = telemetry.problem()
+        problem = recorder.problem()
         status = HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE
         return status, "text/plain; charset=utf-8", f"{problem or 'ok'}\n".encode()
 

@@ -3,43 +3,34 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from seele_trainer.evaluation.evaluate import (
     CALLS_IN_FLIGHT,
+    Examiner,
     LoadedBenchmark,
     completions_needed,
-    evaluate,
     load_benchmarks,
 )
-from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
 from tests.support.run_folder import run_config
+from tests.support.text_answers import IdleEngine
 
 pytestmark = pytest.mark.unit
 
 
-class DigitEngine:
+class DigitEngine(IdleEngine):
     """Answers the prompt (p,) greedily with p; of n samples the first p are right and the others are 0."""
 
     def __init__(self, fail_after: int | None = None) -> None:
-        self.counts = RequestCounts()
+        super().__init__()
         self.samplings: list[Sampling] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self._fail_after = fail_after
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def update_weights(self, directory: Path, version: int, canary: Canary) -> WeightSync:
-        raise NotImplementedError
-
-    async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
-        raise NotImplementedError
 
     async def generate_batch(self, prefixes: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Completion]]:
         if self._fail_after is not None and len(self.samplings) >= self._fail_after:
@@ -75,25 +66,26 @@ def digits(numbers: Sequence[int], golds: Sequence[int], samples: int = 0) -> Lo
     return LoadedBenchmark("digits", tuple((n,) for n in numbers), tuple(map(str, golds)), samples)
 
 
+def examiner(engine: DigitEngine, times_out_on: str = "", answered: Callable[[int], None] = lambda _: None) -> Examiner:
+    verifier = EqualTexts(times_out_on)
+    return Examiner(engine, verifier, decode, temperature=0.6, max_tokens=8, seed=5, answered=answered)  # type: ignore[arg-type]
+
+
 async def test_greedy_accuracy_is_the_share_of_right_answers_at_temperature_zero() -> None:
     engine = DigitEngine()
-    scores = await evaluate(
-        engine, [digits([1, 2, 3, 9], [1, 2, 7, 9])], EqualTexts(), decode, temperature=0.6, max_tokens=32, seed=5
-    )
-    score = scores["digits"]
+    score = (await examiner(engine).scores([digits([1, 2, 3, 9], [1, 2, 7, 9])]))["digits"]
     assert (score.problems, score.greedy_accuracy, score.truncated) == (4, 0.75, 0.25)
     assert (score.sampled_accuracy, score.samples) == (None, 0)
-    assert [(s.n, s.temperature, s.max_tokens) for s in engine.samplings] == [(1, 0.0, 32)]
+    assert [(s.n, s.temperature, s.max_tokens) for s in engine.samplings] == [(1, 0.0, 8)]
 
 
 async def test_avg_at_k_is_the_mean_over_all_samples() -> None:
     engine = DigitEngine()
-    benchmark = digits([1, 2, 3], [1, 2, 7], samples=4)
-    scores = await evaluate(engine, [benchmark], EqualTexts(), decode, temperature=0.6, max_tokens=8, seed=0)
-    assert scores["digits"].greedy_accuracy == pytest.approx(2 / 3)
+    score = (await examiner(engine).scores([digits([1, 2, 3], [1, 2, 7], samples=4)]))["digits"]
+    assert score.greedy_accuracy == pytest.approx(2 / 3)
     # Right: 1 of 4, 2 of 4, and none of the third problem's, whose gold is 7.
-    assert scores["digits"].sampled_accuracy == pytest.approx((1 + 2 + 0) / 12)
-    assert scores["digits"].samples == 4
+    assert score.sampled_accuracy == pytest.approx((1 + 2 + 0) / 12)
+    assert score.samples == 4
     assert [(s.n, s.temperature) for s in engine.samplings] == [(1, 0.0), (4, 0.6)]
 
 
@@ -102,9 +94,7 @@ async def test_many_problems_are_sent_in_parts_and_keep_their_order() -> None:
     numbers = [index % 9 for index in range(3000)]
     counts: list[int] = []
     benchmark = digits(numbers, numbers)
-    scores = await evaluate(
-        engine, [benchmark], EqualTexts(), decode, temperature=1.0, max_tokens=8, seed=0, answered=counts.append
-    )
+    scores = await examiner(engine, answered=counts.append).scores([benchmark])
     assert scores["digits"].greedy_accuracy == 1.0
     assert sum(counts) == completions_needed([benchmark]) == 3000
     assert len(counts) > 1
@@ -114,9 +104,7 @@ async def test_many_problems_are_sent_in_parts_and_keep_their_order() -> None:
 
 async def test_a_check_that_times_out_counts_as_wrong_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        scores = await evaluate(
-            DigitEngine(), [digits([1, 2], [1, 2])], EqualTexts("2"), decode, temperature=1.0, max_tokens=8, seed=0
-        )
+        scores = await examiner(DigitEngine(), times_out_on="2").scores([digits([1, 2], [1, 2])])
     assert scores["digits"].greedy_accuracy == 0.5
     assert "digits: the check of 1 answers timed out, which count as wrong" in caplog.text
 
@@ -124,15 +112,7 @@ async def test_a_check_that_times_out_counts_as_wrong_and_is_logged(caplog: pyte
 async def test_a_lost_engine_ends_the_evaluation_with_the_engines_own_error() -> None:
     numbers = [1] * 3000
     with pytest.raises(RolloutUnavailable, match="no server is left"):
-        await evaluate(
-            DigitEngine(fail_after=2),
-            [digits(numbers, numbers)],
-            EqualTexts(),
-            decode,
-            temperature=1,
-            max_tokens=8,
-            seed=0,
-        )
+        await examiner(DigitEngine(fail_after=2)).scores([digits(numbers, numbers)])
 
 
 def test_benchmarks_are_read_and_tokenised_with_the_template_of_the_run(tmp_path: Path) -> None:
