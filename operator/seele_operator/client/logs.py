@@ -62,7 +62,7 @@ async def _print_all(server: Server, all_containers: Sequence[Container], part: 
     for container in all_containers:
         if container.state == "waiting":
             if container.waits_for:
-                printer.note(f"waits: {container.waits_for}", container.label)
+                printer.note(f"waiting: {container.waits_for}", container.label)
             continue
         try:
             async with contextlib.aclosing(server.log(container.pod.seen.name, container.name, part)) as lines:
@@ -179,7 +179,7 @@ class LogFollower:
             self._printer.note(f"── attempt {self._attempt} ──")
         if container.state == "waiting":
             if container.waits_for:
-                self._note(log, f"waits: {container.waits_for}")
+                self._note(log, f"waiting: {container.waits_for}")
         elif not log.connected and not log.complete and time.monotonic() >= log.not_before:
             log.connected, log.had_ended = True, container.state == "ended"
             log.reader = asyncio.create_task(self._read(log), name=log.label)

@@ -137,8 +137,8 @@ def _attempts(run: SeenRun, now: datetime) -> Iterator[Text]:
         yield _line("attempt", f"{status.attempt}{began}; {counted(status.restarts, 'restart')} in all")
         yield _line(
             "failures",
-            f"{status.failures.application} of {policy.backoff_limit} of its own processes, "
-            f"{status.failures.disruption} of {policy.disruption_limit} by the cluster",
+            f"{status.failures.application} of {policy.backoff_limit} in its own processes, "
+            f"{status.failures.disruption} of {policy.disruption_limit} caused by the cluster",
         )
     if status.not_before is not None and status.not_before > now:
         yield _line("next attempt", f"in {short_duration((status.not_before - now).total_seconds())}")

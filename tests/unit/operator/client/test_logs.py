@@ -119,8 +119,8 @@ def test_a_pod_that_has_not_started_says_what_it_waits_for(server: FakeApiServer
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.splitlines() == [
-        "trainer-0 │ waits: Unschedulable: 0/3 nodes",
-        "trainer-1 │ waits: ImagePullBackOff: Back-off pulling image seele:9",
+        "trainer-0 │ waiting: Unschedulable: 0/3 nodes",
+        "trainer-1 │ waiting: ImagePullBackOff: Back-off pulling image seele:9",
     ]
 
 

@@ -101,7 +101,7 @@ def test_the_detail_of_a_run_that_is_well() -> None:
         "checkpoint    step 10, checkpoints/step-10",
         "age           60m",
         "attempt       2, since 20m; 1 restart in all",
-        "failures      1 of 3 of its own processes, 0 of 20 by the cluster",
+        "failures      1 of 3 in its own processes, 0 of 20 caused by the cluster",
         "",
         "pods",
         "  NAME              STATE     READY   NODE     AGE",
@@ -216,4 +216,4 @@ def test_a_change_that_the_operator_has_not_seen_is_told() -> None:
 
     assert "the operator has not seen the latest change yet" in text
     assert "suspension requested" in text
-    assert "1 of 7 of its own processes" in text
+    assert "1 of 7 in its own processes" in text
