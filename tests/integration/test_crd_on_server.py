@@ -13,10 +13,9 @@ from seele_operator.api.status import RunStatus, patch_between, read_status
 from seele_operator.validation.crd import crd
 from seele_operator.validation.load import parse_run
 from tests.support import REPOSITORY
-from tests.support.cel_cases import CASES, bad_run, good_run
 from tests.support.control_plane import ControlPlane
 from tests.support.kubernetes_api import ApiError, Body
-from tests.support.spec_data import full_run, patched, small_run
+from tests.support.spec_data import CEL_CASES, full_run, good_run, patched, small_run
 from tests.support.status_data import FULL_STATUS
 from tests.support.waiting import wait_for
 
@@ -45,7 +44,7 @@ def redefine(plane: ControlPlane, namespace: str, cel: bool) -> None:
 
     def in_use() -> bool:
         try:
-            body = {**bad_run("one round"), "metadata": {"name": "probe"}}
+            body = patched(good_run(), {"metadata": {"name": "probe"}, "spec": {"hints": {"rounds": 1}}})
             plane.admin.request("POST", plane.admin.path(RUNS, None, namespace), body, dryRun="All")
         except ApiError:
             return enforced
@@ -160,16 +159,16 @@ def test_a_run_without_a_model_is_refused(control_plane: ControlPlane, namespace
 # The rules in CEL
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CEL_CASES)
 def test_a_rule_in_cel_is_enforced_where_the_server_has_it(
     control_plane: ControlPlane, namespace: str, case: str
 ) -> None:
+    body, field = CEL_CASES[case]
     if control_plane.version < (1, 25):
         # The server ignores the rules, and the operator refuses the run.
-        body = bad_run(case)
-        assert created(control_plane, namespace, body, f"cel-{list(CASES).index(case)}")["spec"]
+        assert created(control_plane, namespace, body, f"cel-{list(CEL_CASES).index(case)}")["spec"]
         return
-    assert CASES[case][1] in unnumbered(refusal(control_plane, namespace, bad_run(case)))
+    assert field in unnumbered(refusal(control_plane, namespace, body))
 
 
 # The status

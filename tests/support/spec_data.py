@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from typing import Any
+
+import yaml
 
 from seele_operator.api.yaml_files import read_run_file
 from tests.support import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "unit" / "data"
 FULL_RUN = DATA / "full_run.yaml"
+BAD_SPECS: list[dict[str, Any]] = yaml.safe_load((DATA / "bad_specs.yaml").read_text())
 ABSENT = "<absent>"
 
 
@@ -23,6 +27,11 @@ def small_run() -> dict[str, Any]:
     }
 
 
+def good_run() -> dict[str, Any]:
+    """A short SeeleRun of two pods that breaks no rule of a cluster."""
+    return patched(small_run(), {"spec": {"storage": {"run": {"persistentVolumeClaim": {"claimName": "runs"}}}}})
+
+
 def full_run() -> dict[str, Any]:
     """A SeeleRun with every field."""
     return read_run_file(FULL_RUN)
@@ -34,3 +43,15 @@ def patched(body: Any, patch: Any) -> Any:
         return deepcopy(patch)
     kept = {key: value for key, value in body.items() if patch.get(key) != ABSENT}
     return kept | {key: patched(body.get(key, {}), value) for key, value in patch.items() if value != ABSENT}
+
+
+CEL_CASES: dict[str, tuple[dict[str, Any], str]] = {
+    # Its two pods share an emptyDir.
+    "the shortest run": (small_run(), "spec.storage.run.emptyDir"),
+    **{
+        case["name"]: (patched(full_run(), case["patch"]), re.sub(r"\[\d+\]", "", case["place"].split(":")[0]))
+        for case in BAD_SPECS
+        if case.get("cel")
+    },
+}
+"""Runs that each break one rule in CEL, and the field that the message names, without indexes of lists."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
@@ -18,15 +18,7 @@ RunPhase = Literal["Pending", "Starting", "Running", "Restarting", "Suspended", 
 TERMINAL: tuple[RunPhase, ...] = ("Succeeded", "Failed")
 
 ConditionType = Literal["Valid", "Scheduled", "RolloutReady", "TrainerReady", "Progressing", "Complete", "Failed"]
-CONDITION_TYPES: tuple[ConditionType, ...] = (
-    "Valid",
-    "Scheduled",
-    "RolloutReady",
-    "TrainerReady",
-    "Progressing",
-    "Complete",
-    "Failed",
-)
+CONDITION_TYPES: tuple[ConditionType, ...] = get_args(ConditionType)
 
 FailureClass = Literal["application", "disruption"]
 """Failures of the run's own processes, and what the cluster did to them. Each class has its own budget."""

@@ -11,45 +11,20 @@ from seele_operator.api.status import RunStatus
 from seele_operator.validation.rules.catalogue import add_rules
 from seele_operator.validation.schema import Schema, run_schema, structural
 
-_COLUMNS: tuple[dict[str, Any], ...] = (
-    {"name": "Phase", "type": "string", "jsonPath": ".status.phase", "description": "State of the run in one word."},
-    {"name": "Step", "type": "integer", "jsonPath": ".status.step", "description": "Completed training steps."},
-    {
-        "name": "Accuracy",
-        "type": "number",
-        "jsonPath": ".status.accuracy",
-        "description": "Latest held-out accuracy without hints, from 0 to 1.",
-    },
-    {
-        "name": "Hint",
-        "type": "number",
-        "jsonPath": ".status.hintRate",
-        "description": "Mean share of the solution that is shown as a hint, from 0 to 1.",
-    },
-    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Time since creation."},
-    # With -o wide.
-    {
-        "name": "Attempt",
-        "type": "integer",
-        "jsonPath": ".status.attempt",
-        "priority": 1,
-        "description": "Number of the current attempt.",
-    },
-    {
-        "name": "Checkpoint",
-        "type": "integer",
-        "jsonPath": ".status.lastCheckpoint.step",
-        "priority": 1,
-        "description": "Training step of the latest checkpoint.",
-    },
-    {
-        "name": "Message",
-        "type": "string",
-        "jsonPath": ".status.message",
-        "priority": 1,
-        "description": "State of the run in one sentence.",
-    },
+_COLUMNS = (
+    ("Phase", "string", ".status.phase", "State of the run in one word."),
+    ("Step", "integer", ".status.step", "Completed training steps."),
+    ("Accuracy", "number", ".status.accuracy", "Latest held-out accuracy without hints, from 0 to 1."),
+    ("Hint", "number", ".status.hintRate", "Mean share of the solution that is shown as a hint, from 0 to 1."),
+    ("Age", "date", ".metadata.creationTimestamp", "Time since creation."),
 )
+
+_WIDE_COLUMNS = (
+    ("Attempt", "integer", ".status.attempt", "Number of the current attempt."),
+    ("Checkpoint", "integer", ".status.lastCheckpoint.step", "Training step of the latest checkpoint."),
+    ("Message", "string", ".status.message", "State of the run in one sentence."),
+)
+"""Columns that only `kubectl get -o wide` shows."""
 
 _PLAIN = (str, bool, int, float)
 
@@ -80,12 +55,20 @@ def crd(cel: bool = True) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "additionalPrinterColumns": deepcopy(list(_COLUMNS)),
+                    "additionalPrinterColumns": _columns(),
                     "schema": {"openAPIV3Schema": _schema(cel)},
                 }
             ],
         },
     }
+
+
+def _columns() -> list[dict[str, Any]]:
+    columns = [*((*column, {}) for column in _COLUMNS), *((*column, {"priority": 1}) for column in _WIDE_COLUMNS)]
+    return [
+        {"name": name, "type": kind, "jsonPath": path, **priority, "description": description}
+        for name, kind, path, description, priority in columns
+    ]
 
 
 def _schema(cel: bool) -> Schema:

@@ -27,22 +27,11 @@ __all__ = [
     "validate_file",
 ]
 
-_METADATA_FIELDS = (
-    "name",
-    "namespace",
-    "labels",
-    "annotations",
-    "uid",
-    "generateName",
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "finalizers",
-    "generation",
-    "managedFields",
-    "ownerReferences",
-    "resourceVersion",
-    "selfLink",
+_METADATA_FIELDS = ("name", "namespace", "labels", "annotations")
+
+_METADATA_OF_THE_SERVER = (
+    *("uid", "generateName", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers"),
+    *("generation", "managedFields", "ownerReferences", "resourceVersion", "selfLink"),
 )
 
 
@@ -52,7 +41,7 @@ def parse_run(body: Mapping[str, Any]) -> SeeleRun:
         # JSON mode is strict about types but turns lists into tuples. Only the names of the YAML are allowed.
         return SeeleRun.model_validate_json(json.dumps(body), strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise BadRunError(_lines(error)) from error
+        raise BadRunError([problem(details) for details in error.errors(include_url=False)]) from error
 
 
 def load_run(path: str | Path) -> SeeleRun:
@@ -64,8 +53,9 @@ def read_run(body: Mapping[str, Any]) -> SeeleRun:
     """The SeeleRun in the content of a file. Raises BadRunError for wrong fields."""
     metadata = body.get("metadata")
     # The API server may add unknown fields to metadata; in a file they are typos.
-    unknown = [name for name in metadata if name not in _METADATA_FIELDS] if isinstance(metadata, dict) else []
-    problems = [_unknown_metadata(name) for name in unknown]
+    names = metadata if isinstance(metadata, dict) else ()
+    known = (*_METADATA_FIELDS, *_METADATA_OF_THE_SERVER)
+    problems = [_unknown_metadata(name) for name in names if name not in known]
     try:
         run = parse_run(body)
     except BadRunError as error:
@@ -87,11 +77,7 @@ def validate_file(path: str | Path) -> SeeleRun:
     return run
 
 
-def _lines(error: ValidationError) -> list[str]:
-    return [problem(details) for details in error.errors(include_url=False)]
-
-
 def _unknown_metadata(name: str) -> str:
-    near = nearest(name, _METADATA_FIELDS[:4])
-    remedy = f"did you mean {near}?" if near else f"remove it, or use one of {', '.join(_METADATA_FIELDS[:4])}"
+    near = nearest(name, _METADATA_FIELDS)
+    remedy = f"did you mean {near}?" if near else f"remove it, or use one of {', '.join(_METADATA_FIELDS)}"
     return f"{yaml_path(('metadata', name))}: is not a field; {remedy}"

@@ -19,19 +19,8 @@ from seele_trainer.frozen_model import FrozenModel
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 _KEPT = (
-    "description",
-    "type",
-    "format",
-    "default",
-    "enum",
-    "required",
-    "minItems",
-    "maxItems",
-    "minLength",
-    "maxLength",
-    "maxProperties",
-    PRESERVE,
-    _INT_OR_STRING,
+    *("description", "type", "format", "default", "enum", "required"),
+    *("minItems", "maxItems", "minLength", "maxLength", "maxProperties", PRESERVE, _INT_OR_STRING),
 )
 
 Schema = dict[str, Any]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from seele_operator.api.seelerun import SeeleRunSpec
-from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is
+from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is, when
 
 Limit = tuple[int, str]
 """Tokens, and where this limit comes from."""
@@ -21,7 +22,7 @@ _LIMIT = (
 
 _HINT = f"({strategy_is(lambda method: method.shows_hints)} ? self.dataset.maxSolutionTokens : 0)"
 
-_TOO_LONG = "[{sum} = {needed} tokens do not fit into {source}, which is {limit}|"
+_TOO_LONG = "[{sum} tokens do not fit into {source}, which is {limit}|"
 
 _REMEDY = "; [{remedy}|use less here, or shorten the others]"
 
@@ -39,20 +40,16 @@ def _server_limit(spec: SeeleRunSpec) -> Limit | None:
 
 
 def _overrun(value: int | None, others: Mapping[str, int], limit: Limit | None) -> Iterator[Values]:
-    """The values for `_TOO_LONG` and `_REMEDY` if a field and `others` exceed the limit together."""
+    """The values for `_TOO_LONG` and `_REMEDY` if a field and `others` together exceed the limit."""
     if value is None or limit is None:
         return
-    room = limit[0] - sum(others.values())
+    tokens, source = limit
+    room = tokens - sum(others.values())
     if value > room:
-        yield {
-            "sum": " + ".join([*(f"{field} {length}" for field, length in others.items()), str(value)]),
-            "needed": sum(others.values()) + value,
-            "limit": limit[0],
-            "source": limit[1],
-            "remedy": f"use at most {room} here, or shorten the others"
-            if room > 0
-            else "lower dataset.maxPromptTokens and dataset.maxSolutionTokens first",
-        }
+        terms = " + ".join([*(f"{field} {length}" for field, length in others.items()), str(value)])
+        shorter = f"use at most {room} here, or shorten the others"
+        remedy = shorter if room > 0 else "lower dataset.maxPromptTokens and dataset.maxSolutionTokens first"
+        yield {"sum": f"{terms} = {value + tokens - room}", "limit": tokens, "source": source, "remedy": remedy}
 
 
 def _completions(spec: SeeleRunSpec, limit: Limit | None) -> Iterator[Values]:
@@ -68,11 +65,8 @@ def _answers(spec: SeeleRunSpec, limit: Limit | None) -> Iterator[Values]:
 
 
 def _solutions(spec: SeeleRunSpec, limit: Limit | None) -> Iterator[Values]:
-    if spec.training.method.trains_on_solutions:
-        for values in _overrun(
-            spec.dataset.max_solution_tokens, {"maxPromptTokens": spec.dataset.max_prompt_tokens}, limit
-        ):
-            yield {**values, "strategy": spec.training.strategy}
+    length = spec.dataset.max_solution_tokens if spec.training.method.trains_on_solutions else None
+    return _overrun(length, {"maxPromptTokens": spec.dataset.max_prompt_tokens}, limit)
 
 
 _COMPLETIONS = Rule(
@@ -80,7 +74,7 @@ _COMPLETIONS = Rule(
     f"{_TOO_LONG}with dataset.maxPromptTokens and, for strategies with hints, dataset.maxSolutionTokens does not fit "
     f"into rollout.maxModelLen or model.contextLength]{_REMEDY}",
     f"!{_LIMITED} || self.dataset.maxPromptTokens + {_HINT} + self.rollout.maxCompletionTokens <= {_LIMIT}",
-    violations=lambda spec: _completions(spec, _server_limit(spec)),
+    check=lambda spec: _completions(spec, _server_limit(spec)),
 )
 
 _ANSWERS = Rule(
@@ -88,39 +82,35 @@ _ANSWERS = Rule(
     f"{_TOO_LONG}with dataset.maxPromptTokens does not fit into rollout.maxModelLen or model.contextLength]{_REMEDY}",
     f"!{_LIMITED} || !has(self.evaluation.maxCompletionTokens) || "
     f"self.dataset.maxPromptTokens + self.evaluation.maxCompletionTokens <= {_LIMIT}",
-    violations=lambda spec: _answers(spec, _server_limit(spec)),
+    check=lambda spec: _answers(spec, _server_limit(spec)),
 )
 
 _SOLUTIONS = Rule(
     "spec.dataset.maxSolutionTokens",
     f"{_TOO_LONG}with maxPromptTokens does not fit into model.contextLength], "
-    f"and [strategy {{strategy}}|this strategy] trains on whole solutions{_REMEDY}",
+    f"and [strategy {{training.strategy}}|this strategy] trains on whole solutions{_REMEDY}",
     f"!has(self.model.contextLength) || !({strategy_is(lambda method: method.trains_on_solutions)}) || "
     "self.dataset.maxPromptTokens + self.dataset.maxSolutionTokens <= self.model.contextLength",
-    violations=lambda spec: _solutions(spec, _context_limit(spec)),
+    check=lambda spec: _solutions(spec, _context_limit(spec)),
 )
 
-RULES = Rules([_COMPLETIONS, _ANSWERS, _SOLUTIONS])
-
-
-@RULES.add(
+_MODEL_LEN = Rule(
     "spec.rollout.maxModelLen",
-    "[{longest} ]is above model.contextLength[, which is {context}]; use at most [{context}|that], or leave it out",
+    "[{rollout.max_model_len} ]is above model.contextLength[, which is {model.context_length}]; "
+    "use at most [{model.context_length}|that], or leave it out",
     "!has(self.rollout.maxModelLen) || !has(self.model.contextLength) || "
     "self.rollout.maxModelLen <= self.model.contextLength",
+    check=when(lambda spec: (spec.rollout.max_model_len or 0) > (spec.model.context_length or math.inf)),
 )
-def _model_len(spec: SeeleRunSpec) -> Iterator[Values]:
-    context, longest = spec.model.context_length, spec.rollout.max_model_len
-    if context is not None and longest is not None and longest > context:
-        yield {"longest": longest, "context": context}
+
+RULES = Rules([_MODEL_LEN, _COMPLETIONS, _ANSWERS, _SOLUTIONS])
 
 
 def problems_in_context(spec: SeeleRunSpec, context: int) -> Iterator[str]:
     """What does not fit into the context that the model's own config.json allows, if the run sets no limit."""
     limit = context, "the model's max_position_embeddings"
-    if spec.model.context_length is not None:
-        return
+    checks = [(_SOLUTIONS, _solutions)]
     if spec.rollout.max_model_len is None:
-        yield from map(_COMPLETIONS.line, _completions(spec, limit))
-        yield from map(_ANSWERS.line, _answers(spec, limit))
-    yield from map(_SOLUTIONS.line, _solutions(spec, limit))
+        checks = [(_COMPLETIONS, _completions), (_ANSWERS, _answers), *checks]
+    for rule, check in checks if spec.model.context_length is None else ():
+        yield from (rule.line(spec, values) for values in check(spec, limit))

@@ -1,4 +1,4 @@
-"""Rules about pods: rollout servers, resources, environment and queues."""
+"""Rules about pods: rollout servers, queues, resources and environment."""
 
 from __future__ import annotations
 
@@ -9,47 +9,27 @@ from pydantic.alias_generators import to_snake
 from seele_operator.api.problems import shown, yaml_path
 from seele_operator.api.seelerun import SeeleRunSpec
 from seele_operator.api.types import amount
-from seele_operator.validation.rules.rule import Rule, Rules, Values
+from seele_operator.validation.rules.rule import Rule, Rules, Values, when
 
-RULES = Rules()
-
-
-def _needs_servers(field: str) -> Rule:
-    def violations(spec: SeeleRunSpec) -> Iterator[Values]:
-        value = getattr(spec.rollout, to_snake(field))
-        if spec.rollout.engine == "transformers" and value > 1:
-            yield {"value": value}
-
-    return Rule(
-        f"spec.rollout.{field}",
-        "[{value} ]needs servers; use 1 with engine transformers, or engine: vllm",
-        f"self.rollout.engine == 'vllm' || self.rollout.{field} <= 1",
-        violations=violations,
+RULES = Rules(
+    (
+        Rule(
+            "spec.scheduling.queueName",
+            "is missing, and gang kueue needs it; name a LocalQueue of the run's namespace",
+            "self.scheduling.gang != 'kueue' || has(self.scheduling.queueName)",
+            check=when(lambda spec: spec.scheduling.gang == "kueue" and spec.scheduling.queue_name is None),
+        ),
+        Rule(
+            "spec.scheduling.queueName",
+            '["{scheduling.queue_name}" ]has no effect with [gang {scheduling.gang}|gangs none and coscheduling]; '
+            "remove it, or use gang: kueue or volcano",
+            "!(self.scheduling.gang in ['none', 'coscheduling']) || !has(self.scheduling.queueName)",
+            check=when(
+                lambda spec: spec.scheduling.gang in {"none", "coscheduling"} and spec.scheduling.queue_name is not None
+            ),
+        ),
     )
-
-
-RULES += [_needs_servers(field) for field in ("replicas", "tensorParallelSize")]
-
-
-@RULES.add(
-    "spec.scheduling.queueName",
-    "is missing, and gang kueue needs it; name a LocalQueue of the run's namespace",
-    "self.scheduling.gang != 'kueue' || has(self.scheduling.queueName)",
 )
-def _no_queue(spec: SeeleRunSpec) -> Iterator[Values]:
-    if spec.scheduling.gang == "kueue" and spec.scheduling.queue_name is None:
-        yield {}
-
-
-@RULES.add(
-    "spec.scheduling.queueName",
-    "[{queue} ]has no effect with [gang {gang}|gangs none and coscheduling]; remove it, or use gang: kueue or volcano",
-    "!(self.scheduling.gang in ['none', 'coscheduling']) || !has(self.scheduling.queueName)",
-)
-def _unused_queue(spec: SeeleRunSpec) -> Iterator[Values]:
-    gang, queue = spec.scheduling.gang, spec.scheduling.queue_name
-    if gang in {"none", "coscheduling"} and queue is not None:
-        yield {"queue": shown(queue), "gang": gang}
 
 
 @RULES.add("{field}", "{requested} is above its limit, {limit}; request at most the limit")
@@ -62,35 +42,34 @@ def _requests(spec: SeeleRunSpec) -> Iterator[Values]:
                 yield {"field": field, "requested": requested, "limit": limit}
 
 
+def _needs_servers(field: str) -> Rule:
+    attribute = to_snake(field)
+    return Rule(
+        f"spec.rollout.{field}",
+        f"[{{rollout.{attribute}}} ]needs servers; use 1 with engine transformers, or engine: vllm",
+        f"self.rollout.engine == 'vllm' || self.rollout.{field} <= 1",
+        check=when(lambda spec: spec.rollout.engine == "transformers" and getattr(spec.rollout, attribute) > 1),
+    )
+
+
 def _enough_gpus(section: str, field: str, gpu: str) -> Rule:
     limits = f"self.{section}.resources.limits"
     limited = f"string({limits}['{gpu}'])"
     # CEL compares only plain digits: what `2k` means is left to Python.
     fewer = f"{limited}.matches('^0*[1-9][0-9]{{0,9}}$') && int({limited}) < self.{section}.{field}"
 
-    def violations(spec: SeeleRunSpec) -> Iterator[Values]:
+    def check(spec: SeeleRunSpec) -> Iterator[Values]:
         pods = getattr(spec, section)
         needed, limit = getattr(pods, to_snake(field)), pods.resources.limits.get(gpu, "0")
         if 0 < amount(limit) < needed:
             yield {"needed": needed, "limit": limit}
 
-    return Rule(
-        f"spec.{section}.{field}",
-        "[{needed} ]needs as many GPUs, and " + gpu + " is limited to [{limit}|fewer]; raise that limit",
-        f"!('{gpu}' in {limits} && {fewer})",
-        violations=violations,
-    )
-
-
-RULES += [
-    _enough_gpus(section, field, gpu)
-    for section, field in (("trainer", "processesPerReplica"), ("rollout", "tensorParallelSize"))
-    for gpu in ("nvidia.com/gpu", "amd.com/gpu")
-]
+    message = "[{needed} ]needs as many GPUs, and " + gpu + " is limited to [{limit}|fewer]; raise that limit"
+    return Rule(f"spec.{section}.{field}", message, f"!('{gpu}' in {limits} && {fewer})", check=check)
 
 
 def _distinct_variables(section: str) -> Rule:
-    def violations(spec: SeeleRunSpec) -> Iterator[Values]:
+    def check(spec: SeeleRunSpec) -> Iterator[Values]:
         names = [variable.name for variable in getattr(spec, section).env]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -101,8 +80,14 @@ def _distinct_variables(section: str) -> Rule:
         "[{name}|a name] is given twice; keep one of them",
         "self.all(one, self.exists_one(other, other.name == one.name))",
         f"spec.{section}.env",
-        violations,
+        check,
     )
 
 
+RULES += [_needs_servers(field) for field in ("replicas", "tensorParallelSize")]
 RULES += [_distinct_variables(section) for section in ("trainer", "rollout")]
+RULES += [
+    _enough_gpus(section, field, gpu)
+    for section, field in (("trainer", "processesPerReplica"), ("rollout", "tensorParallelSize"))
+    for gpu in ("nvidia.com/gpu", "amd.com/gpu")
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 
 from pydantic.alias_generators import to_snake
 
 from seele_operator.api.problems import yaml_path
 from seele_operator.api.seelerun import SeeleRunSpec
-from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is
+from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is, when
 
 RULES = Rules()
 
@@ -21,20 +22,20 @@ _BY_ROUND = "self.training.advantageGroup == 'round'"
 
 @RULES.add(
     "spec.training.problemsPerUpdate",
-    "[{update} ]does not divide problemsPerStep[, which is {step}]; use a divisor of it[, such as {divisor}]",
+    "[{training.problems_per_update} ]does not divide problemsPerStep[, which is {training.problems_per_step}]; "
+    "use a divisor of it[, such as {divisor}]",
     "self.training.problemsPerStep % self.training.problemsPerUpdate == 0",
 )
 def _whole_updates(spec: SeeleRunSpec) -> Iterator[Values]:
     step, update = spec.training.problems_per_step, spec.training.problems_per_update
     if step % update:
-        divisor = max(size for size in range(1, min(step, update) + 1) if step % size == 0)
-        yield {"step": step, "update": update, "divisor": divisor}
+        yield {"divisor": max(size for size in range(1, min(step, update) + 1) if step % size == 0)}
 
 
 @RULES.add(
     "spec.trainer.replicas",
-    "[{replicas} times processesPerReplica {processes} makes {ranks} ranks, and an update has only {sequences} {what}; "
-    "use at most {sequences} ranks|"
+    "[{trainer.replicas} times processesPerReplica {trainer.processes_per_replica} makes {trainer.world_size} ranks, and "
+    "an update has only {sequences} {what}; use at most {sequences} ranks|"
     "makes more ranks than an update has rollouts (problemsPerUpdate times rounds times rolloutsPerRound) or, with "
     "strategies sft and sft_then_grpo, solutions (problemsPerUpdate); use fewer replicas or processesPerReplica]",
     "self.trainer.replicas * self.trainer.processesPerReplica <= self.training.problemsPerUpdate * "
@@ -46,57 +47,51 @@ def _a_sequence_per_rank(spec: SeeleRunSpec) -> Iterator[Values]:
         sequences *= spec.hints.rounds * spec.hints.rollouts_per_round
         what = "rollouts (problemsPerUpdate times rounds times rolloutsPerRound)"
     if sequences < spec.trainer.world_size:
-        yield {
-            "replicas": spec.trainer.replicas,
-            "processes": spec.trainer.processes_per_replica,
-            "ranks": spec.trainer.world_size,
-            "sequences": sequences,
-            "what": what,
-        }
+        yield {"sequences": sequences, "what": what}
 
 
 @RULES.add(
     "spec.hints.rolloutsPerRound",
-    "[{rollouts} in {rounds} ]leaves nothing to compare a rollout with, so its advantage is zero; use at least "
+    "[{hints.rollouts_per_round} in {rounds} ]leaves nothing to compare a rollout with, so its advantage is zero; use at least "
     "[{least} rollouts per problem{why}|2 rollouts per problem, or 3 with prefix_rft, one of which has a prefix]",
     f"{_ROLLOUTS} >= ({strategy_is(lambda method: not method.samples)} ? 0 : "
     f"{strategy_is(lambda method: method.min_rollouts == 3)} ? 3 : 2)",
 )
 def _comparable(spec: SeeleRunSpec) -> Iterator[Values]:
-    rounds, rollouts, least = spec.hints.rounds, spec.hints.rollouts_per_round, spec.training.method.min_rollouts
-    if rounds * rollouts < least:
+    rounds, least = spec.hints.rounds, spec.training.method.min_rollouts
+    if rounds * spec.hints.rollouts_per_round < least:
         yield {
-            "rollouts": rollouts,
             "rounds": "1 round" if rounds == 1 else f"{rounds} rounds",
             "least": least,
             "why": ", one of which has a prefix" if least == 3 else "",
         }
 
 
-@RULES.add(
-    "spec.hints.rolloutsPerRound",
-    "[{rollouts} ]leaves each round without a baseline, so every advantage is zero; "
-    "use at least 2, or training.advantageGroup: problem",
-    f"!({_ADAPTS} && {_BY_ROUND} && {_ROLLOUTS} >= 2) || self.hints.rolloutsPerRound >= 2",
-)
-def _comparable_in_a_round(spec: SeeleRunSpec) -> Iterator[Values]:
-    rounds, rollouts = spec.hints.rounds, spec.hints.rollouts_per_round
-    by_round = spec.training.method.adapts_hints and spec.training.advantage_group == "round"
-    if by_round and rounds * rollouts >= 2 and rollouts < 2:
-        yield {"rollouts": rollouts}
+RULES += [
+    Rule(
+        "spec.hints.rolloutsPerRound",
+        "[{hints.rollouts_per_round} ]leaves each round without a baseline, so every advantage is zero; "
+        "use at least 2, or training.advantageGroup: problem",
+        f"!({_ADAPTS} && {_BY_ROUND} && {_ROLLOUTS} >= 2) || self.hints.rolloutsPerRound >= 2",
+        check=when(
+            lambda spec: (
+                spec.training.method.adapts_hints
+                and spec.training.advantage_group == "round"
+                and spec.hints.rollouts_per_round == 1 < spec.hints.rounds
+            )
+        ),
+    ),
+    Rule(
+        "spec.hints.rounds",
+        "[{hints.rounds} ]is too few for strategy seele, which fits a curve to earlier rounds; "
+        "use at least 2, such as 4",
+        f"!({_ADAPTS}) || self.hints.rounds >= 2",
+        check=when(lambda spec: spec.training.method.adapts_hints and spec.hints.rounds < 2),
+    ),
+]
 
 
-@RULES.add(
-    "spec.hints.rounds",
-    "[{rounds} ]is too few for strategy seele, which fits a curve to earlier rounds; use at least 2, such as 4",
-    f"!({_ADAPTS}) || self.hints.rounds >= 2",
-)
-def _rounds_to_fit(spec: SeeleRunSpec) -> Iterator[Values]:
-    if spec.training.method.adapts_hints and spec.hints.rounds < 2:
-        yield {"rounds": spec.hints.rounds}
-
-
-# A baseline needs two unhinted rollouts; by round it needs two hinted rollouts in each round, and otherwise one.
+# Unhinted rollouts need at least two for a baseline. Each round keeps a hinted one, or two if it has its own baseline.
 _UNHINTED = f"(self.hints.unhintedShare * double({_ROLLOUTS}))"
 
 _MOST_UNHINTED = f"(self.hints.rounds * (self.hints.rolloutsPerRound - ({_BY_ROUND} ? 2 : 1)))"
@@ -107,22 +102,21 @@ _NONE_UNHINTED = f"!({_ADAPTS}) || self.hints.unhintedShare == 0.0"
 def _unhinted(message: str, cel: str, broken: Callable[[int, int], bool]) -> Rule:
     """A rule about the number of unhinted rollouts and the largest number that is possible."""
 
-    def violations(spec: SeeleRunSpec) -> Iterator[Values]:
-        hints, total = spec.hints, spec.hints.rounds * spec.hints.rollouts_per_round
-        unhinted = round(hints.unhinted_share * total)
-        most = total - hints.rounds * (2 if spec.training.advantage_group == "round" else 1)
-        if spec.training.method.adapts_hints and hints.unhinted_share > 0 and broken(unhinted, most):
-            values = {"share": hints.unhinted_share, "total": total, "unhinted": unhinted}
-            yield {**values, "lowest": 2 / total, "highest": most / total}
+    def check(spec: SeeleRunSpec) -> Iterator[Values]:
+        share, total = spec.hints.unhinted_share, spec.hints.rounds * spec.hints.rollouts_per_round
+        unhinted = round(share * total)
+        most = total - spec.hints.rounds * (2 if spec.training.advantage_group == "round" else 1)
+        if spec.training.method.adapts_hints and share > 0 and broken(unhinted, most):
+            yield {"total": total, "unhinted": unhinted, "lowest": 2 / total, "highest": most / total}
 
-    start = "[{share:g} of {total} rollouts is {unhinted} without a hint, which ]"
-    return Rule("spec.hints.unhintedShare", start + message, f"{_NONE_UNHINTED} || {cel}", violations=violations)
+    start = "[{hints.unhinted_share:g} of {total} rollouts is {unhinted} without a hint, which ]"
+    return Rule("spec.hints.unhintedShare", start + message, f"{_NONE_UNHINTED} || {cel}", check=check)
 
 
 # Python rounds a half to the even number: 1.5 up to 2, and a half above an even highest number down.
 RULES += [
     _unhinted(
-        "is too few for a baseline of their own; use 0, or [at least {lowest:g}|more]",
+        "is too few rollouts for a baseline of their own; use 0, or [at least {lowest:g}|more]",
         f"{_UNHINTED} >= 1.5 || {_MOST_UNHINTED} < 2",
         lambda unhinted, most: unhinted < 2 <= most,
     ),
@@ -157,20 +151,20 @@ _WARMUP_STEPS = f"(self.training.warmupUpdates / {_UPDATES_PER_STEP})"
 
 @RULES.add(
     "spec.training.warmupUpdates",
-    "[{warmup} ]is not below the run's [{updates} ]updates (steps times problemsPerStep by problemsPerUpdate); "
-    "use fewer[, such as {suggested}]",
+    "[{training.warmup_updates} ]is not below the run's [{updates} ]updates (steps times problemsPerStep by "
+    "problemsPerUpdate); use fewer[, such as {suggested}]",
     f"self.training.warmupUpdates < {_UPDATES}",
 )
 def _warmup(spec: SeeleRunSpec) -> Iterator[Values]:
     warmup, updates = spec.training.warmup_updates, spec.training.steps * spec.training.updates_per_step
     if warmup >= updates:
-        yield {"warmup": warmup, "updates": updates, "suggested": updates // 20}
+        yield {"updates": updates, "suggested": updates // 20}
 
 
 @RULES.add(
     "spec.training.warmupUpdates",
-    "[{warmup} ]is not below the [{updates} ]updates of the shorter phase of sft_then_grpo, each of which has its own "
-    "warm-up; use fewer[, such as {suggested}]",
+    "[{training.warmup_updates} ]is not below the [{updates} ]updates of the shorter phase of sft_then_grpo, each of "
+    "which has its own warm-up; use fewer[, such as {suggested}]",
     f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} < 1.0 || self.training.warmupUpdates >= {_UPDATES} || "
     f"({_SFT_STEPS} >= double({_WARMUP_STEPS} + 1) && {_SFT_STEPS} < double(self.training.steps - {_WARMUP_STEPS}))",
 )
@@ -180,32 +174,27 @@ def _warmup_of_a_phase(spec: SeeleRunSpec) -> Iterator[Values]:
     supervised = training.sft_steps * training.updates_per_step
     shorter = min(supervised, updates - supervised)
     if training.strategy == "sft_then_grpo" and supervised and shorter <= warmup < updates:
-        yield {"warmup": warmup, "updates": shorter, "suggested": shorter // 20}
+        yield {"updates": shorter, "suggested": shorter // 20}
 
 
-@RULES.add(
-    "spec.training.sftThenGrpo.sftShare",
-    "[{share:g} of {steps} steps ]is less than one step of supervised fine-tuning; use more, or strategy grpo",
-    f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} >= 1.0",
+RULES.append(
+    Rule(
+        "spec.training.sftThenGrpo.sftShare",
+        "[{training.sft_then_grpo.sft_share:g} of {training.steps} steps ]is less than one step of supervised "
+        "fine-tuning; use more, or strategy grpo",
+        f"!({_SFT_THEN_GRPO}) || {_SFT_STEPS} >= 1.0",
+        check=when(lambda spec: spec.training.strategy == "sft_then_grpo" and spec.training.sft_steps < 1),
+    )
 )
-def _a_supervised_step(spec: SeeleRunSpec) -> Iterator[Values]:
-    training = spec.training
-    if training.strategy == "sft_then_grpo" and training.sft_steps < 1:
-        yield {"share": training.sft_then_grpo.sft_share, "steps": training.steps}
 
 
 def _prefix_bound(field: str) -> Rule:
-    def violations(spec: SeeleRunSpec) -> Iterator[Values]:
-        options = spec.training.prefix_rft
-        bound = getattr(options, to_snake(field))
-        if bound > options.longest_prefix:
-            yield {"bound": bound, "longest": options.longest_prefix}
-
+    bound, longest = f"training.prefix_rft.{to_snake(field)}", "training.prefix_rft.longest_prefix"
     return Rule(
         f"spec.training.prefixRft.{field}",
-        "[{bound:g} ]is above longestPrefix[, which is {longest:g}]; use at most that",
+        f"[{{{bound}:g}} ]is above longestPrefix[, which is {{{longest}:g}}]; use at most that",
         f"self.training.prefixRft.{field} <= self.training.prefixRft.longestPrefix",
-        violations=violations,
+        check=when(lambda spec: attrgetter(bound)(spec) > attrgetter(longest)(spec)),
     )
 
 

@@ -152,10 +152,7 @@ def test_the_schema_holds_every_field_of_the_spec() -> None:
     assert NODES[".spec"]["required"] == ["model", "dataset"]
 
 
-def test_descriptions_and_defaults_are_kept() -> None:
-    target = SPEC["hints"]["properties"]["targetAccuracy"]
-    assert target["default"] == 0.5
-    assert "Share of rollouts that should succeed" in target["description"]
+def test_every_field_is_described() -> None:
     undescribed = [
         path
         for path, schema in NODES.items()
