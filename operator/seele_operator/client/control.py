@@ -63,9 +63,6 @@ async def _wait_for(server: Server, run: SeenRun, print_line: Print, phase: str)
     last = await wait_until(server, run, print_line, reached)
     if last is None:
         return ExitCode.FAILED
-    if last.invalid is not None and not last.status.terminal:
-        print_line(f"{run.name}: the operator rejects the spec: {last.invalid}")
-        return ExitCode.FAILED
     # A run that succeeds before it is seen running was resumed all the same.
     resumed = phase == "Running" and last.status.phase != "Failed"
     return ExitCode.DONE if resumed or last.status.phase == phase else ExitCode.FAILED

@@ -182,7 +182,7 @@ async def read_again(server: Server, run: SeenRun) -> SeenRun | None:
 async def wait_until(
     server: Server, run: SeenRun, print_line: Print, reached: Callable[[SeenRun], bool]
 ) -> SeenRun | None:
-    """Print each change of a run until `reached`; None, and a line that says so, if it is deleted first."""
+    """Print each change of a run until `reached`; None, after a line that says so, if it is deleted or invalid then."""
     last = ""
     started = time.monotonic()
     async for current in poll(lambda: read_again(server, run), print_line):
@@ -195,7 +195,10 @@ async def wait_until(
             print_line(line)
             last = line
         if reached(current):
-            return current
+            if current.invalid is None or current.status.terminal:
+                return current
+            print_line(f"{run.name}: the operator rejects the spec: {current.invalid}")
+            return None
     return None
 
 

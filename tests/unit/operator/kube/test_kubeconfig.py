@@ -97,7 +97,7 @@ def test_a_plugin_gives_the_token_and_may_ask_its_user(
     content["users"] = [{"name": "u", "user": {"exec": {"apiVersion": api, "command": str(plugin)}}}]
     path.write_text(yaml.safe_dump(content))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    with open(os.devnull) as stdin:
+    with Path(os.devnull).open() as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         access = find_cluster(str(path))
 
