@@ -1,39 +1,39 @@
-# Images of Seele. docker, buildah and podman build this file alike:
+# Images of Seele, for docker, buildah and podman:
 #
 #   operator     the operator and the `seele` command, without PyTorch
 #   trainer      trainer pods on GPUs; rollout pods use the stock vLLM image
-#   trainer-cpu  trainers, rollout servers and the quickstart's model, for machines without a GPU
+#   trainer-cpu  trainers, rollout servers and the quickstart's model and problems, without a GPU
 #
 #   docker build --target operator -t ghcr.io/seele-dev/seele-operator:0.1.0 .
 #   docker build --target trainer -t ghcr.io/seele-dev/seele:0.1.0 .
 #   docker build --target trainer-cpu -t ghcr.io/seele-dev/seele:0.1.0-cpu .
 #
-# `tools/images.sh` builds them where there is no docker and no registry.
+# `tools/images.sh` builds them without docker and without a registry.
 
-# The base, by its exact version. To hold it down to the byte, or to take it from a mirror, name another with
-# --build-arg PYTHON_IMAGE=registry.example.org/python@sha256:…; it must be Debian or Ubuntu, with Python 3.11 and its venv.
+# The base image, by its exact version. To pin a digest or to use a mirror, pass
+# --build-arg PYTHON_IMAGE=registry.example.org/python@sha256:…. It must be Debian or Ubuntu with Python 3.11 and venv.
 ARG PYTHON_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
 
-# ---- What pip is to install. Later stages copy these lists, so only another list makes them install again ----
+# ---- What pip installs. Later stages copy these lists, so they install again only if a list changes ----
 FROM ${PYTHON_IMAGE} AS requirements
 WORKDIR /requirements
 COPY pyproject.toml requirements.lock ./
 COPY tools/requirements.py tools/setup.sh ./tools/
-# triton is PyTorch's to choose on a GPU; the lock has the one of a machine without.
+# On a GPU, PyTorch chooses the version of triton; the lock has the one for CPUs.
 RUN python3 tools/requirements.py wanted operator >operator.txt \
     && python3 tools/requirements.py locked >locked.txt \
     && echo "torch==$(python3 tools/requirements.py version torch)" >torch.txt \
     && { cat torch.txt; python3 tools/requirements.py wanted trainer; } >trainer.txt \
     && grep -v '^triton==' locked.txt >locked-for-gpus.txt
 
-# ---- What all builds start from: pip in an environment of its own, which no image has ----
+# ---- The start of all builds: pip in an environment of its own, which is in no image ----
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
-# An index of one's own, if any, comes from a mounted /etc/pip.conf: see tools/images.sh.
+# Your own package index, if any, comes from a mounted /etc/pip.conf: see tools/images.sh.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /build/pip && python3 -m venv --without-pip /opt/seele/venv
 
-# ---- Our own code, in the folders where an image has it ----
+# ---- Our own code, in the folders that it has in an image ----
 FROM build AS code
 COPY --from=requirements /requirements/locked.txt ./
 RUN pip/bin/pip install --constraint locked.txt setuptools
@@ -58,40 +58,40 @@ LABEL org.opencontainers.image.source="https://github.com/seele-dev/seele" \
 # ---- operator ----
 FROM build AS operator-build
 COPY --from=requirements /requirements/operator.txt /requirements/locked.txt ./
-# Seele talks to the API server in paths and plain objects: the client's classes for every API, 55 MB, are used by nobody.
+# Seele addresses the API server by paths and plain objects. It does not need the client's classes for every API, 55 MB.
 RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-compile --constraint locked.txt --requirement operator.txt \
     && rm -r /opt/seele/venv/lib/python3*/site-packages/kubernetes/client/api \
              /opt/seele/venv/lib/python3*/site-packages/kubernetes/aio/client/api
 COPY --from=code /code/opt/seele /opt/seele
-# The root file system is read-only where this runs, so bytecode is made here, and only of modules that are used.
+# At run time the root file system is read-only, so bytecode is made here, and only for modules that are used.
 RUN /opt/seele/venv/bin/python3 -c 'import seele_operator.cli, seele_operator.controller.process' \
     && /opt/seele/venv/bin/seele crd >/dev/null
 
 FROM image AS operator
 COPY --from=operator-build /opt/seele /opt/seele
-# A number, so that Kubernetes sees that it is not root. This user needs no entry in /etc/passwd: variables name it.
+# A number, so that Kubernetes can see that it is not root. The user needs no entry in /etc/passwd: variables name it.
 USER 1000:1000
 EXPOSE 9401
-# For docker and podman; Kubernetes asks by the probes of the chart.
+# For docker and podman. Kubernetes uses the probes in the chart.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s \
     CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9401/healthz', timeout=4)"]
 CMD ["operator"]
-# Last, for they change with each commit.
+# Last, because they change with each commit.
 ARG PYTHON_IMAGE
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="seele-operator" \
-      org.opencontainers.image.description="Turns SeeleRuns into trainer and rollout pods, and looks after them" \
+      org.opencontainers.image.description="Turns SeeleRuns into trainer and rollout pods, and manages them" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 
-# ---- trainer: PyTorch's packages bring CUDA's libraries, and the node its driver ----
+# ---- trainer: PyTorch's packages contain CUDA's libraries; the driver is the node's ----
 FROM build AS trainer-packages
 COPY --from=requirements /requirements/trainer.txt /requirements/locked-for-gpus.txt ./
 RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --constraint locked-for-gpus.txt --requirement trainer.txt
-# PyTorch's own attention, which Seele uses, has the kernels of FlashAttention in it. For a model whose code asks for the package:
-# --build-arg FLASH_ATTENTION=flash-attn, or the address of a wheel. Where there is none that fits, the image goes without.
+# PyTorch's own attention, which Seele uses, includes the kernels of FlashAttention. If a model's code requires the package, pass
+# --build-arg FLASH_ATTENTION=flash-attn, or the address of a wheel. If none fits, the image is built without it.
 ARG FLASH_ATTENTION=""
 # hadolint ignore=DL3013
 RUN if [ -z "$FLASH_ATTENTION" ]; then exit 0; fi; \
@@ -106,7 +106,7 @@ COPY --from=trainer-packages /opt/seele /opt/seele
 COPY --from=code /code/opt/seele /opt/seele
 USER 1000:1000
 EXPOSE 9400 29500
-# No HEALTHCHECK: of a gang only trainer 0 answers, and how long it may be silent is the run's to say. The operator asks it.
+# No HEALTHCHECK: only trainer 0 of a gang answers, and the run decides how long it may be silent. The operator checks it.
 CMD ["--help"]
 ARG PYTHON_IMAGE
 ARG VERSION=0.0.0
@@ -117,14 +117,14 @@ LABEL org.opencontainers.image.title="seele" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 
-# ---- trainer-cpu: the environment that the tests run in, and what the quickstart names ----
+# ---- trainer-cpu: the environment that the tests run in, and the quickstart's files ----
 FROM build AS trainer-cpu-packages
-# Where this index cannot be reached, pip looks where it is configured to.
+# If this index cannot be reached, pip uses the one that it is configured with.
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 COPY --from=requirements /requirements/torch.txt ./
 RUN install="pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement torch.txt" \
     && { $install --retries 1 --timeout 20 --index-url "$TORCH_CPU_INDEX" || $install; }
-# The lock is complete, so nothing is resolved: see tools/setup.sh.
+# The lock is complete, so there is nothing to resolve: see tools/setup.sh.
 COPY --from=requirements /requirements/locked.txt ./
 RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-deps --requirement locked.txt
 
@@ -134,8 +134,8 @@ WORKDIR /opt/seele
 COPY --from=code /code/opt/seele ./
 RUN venv/bin/python3 -m seele_trainer.quickstart --out .cache/quickstart
 
-# vLLM without a GPU asks how memory is laid out. The library is copied: a command run in an image leaves behind the empty folders
-# of what the build had mounted.
+# vLLM on CPUs needs libnuma. The library is copied, because a command run in an image leaves empty folders behind where the build
+# had mounted something.
 FROM build AS numa
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/* \
@@ -147,7 +147,7 @@ COPY --from=trainer-cpu-packages /opt/seele /opt/seele
 COPY --from=numa /opt/seele/lib /opt/seele/lib
 COPY --from=quickstart-model /opt/seele/.cache /opt/seele/.cache
 COPY --from=code /code/opt/seele /opt/seele
-# vLLM's sampler asks PyTorch to compile it, for which there is no C++ compiler here: its first request would end the server.
+# vLLM's sampler asks PyTorch to compile it. There is no C++ compiler here, so the first request would end the server.
 ENV TORCHDYNAMO_DISABLE=1
 USER 1000:1000
 EXPOSE 8000 9400 29500
