@@ -1,4 +1,4 @@
-"""SeeleRuns in a namespace of a test cluster: made, watched, and their pods found."""
+"""SeeleRuns in a namespace of a test cluster: created, waited for, and their pods found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_for
 TRAINERS = 2
 ROLLOUTS = 1
 SECONDS = 60.0
-"""A machine with other work to do is slow; a quiet one needs one or two."""
+"""For a busy machine; an idle one needs one or two."""
 
 
 def run_body(name: str, spec: dict[str, Any] | None = None) -> Body:
@@ -53,10 +53,10 @@ class ClusterRuns:
         self.history = PodHistory(self.api, self.namespace)
 
     def close(self) -> None:
-        """Delete the namespace and everything in it; nobody waits for that."""
+        """Delete the namespace with everything in it, without waiting."""
         self.history.close()
         self.driver.behave(self.namespace, remove=True, except_for=frozenset())
-        # First the runs: else their pods go before them, and each run tries to go on without.
+        # Runs first: if their pods were deleted before them, the runs would restart.
         with contextlib.suppress(ApiError):
             self.api.request("DELETE", self.api.path("seeleruns", None, self.namespace))
         self.api.delete("namespaces", self.namespace)
@@ -98,12 +98,12 @@ class ClusterRuns:
         return str(self.status(name).get("phase", ""))
 
     def condition(self, kind: str, name: str = "run") -> Body:
-        """A condition of a run; empty where it has none of that type."""
+        """A condition of a run; empty if it has none of that type."""
         found = [one for one in self.status(name).get("conditions", []) if one["type"] == kind]
         return found[0] if found else {}
 
     def until(self, phase: str, name: str = "run", seconds: float = SECONDS, **status: Any) -> Body:
-        """Wait for a phase, and for fields of the status; the status then."""
+        """Wait for a phase and for fields of the status; returns the status."""
 
         def reached() -> Body | None:
             now = self.status(name)
@@ -113,7 +113,7 @@ class ClusterRuns:
         return wait_for(reached, lambda: f"{name}: {phase} {status or ''}\n{self.story(name)}", seconds)
 
     def until_condition(self, kind: str, answer: str, reason: str, name: str = "run", seconds: float = SECONDS) -> Body:
-        """Wait for a condition with a reason; the condition."""
+        """Wait for a condition with a reason; returns the condition."""
 
         def reached() -> Body | None:
             now = self.condition(kind, name)
@@ -122,12 +122,12 @@ class ClusterRuns:
         return wait_for(reached, lambda: f"{name}: {kind}={answer} {reason}\n{self.story(name)}", seconds)
 
     def running(self, name: str = "run", spec: dict[str, Any] | None = None) -> Body:
-        """Create a run, and wait until it is Running; its status."""
+        """Create a run and wait until it is Running; returns its status."""
         self.make(name, spec)
         return self.until("Running", name)
 
     def bring_to(self, phase: str, name: str = "run") -> Body:
-        """Make a run and bring it to a phase, in which it stays until `release` is called; its status."""
+        """Create a run and bring it to a phase, where it stays until `release` is called; returns its status."""
         held = {"Pending": {"schedule": False}, "Starting": {"ready": False}}.get(phase, {})
         if held:
             self.driver.behave(self.namespace, **held)
@@ -155,7 +155,7 @@ class ClusterRuns:
         return status
 
     def release(self) -> None:
-        """Let all pods go on that were held back."""
+        """Let all held-back pods continue."""
         self.driver.behave(self.namespace, schedule=True, start=True, ready=True, remove=True)
         wait_for(self._all_ready, "all pods are ready")
 
@@ -175,7 +175,7 @@ class ClusterRuns:
         return not unready
 
     def events(self, name: str = "run") -> list[str]:
-        """Reasons of the Events about a run, oldest first."""
+        """The reasons of the Events about a run, oldest first."""
         about = [
             event for event in self.api.list("events", self.namespace) if event["involvedObject"].get("name") == name
         ]
@@ -201,7 +201,7 @@ class ClusterRuns:
     def wait_for_pods(
         self, count: int = TRAINERS + ROLLOUTS, name: str = "run", seconds: float = SECONDS
     ) -> list[Body]:
-        """Wait until a run has exactly so many pods."""
+        """Wait until a run has exactly `count` pods."""
 
         def reached() -> list[Body] | None:
             pods = self.pods(name)
@@ -211,7 +211,7 @@ class ClusterRuns:
         return [pod for pod in found if pod]
 
     def wait_until_gone(self, pods: list[Body], seconds: float = SECONDS) -> None:
-        """Wait until none of these very pods exists any more."""
+        """Wait until none of these pods (by uid) exists any more."""
         uids = {pod["metadata"]["uid"] for pod in pods}
         wait_for(
             lambda: not uids & {pod["metadata"]["uid"] for pod in self.api.list("pods", self.namespace)},
@@ -220,7 +220,7 @@ class ClusterRuns:
         )
 
     def restarted(self, attempt: int = 2, name: str = "run", seconds: float = SECONDS) -> Body:
-        """Wait until a later attempt runs with all its pods, and nothing is left of those before; the status."""
+        """Wait until a later attempt runs with all its pods, and only those; returns the status."""
         status = self.until("Running", name, seconds, attempt=attempt)
         pods = self.pods(name)
         assert {pod["metadata"]["labels"][ATTEMPT_LABEL] for pod in pods} == {str(attempt)}, self.story(name)
@@ -228,7 +228,7 @@ class ClusterRuns:
         return status
 
     def story(self, name: str = "run") -> str:
-        """What is known about a run, for the message of a test that fails."""
+        """The state of a run, for the message of a failing test."""
         body = self.api.get("seeleruns", name, self.namespace)
         status = (body or {}).get("status") or {}
         status.pop("acceptedSpec", None)
@@ -252,6 +252,6 @@ class ClusterRuns:
         )
 
     def explain(self) -> None:
-        """Print what is known about all runs here, for the report of a test that failed."""
+        """Print the state of all runs here, for the report of a failed test."""
         for run in self.api.list("seeleruns", self.namespace):
             print(self.story(run["metadata"]["name"]))

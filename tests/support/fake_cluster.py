@@ -1,4 +1,4 @@
-"""An API server in memory, for tests of the operator's passes: it keeps objects, and can refuse, fail or die at any request."""
+"""An API server in memory, for tests of the operator's passes: it stores objects, and can fail at any request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seele_operator.plan.objects import ClusterFeatures
 
 Body = dict[str, Any]
 Request = tuple[str, str]
-"""What was asked and about what, such as ("create", "Pod/first-trainer-0")."""
+"""Verb and object, such as ("create", "Pod/first-trainer-0")."""
 
 NAMESPACE = "lab"
 
@@ -29,15 +29,15 @@ class FakeCluster:
         self.requests: list[Request] = []
         self.events: list[RunEvent] = []
         self.before: Callable[[Request], None] = lambda request: None
-        """Called before each request; raises what the request is to fail with."""
+        """Called before each request; may raise the error with which it fails."""
         self.after: Callable[[Request], None] = lambda request: None
-        """Called after each request that writes; raises what the operator is to die with."""
+        """Called after each write; may raise an exception that ends the operator."""
         self._versions = itertools.count(100)
 
     # For tests.
 
     def add(self, kind: str, body: Body) -> Body:
-        """Store an object, as somebody else would."""
+        """Store an object on behalf of another client."""
         stored = deepcopy(body)
         stored["kind"] = kind
         metadata = stored["metadata"]
@@ -48,24 +48,24 @@ class FakeCluster:
         return deepcopy(stored)
 
     def change(self, name: str, **fields: Any) -> Body:
-        """Replace top-level fields of an object, as somebody else would."""
+        """Replace top-level fields of an object on behalf of another client."""
         self.objects[name] |= deepcopy(fields)
         self._stamp(self.objects[name])
         return deepcopy(self.objects[name])
 
     def remove(self, name: str) -> None:
-        """Let an object be gone."""
+        """Remove an object at once."""
         del self.objects[name]
 
     def names(self, kind: str) -> set[str]:
         """The names of all objects of a kind."""
         return {name.partition("/")[2] for name in self.objects if name.startswith(f"{kind}/")}
 
-    def asked(self, *verbs: str) -> list[Request]:
+    def sent(self, *verbs: str) -> list[Request]:
         """The requests with these verbs, in order."""
         return [request for request in self.requests if request[0] in verbs]
 
-    # What the operator asks.
+    # The operator's requests.
 
     async def read_run(self, namespace: str, name: str) -> Body | None:
         return self._read(f"SeeleRun/{name}")

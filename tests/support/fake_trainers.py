@@ -1,4 +1,4 @@
-"""Stand-ins for trainer 0 of many runs: an HTTP server on the pod's own loopback address, port 9400."""
+"""Fake trainers for many runs: each an HTTP server on the pod's own loopback address, port 9400."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = 20
 
 
 class FakeTrainer:
-    """What one trainer says about itself; a test changes `progress` as it likes."""
+    """The answers of one trainer; tests change `progress`."""
 
     def __init__(self, run: str) -> None:
         self.progress: dict[str, Any] = {
@@ -25,22 +25,15 @@ class FakeTrainer:
             "phase": "starting",
             "policyVersion": 0,
         }
-        self.asked = 0
-        """Requests answered."""
-        self.broken = False
-        """Whether it answers 500 to everything."""
         self.pages: dict[str, Callable[[], str]] = {}
-        """Texts at further paths, such as /metrics."""
+        """Texts at other paths, such as /metrics."""
 
     def at(self, step: int, **more: Any) -> None:
-        """Say that so many steps are done."""
+        """Report this many completed steps."""
         self.progress = {**self.progress, "phase": "train", "step": step, "policyVersion": step, **more}
 
     def answer(self, path: str) -> tuple[int, str]:
         """Status code and body for a path."""
-        self.asked += 1
-        if self.broken:
-            return 500, "broken"
         if path.split("?")[0] == "/progress":
             return 200, json.dumps(self.progress)
         if path in self.pages:
@@ -67,14 +60,14 @@ class FakeTrainers(AbstractContextManager["FakeTrainers"]):
         self._thread.join()
 
     def open(self, address: str, run: str) -> FakeTrainer:
-        """Start to answer at an address of the loopback network."""
+        """Start a trainer at an address of the loopback network."""
         trainer = FakeTrainer(run)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await self._serve(trainer, reader, writer)
             except (OSError, asyncio.IncompleteReadError):
-                pass  # the other side went away
+                pass  # the client has disconnected
             finally:
                 writer.close()
 
@@ -83,7 +76,7 @@ class FakeTrainers(AbstractContextManager["FakeTrainers"]):
         return trainer
 
     def close(self, address: str) -> None:
-        """Refuse connections there from now on."""
+        """Stop the trainer at an address, so that connections are refused."""
         server = self._servers.pop(address, None)
         if server is not None:
             self._loop.call_soon_threadsafe(server.close)

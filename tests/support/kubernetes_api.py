@@ -1,4 +1,4 @@
-"""A small synchronous client of a Kubernetes API server, for tests: raw JSON in, raw JSON out."""
+"""A small synchronous client of a Kubernetes API server for tests: raw JSON in, raw JSON out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUPS = {
     "priorityclasses": "apis/scheduling.k8s.io/v1",
     "runtimeclasses": "apis/node.k8s.io/v1",
 }
-"""API group of each resource that is not in the core group; what an old server has elsewhere, `groups` can say."""
+"""API group of each resource outside the core group; tests change `groups` for old servers."""
 CLUSTER_SCOPED = {
     "namespaces",
     "nodes",
@@ -53,13 +53,13 @@ class ApiError(Exception):
 
 
 def plural(kind: str) -> str:
-    """Resource of a kind."""
+    """The resource name of a kind."""
     lower = kind.lower()
     return f"{lower[:-1]}ies" if lower.endswith(("cy",)) else f"{lower}es" if lower.endswith("ss") else f"{lower}s"
 
 
 class KubernetesApi:
-    """`api.get("pods", "name", "namespace")`, and so on. Safe to use from several threads as far as `requests` is."""
+    """`api.get("pods", "name", "namespace")`, and so on. As thread-safe as `requests`."""
 
     def __init__(self, url: str, token: str, certificate_authority: Path) -> None:
         self.url = url
@@ -67,7 +67,7 @@ class KubernetesApi:
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=64)
         self._session.mount("https://", adapter)
-        if token:  # `kubectl proxy` brings its own
+        if token:  # `kubectl proxy` adds its own
             self._session.headers["Authorization"] = f"Bearer {token}"
         self._session.verify = str(certificate_authority)
         self._session.trust_env = False
@@ -81,7 +81,7 @@ class KubernetesApi:
         accept: str = "application/json",
         **query: str,
     ) -> Body:
-        """One request. Raises ApiError, or requests' ConnectionError where there is no server."""
+        """Send one request. Raises ApiError, or requests' ConnectionError if there is no server."""
         answer = self._session.request(
             verb,
             f"{self.url}/{path}",
@@ -99,7 +99,7 @@ class KubernetesApi:
         return result
 
     def path(self, resource: str, name: str | None, namespace: str | None, subresource: str = "") -> str:
-        """Path of an object, or of a collection."""
+        """The path of an object or a collection."""
         parts = [self.groups.get(resource, "api/v1")]
         if resource not in CLUSTER_SCOPED and namespace is not None:
             parts += ["namespaces", namespace]
@@ -107,7 +107,7 @@ class KubernetesApi:
         return "/".join(parts)
 
     def get(self, resource: str, name: str, namespace: str | None = None) -> Body | None:
-        """One object; None where there is none."""
+        """One object; None if it does not exist."""
         try:
             return self.request("GET", self.path(resource, name, namespace))
         except ApiError as error:
@@ -141,13 +141,13 @@ class KubernetesApi:
         with answer:
             if answer.status_code >= 400:
                 raise ApiError(answer.status_code, answer.text)
-            # One chunk may hold half an event: lines end where events do.
+            # A chunk may hold half an event, but each line is one event.
             for line in answer.iter_lines(chunk_size=1):
                 if line:
                     yield json.loads(line)
 
     def create(self, manifest: Mapping[str, Any], namespace: str | None = None) -> Body:
-        """Create an object, in the namespace of its metadata where none is given."""
+        """Create an object, by default in the namespace of its metadata."""
         metadata = manifest.get("metadata") or {}
         where = namespace or metadata.get("namespace", "default")
         return self.request("POST", self.path(plural(manifest["kind"]), None, where), manifest)
@@ -166,7 +166,7 @@ class KubernetesApi:
         return self.request("PATCH", path, change, "application/merge-patch+json")
 
     def delete(self, resource: str, name: str, namespace: str | None = None, grace: int | None = None) -> None:
-        """Ask for an object's deletion; nothing happens where there is none."""
+        """Request the deletion of an object; does nothing if it does not exist."""
         options: Body = {"propagationPolicy": "Background"}
         if grace is not None:
             options["gracePeriodSeconds"] = grace

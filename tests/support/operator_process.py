@@ -1,4 +1,4 @@
-"""The operator as a process of its own, for tests: started, killed, frozen, and asked how it is."""
+"""The operator as a separate process, for tests: started, killed, frozen and queried."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def manifests(file: str) -> list[dict[str, Any]]:
 
 
 def grant(plane: ControlPlane, file: str, namespaces: Iterable[str] = (), account: str = SERVICE_ACCOUNT) -> Path:
-    """Apply rbac.yaml, or rbac-namespaced.yaml for each of `namespaces`; a kubeconfig of the operator's account.
+    """Apply rbac.yaml, or rbac-namespaced.yaml for each of `namespaces`; returns a kubeconfig of the operator's account.
 
-    `account` renames everything, so that both can be granted side by side.
+    `account` replaces the account's name in all objects, so that both can be applied side by side.
     """
     if plane.admin.get("namespaces", NAMESPACE) is None:
         plane.namespace(NAMESPACE)
@@ -61,7 +61,7 @@ def grant(plane: ControlPlane, file: str, namespaces: Iterable[str] = (), accoun
 
 
 class OperatorProcess(AbstractContextManager["OperatorProcess"]):
-    """`seele operator`. Its log goes on in one file over all its lives."""
+    """`seele operator`, with one log file for all its restarts."""
 
     def __init__(self, kubeconfig: Path, log: Path, *flags: str) -> None:
         self.log_file = log
@@ -80,18 +80,18 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
 
     @property
     def pid(self) -> int:
-        """Process id. Raises AssertionError where it does not run."""
+        """Process id. Raises AssertionError if it was never started."""
         assert self._process is not None, "the operator was not started"
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process is there."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it, and wait until it works (or stands by, as its flags have it)."""
-        assert not self.running, "the operator runs already"
+        """Start it and wait until it is ready, as leader or standby."""
+        assert not self.running, "the operator is already running"
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -109,17 +109,17 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
             wait_for(self.ready, lambda: f"the operator is ready\n{self.log()}", START_SECONDS)
 
     def ready(self) -> bool:
-        """Whether /readyz says so: it works, or stands by. Raises AssertionError where the process has ended."""
+        """Whether /readyz answers 200. Raises AssertionError if the process has ended."""
         assert self.running, f"the operator has ended\n{self.log()}"
         return self.get("/readyz") is not None
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that works."""
+        """Whether it is the leader."""
         return self.metric("seele_operator_leader") == 1
 
     def get(self, path: str) -> str | None:
-        """What it answers on its HTTP port; None where it does not, or not with 200."""
+        """The text of its answer on the HTTP port; None without an answer of 200."""
         try:
             answer = requests.get(f"{self.url}{path}", timeout=5)
         except requests.RequestException:
@@ -127,9 +127,9 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
         return answer.text if answer.status_code == 200 else None
 
     def metric(self, name: str, **labels: str) -> float:
-        """A sample of /metrics; 0 where there is none yet."""
+        """The sum of the samples of a metric; 0 if there are none yet."""
         total = 0.0
-        for line in wait_for(lambda: self.get("/metrics"), "the operator tells its metrics").splitlines():
+        for line in wait_for(lambda: self.get("/metrics"), "the operator serves its metrics").splitlines():
             found = re.fullmatch(r"([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)", line)
             if found is None or found[1] != name:
                 continue
@@ -139,22 +139,22 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
         return total
 
     def kill(self) -> None:
-        """Take it away without a chance to do anything."""
+        """Kill it (SIGKILL)."""
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.kill()
             self._process.wait(STOP_SECONDS)
 
     def freeze(self) -> None:
-        """Stop its time: it is there, but does nothing."""
+        """Suspend the process (SIGSTOP)."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it after `freeze`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def terminate(self) -> int:
-        """Ask it to stop, as a kubelet does; its exit code."""
+        """Stop it as a kubelet does (SIGTERM); returns its exit code."""
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(STOP_SECONDS)

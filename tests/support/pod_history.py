@@ -1,9 +1,8 @@
-"""Everything that ever happened to the pods of a namespace, to prove afterwards what never did."""
+"""A record of all pods of a namespace, to prove afterwards what never happened."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from dataclasses import dataclass
 
 import requests
@@ -18,7 +17,7 @@ RETRY_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class PodLife:
-    """A pod that was created."""
+    """A created pod."""
 
     name: str
     uid: str
@@ -27,14 +26,14 @@ class PodLife:
 
 
 class PodHistory:
-    """Watches a namespace from the moment it is made."""
+    """Watches a namespace from its creation on."""
 
     def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self.created: list[PodLife] = []
         self.overlaps: list[str] = []
-        """Moments at which pods of two attempts of one run existed."""
+        """Descriptions of moments when pods of two attempts of a run existed."""
         self.foreign: set[str] = set()
-        """Names of pods that have a run's labels and belong to nobody."""
+        """Names of pods to ignore: they have a run's labels but do not belong to it."""
         self._api = api
         self._namespace = namespace
         self._alive: dict[str, PodLife] = {}
@@ -42,30 +41,26 @@ class PodHistory:
         self._seen = 0
         self._thread = threading.Thread(target=self._watch, name="pod-history", daemon=True)
         self._thread.start()
-        wait_for(lambda: self._seen, "the history begins")
+        wait_for(lambda: self._seen, "the history starts")
 
     def close(self) -> None:
-        """End at the next occasion."""
+        """Stop watching after the next event."""
         self._done.set()
-
-    def creations(self, name: str) -> int:
-        """How often a pod of this name was created."""
-        return Counter(life.name for life in self.created)[name]
 
     def _watch(self) -> None:
         while not self._done.is_set():
             try:
                 listed = self._api.list_raw("pods", self._namespace, RUN_LABEL)
-                there = {pod["metadata"]["uid"] for pod in listed["items"]}
-                for uid in set(self._alive) - there:
+                existing = {pod["metadata"]["uid"] for pod in listed["items"]}
+                for uid in set(self._alive) - existing:
                     del self._alive[uid]
                 for pod in listed["items"]:
-                    self._came(pod)
+                    self._record(pod)
                 self._seen += 1
                 version = listed["metadata"]["resourceVersion"]
                 for event in self._api.watch("pods", self._namespace, version, RUN_LABEL, WATCH_SECONDS):
                     if event["type"] in ("ADDED", "MODIFIED"):
-                        self._came(event["object"])
+                        self._record(event["object"])
                     elif event["type"] == "DELETED":
                         self._alive.pop(event["object"]["metadata"]["uid"], None)
                     if self._done.is_set():
@@ -73,7 +68,7 @@ class PodHistory:
             except (OSError, requests.RequestException, ApiError, ValueError):
                 self._done.wait(RETRY_SECONDS)
 
-    def _came(self, pod: Body) -> None:
+    def _record(self, pod: Body) -> None:
         metadata = pod["metadata"]
         if metadata["uid"] in self._alive or metadata["name"] in self.foreign:
             return
@@ -82,7 +77,7 @@ class PodHistory:
         for other in self._alive.values():
             if other.run == life.run and other.attempt != life.attempt:
                 self.overlaps.append(
-                    f"{life.name} of attempt {life.attempt} came while {other.name} of attempt {other.attempt} was there"
+                    f"{life.name} of attempt {life.attempt} appeared while {other.name} of attempt {other.attempt} existed"
                 )
         self._alive[life.uid] = life
         self.created.append(life)

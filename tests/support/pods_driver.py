@@ -1,7 +1,7 @@
 """Plays the scheduler and the kubelets for the pods of runs on a control plane without nodes.
 
-Left alone, every pod is scheduled, starts, is ready, and goes when it is deleted. A test tells it to `behave` otherwise, and
-makes pods fail. Pods get loopback addresses; on that of trainer 0 a fake trainer answers.
+By default, every pod is scheduled, starts, becomes ready, and is removed when it is deleted. Tests change that with
+`behave`, and make pods fail. Pods get loopback addresses; at that of trainer 0 a fake trainer answers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.support.waiting import wait_for
 
 HEARTBEAT_SECONDS = 1.0
 RETRY_SECONDS = 0.2
+RELIST_SECONDS = 5
+"""How often all pods are checked again."""
 WORKERS = 8
 
 Pod = Mapping[str, Any]
@@ -34,19 +36,19 @@ Pod = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What happens to the pods of a namespace by themselves."""
+    """What happens to the pods of a namespace automatically."""
 
     schedule: bool = True
     start: bool = True
     ready: bool = True
     remove: bool = True
-    """Whether a deleted pod goes; else it is stuck Terminating until `remove` is called."""
+    """Whether a deleted pod is removed; otherwise it is stuck in Terminating until `remove` is called."""
     except_for: frozenset[str] = frozenset()
-    """Names of pods that are left alone."""
+    """Names of pods to ignore."""
 
 
 def now() -> str:
-    """The time as Kubernetes writes it."""
+    """The time in Kubernetes' format."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -56,13 +58,10 @@ def label(pod: Pod, key: str) -> str:
 
 
 class PodsDriver(AbstractContextManager["PodsDriver"]):
-    """The nodes of a cluster, as far as the API server can tell."""
+    """The nodes of a cluster, as the API server sees them."""
 
-    def __init__(self, api: KubernetesApi, *, relist_seconds: int = 5, last_words: bool = True) -> None:
-        """`relist_seconds`: how often all pods are looked at again; `last_words`: a deleted pod shows its exit codes."""
+    def __init__(self, api: KubernetesApi) -> None:
         self._api = api
-        self._relist_seconds = relist_seconds
-        self._last_words = last_words
         self._trainers = FakeTrainers()
         self._fakes: dict[str, FakeTrainer] = {}
         self._addresses: dict[str, str] = {}
@@ -79,7 +78,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             threading.Thread(target=self._beat, name="heartbeats", daemon=True),
         ]
         self.node = f"node-{secrets.token_hex(4)}"
-        """Where pods go that no test places elsewhere."""
+        """The node of pods that no test places elsewhere."""
 
     def __enter__(self) -> PodsDriver:
         self._trainers.__enter__()
@@ -91,16 +90,16 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._pool.shutdown(cancel_futures=True)
-        # Too many lost nodes, and Kubernetes takes itself for what is lost.
+        # With too many lost nodes, Kubernetes suspects itself and stops evicting pods.
         for name in list(self._nodes):
             with contextlib.suppress(OSError, requests.RequestException, ApiError):
                 self.delete_node(name)
         self._trainers.__exit__()
 
-    # What pods do by themselves
+    # Automatic behaviour
 
     def behave(self, namespace: str, **changes: Any) -> None:
-        """Change what happens to the pods of a namespace, at once also for those that are there."""
+        """Change what happens to the pods of a namespace, including existing ones."""
         self._behaviours[namespace] = replace(self._behaviours.get(namespace, Behaviour()), **changes)
         for pod in self._api.list("pods", namespace, RUN_LABEL):
             self._look_at(pod)
@@ -112,7 +111,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
                 for pod in listed["items"]:
                     self._look_at(pod)
                 version = listed["metadata"]["resourceVersion"]
-                for event in self._api.watch("pods", None, version, RUN_LABEL, self._relist_seconds):
+                for event in self._api.watch("pods", None, version, RUN_LABEL, RELIST_SECONDS):
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._look_at(event["object"])
                     elif event["type"] == "DELETED":
@@ -135,14 +134,14 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         def work() -> None:
             done = False
             try:
-                # Gone, changed or no server: the next look at it decides again.
+                # Gone, changed or no server: the next check decides again.
                 with contextlib.suppress(OSError, requests.RequestException, ApiError):
                     step(pod)
                     done = True
             finally:
                 with self._lock:
                     self._busy.discard(uid)
-            # What came while it was busy was not looked at.
+            # Events during the step were skipped.
             with contextlib.suppress(OSError, requests.RequestException, ApiError):
                 fresh = self._api.get("pods", pod["metadata"]["name"], pod["metadata"]["namespace"])
                 if fresh is None or fresh["metadata"]["uid"] != uid or (done and self._next_step(fresh) == step):
@@ -163,12 +162,12 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         if not pod["spec"].get("nodeName"):
             return self.schedule if behaviour.schedule else None
         if pod.get("status", {}).get("phase") == "Pending":
-            return self._start_as_told if behaviour.start else None
+            return self._start_automatically if behaviour.start else None
         return None
 
-    def _start_as_told(self, pod: Pod) -> None:
+    def _start_automatically(self, pod: Pod) -> None:
         ready = self._behaviours.get(pod["metadata"]["namespace"], Behaviour()).ready
-        # What the watch told may be old: a pod that runs since must not be started again, which would change it.
+        # The watch's pod may be stale: if it has started since, starting it again would change it.
         self.start(pod, ready=ready, version=pod["metadata"]["resourceVersion"])
 
     def _forget(self, pod: Pod) -> None:
@@ -178,7 +177,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         if address is not None:
             self._trainers.close(address)
 
-    # What a scheduler does
+    # The scheduler
 
     def schedule(self, pod: Pod, node: str | None = None) -> None:
         """Bind a pod to a node."""
@@ -192,16 +191,16 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         self._api.request("POST", self._api.path("pods", metadata["name"], metadata["namespace"], "binding"), binding)
 
     def unschedulable(self, pod: Pod, message: str = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.") -> None:
-        """Say that no node has room for a pod."""
-        said = {**_condition("PodScheduled", "False"), "reason": "Unschedulable", "message": message}
-        self._set_status(pod, {"phase": "Pending", "conditions": [said]})
+        """Report that no node has room for a pod."""
+        condition = {**_condition("PodScheduled", "False"), "reason": "Unschedulable", "message": message}
+        self._set_status(pod, {"phase": "Pending", "conditions": [condition]})
 
-    # What a kubelet does
+    # The kubelet
 
     def start(self, pod: Pod, *, ready: bool = True, version: str | None = None) -> None:
-        """Run all containers of a pod; on the address of trainer 0 a fake trainer answers.
+        """Run all containers of a pod; at the address of trainer 0 a fake trainer answers.
 
-        With a `version` the pod is left as it is, and ApiError raised, where it is not at that version any more.
+        Raises ApiError if the pod is no longer at `version`, if that is given.
         """
         metadata, uid = pod["metadata"], pod["metadata"]["uid"]
         address = self._addresses.get(uid) or self._address()
@@ -230,7 +229,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             try:
                 self.schedule(pod)
             except ApiError as error:
-                # Its namespace's behaviour may have scheduled it meanwhile.
+                # It may have been scheduled automatically in the meantime.
                 if error.code != 409:
                     raise
         image = pod["spec"]["containers"][0]["image"]
@@ -260,18 +259,18 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         self._set_status(pod, status)
 
     def run_out_of_memory(self, pod: Pod) -> None:
-        """Have the kernel kill the container at its memory limit."""
+        """End a pod as if the kernel had killed its container at the memory limit."""
         self.finish(pod, 137, "OOMKilled")
 
     def evict(self, pod: Pod, message: str = "The node was low on resource: memory.") -> None:
-        """Evict a pod, as a kubelet whose node runs low does."""
+        """Evict a pod, as the kubelet of a node without memory does."""
         self._silence(pod)
         self._set_status(pod, {"phase": "Failed", "reason": "Evicted", "message": message})
 
     def remove(self, pod: Pod) -> None:
-        """Finish the deletion of a pod: its containers end, and it is gone."""
+        """Complete the deletion of a pod: its containers end, and it is removed."""
         metadata = pod["metadata"]
-        if self._last_words and pod.get("status", {}).get("phase") == "Running":
+        if pod.get("status", {}).get("phase") == "Running":
             self.finish(pod, 143)
         self._silence(pod)
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
@@ -283,24 +282,24 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
                 raise
 
     def trainer(self, pod: Pod) -> FakeTrainer:
-        """The fake trainer that answers for a pod."""
+        """The fake trainer of a pod."""
         return self._fakes[pod["metadata"]["uid"]]
 
     # Nodes
 
     def add_node(self, name: str) -> str:
-        """Join a node that is ready as long as its heart beats."""
+        """Add a node that is ready and sends heartbeats."""
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
         self._api.create(node)
         self.find_node(name)
         return name
 
     def lose_node(self, name: str) -> None:
-        """Stop a node's heart: no kubelet answers for its pods any more."""
+        """Stop a node's heartbeats and its kubelet."""
         self._nodes.discard(name)
 
     def find_node(self, name: str) -> None:
-        """Let a lost node's heart beat again: its kubelet removes what was deleted meanwhile."""
+        """Resume a node's heartbeats: its kubelet removes the pods deleted in the meantime."""
         self._heartbeat(name)
         conditions = [
             {**_condition(kind, status), "reason": "KubeletReady", "lastHeartbeatTime": now()}
@@ -312,7 +311,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         self._nodes.add(name)
 
     def delete_node(self, name: str) -> None:
-        """Take a node out of the cluster."""
+        """Remove a node from the cluster."""
         self._nodes.discard(name)
         self._api.delete("nodes", name)
 
@@ -345,7 +344,7 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
 
     def _set_status(self, pod: Pod, status: Body, version: str | None = None) -> None:
         metadata = pod["metadata"]
-        # With its uid: what was meant for this pod must not hit the next one of its name.
+        # With the uid, so that a later pod of the same name is not changed.
         only = {"uid": metadata["uid"], **({"resourceVersion": version} if version else {})}
         change = {"metadata": only, "status": status}
         self._api.patch("pods", metadata["name"], metadata["namespace"], change, "status")
@@ -378,11 +377,11 @@ def _container(spec: Mapping[str, Any], state: Body, *, ready: bool) -> Body:
 
 
 def gone(api: KubernetesApi, pod: Pod) -> bool:
-    """Whether this very pod does not exist any more."""
+    """Whether the pod with this uid no longer exists."""
     stored = api.get("pods", pod["metadata"]["name"], pod["metadata"]["namespace"])
     return stored is None or stored["metadata"]["uid"] != pod["metadata"]["uid"]
 
 
 def wait_until_gone(api: KubernetesApi, pod: Pod, seconds: float = 30.0) -> None:
-    """Wait until this very pod does not exist any more."""
+    """Wait until the pod with this uid no longer exists."""
     wait_for(lambda: gone(api, pod), f"pod {pod['metadata']['name']} is gone", seconds)

@@ -21,7 +21,7 @@ TRAINER, ROLLOUT = "Pod/first-trainer-0", "Pod/first-rollout-0"
 
 
 class World:
-    """One operator on a fake cluster, whose watches tell everything at once."""
+    """One operator on a fake cluster, with immediate watches."""
 
     def __init__(self, cluster: FakeCluster | None = None, clock: Callable[[], datetime] | None = None) -> None:
         self.cluster = cluster or FakeCluster()
@@ -44,17 +44,17 @@ class World:
             clock or (lambda: self.now),
         )
 
-    async def hear(self) -> None:
-        """Everything that a watch would have told by now."""
+    async def watch(self) -> None:
+        """Bring the store up to date, as the watches would."""
         await Resync(self.cluster, self.store, (), self.queue.add).everything()  # type: ignore[arg-type]
 
-    async def pass_over(self) -> None:
+    async def reconcile(self) -> None:
         await self.reconciler.handle(KEY)
 
     async def settle(self, passes: int = 8) -> None:
         for _ in range(passes):
-            await self.hear()
-            await self.pass_over()
+            await self.watch()
+            await self.reconcile()
 
     def status(self) -> Body:
         found: Body = self.cluster.objects[RUN].get("status") or {}
@@ -82,7 +82,7 @@ def run_body(**spec: Any) -> Body:
 async def world_with_run(**spec: Any) -> World:
     world = World()
     world.cluster.add("SeeleRun", run_body(**spec))
-    await world.hear()
+    await world.watch()
     return world
 
 

@@ -1,4 +1,4 @@
-"""A small world of pods and a clock, in which `decide` is tried without an API server."""
+"""A simulated cluster of pods and a clock, to test `decide` without an API server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILURES = {
 
 @dataclass
 class World:
-    """What the API server holds of one run. The operator sees it only through `decide`."""
+    """What the API server stores for one run."""
 
     spec: dict[str, Any]
     now: datetime = START
@@ -36,8 +36,7 @@ class World:
     progress: ProgressSeen | None = None
     quota: bool = False
     deleted: bool = False
-    born: int = 0
-    restarts_seen: int = 0
+    created: int = 0
 
     @property
     def body(self) -> dict[str, Any]:
@@ -58,7 +57,7 @@ class World:
         return Observed(tuple(self.pods.values()), self.progress, refusal)
 
     def reconcile(self, dies_after: int | None = None) -> Decision:
-        """One pass, as reconcile.py makes it; `dies_after` actions the operator is killed (0: after the status)."""
+        """One pass, as in reconcile.py; the operator is killed after `dies_after` actions (0: right after the status)."""
         before = self.status
         decision = decide(self.body, before, self.seen(), self.now)
         if before.terminal:
@@ -78,13 +77,13 @@ class World:
                 if self.quota or name in self.pods:
                     continue
                 others = {pod.attempt for pod in self.pods.values()} - {action.attempt}
-                assert not others, f"{name} of attempt {action.attempt} beside pods of {others}"
+                assert not others, f"{name} of attempt {action.attempt} next to pods of {others}"
                 assert action.attempt == self.status.attempt
-                self.born += 1
+                self.created += 1
                 _, role, index = name.split("-")
                 self.pods[name] = ObservedPod(
                     name=name,
-                    uid=f"{name}-{self.born}",
+                    uid=f"{name}-{self.created}",
                     role=role,  # type: ignore[arg-type]
                     index=int(index),
                     attempt=action.attempt,
@@ -102,11 +101,17 @@ class World:
             assert self.status.terminal
             self.deleted = True
 
+    def edit(self, section: str, **fields: Any) -> None:
+        """Edit fields of a section of the spec."""
+        self.spec[section] = {**self.spec.get(section, {}), **fields}
+        self.generation += 1
+
     def change(self, name: str, **facts: Any) -> None:
+        """Change facts about a pod."""
         self.pods[name] = replace(self.pods[name], **facts)
 
     def kubelet(self) -> None:
-        """Everything that is under way gets one step further."""
+        """Advance each pod by one step: deleted, scheduled, running, ready."""
         for name, pod in list(self.pods.items()):
             if pod.terminating:
                 del self.pods[name]
@@ -148,7 +153,7 @@ def new_world(trainers: int, policy: dict[str, Any]) -> World:
 
 
 def started(trainers: int = 1, **policy: Any) -> World:
-    """A run whose pods all run and train."""
+    """A run in phase Running."""
     world = new_world(trainers, policy)
     world.reconcile()
     for _ in range(3):
@@ -171,5 +176,5 @@ def answer(world: World, kind: str) -> tuple[str, str]:
 
 
 def happen_to_trainer(world: World, kind: str, index: int = 0) -> None:
-    """Let a trainer fail in one of the ways of FAILURES."""
+    """Make a trainer fail in one of the ways of FAILURES."""
     world.change(f"r-trainer-{index}", phase="Failed", ready=False, failure=FAILURES[kind])

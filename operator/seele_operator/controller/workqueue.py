@@ -28,7 +28,7 @@ class WorkQueue(Generic[Key]):
         self._working: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
-        self._line: asyncio.Queue[Key | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[Key | None] = asyncio.Queue()
         self._closed = False
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class WorkQueue(Generic[Key]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting[key] = self._now()
-            self._line.put_nowait(key)
+            self._queue.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Queue `key` in `seconds`; of several delays the earliest counts."""
@@ -82,9 +82,9 @@ class WorkQueue(Generic[Key]):
 
     async def get(self) -> Key | None:
         """Wait for the next key; call `done` with it afterwards. None once the queue is closed."""
-        key = await self._line.get()
+        key = await self._queue.get()
         if key is None or self._closed:
-            self._line.put_nowait(None)
+            self._queue.put_nowait(None)
             return None
         del self._waiting[key]
         self._working[key] = self._now()
@@ -93,7 +93,7 @@ class WorkQueue(Generic[Key]):
     def close(self) -> None:
         """Return no more keys from `get`."""
         self._closed = True
-        self._line.put_nowait(None)
+        self._queue.put_nowait(None)
         for timer in self._delayed.values():
             timer.cancel()
 
@@ -111,11 +111,6 @@ class WorkQueue(Generic[Key]):
     def longest_work(self) -> float:
         """Seconds that the slowest worker has spent on its key; 0 if none is at work."""
         return self._age(self._working)
-
-    @property
-    def working(self) -> int:
-        """Number of keys being handled."""
-        return len(self._working)
 
     def _age(self, since: dict[Key, float]) -> float:
         # Dicts keep insertion order, so the first entry is the oldest.

@@ -1,4 +1,4 @@
-"""While the API server is away, everybody waits, one asks, and the log says it once."""
+"""During an outage of the API server, all workers wait for one probe, and it is logged once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ pytestmark = pytest.mark.unit
 
 
 class Server:
-    """Fails as often as it is told to, and counts."""
+    """Fails with `failures`, then answers; counts its requests."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
-        self.asked = 0
+        self.requests = 0
         self.returned = 0
 
     async def probe(self) -> None:
-        self.asked += 1
+        self.requests += 1
         if self.failures:
             raise self.failures.pop(0)
 
@@ -40,12 +40,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "LONGEST_PROBE_SECONDS", 0.01)
 
 
-async def test_an_open_gate_lets_everybody_pass() -> None:
+async def test_an_open_gate_lets_workers_pass() -> None:
     async with asyncio.timeout(1):
         await Server().gate().passable()
 
 
-async def test_all_wait_while_one_asks_and_the_log_says_it_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_all_workers_wait_for_one_probe_and_the_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     server = Server(*(ClusterUnavailable("no connection") for _ in range(4)))
     gate = server.gate()
@@ -54,7 +54,7 @@ async def test_all_wait_while_one_asks_and_the_log_says_it_once(caplog: pytest.L
     assert not gate.open
     async with asyncio.timeout(5):
         await asyncio.gather(*(gate.passable() for _ in range(8)))
-    assert server.asked == 5
+    assert server.requests == 5
     assert server.returned == 1
     assert [record.message.partition(";")[0] for record in caplog.records] == [
         "API server lost: no connection",
@@ -62,7 +62,7 @@ async def test_all_wait_while_one_asks_and_the_log_says_it_once(caplog: pytest.L
     ]
 
 
-async def test_one_failed_request_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_single_failed_request_is_not_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     server = Server()
     gate = server.gate()
     gate.close(ClusterUnavailable("an internal error of one request"))
@@ -78,21 +78,21 @@ async def test_a_server_that_asks_for_time_gets_it() -> None:
     gate.close(ClusterUnavailable("too many requests", retry_after=0.2))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(gate.passable(), 0.1)
-    assert server.asked == 0
+    assert server.requests == 0
     async with asyncio.timeout(5):
         await gate.passable()
 
 
-async def test_a_lease_that_is_not_valid_is_waited_for_too() -> None:
+async def test_an_invalid_lease_is_waited_for() -> None:
     server = Server(NotLeading("the lease could not be renewed"), NotLeading("the lease could not be renewed"))
     gate = server.gate()
     gate.close(NotLeading("nothing was sent"))
     async with asyncio.timeout(5):
         await gate.passable()
-    assert server.asked == 3
+    assert server.requests == 3
 
 
-async def test_an_operator_that_ends_does_not_wait() -> None:
+async def test_an_operator_that_is_stopped_does_not_wait() -> None:
     gate = Server(*(ClusterUnavailable("no connection") for _ in range(1000))).gate()
     gate.close(ClusterUnavailable("no connection"))
     await gate.leave_open()
@@ -101,7 +101,7 @@ async def test_an_operator_that_ends_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize("failure", [Gone("the namespace is gone"), RuntimeError("a bug"), OSError("no token file")])
-async def test_no_answer_that_nobody_expected_keeps_the_gate_closed(failure: Exception) -> None:
+async def test_unexpected_errors_do_not_keep_the_gate_closed(failure: Exception) -> None:
     server = Server(failure)
     gate = server.gate()
     gate.close(ClusterUnavailable("no connection"))

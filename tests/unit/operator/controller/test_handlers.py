@@ -1,4 +1,4 @@
-"""kopf as a messenger: what it hears reaches the store, and it is set up to write nothing and never to give up."""
+"""kopf's events reach the store, and it is configured to write nothing and never to give up."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ KEY = RunKey(NAMESPACE, "first")
 RUN: dict[str, Any] = {"metadata": {"namespace": NAMESPACE, "name": "first", "uid": "run-1", "resourceVersion": "5"}}
 
 
-class Heard:
-    """A watch on nothing, and what it passed on."""
+class RecordedWatch:
+    """A watch without a cluster, and what it reported."""
 
     def __init__(self) -> None:
         self.store = Store()
-        self.news: list[RunKey] = []
+        self.changed: list[RunKey] = []
         self.listed = 0
         self.logins = 0
-        self.watch = Watch(self.store, self.news.append, self._list, self._login, ())
+        self.watch = Watch(self.store, self.changed.append, self._list, self._login, ())
 
     def _list(self) -> None:
         self.listed += 1
@@ -36,7 +36,7 @@ class Heard:
         self.logins += 1
         return kopf.ConnectionInfo(server="https://127.0.0.1", token="secret")
 
-    async def tell(self, kind: str | None, body: dict[str, Any]) -> None:
+    async def send(self, kind: str | None, body: dict[str, Any]) -> None:
         on_pod = "labels" in body["metadata"]
         await (self.watch._on_pod if on_pod else self.watch._on_run)(event={"type": kind, "object": body})
 
@@ -45,44 +45,44 @@ def pod(version: str) -> dict[str, Any]:
     return run_pod(resourceVersion=version)
 
 
-async def test_what_happens_to_runs_and_pods_reaches_the_store_and_the_queue() -> None:
-    heard = Heard()
-    await heard.tell("ADDED", RUN)
-    await heard.tell("ADDED", pod("6"))
-    await heard.tell("MODIFIED", pod("7"))
-    assert heard.news == [KEY, KEY, KEY]
-    assert len(heard.store.pods(KEY)) == 1
-    await heard.tell("DELETED", pod("8"))
-    await heard.tell("DELETED", RUN)
-    assert heard.store.run(KEY) is None
-    assert heard.store.pods(KEY) == ()
-    assert len(heard.news) == 5
+async def test_changes_of_runs_and_pods_reach_the_store_and_the_queue() -> None:
+    recorded = RecordedWatch()
+    await recorded.send("ADDED", RUN)
+    await recorded.send("ADDED", pod("6"))
+    await recorded.send("MODIFIED", pod("7"))
+    assert recorded.changed == [KEY, KEY, KEY]
+    assert len(recorded.store.pods(KEY)) == 1
+    await recorded.send("DELETED", pod("8"))
+    await recorded.send("DELETED", RUN)
+    assert recorded.store.run(KEY) is None
+    assert recorded.store.pods(KEY) == ()
+    assert len(recorded.changed) == 5
 
 
-async def test_what_is_known_already_is_no_news() -> None:
-    heard = Heard()
-    heard.store.put_run(RUN)
-    await heard.tell("MODIFIED", RUN)
-    assert heard.news == []
+async def test_known_objects_are_ignored() -> None:
+    recorded = RecordedWatch()
+    recorded.store.put_run(RUN)
+    await recorded.send("MODIFIED", RUN)
+    assert recorded.changed == []
 
 
-async def test_a_list_of_the_watch_asks_for_a_look_at_everything() -> None:
-    heard = Heard()
-    await heard.tell("ADDED", RUN)
-    assert heard.listed == 0
-    await heard.tell(None, RUN)
-    await heard.tell(None, pod("6"))
-    assert heard.listed == 2
+async def test_a_list_of_the_watch_is_reported() -> None:
+    recorded = RecordedWatch()
+    await recorded.send("ADDED", RUN)
+    assert recorded.listed == 0
+    await recorded.send(None, RUN)
+    await recorded.send(None, pod("6"))
+    assert recorded.listed == 2
 
 
-def test_there_are_only_handlers_that_write_nothing() -> None:
-    registry = Heard().watch.registry()
+def test_all_handlers_are_read_only() -> None:
+    registry = RecordedWatch().watch.registry()
     assert len(registry._watching.get_all_handlers()) == 2
     for writing in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
         assert list(writing.get_all_handlers()) == []
 
 
-def test_kopf_neither_copies_what_it_hears_of_nor_stores_anything_in_it() -> None:
+def test_kopf_neither_copies_objects_nor_writes_to_them() -> None:
     kept = watch_settings().persistence
     body = kopf.Body({**RUN, "spec": {"model": "m"}})
     patch = kopf.Patch()
@@ -95,16 +95,16 @@ def test_kopf_neither_copies_what_it_hears_of_nor_stores_anything_in_it() -> Non
     assert patch == {}
 
 
-async def test_credentials_that_were_refused_once_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rejected_credentials_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seele_operator.controller.handlers._RELOGIN_SECONDS", 0.0)
-    heard = Heard()
-    first, second = await heard.watch._log_in(), await heard.watch._log_in()
-    # To kopf, equal ones would be as invalid as those before.
+    recorded = RecordedWatch()
+    first, second = await recorded.watch._log_in(), await recorded.watch._log_in()
+    # kopf would reject equal ones.
     assert first != second
     assert first.token == second.token == "secret"
 
 
-def test_a_watch_is_never_given_up_and_never_frozen() -> None:
+def test_a_watch_never_gives_up_and_never_freezes() -> None:
     settings = watch_settings()
     backoffs = settings.networking.error_backoffs
     assert not isinstance(backoffs, float)

@@ -1,4 +1,4 @@
-"""What the operator says about itself over HTTP."""
+"""The operator's HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def answer(health: Health, path: str, metrics: OperatorMetrics | None = No
         return response.status, await response.text()
 
 
-async def test_an_operator_that_starts_is_alive_but_not_ready() -> None:
+async def test_a_starting_operator_is_alive_but_not_ready() -> None:
     health = Health()
     health.not_ready("is waiting for the API server")
     assert await answer(health, "/healthz") == (200, "ok\n")
@@ -62,7 +62,7 @@ async def test_a_leader_is_ready_when_it_knows_the_runs() -> None:
     assert (await answer(health, "/readyz"))[0] == 200
 
 
-async def test_a_pass_that_does_not_end_is_no_life(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pass_that_does_not_end_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     queue: WorkQueue[RunKey] = WorkQueue()
     health = Health()
     health.working(queue, gate())
@@ -71,12 +71,12 @@ async def test_a_pass_that_does_not_end_is_no_life(monkeypatch: pytest.MonkeyPat
     assert (await answer(health, "/healthz"))[0] == 200
     monkeypatch.setattr(health_module, "STUCK_SECONDS", 0.01)
     await asyncio.sleep(0.02)
-    status, said = await answer(health, "/healthz")
+    status, text = await answer(health, "/healthz")
     assert status == 503
-    assert "a pass over a run has taken" in said
+    assert "a pass over a run has taken" in text
 
 
-async def test_a_run_that_waits_without_end_is_no_life(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_waits_too_long_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "STUCK_SECONDS", 0.01)
     queue: WorkQueue[RunKey] = WorkQueue()
     health = Health()
@@ -86,7 +86,7 @@ async def test_a_run_that_waits_without_end_is_no_life(monkeypatch: pytest.Monke
     assert (await answer(health, "/healthz"))[0] == 503
 
 
-async def test_an_api_server_that_is_away_is_no_reason_for_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_the_api_server_is_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_module, "STUCK_SECONDS", 0.01)
     queue: WorkQueue[RunKey] = WorkQueue()
     closed = gate()
@@ -99,7 +99,7 @@ async def test_an_api_server_that_is_away_is_no_reason_for_a_restart(monkeypatch
     await closed.leave_open()
 
 
-async def test_a_port_that_is_taken_is_an_error() -> None:
+async def test_a_used_port_is_an_error() -> None:
     port = free_port()
     async with serving(Health(), OperatorMetrics(), port):
         with pytest.raises(OSError, match=str(port)):
@@ -107,14 +107,14 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
                 pass
 
 
-async def test_metrics_are_served_as_prometheus_reads_them() -> None:
+async def test_metrics_are_served() -> None:
     metrics = OperatorMetrics()
     runs: list[dict[str, Any]] = [{"status": {"phase": "Running"}}, {"status": {"phase": "Running"}}, {}]
     metrics.watch_runs(lambda: runs, lambda: 7)
     metrics.leader.set(1)
-    status, said = await answer(Health(), "/metrics", metrics)
+    status, text = await answer(Health(), "/metrics", metrics)
     assert status == 200
-    lines = said.splitlines()
+    lines = text.splitlines()
     assert 'seele_operator_runs{phase="Running"} 2.0' in lines
     assert 'seele_operator_runs{phase="Pending"} 1.0' in lines
     assert 'seele_operator_runs{phase="Failed"} 0.0' in lines

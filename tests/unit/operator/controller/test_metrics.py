@@ -1,4 +1,4 @@
-"""What the operator counts."""
+"""The operator's metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def value(metrics: OperatorMetrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
-def test_a_restart_is_counted_under_its_class_and_only_once() -> None:
+def test_a_restart_is_counted_once_by_its_class() -> None:
     metrics = OperatorMetrics()
     failure = LastFailure(failure_class="application", reason="Error", time=NOON)
     before, after = RunStatus(restarts=1), RunStatus(restarts=2, last_failure=failure)
@@ -32,7 +32,7 @@ def test_a_restart_is_counted_under_its_class_and_only_once() -> None:
     assert value(metrics, "seele_operator_restarts_total", **{"class": "disruption"}) == 0.0
 
 
-def test_the_time_to_running_is_that_of_the_first_time() -> None:
+def test_the_time_to_running_is_observed_once() -> None:
     metrics = OperatorMetrics()
     before = RunStatus(start_time=NOON)
     after = RunStatus(start_time=NOON, running_time=NOON + timedelta(seconds=40))
@@ -53,7 +53,7 @@ def body(name: str, spec: dict[str, Any] | None = None, **status: Any) -> dict[s
 
 
 def seen(*runs: dict[str, Any]) -> Callable[..., float | None]:
-    """Looks samples up in what an operator with these runs tells."""
+    """Looks up samples in the metrics of an operator with these runs."""
     metrics = OperatorMetrics()
     metrics.watch_runs(lambda: runs, lambda: 0)
     return partial(value, metrics)
@@ -62,7 +62,7 @@ def seen(*runs: dict[str, Any]) -> Callable[..., float | None]:
 FIRST = {"run_namespace": "lab", "run": "first"}
 
 
-def test_every_run_is_told_by_itself() -> None:
+def test_every_run_has_its_own_series() -> None:
     found = seen(
         body(
             "first",
@@ -84,14 +84,14 @@ def test_every_run_is_told_by_itself() -> None:
     assert found("seele_run_failures", **FIRST, **{"class": "application"}) == 2
     assert found("seele_run_failures", **FIRST, **{"class": "disruption"}) == 0
     assert found("seele_run_failures_limit", **FIRST, **{"class": "application"}) == 5
-    # The model's own default, for a run that says nothing about it.
+    # The default, since the run does not set it.
     assert found("seele_run_failures_limit", **FIRST, **{"class": "disruption"}) == 20
     assert found("seele_run_checkpoint_step", **FIRST) == 40
     assert (found("seele_run_step", **FIRST), found("seele_run_steps_planned", **FIRST)) == (47, 100)
     assert found("seele_run_accuracy", **FIRST) == 0.25
 
 
-def test_runs_are_counted_by_phase_and_a_new_one_is_pending() -> None:
+def test_runs_are_counted_by_phase_and_new_ones_are_pending() -> None:
     found = seen(body("first"), body("second", phase="Running"), body("third", phase="Running"))
     phases = {phase: found("seele_operator_runs", phase=phase) for phase in get_args(RunPhase)}
     assert phases == dict.fromkeys(get_args(RunPhase), 0) | {"Pending": 1, "Running": 2}
@@ -100,13 +100,13 @@ def test_runs_are_counted_by_phase_and_a_new_one_is_pending() -> None:
 
 
 @pytest.mark.parametrize("status", ["broken", {"failures": 3, "attempt": "x", "step": None}, {"phase": 7}])
-def test_a_status_that_no_operator_wrote_hides_no_other_run(status: object) -> None:
+def test_a_malformed_status_hides_no_other_run(status: object) -> None:
     found = seen(body("first", phase="Running"), {**body("odd"), "status": status})
     assert found("seele_run_phase", **FIRST, phase="Running") == 1
     assert found("seele_operator_runs", phase="Running") == 1
 
 
-def test_a_thousand_runs_are_told_in_one_pass() -> None:
+def test_a_thousand_runs_are_exported_in_one_pass() -> None:
     metrics = OperatorMetrics()
     runs = [body(f"run-{number}", phase="Running", attempt=1, step=3, steps=9) for number in range(1000)]
     passes = []
@@ -118,6 +118,6 @@ def test_a_thousand_runs_are_told_in_one_pass() -> None:
     metrics.watch_runs(listed, lambda: 0)
     passes.clear()
     text = generate_latest(metrics.registry)
-    # Not one for each metric, nor for each run.
+    # One pass for all metrics and runs.
     assert len(passes) == 1
     assert text.count(b"\nseele_run_") == 8 * 1000

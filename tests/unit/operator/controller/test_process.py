@@ -1,4 +1,4 @@
-"""How `seele operator` begins and ends: one clear line for what it cannot do, and patience with what will pass."""
+"""How `seele operator` starts and ends: one clear line for a fatal error, and waiting for what will pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.unit
 
 
 class ClusterOfTest(FakeCluster):
-    """A fake cluster that a connection can be closed to."""
+    """A fake cluster as a context manager."""
 
     async def __aenter__(self) -> ClusterOfTest:
         return self
@@ -36,7 +36,7 @@ class ClusterOfTest(FakeCluster):
 
 @pytest.fixture(autouse=True)
 def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command sets up logging for the process; other tests want theirs back."""
+    """Restore the logging that the command configures for the whole process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -70,7 +70,7 @@ def options(**changes: object) -> OperatorOptions:
 
 
 def stop_when(cluster: ClusterOfTest, enough: int, *failures: Exception) -> None:
-    """Let the first lists fail like this, and ask the operator to stop when it has listed `enough` times."""
+    """Let the first lists fail with `failures`, and stop the operator after `enough` lists."""
     pending, lists = list(failures), 0
 
     def before(request: Request) -> None:
@@ -92,60 +92,62 @@ def test_sigterm_ends_it_with_0(cluster: ClusterOfTest, capsys: pytest.CaptureFi
     assert "stopped" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_used_port_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert operator_command(OperatorOptions(http_port=port)) == ExitCode.FAILED
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert f"--http-port {port}" in said[0]
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 1
+    assert f"--http-port {port}" in output[0]
 
 
-def test_a_cluster_that_nothing_tells_of_is_one_line(
+def test_a_missing_kubeconfig_is_reported_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert operator_command(options()) == ExitCode.FAILED
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert "--kubeconfig" in said[0]
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 1
+    assert "--kubeconfig" in output[0]
 
 
-def test_a_missing_right_is_one_line_that_names_it(cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_permission_is_reported_in_one_line(
+    cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = 'pods is forbidden: User "op" cannot list resource "pods" in API group ""'
     stop_when(cluster, 99, Refused(Refusal("Forbidden", words)))
     assert operator_command(options()) == ExitCode.FAILED
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert words in said[0]
-    assert "rbac" in said[0]
+    output = capsys.readouterr().err.splitlines()
+    assert len(output) == 1
+    assert words in output[0]
+    assert "rbac" in output[0]
 
 
-def test_a_missing_definition_is_waited_for_with_the_remedy(
+def test_a_missing_crd_is_waited_for_and_the_remedy_is_logged(
     cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = [Refused(Refusal("Error", "SeeleRun: this cluster does not serve the kind")) for _ in range(3)]
     stop_when(cluster, 5, *missing)
     assert operator_command(options()) == ExitCode.DONE
-    said = capsys.readouterr().err
-    assert said.count("seele crd | kubectl apply -f -") == 1
-    assert "at work" in said
+    output = capsys.readouterr().err
+    assert output.count("seele crd | kubectl apply -f -") == 1
+    assert "at work" in output
 
 
-def test_an_api_server_that_is_away_is_waited_for_and_said_once(
+def test_an_outage_at_the_start_is_waited_for_and_logged_once(
     cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stop_when(cluster, 5, *(ClusterUnavailable("no connection") for _ in range(3)))
     assert operator_command(options()) == ExitCode.DONE
-    said = capsys.readouterr().err
-    assert said.count("does not answer: no connection") == 1
-    assert said.count("the API server answers") == 1
+    output = capsys.readouterr().err
+    assert output.count("does not answer: no connection") == 1
+    assert output.count("the API server answers") == 1
 
 
-def test_a_watch_that_ends_takes_the_operator_with_it(
+def test_a_watch_that_ends_also_ends_the_operator(
     cluster: ClusterOfTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class BrokenWatch:
@@ -160,7 +162,7 @@ def test_a_watch_that_ends_takes_the_operator_with_it(
     assert "watch ended: the watch broke" in capsys.readouterr().err
 
 
-def test_the_log_can_be_read_by_programs(cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_can_be_json(cluster: ClusterOfTest, capsys: pytest.CaptureFixture[str]) -> None:
     stop_when(cluster, 2)
     operator_command(options(log_format="json"))
     entries = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

@@ -1,4 +1,4 @@
-"""Asking trainers: whom, how often, and what of their answers is worth a look at the run."""
+"""Polling trainers: which ones, how often, and which answers lead to a pass over the run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def store_of(*bodies: Body) -> Store:
     return store
 
 
-def test_trainer_0_of_a_run_at_work_is_asked() -> None:
+def test_trainer_0_of_an_active_run_is_polled() -> None:
     store = store_of(run_body(), pod_body(), pod_body(index=1), pod_body(role="rollout"))
     assert list(trainers_to_poll(store)) == [Trainer(RunKey("lab", "first"), "uid-first", 1, "10.0.0.7")]
 
@@ -81,16 +81,16 @@ def test_trainer_0_of_a_run_at_work_is_asked() -> None:
         (run_body(), pod_body(phase="Succeeded")),
     ],
 )
-def test_others_are_left_in_peace(run: Body, pod: Body) -> None:
+def test_others_are_not_polled(run: Body, pod: Body) -> None:
     assert list(trainers_to_poll(store_of(run, pod))) == []
 
 
-def test_the_address_of_ipv6_is_written_in_brackets() -> None:
+def test_ipv6_addresses_are_written_in_brackets() -> None:
     assert Trainer(RunKey("lab", "first"), "u", 1, "fd00::7").url == f"http://[fd00::7]:{names.METRICS_PORT}/progress"
 
 
-def test_an_answer_is_read_whole() -> None:
-    said = {
+def test_all_fields_of_an_answer_are_read() -> None:
+    answer = {
         "attempt": 2,
         "step": 7,
         "steps": 20,
@@ -104,7 +104,7 @@ def test_an_answer_is_read_whole() -> None:
         "message": "round 2 of 4",
         "somethingNew": [1, 2],
     }
-    assert parse_progress(json.dumps(said).encode(), attempt=9) == ProgressSeen(
+    assert parse_progress(json.dumps(answer).encode(), attempt=9) == ProgressSeen(
         attempt=2,
         step=7,
         steps=20,
@@ -119,7 +119,7 @@ def test_an_answer_is_read_whole() -> None:
     )
 
 
-def test_a_trainer_that_does_not_say_its_attempt_is_of_that_of_its_pod() -> None:
+def test_an_answer_without_an_attempt_has_that_of_its_pod() -> None:
     seen = parse_progress(b'{"step": 1, "steps": 2}', attempt=3)
     assert seen is not None
     assert seen.attempt == 3
@@ -141,17 +141,17 @@ def test_a_trainer_that_does_not_say_its_attempt_is_of_that_of_its_pod() -> None
         b'{"name": "second", "step": 1, "steps": 2}',
     ],
 )
-def test_what_is_no_progress_is_none(answer: bytes) -> None:
+def test_other_answers_are_ignored(answer: bytes) -> None:
     assert parse_progress(answer, attempt=1, run="first") is None
 
 
-def test_numbers_that_are_none_are_left_out() -> None:
+def test_invalid_numbers_are_omitted() -> None:
     seen = parse_progress(b'{"step": 1, "steps": 2, "reward": NaN, "accuracy": Infinity, "etaSeconds": true}', 1)
     assert seen is not None
     assert (seen.reward, seen.accuracy, seen.eta_seconds) == (None, None, None)
 
 
-def test_numbers_that_waver_are_news_only_now_and_then() -> None:
+def test_fluctuating_numbers_are_reported_only_from_time_to_time() -> None:
     clock = Clock()
     board = ProgressBoard(clock)
     assert board.put("u", SEEN)
@@ -164,13 +164,13 @@ def test_numbers_that_waver_are_news_only_now_and_then() -> None:
 
 
 @pytest.mark.parametrize("news", [{"step": 4}, {"phase": "sync"}, {"last_checkpoint_step": 3}, {"attempt": 2}])
-def test_a_new_step_phase_checkpoint_or_attempt_is_news_at_once(news: Body) -> None:
+def test_a_new_step_phase_checkpoint_or_attempt_is_reported_at_once(news: Body) -> None:
     board = ProgressBoard(Clock())
     board.put("u", SEEN)
     assert board.put("u", replace(SEEN, **news))
 
 
-def test_runs_that_are_gone_are_forgotten() -> None:
+def test_deleted_runs_are_forgotten() -> None:
     board = ProgressBoard(Clock())
     board.put("u", SEEN)
     board.put("v", SEEN)
@@ -195,16 +195,16 @@ async def trainer_at(address: str, port: int, answer: web.Response) -> AsyncIter
         await runner.cleanup()
 
 
-async def asked_once(store: Store, board: ProgressBoard, seconds: float = 5.0) -> list[RunKey]:
-    """The runs with news until there is some, or for `seconds`."""
+async def changed_runs(store: Store, board: ProgressBoard, seconds: float = 5.0) -> list[RunKey]:
+    """Poll until a run has changed, or for `seconds`; returns the changed runs."""
     news: list[RunKey] = []
     first = asyncio.Event()
 
-    def tell(key: RunKey) -> None:
+    def on_change(key: RunKey) -> None:
         news.append(key)
         first.set()
 
-    polling = asyncio.create_task(Poller(store, board, tell).run())
+    polling = asyncio.create_task(Poller(store, board, on_change).run())
     try:
         await asyncio.wait_for(first.wait(), seconds)
     except TimeoutError:
@@ -215,19 +215,19 @@ async def asked_once(store: Store, board: ProgressBoard, seconds: float = 5.0) -
     return news
 
 
-async def test_a_trainer_is_asked_and_its_run_looked_at(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_leads_to_a_pass_over_its_run(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "METRICS_PORT", unused_tcp_port)
     store = store_of(run_body(), pod_body(ip="127.0.0.9"), run_body("second"), pod_body("second", ip="127.0.0.10"))
     board = ProgressBoard()
-    # Nobody answers at the address of the second run, which holds up nothing.
+    # The address of the second run does not answer, which delays nothing.
     async with trainer_at("127.0.0.9", unused_tcp_port, web.json_response({"step": 4, "steps": 9})):
-        assert await asked_once(store, board) == [RunKey("lab", "first")]
+        assert await changed_runs(store, board) == [RunKey("lab", "first")]
     seen = board.last("uid-first")
     assert seen is not None
     assert (seen.step, seen.steps, seen.attempt) == (4, 9, 1)
 
 
-async def test_a_pod_cannot_send_the_operator_elsewhere(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redirects_are_not_followed(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(names, "METRICS_PORT", unused_tcp_port)
     store = store_of(run_body(), pod_body(ip="127.0.0.11"))
     elsewhere = f"http://127.0.0.12:{unused_tcp_port}/progress"
@@ -236,4 +236,4 @@ async def test_a_pod_cannot_send_the_operator_elsewhere(unused_tcp_port: int, mo
         trainer_at("127.0.0.11", unused_tcp_port, away),
         trainer_at("127.0.0.12", unused_tcp_port, web.json_response({"step": 4, "steps": 9})),
     ):
-        assert await asked_once(store, ProgressBoard(), seconds=0.5) == []
+        assert await changed_runs(store, ProgressBoard(), seconds=0.5) == []

@@ -1,4 +1,4 @@
-"""Passes over a run: the status is written before anything is done about it, and any request may be the last."""
+"""Passes over a run: the status is written before it is acted on, and the operator may die after any request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.unit
 
 
 class Died(BaseException):
-    """The operator's process is gone in the middle of something."""
+    """The operator's process was killed."""
 
 
 def fail_pod(cluster: FakeCluster, name: str) -> None:
@@ -42,21 +42,21 @@ def remove_terminating(cluster: FakeCluster) -> None:
             cluster.remove(name)
 
 
-async def test_a_new_run_gets_its_status_then_what_its_pods_need_and_then_itspods() -> None:
+async def test_a_new_run_gets_its_status_then_its_support_objects_and_then_its_pods() -> None:
     world = await world_with_run()
-    await world.pass_over()
-    verbs = [verb for verb, _ in world.cluster.asked("patch_status", "ensure", "create")]
+    await world.reconcile()
+    verbs = [verb for verb, _ in world.cluster.sent("patch_status", "ensure", "create")]
     assert verbs[0] == "patch_status"
     assert verbs == sorted(verbs, key=["patch_status", "ensure", "create"].index)
     assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
     assert "first-config" in world.cluster.names("ConfigMap")
-    assert [notice.reason for notice in world.cluster.events] == ["Started"]
-    # The pods that were just made are known although no watch has told of them.
+    assert [event.reason for event in world.cluster.events] == ["Started"]
+    # New pods are known before the watch reports them.
     assert {pod.name for pod in world.store.pods(KEY)} == {"first-trainer-0", "first-rollout-0"}
     assert len(world.queue) == 1
 
 
-async def test_nothing_is_done_where_the_status_could_not_be_written() -> None:
+async def test_nothing_is_done_if_the_status_cannot_be_written() -> None:
     world = await world_with_run()
 
     def away(request: Request) -> None:
@@ -64,48 +64,48 @@ async def test_nothing_is_done_where_the_status_could_not_be_written() -> None:
             raise ClusterUnavailable("no connection")
 
     world.cluster.before = away
-    await world.pass_over()
-    assert world.cluster.asked("ensure", "create") == []
+    await world.reconcile()
+    assert world.cluster.sent("ensure", "create") == []
     assert world.errors("unavailable") == 1
     assert not world.gate.open
     assert world.queue.failures(KEY) == 1
     await world.gate.leave_open()
 
 
-async def test_a_run_that_changed_in_the_meantime_is_read_and_decided_upon_anew() -> None:
+async def test_a_run_that_changed_in_the_meantime_is_read_and_decided_again() -> None:
     world = await world_with_run()
     world.cluster.change(RUN, spec=run_body(rollout={"replicas": 2})["spec"])
-    await world.pass_over()
+    await world.reconcile()
     assert [verb for verb, name in world.cluster.requests if name == RUN] == ["patch_status", "read", "patch_status"]
     assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0", "first-rollout-1"}
     assert world.errors("conflict") == 0
 
 
-async def test_a_run_that_is_gone_when_its_status_is_written_is_forgotten() -> None:
+async def test_a_run_deleted_before_its_status_is_written_is_forgotten() -> None:
     world = await world_with_run()
     world.cluster.remove(RUN)
-    await world.pass_over()
+    await world.reconcile()
     assert world.store.run(KEY) is None
-    assert world.cluster.asked("ensure", "create") == []
+    assert world.cluster.sent("ensure", "create") == []
 
 
-async def test_a_run_that_is_being_deleted_is_left_alone() -> None:
+async def test_a_run_that_is_being_deleted_is_not_touched() -> None:
     world = await running_world()
     world.cluster.objects[RUN]["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
     world.cluster.change(RUN)
     world.cluster.remove(TRAINER)
-    before = len(world.cluster.asked("patch_status", "create", "delete", "ensure"))
+    before = len(world.cluster.sent("patch_status", "create", "delete", "ensure"))
     await world.settle(2)
-    assert len(world.cluster.asked("patch_status", "create", "delete", "ensure")) == before
+    assert len(world.cluster.sent("patch_status", "create", "delete", "ensure")) == before
 
 
-async def test_a_rumour_of_a_lost_pod_is_checked_before_it_is_counted() -> None:
+async def test_a_lost_pod_is_checked_before_it_is_counted() -> None:
     world = await running_world()
     lost = next(pod for pod in world.store.pods(KEY) if pod.role == "trainer")
     world.store.lost_pod(KEY, lost.name, lost.uid)
-    # What was deleted may be heard of again only in a newer version.
+    # A removed pod comes back only in a newer version.
     world.cluster.change(TRAINER)
-    await world.pass_over()
+    await world.reconcile()
     assert world.status()["phase"] == "Running"
     assert world.status()["failures"] == {"application": 0, "disruption": 0}
     assert ("read", TRAINER) in world.cluster.requests
@@ -114,10 +114,10 @@ async def test_a_rumour_of_a_lost_pod_is_checked_before_it_is_counted() -> None:
 async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
     world = await running_world()
     world.cluster.remove(TRAINER)
-    await world.hear()
-    await world.pass_over()
+    await world.watch()
+    await world.reconcile()
     assert (world.status()["attempt"], world.status()["gang"]) == (2, "stopping")
-    assert world.cluster.asked("delete") == [("delete", ROLLOUT)]
+    assert world.cluster.sent("delete") == [("delete", ROLLOUT)]
     restarts = world.metrics.registry.get_sample_value("seele_operator_restarts_total", {"class": "disruption"})
     assert restarts == 1.0
     remove_terminating(world.cluster)
@@ -125,10 +125,10 @@ async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
     assert {body["metadata"]["labels"]["seele.dev/attempt"] for body in pods(world.cluster)} == {"2"}
 
 
-async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
-    """A run from its beginning to its end, with a failed trainer in between; the operator dies at one of its writes.
+async def play_a_run(cluster: FakeCluster, die_after: int) -> int:
+    """Play a whole run with a failed trainer; the operator dies after one of its writes.
 
-    Returns how many writes there were.
+    Returns the number of writes.
     """
     writes = itertools.count()
     moments = itertools.count()
@@ -149,8 +149,8 @@ async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
         nonlocal world
         for _ in range(count):
             try:
-                await world.hear()
-                await world.pass_over()
+                await world.watch()
+                await world.reconcile()
             except Died:
                 world = World(cluster, clock)
 
@@ -177,18 +177,18 @@ async def live_a_life(cluster: FakeCluster, die_after: int) -> int:
     return next(writes)
 
 
-async def test_an_operator_that_dies_after_any_of_its_writes_is_no_worse_than_one_that_lives() -> None:
+async def test_an_operator_may_die_after_any_of_its_writes() -> None:
     cluster = FakeCluster()
     cluster.add("SeeleRun", run_body())
-    writes = await live_a_life(cluster, die_after=-1)
+    writes = await play_a_run(cluster, die_after=-1)
     assert writes > 15
     for moment in range(writes):
         cluster = FakeCluster()
         cluster.add("SeeleRun", run_body())
-        await live_a_life(cluster, moment)
+        await play_a_run(cluster, moment)
 
 
-async def test_an_orphan_of_the_run_is_adopted_instead_of_made_again() -> None:
+async def test_an_orphan_of_the_run_is_adopted_instead_of_recreated() -> None:
     world = await world_with_run()
     await world.settle(3)
     for name in (TRAINER, ROLLOUT):
@@ -196,29 +196,29 @@ async def test_an_orphan_of_the_run_is_adopted_instead_of_made_again() -> None:
         world.cluster.change(name)
     await world.settle(2)
     assert world.cluster.objects[TRAINER]["metadata"]["ownerReferences"][0]["uid"] == "run-1"
-    assert world.cluster.asked("create").count(("create", TRAINER)) == 1
+    assert world.cluster.sent("create").count(("create", TRAINER)) == 1
 
 
-async def test_a_pass_without_news_asks_nothing_of_the_api_server() -> None:
+async def test_a_pass_without_changes_sends_no_requests() -> None:
     world = await running_world()
     world.cluster.requests.clear()
-    await world.pass_over()
-    await world.pass_over()
+    await world.reconcile()
+    await world.reconcile()
     assert world.cluster.requests == []
 
 
-async def test_what_the_pods_need_is_made_sure_of_once_and_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_support_objects_are_applied_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "UPKEEP_SECONDS", 0.0)
     monkeypatch.setattr(children, "UPKEEP_SECONDS_A_RUN", 0.0)
     world = await running_world()
     world.cluster.remove("ConfigMap/first-config")
-    await world.pass_over()
+    await world.reconcile()
     assert "first-config" in world.cluster.names("ConfigMap")
 
 
 async def running_with_two_servers() -> World:
     world = await running_world(rollout={"replicas": 2})
-    assert servers_told(world) == 2
+    assert listed_servers(world) == 2
     return world
 
 
@@ -228,22 +228,20 @@ async def take_a_server_away(world: World) -> None:
     await world.settle(3)
 
 
-def servers_told(world: World) -> int:
-    """Rollout servers that the trainers can read of."""
+def listed_servers(world: World) -> int:
+    """The number of servers in the list that trainers read."""
     return len(world.cluster.objects["ConfigMap/first-config"]["data"]["rollout-urls"].split())
 
 
-async def test_a_server_that_is_taken_away_is_asked_no_more() -> None:
+async def test_a_removed_server_is_no_longer_used() -> None:
     world = await running_with_two_servers()
     await take_a_server_away(world)
-    assert servers_told(world) == 1
+    assert listed_servers(world) == 1
     assert ("delete", "Pod/first-rollout-1") in world.cluster.requests
 
 
 @pytest.mark.parametrize("error", [ClusterUnavailable("away"), Refused(Refusal("Error", "a webhook is broken"))])
-async def test_what_an_edit_could_not_change_at_once_is_changed_later(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_update_after_an_edit_is_repeated(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
     world = await running_with_two_servers()
     failures = [error] * 3
@@ -256,5 +254,5 @@ async def test_what_an_edit_could_not_change_at_once_is_changed_later(
     await take_a_server_away(world)
     await world.settle(8)
     assert failures == []
-    assert servers_told(world) == 1
+    assert listed_servers(world) == 1
     await world.gate.leave_open()

@@ -1,4 +1,4 @@
-"""Passes over a run in whose way something is: a refusal is told, and nothing is tried in a hurry."""
+"""Passes that are refused something: the refusal is reported, and retries are delayed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def over_quota(request: Request) -> None:
         raise Refused(Refusal("QuotaExceeded", "Pod first-rollout-0: exceeded quota: gpus"))
 
 
-async def test_a_refused_pod_is_said_in_the_status_and_tried_again_later_and_not_at_once() -> None:
+async def test_a_refused_pod_is_reported_and_retried_later() -> None:
     world = await world_with_run()
     world.cluster.before = over_quota
     await world.settle(6)
-    assert world.cluster.asked("create").count(("create", ROLLOUT)) == 1
-    # Nor is all that was not refused.
-    assert world.cluster.asked("ensure").count(("ensure", "ConfigMap/first-config")) == 1
+    assert world.cluster.sent("create").count(("create", ROLLOUT)) == 1
+    # Accepted objects are not applied again either.
+    assert world.cluster.sent("ensure").count(("ensure", "ConfigMap/first-config")) == 1
     assert "exceeded quota: gpus" in str(world.status()["conditions"])
     assert world.errors("refused") == 0
 
 
-async def test_a_pod_that_is_refused_no_longer_clears_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pod_that_is_accepted_at_last_clears_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "FIRST_RETRY_SECONDS", 0.0)
     world = await world_with_run()
     world.cluster.before = over_quota
@@ -40,7 +40,7 @@ async def test_a_pod_that_is_refused_no_longer_clears_the_status(monkeypatch: py
     assert "exceeded quota" not in str(world.status()["conditions"])
 
 
-async def test_another_spec_is_tried_at_once_although_the_last_one_was_refused() -> None:
+async def test_a_changed_spec_is_tried_at_once_after_a_refusal() -> None:
     world = await world_with_run()
     world.cluster.before = over_quota
     await world.settle(3)
@@ -51,27 +51,27 @@ async def test_another_spec_is_tried_at_once_although_the_last_one_was_refused()
     assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
 
 
-async def test_a_pod_of_somebody_else_is_not_touched_and_said_to_be_in_the_way() -> None:
+async def test_a_foreign_pod_is_not_touched_but_reported() -> None:
     world = World()
     world.cluster.add("SeeleRun", run_body())
     theirs = world.cluster.add("Pod", {"metadata": {"name": "first-trainer-0", "uid": "theirs"}, "spec": {}})
     await world.settle(5)
     assert world.cluster.objects[TRAINER] == theirs
-    assert world.cluster.asked("create").count(("create", TRAINER)) == 1
+    assert world.cluster.sent("create").count(("create", TRAINER)) == 1
     assert "Pod first-trainer-0: exists, and is not one of this run's" in str(world.status()["conditions"])
 
 
-async def test_a_status_that_no_operator_wrote_is_left_alone_and_complained_of_once() -> None:
+async def test_a_run_with_a_malformed_status_is_not_touched_and_reported_once() -> None:
     world = World()
     world.cluster.add("SeeleRun", {**run_body(), "status": {"phase": "Dancing"}})
     await world.settle(3)
-    assert world.cluster.asked("patch_status", "create", "ensure", "delete") == []
-    assert [notice.reason for notice in world.cluster.events] == ["BadStatus"]
+    assert world.cluster.sent("patch_status", "create", "ensure", "delete") == []
+    assert [event.reason for event in world.cluster.events] == ["BadStatus"]
     assert "status.phase" in world.cluster.events[0].message
     assert world.errors("bad_status") == 3
 
 
-async def test_an_operator_that_may_not_write_waits_for_its_lease() -> None:
+async def test_an_operator_without_a_valid_lease_waits() -> None:
     world = await world_with_run()
 
     def not_leading(request: Request) -> None:
@@ -79,13 +79,13 @@ async def test_an_operator_that_may_not_write_waits_for_its_lease() -> None:
             raise NotLeading("nothing was sent")
 
     world.cluster.before = not_leading
-    await world.pass_over()
+    await world.reconcile()
     assert not world.gate.open
     assert world.errors("not_leading") == 1
     await world.gate.leave_open()
 
 
-async def test_in_a_namespace_that_is_going_nothing_is_tried_in_a_hurry() -> None:
+async def test_in_a_terminating_namespace_passes_are_delayed() -> None:
     world = await world_with_run()
 
     def terminating(request: Request) -> None:
@@ -93,29 +93,29 @@ async def test_in_a_namespace_that_is_going_nothing_is_tried_in_a_hurry() -> Non
             raise NamespaceTerminating("namespace lab is being terminated")
 
     world.cluster.before = terminating
-    await world.pass_over()
+    await world.reconcile()
     assert world.errors("namespace_terminating") == 1
     assert world.gate.open
     assert world.queue.failures(KEY) == 1
 
 
-async def test_one_run_that_cannot_be_handled_does_not_stop_the_others() -> None:
+async def test_an_unexpected_error_is_retried() -> None:
     world = await world_with_run()
 
     def broken(request: Request) -> None:
         raise RuntimeError("a bug")
 
     world.cluster.before = broken
-    await world.pass_over()
+    await world.reconcile()
     assert world.errors("internal") == 1
     assert world.queue.failures(KEY) == 1
     world.cluster.before = lambda request: None
-    await world.pass_over()
+    await world.reconcile()
     assert world.queue.failures(KEY) == 0
     assert world.cluster.names("Pod") == {"first-trainer-0", "first-rollout-0"}
 
 
-async def test_a_run_made_anew_under_its_old_name_has_nothing_of_the_old_one() -> None:
+async def test_a_recreated_run_inherits_nothing_from_the_old_one() -> None:
     world = await world_with_run()
     world.cluster.before = over_quota
     await world.settle(3)

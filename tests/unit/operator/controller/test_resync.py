@@ -22,7 +22,7 @@ def resync_of(cluster: FakeCluster, news: asyncio.Queue[RunKey]) -> tuple[Resync
     return Resync(cluster, store, (), news.put_nowait), store  # type: ignore[arg-type]
 
 
-async def test_what_vanished_without_a_word_is_noticed_soon_after_a_watch_has_listed(
+async def test_a_missed_deletion_is_noticed_soon_after_a_watch_has_listed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resync_module, "SETTLE_SECONDS", 0.01)
@@ -41,7 +41,7 @@ async def test_what_vanished_without_a_word_is_noticed_soon_after_a_watch_has_li
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_list_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_list_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resync_module, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(resync_module, "FAILED_SECONDS", 0.01)
     cluster, news = FakeCluster(), asyncio.Queue[RunKey]()
@@ -61,14 +61,14 @@ async def test_a_list_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch)
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_it_ends_when_told_to_even_while_a_watch_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_can_be_cancelled_while_a_watch_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resync_module, "SETTLE_SECONDS", 60.0)
     resync, _ = resync_of(FakeCluster(), asyncio.Queue())
     for _ in range(20):
         task = asyncio.create_task(resync.run())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        # In the same turn of the loop: the news, and the end.
+        # The event and the cancellation in the same turn of the loop.
         resync.soon()
         task.cancel()
         async with asyncio.timeout(1):

@@ -1,4 +1,4 @@
-"""What is known of runs and pods is never older than what was heard before."""
+"""The store never goes back to older information about runs and pods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = RunKey("lab", "first")
 
 
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock set by the tests."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -43,7 +43,7 @@ def pod_body(version: str, uid: str = "pod-1", controller: str | None = "run-1",
     return run_pod(index=index, controller=controller, uid=uid, resourceVersion=version)
 
 
-def test_a_run_is_kept_without_its_managed_fields() -> None:
+def test_a_run_is_stored_without_its_managed_fields() -> None:
     store = Store()
     assert store.put_run(run_body("5")) == KEY
     known = store.run(KEY)
@@ -52,7 +52,7 @@ def test_a_run_is_kept_without_its_managed_fields() -> None:
 
 
 @pytest.mark.parametrize("version", ["9", "10"])
-def test_what_is_not_newer_is_no_news(version: str) -> None:
+def test_older_information_is_ignored(version: str) -> None:
     store = Store()
     store.put_run(run_body("10", step=2))
     assert store.put_run(run_body(version, step=1)) is None
@@ -67,7 +67,7 @@ def test_versions_are_compared_as_numbers() -> None:
     assert store.put_run(run_body("100", step=2)) == KEY
 
 
-def test_versions_that_are_no_numbers_are_taken_in_the_order_in_which_they_come() -> None:
+def test_versions_that_are_not_numbers_count_in_their_order_of_arrival() -> None:
     clock = Clock()
     store = Store(clock)
     store.put_run(run_body("b"))
@@ -76,7 +76,7 @@ def test_versions_that_are_no_numbers_are_taken_in_the_order_in_which_they_come(
     assert store.put_run(run_body("a")) is None
 
 
-def test_a_pod_that_was_read_after_its_deletion_was_heard_of_does_not_come_back() -> None:
+def test_a_deleted_pod_does_not_come_back_by_an_older_read() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("5"))
@@ -86,7 +86,7 @@ def test_a_pod_that_was_read_after_its_deletion_was_heard_of_does_not_come_back(
     assert store.put_pod(pod_body("9", uid="pod-2")) == KEY
 
 
-def test_the_deletion_of_an_older_pod_does_not_take_the_new_one_of_its_name_away() -> None:
+def test_the_deletion_of_an_older_pod_does_not_remove_a_new_one_of_its_name() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("9", uid="pod-2"))
@@ -94,7 +94,7 @@ def test_the_deletion_of_an_older_pod_does_not_take_the_new_one_of_its_name_away
     assert [pod.uid for pod in store.pods(KEY)] == ["pod-2"]
 
 
-def test_the_deletion_of_an_older_run_does_not_take_the_new_one_of_its_name_away() -> None:
+def test_the_deletion_of_an_older_run_does_not_remove_a_new_one_of_its_name() -> None:
     store = Store()
     store.put_run(run_body("9", uid="run-2"))
     assert store.drop_run(run_body("8", uid="run-1")) is None
@@ -103,7 +103,7 @@ def test_the_deletion_of_an_older_run_does_not_take_the_new_one_of_its_name_away
     assert store.run(KEY) is None
 
 
-def test_a_pod_belongs_to_the_very_run_and_not_to_its_name() -> None:
+def test_a_pod_belongs_to_a_run_by_its_uid() -> None:
     store = Store()
     store.put_pod(pod_body("2", controller="run-1"))
     store.put_run(run_body("1", uid="run-1"))
@@ -112,7 +112,7 @@ def test_a_pod_belongs_to_the_very_run_and_not_to_its_name() -> None:
     assert [pod.owner for pod in store.pods(KEY)] == ["other"]
 
 
-def test_a_pod_of_nobody_is_nobodys() -> None:
+def test_a_pod_without_a_controller_has_the_owner_none() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("2", controller=None))
@@ -129,7 +129,7 @@ def test_a_pod_that_loses_its_labels_is_gone() -> None:
     assert store.pods(KEY) == ()
 
 
-def test_a_list_tells_of_what_has_vanished_without_a_word() -> None:
+def test_a_list_reveals_missed_deletions() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_run(run_body("2", name="second"))
@@ -141,7 +141,7 @@ def test_a_list_tells_of_what_has_vanished_without_a_word() -> None:
     assert [pod.index for pod in store.pods(KEY)] == [1]
 
 
-def test_what_is_younger_than_a_list_stays_although_the_list_does_not_show_it() -> None:
+def test_objects_newer_than_a_list_are_kept() -> None:
     store = Store()
     store.put_run(run_body("25"))
     store.put_pod(pod_body("26"))
@@ -150,7 +150,7 @@ def test_what_is_younger_than_a_list_stays_although_the_list_does_not_show_it() 
     assert len(store.pods(KEY)) == 1
 
 
-def test_where_versions_are_no_numbers_what_was_heard_after_the_list_began_stays() -> None:
+def test_without_numeric_versions_objects_seen_after_the_start_of_a_list_are_kept() -> None:
     clock = Clock()
     store = Store(clock)
     store.put_run(run_body("x1"))
@@ -160,7 +160,7 @@ def test_where_versions_are_no_numbers_what_was_heard_after_the_list_began_stays
     assert [key.name for key, _ in store.runs()] == ["second"]
 
 
-def test_the_list_of_one_namespace_says_nothing_about_others() -> None:
+def test_a_list_of_one_namespace_does_not_affect_others() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("2"))
@@ -169,7 +169,7 @@ def test_the_list_of_one_namespace_says_nothing_about_others() -> None:
     assert store.keep_runs(set(), "20", 0.0, "lab") == {KEY}
 
 
-def test_what_a_fresh_read_did_not_find_is_gone_unless_another_has_taken_its_name() -> None:
+def test_an_object_missing_in_a_fresh_read_is_removed_unless_its_uid_differs() -> None:
     store = Store()
     store.put_run(run_body("1"))
     store.put_pod(pod_body("2", uid="pod-2"))

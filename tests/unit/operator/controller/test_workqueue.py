@@ -1,4 +1,4 @@
-"""Keys wait once, come when it is their time, and are never with two workers."""
+"""Keys are queued once, delayed as requested, and never handled by two workers at once."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ def queue(jitter: float = 1.0) -> WorkQueue[str]:
     return WorkQueue(jitter=lambda: jitter)
 
 
-async def drained(line: WorkQueue[str]) -> list[str]:
-    """All keys that can be had right now."""
+async def drained(keys: WorkQueue[str]) -> list[str]:
+    """All keys that are ready now."""
     found = []
-    while len(line):
-        key = await line.get()
+    while len(keys):
+        key = await keys.get()
         assert key is not None
         found.append(key)
     return found
 
 
-async def test_a_key_that_waits_is_kept_once_and_in_order() -> None:
-    line = queue()
+async def test_a_waiting_key_is_queued_once_and_in_order() -> None:
+    keys = queue()
     for key in ("a", "b", "a", "c", "b"):
-        line.add(key)
-    assert await drained(line) == ["a", "b", "c"]
+        keys.add(key)
+    assert await drained(keys) == ["a", "b", "c"]
 
 
-async def test_a_key_that_is_added_while_it_is_worked_on_comes_again_but_only_afterwards() -> None:
-    line = queue()
-    line.add("a")
-    assert await line.get() == "a"
-    line.add("a")
-    line.add("a")
-    assert len(line) == 0
-    line.done("a")
-    assert await drained(line) == ["a"]
+async def test_a_key_added_while_it_is_handled_is_handled_again_afterwards() -> None:
+    keys = queue()
+    keys.add("a")
+    assert await keys.get() == "a"
+    keys.add("a")
+    keys.add("a")
+    assert len(keys) == 0
+    keys.done("a")
+    assert await drained(keys) == ["a"]
 
 
 async def test_no_two_workers_have_the_same_key() -> None:
-    line = queue()
+    keys = queue()
     at_work: set[str] = set()
     times: dict[str, int] = {}
 
@@ -54,48 +54,48 @@ async def test_no_two_workers_have_the_same_key() -> None:
         await asyncio.sleep(0)
         times[key] = times.get(key, 0) + 1
         if times[key] < 20:
-            line.add(key)
+            keys.add(key)
         await asyncio.sleep(0)
         at_work.discard(key)
         if all(times.get(key) == 20 for key in "abc"):
-            line.close()
+            keys.close()
 
     async def ready() -> None:
         return
 
     for key in "abc":
-        line.add(key)
+        keys.add(key)
     async with asyncio.timeout(10):
-        await asyncio.gather(*(work(line, handle, ready) for _ in range(8)))
+        await asyncio.gather(*(work(keys, handle, ready) for _ in range(8)))
     assert times == {"a": 20, "b": 20, "c": 20}
 
 
 async def test_the_earlier_of_two_delays_counts() -> None:
-    line = queue()
-    line.add_after("a", 3600)
-    line.add_after("a", 0.01)
-    line.add_after("a", 1800)
+    keys = queue()
+    keys.add_after("a", 3600)
+    keys.add_after("a", 0.01)
+    keys.add_after("a", 1800)
     async with asyncio.timeout(5):
-        assert await line.get() == "a"
+        assert await keys.get() == "a"
 
 
-async def test_a_delay_that_is_over_is_no_delay() -> None:
-    line = queue()
-    line.add_after("a", 0)
-    assert len(line) == 1
+async def test_a_delay_of_zero_queues_at_once() -> None:
+    keys = queue()
+    keys.add_after("a", 0)
+    assert len(keys) == 1
 
 
-async def test_delays_between_tries_grow_up_to_a_limit_and_begin_anew_after_success() -> None:
-    line = queue()
-    delays = [line.retry("a") for _ in range(12)]
+async def test_retry_delays_grow_to_a_limit_and_start_again_after_success() -> None:
+    keys = queue()
+    delays = [keys.retry("a") for _ in range(12)]
     assert delays[:3] == [FIRST_RETRY_SECONDS, 2 * FIRST_RETRY_SECONDS, 4 * FIRST_RETRY_SECONDS]
     assert delays[-1] == LONGEST_RETRY_SECONDS
-    assert line.retry("b") == FIRST_RETRY_SECONDS
-    line.succeeded("a")
-    assert line.retry("a") == FIRST_RETRY_SECONDS
+    assert keys.retry("b") == FIRST_RETRY_SECONDS
+    keys.succeeded("a")
+    assert keys.retry("a") == FIRST_RETRY_SECONDS
 
 
-async def test_a_server_that_asks_for_more_time_gets_it() -> None:
+async def test_a_retry_waits_at_least_as_long_as_requested() -> None:
     assert queue().retry("a", at_least=7) == 7
 
 
@@ -104,16 +104,16 @@ async def test_jitter_shortens_a_delay_by_half_at_most() -> None:
 
 
 async def test_a_forgotten_key_does_not_come_back() -> None:
-    line = queue()
-    line.add_after("a", 0.01)
-    line.forget("a")
-    line.add_after("b", 0.03)
+    keys = queue()
+    keys.add_after("a", 0.01)
+    keys.forget("a")
+    keys.add_after("b", 0.03)
     async with asyncio.timeout(5):
-        assert await line.get() == "b"
+        assert await keys.get() == "b"
 
 
-async def test_a_closed_queue_sends_all_workers_home_without_the_keys_in_line() -> None:
-    line = queue()
+async def test_a_closed_queue_ends_all_workers_without_the_waiting_keys() -> None:
+    keys = queue()
     handled = []
 
     async def handle(key: str) -> None:
@@ -122,26 +122,25 @@ async def test_a_closed_queue_sends_all_workers_home_without_the_keys_in_line() 
     async def ready() -> None:
         return
 
-    workers = [asyncio.create_task(work(line, handle, ready)) for _ in range(3)]
+    workers = [asyncio.create_task(work(keys, handle, ready)) for _ in range(3)]
     await asyncio.sleep(0)
-    line.add("a")
-    line.close()
+    keys.add("a")
+    keys.close()
     async with asyncio.timeout(5):
         await asyncio.gather(*workers)
     assert handled == []
 
 
-async def test_ages_are_those_of_the_first_in_line_and_of_the_slowest_pass() -> None:
-    line = queue()
-    assert line.longest_wait() == line.longest_work() == 0.0
-    line.add("a")
+async def test_ages_are_those_of_the_first_waiting_key_and_the_slowest_pass() -> None:
+    keys = queue()
+    assert keys.longest_wait() == keys.longest_work() == 0.0
+    keys.add("a")
     await asyncio.sleep(0.02)
-    line.add("b")
-    assert line.longest_wait() >= 0.02
-    await line.get()
-    assert line.longest_wait() < 0.02
-    assert line.working == 1
+    keys.add("b")
+    assert keys.longest_wait() >= 0.02
+    await keys.get()
+    assert keys.longest_wait() < 0.02
     await asyncio.sleep(0.02)
-    assert line.longest_work() >= 0.02
-    line.done("a")
-    assert line.longest_work() == 0.0
+    assert keys.longest_work() >= 0.02
+    keys.done("a")
+    assert keys.longest_work() == 0.0

@@ -25,7 +25,7 @@ def test_a_new_run_goes_through_pending_and_starting_to_running() -> None:
     assert world.status.running_time is not None
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     world = started()
     world.train(15)
     world.reconcile()
@@ -36,7 +36,7 @@ def test_progress_is_told() -> None:
     assert status.last_step_time == world.now
 
 
-def test_progress_of_an_earlier_attempt_is_not_told() -> None:
+def test_progress_of_an_earlier_attempt_is_ignored() -> None:
     world = started()
     world.train(15)
     stale = world.progress
@@ -78,7 +78,7 @@ def test_clean_pod_policy(policy: str, left: int) -> None:
     assert len(world.pods) == left
 
 
-def test_a_finished_run_is_deleted_after_its_time() -> None:
+def test_a_finished_run_is_deleted_after_its_time_to_live() -> None:
     world = started(ttlSecondsAfterFinished=60)
     world.train(STEPS)
     decision = world.reconcile()
@@ -94,8 +94,7 @@ def test_suspend_and_resume_in_each_phase(steps_before: int) -> None:
         world.reconcile()
         world.kubelet()
     attempts = world.status.attempt
-    world.spec["runPolicy"]["suspend"] = True
-    world.generation += 1
+    world.edit("runPolicy", suspend=True)
     assert world.reconcile().status.phase == "Suspended"
     world.kubelet()
     decision = world.reconcile()
@@ -103,8 +102,7 @@ def test_suspend_and_resume_in_each_phase(steps_before: int) -> None:
     assert ReleaseGang in [type(action) for action in decision.actions]
     world.now += timedelta(hours=5)
     world.reconcile()
-    world.spec["runPolicy"]["suspend"] = False
-    world.generation += 1
+    world.edit("runPolicy", suspend=False)
     for _ in range(4):
         world.reconcile()
         world.kubelet()
@@ -148,7 +146,7 @@ def test_the_termination_message_of_a_trainer_is_the_final_progress() -> None:
     assert status.last_checkpoint.step == 40
 
 
-def test_a_suspended_trainer_says_what_it_saved() -> None:
+def test_the_last_checkpoint_of_a_suspended_trainer_is_recorded() -> None:
     world = started()
     world.train(13)
     world.reconcile()

@@ -1,4 +1,4 @@
-"""What becomes of a spec that is edited, invalid, or no longer readable, decision by decision."""
+"""Specs that are edited, invalid or no longer readable, decision by decision."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ pytestmark = pytest.mark.unit
 
 def test_rollout_servers_can_be_added_and_taken_away_while_training() -> None:
     world = started()
-    world.spec["rollout"]["replicas"] = 3
-    world.generation += 1
+    world.edit("rollout", replicas=3)
     decision = world.reconcile()
     assert [type(action) for action in decision.actions] == [UpdateChildren, CreatePods]
     assert "r-rollout-2" in world.pods
@@ -25,8 +24,7 @@ def test_rollout_servers_can_be_added_and_taken_away_while_training() -> None:
     for _ in range(3):
         world.kubelet()
         world.reconcile()
-    world.spec["rollout"]["replicas"] = 1
-    world.generation += 1
+    world.edit("rollout", replicas=1)
     world.reconcile()
     world.kubelet()
     world.reconcile()
@@ -35,13 +33,12 @@ def test_rollout_servers_can_be_added_and_taken_away_while_training() -> None:
     assert world.status.failures.disruption == 0
 
 
-def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_goes_on() -> None:
+def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_continues() -> None:
     world = started()
     world.train(3)
     world.reconcile()
     world.spec["training"]["learningRate"] = 2e-6
-    world.spec["runPolicy"]["backoffLimit"] = 7
-    world.generation += 1
+    world.edit("runPolicy", backoffLimit=7)
     decision = world.reconcile()
     assert answer(world, "Valid") == ("False", "ChangeRefused")
     assert [event.reason for event in decision.events] == ["ChangeRefused"]
@@ -50,16 +47,14 @@ def test_an_edit_that_training_does_not_allow_is_refused_and_the_run_goes_on() -
     assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
     assert '"backoffLimit":7' in (world.status.accepted_spec or ""), "what may change changes"
     assert '"learningRate":1e-06' in (world.status.accepted_spec or "")
-    world.spec["training"]["learningRate"] = 1e-6
-    world.generation += 1
+    world.edit("training", learningRate=1e-6)
     world.reconcile()
     assert answer(world, "Valid")[0] == "True"
 
 
 def test_an_invalid_edit_does_not_disturb_the_run() -> None:
     world = started()
-    world.spec["training"]["learningRat"] = 1.0
-    world.generation += 1
+    world.edit("training", learningRat=1.0)
     assert world.reconcile().status.phase == "Running"
     assert answer(world, "Valid") == ("False", "Invalid")
     assert "did you mean" in world.status.message
@@ -78,7 +73,7 @@ def test_an_invalid_run_waits_for_a_better_spec() -> None:
     assert kinds(world.reconcile()) == ["CreatePods"]
 
 
-def test_an_image_that_cannot_be_pulled_is_told_and_can_be_repaired() -> None:
+def test_an_image_that_cannot_be_pulled_is_reported_and_can_be_repaired() -> None:
     world = new_world(1, {})
     world.reconcile()
     world.kubelet()
@@ -88,8 +83,7 @@ def test_an_image_that_cannot_be_pulled_is_told_and_can_be_repaired() -> None:
     assert answer(world, "TrainerReady") == ("False", "ImagePullBackOff")
     assert answer(world, "Progressing") == ("False", "ImagePullBackOff")
     assert "nothing:1" in world.status.message
-    world.spec["trainer"]["image"] = "seele:0.1.1"
-    world.generation += 1
+    world.edit("trainer", image="seele:0.1.1")
     decision = world.reconcile()
     assert answer(world, "Valid")[0] == "True"
     assert decision.status.attempt == 2
@@ -99,7 +93,7 @@ def test_an_image_that_cannot_be_pulled_is_told_and_can_be_repaired() -> None:
     assert len(world.pods) == 3
 
 
-def test_what_keeps_servers_from_being_made_can_be_repaired_while_trainers_wait_for_them() -> None:
+def test_a_refused_server_can_be_repaired_while_trainers_wait_for_it() -> None:
     world = new_world(1, {})
     world.reconcile()
     for name in ("r-rollout-0", "r-rollout-1"):
@@ -111,15 +105,14 @@ def test_what_keeps_servers_from_being_made_can_be_repaired_while_trainers_wait_
     assert world.reconcile().status.gang == "creating"
     assert world.pods["r-trainer-0"].ready
     world.quota = False
-    world.spec["rollout"]["image"] = "vllm:better"
-    world.generation += 1
+    world.edit("rollout", image="vllm:better")
     decision = world.reconcile()
     assert answer(world, "Valid")[0] == "True"
     assert (decision.status.attempt, decision.status.failures.application) == (2, 0)
 
 
 def unreadable(world: World) -> None:
-    """What was valid once is no longer, as after an upgrade of the operator that renamed a field."""
+    """Make the accepted spec invalid, as an upgrade of the operator that renames a field does."""
     world.spec["hints"] = {"nameOfAnOldRelease": 1}
     stored = json.loads(world.stored["acceptedSpec"])
     world.stored["acceptedSpec"] = json.dumps(
@@ -127,7 +120,7 @@ def unreadable(world: World) -> None:
     )
 
 
-def test_a_run_whose_spec_the_operator_no_longer_reads_goes_on_and_is_told() -> None:
+def test_a_run_whose_spec_has_become_unreadable_continues_and_is_reported() -> None:
     world = started(2)
     unreadable(world)
     decision = world.reconcile()
@@ -143,7 +136,7 @@ def test_a_run_whose_spec_the_operator_no_longer_reads_goes_on_and_is_told() -> 
     assert not [action for action in decision.actions if isinstance(action, CreatePods | DeletePods)]
 
 
-def test_a_run_that_has_ended_stays_so_though_the_operator_no_longer_reads_its_spec() -> None:
+def test_an_ended_run_whose_spec_has_become_unreadable_stays_ended() -> None:
     world = started()
     world.train(STEPS)
     world.reconcile()
@@ -155,7 +148,7 @@ def test_a_run_that_has_ended_stays_so_though_the_operator_no_longer_reads_its_s
 
 
 @pytest.mark.parametrize("section", ["trainer", "rollout"])
-def test_more_pods_than_anybody_can_mean_are_refused_before_they_are_counted(section: str) -> None:
+def test_absurd_numbers_of_pods_are_refused(section: str) -> None:
     world = new_world(1, {})
     world.spec[section]["replicas"] = 1_000_001
     decision = world.reconcile()

@@ -23,7 +23,7 @@ def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
     assert (decision.status.phase, decision.status.attempt, decision.status.restarts) == ("Restarting", 2, 1)
     assert kinds(decision) == ["DeletePods"]
     assert all(pod.terminating for pod in world.pods.values())
-    # One of the old pods is slow to stop: nothing is made beside it.
+    # One of the old pods is slow to stop: nothing is created next to it.
     slow = world.pods["r-trainer-0"]
     world.kubelet()
     world.pods["r-trainer-0"] = slow
@@ -147,7 +147,7 @@ def test_a_rollout_pod_that_keeps_failing_ends_the_run() -> None:
     assert world.status.failures.application == 3
 
 
-def test_the_schedulers_words_are_told() -> None:
+def test_the_schedulers_message_is_reported() -> None:
     world = new_world(1, {"startDeadlineSeconds": 100})
     world.reconcile()
     words = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
@@ -162,7 +162,7 @@ def test_the_schedulers_words_are_told() -> None:
     assert words in world.status.message
 
 
-def test_a_quota_is_told_and_survived() -> None:
+def test_an_exceeded_quota_is_reported_and_waited_for() -> None:
     world = new_world(1, {})
     world.quota = True
     world.reconcile()
@@ -187,7 +187,7 @@ def test_a_run_without_new_steps_counts_as_failed() -> None:
     assert world.status.attempt == 2
 
 
-def test_an_operator_that_was_away_does_not_call_a_run_stalled_before_it_has_asked() -> None:
+def test_a_new_operator_does_not_call_a_run_stalled_before_the_trainer_answers() -> None:
     world = started(stalledAfterSeconds=60)
     world.train(3)
     world.reconcile()
@@ -211,7 +211,7 @@ def test_a_clock_that_was_ahead_does_not_hold_a_run_back() -> None:
 
 @pytest.mark.parametrize("limit", ["startDeadlineSeconds", "activeDeadlineSeconds", "stalledAfterSeconds"])
 @pytest.mark.parametrize("seconds", [10**10, 10**12, 2**53])
-def test_a_limit_beyond_the_calendar_is_none(limit: str, seconds: int) -> None:
+def test_a_limit_beyond_the_calendar_never_passes(limit: str, seconds: int) -> None:
     world = started(**{limit: seconds, "ttlSecondsAfterFinished": seconds})
     for _ in range(2):
         world.train(STEPS // 2)
@@ -220,7 +220,7 @@ def test_a_limit_beyond_the_calendar_is_none(limit: str, seconds: int) -> None:
     assert not world.deleted
 
 
-def test_a_run_that_only_gets_back_to_where_it_was_is_not_forgiven() -> None:
+def test_failures_count_until_a_run_gets_further_than_before() -> None:
     world = started(backoffLimit=9)
     world.train(25)
     world.reconcile()
@@ -228,7 +228,7 @@ def test_a_run_that_only_gets_back_to_where_it_was_is_not_forgiven() -> None:
     world.reconcile()
     assert world.progress is not None
     for step in (10, 20):
-        # Its newest checkpoint was damaged: it went on from an older one.
+        # Its newest checkpoint was damaged, so it resumed from an older one.
         world.progress = replace(world.progress, attempt=2, step=step, last_checkpoint_step=step)
         for _ in range(3):
             world.kubelet()

@@ -1,4 +1,4 @@
-"""Pods that are lost, lingering, orphaned, or somebody else's, decision by decision."""
+"""Lost, lingering, orphaned and foreign pods, decision by decision."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_lost_rollout_pod_is_replaced_alone() -> None:
     assert world.status.failures.application == 1, "counted once"
 
 
-def test_a_pod_that_does_not_stop_is_told_and_nothing_is_made_beside_it() -> None:
+def test_a_pod_that_does_not_stop_is_reported_and_nothing_is_created_next_to_it() -> None:
     world = started()
     world.change("r-trainer-0", terminating_since=world.now)
     world.reconcile()
@@ -55,7 +55,7 @@ def test_orphans_are_adopted() -> None:
     assert world.status.attempt == 1
 
 
-def test_pods_of_somebody_else_are_left_alone() -> None:
+def test_foreign_pods_are_not_touched() -> None:
     world = started()
     foreign = world.pods["r-trainer-0"]
     world = new_world(1, {})
@@ -84,11 +84,10 @@ def test_a_sidecar_does_not_keep_a_finished_run_on_its_node(policy: str) -> None
     assert world.pods["r-trainer-0"].terminating
 
 
-def test_a_rollout_server_that_is_wanted_again_while_it_stops_is_no_lost_one() -> None:
+def test_a_rollout_server_that_is_needed_again_while_it_stops_is_not_lost() -> None:
     world = started()
     for replicas in (1, 2):
-        world.spec["rollout"]["replicas"] = replicas
-        world.generation += 1
+        world.edit("rollout", replicas=replicas)
         world.reconcile()
     assert world.pods["r-rollout-1"].terminating
     for _ in range(4):
@@ -99,7 +98,7 @@ def test_a_rollout_server_that_is_wanted_again_while_it_stops_is_no_lost_one() -
     assert world.status.last_failure is None
 
 
-def test_the_gang_is_released_again_where_that_failed() -> None:
+def test_the_release_of_a_gang_is_repeated() -> None:
     world = new_world(1, {})
     world.spec["scheduling"] = {"gang": "volcano"}
     for _ in range(3):
@@ -109,11 +108,11 @@ def test_the_gang_is_released_again_where_that_failed() -> None:
     world.change("r-rollout-1", phase="Failed")
     world.train(STEPS)
     for _ in range(3):
-        assert "ReleaseGang" in kinds(world.reconcile()), "whether the last one came through, no status tells"
+        assert "ReleaseGang" in kinds(world.reconcile()), "the status does not say whether the last one succeeded"
 
 
 @pytest.mark.parametrize("suspended", [False, True])
-def test_a_status_that_was_lost_does_not_give_a_number_to_two_attempts(suspended: bool) -> None:
+def test_attempts_keep_unique_numbers_after_the_status_is_lost(suspended: bool) -> None:
     world = started()
     world.change("r-trainer-0", attempt=3)
     world.stored = {}
@@ -127,7 +126,7 @@ def test_a_status_that_was_lost_does_not_give_a_number_to_two_attempts(suspended
     assert {pod.attempt for pod in world.pods.values()} == {4}
 
 
-def test_a_trainer_of_an_earlier_run_of_the_name_is_waited_for_though_this_run_has_no_pod_like_it() -> None:
+def test_a_run_waits_for_trainers_of_an_earlier_run_of_its_name() -> None:
     world = started(2)
     ghost = world.pods["r-trainer-1"]
     world = new_world(1, {})
@@ -139,7 +138,7 @@ def test_a_trainer_of_an_earlier_run_of_the_name_is_waited_for_though_this_run_h
     assert kinds(world.reconcile()) == ["CreatePods"]
 
 
-def test_a_server_that_does_not_stop_is_told_in_time() -> None:
+def test_a_server_that_does_not_stop_is_reported_in_time() -> None:
     world = started()
     world.change("r-rollout-0", terminating_since=world.now)
     assert world.reconcile().recheck_seconds
@@ -149,7 +148,7 @@ def test_a_server_that_does_not_stop_is_told_in_time() -> None:
     assert answer(world, "Progressing") == ("False", "PodStuckTerminating")
 
 
-def test_a_long_grace_period_is_no_reason_to_stop_looking() -> None:
+def test_a_huge_grace_period_is_handled() -> None:
     world = started(terminationGracePeriodSeconds=2**53)
     world.change("r-trainer-0", terminating_since=world.now)
     world.reconcile()

@@ -1,4 +1,4 @@
-"""Whatever happens to pods, clock and operator: what must hold in all of it."""
+"""Properties that hold whatever happens to pods, clock and operator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DISTURBANCES = st.one_of(
     st.tuples(st.just("rate"), st.sampled_from([1e-6, 2e-6])),
     st.tuples(st.just("quota"), st.booleans()),
 )
-# Mostly the operator and the kubelet do their work; otherwise no run would get far enough to be disturbed.
+# Mostly operator and kubelet at work, so that runs get far enough to be disturbed.
 EVENTS = st.one_of(OPERATOR, OPERATOR, KUBELET, KUBELET, TRAIN, DISTURBANCES, DISTURBANCES)
 
 
@@ -51,14 +51,11 @@ def happen(world: World, event: tuple[Any, ...]) -> None:
     elif kind == "orphan" and name:
         world.change(name, owner="none")
     elif kind == "suspend":
-        world.spec.setdefault("runPolicy", {})["suspend"] = rest[0]
-        world.generation += 1
+        world.edit("runPolicy", suspend=rest[0])
     elif kind == "replicas":
-        world.spec["rollout"]["replicas"] = rest[0]
-        world.generation += 1
+        world.edit("rollout", replicas=rest[0])
     elif kind == "rate":
-        world.spec["training"]["learningRate"] = rest[0]
-        world.generation += 1
+        world.edit("training", learningRate=rest[0])
     elif kind == "quota":
         world.quota = rest[0]
     elif kind == "operator":
@@ -91,7 +88,7 @@ def test_whatever_happens_attempts_never_overlap_and_the_run_converges(
             assert failures.application <= policy["backoffLimit"]
             assert failures.disruption <= policy["disruptionLimit"]
 
-    # The world calms down: nothing fails any more, and the run is wanted.
+    # Now nothing fails any more, and the run is not suspended.
     world.quota = False
     world.spec["runPolicy"]["suspend"] = False
     for _ in range(80):
@@ -107,13 +104,13 @@ def test_whatever_happens_attempts_never_overlap_and_the_run_converges(
 
 
 @given(st.integers(1, 2), POLICIES, st.lists(EVENTS, max_size=40))
-def test_a_second_look_at_the_same_world_changes_nothing(
+def test_another_pass_over_an_unchanged_world_changes_nothing(
     trainers: int, policy: dict[str, Any], events: list[tuple[Any, ...]]
 ) -> None:
     world = new_world(trainers, policy)
     for event in events:
         happen(world, event)
-    # Two passes may be needed for what one pass learns from the other.
+    # A pass may depend on the result of the one before.
     world.reconcile()
     world.reconcile()
     before = world.stored

@@ -1,4 +1,4 @@
-"""The election against a lease in memory, with a clock that the tests turn."""
+"""The leader election on a lease in memory, with a clock that the tests advance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITES_FOR = 10.0
 
 
 class LeaseServer:
-    """One lease, with optimistic locking, and every way of not answering."""
+    """One lease, with optimistic locking and all kinds of outages."""
 
     def __init__(self) -> None:
         self.time = 1000.0
@@ -40,7 +40,7 @@ class LeaseServer:
         return spec
 
     def write(self, **record: Any) -> None:
-        """What another candidate writes."""
+        """Change the lease on behalf of another candidate."""
         self.version += 1
         spec = {**(self.lease["spec"] if self.lease else {}), **record}
         self.lease = {"metadata": {"name": "l", "resourceVersion": str(self.version)}, "spec": spec}
@@ -116,13 +116,13 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def looks(server: LeaseServer, times: int = 20) -> None:
-    """Let candidates look a few times."""
+async def checks(server: LeaseServer, times: int = 20) -> None:
+    """Let the candidates check the lease a few times."""
     for _ in range(times):
         await asyncio.sleep(0.001)
 
 
-async def test_the_first_candidate_makes_the_lease(server: LeaseServer, candidate: Candidate) -> None:
+async def test_the_first_candidate_creates_the_lease(server: LeaseServer, candidate: Candidate) -> None:
     first = candidate("a")
     assert not first.valid()
     await first.acquire()
@@ -145,7 +145,7 @@ async def test_validity_counts_from_before_the_request(server: LeaseServer, cand
     assert not first.valid()
 
 
-async def test_renewals_keep_it_valid_and_say_since_when(server: LeaseServer, candidate: Candidate) -> None:
+async def test_renewals_keep_it_valid_and_record_their_time(server: LeaseServer, candidate: Candidate) -> None:
     first = candidate("a")
     await first.acquire()
     for _ in range(5):
@@ -159,28 +159,26 @@ async def test_renewals_keep_it_valid_and_say_since_when(server: LeaseServer, ca
     assert server.record["leaseTransitions"] == 0
 
 
-async def test_a_lease_that_changes_is_alive_whatever_its_times_say(server: LeaseServer, candidate: Candidate) -> None:
+async def test_a_lease_that_changes_is_held_whatever_its_times(server: LeaseServer, candidate: Candidate) -> None:
     server.write(holderIdentity="other", leaseDurationSeconds=DURATION, renewTime="1999-01-01T00:00:00.000000Z")
     acquiring = asyncio.create_task(candidate("b").acquire())
     for number in range(5):
-        await looks(server)
+        await checks(server)
         server.write(renewTime=f"1999-01-01T00:00:0{number}.000000Z")
         server.time += DURATION - 1
-    await looks(server)
+    await checks(server)
     assert not acquiring.done()
     server.time += DURATION
     await acquiring
     assert server.record["holderIdentity"] == "b"
 
 
-async def test_a_standby_waits_for_as_long_as_the_holder_was_promised(
-    server: LeaseServer, candidate: Candidate
-) -> None:
+async def test_a_standby_waits_for_the_holders_own_duration(server: LeaseServer, candidate: Candidate) -> None:
     server.write(holderIdentity="other", leaseDurationSeconds=40, leaseTransitions=3)
     acquiring = asyncio.create_task(candidate("b").acquire())
-    await looks(server)
+    await checks(server)
     server.time += 39
-    await looks(server)
+    await checks(server)
     assert not acquiring.done()
     server.time += 1.1
     await acquiring
@@ -191,12 +189,12 @@ async def test_an_outage_ends_validity_but_not_leadership(server: LeaseServer, c
     first = candidate("a")
     await first.acquire()
     server.down = True
-    await looks(server)
+    await checks(server)
     assert first.valid()
     server.time += WRITES_FOR
     assert not first.valid()
     server.time += 100
-    await looks(server)
+    await checks(server)
     assert not first.lost.is_set()
     server.down = False
     await until(first.valid)
@@ -204,22 +202,20 @@ async def test_an_outage_ends_validity_but_not_leadership(server: LeaseServer, c
     assert server.record["leaseTransitions"] == 0
 
 
-async def test_a_standby_does_not_count_the_time_in_which_nobody_could_renew(
-    server: LeaseServer, candidate: Candidate
-) -> None:
+async def test_a_standby_does_not_count_the_time_of_an_outage(server: LeaseServer, candidate: Candidate) -> None:
     server.write(holderIdentity="other", leaseDurationSeconds=DURATION)
     acquiring = asyncio.create_task(candidate("b").acquire())
-    await looks(server)
+    await checks(server)
     server.time += 5
-    await looks(server)
+    await checks(server)
     server.down = True
-    await looks(server)
+    await checks(server)
     server.time += 100
-    await looks(server)
+    await checks(server)
     server.down = False
-    await looks(server)
+    await checks(server)
     server.time += DURATION - 5 - 0.1
-    await looks(server)
+    await checks(server)
     assert not acquiring.done()
     server.time += 0.2
     await acquiring
@@ -233,41 +229,39 @@ async def test_another_holder_ends_leadership_at_once(server: LeaseServer, candi
     assert not first.valid()
     version = server.version
     await first.release()
-    assert server.version == version, "a lost lease is not ours to give up"
+    assert server.version == version, "a lost lease must not be released"
 
 
 async def test_of_two_candidates_one_becomes_leader(server: LeaseServer, candidate: Candidate) -> None:
     server.write(holderIdentity="dead", leaseDurationSeconds=DURATION)
     both = [candidate("a"), candidate("b")]
     tasks = [asyncio.create_task(one.acquire()) for one in both]
-    await looks(server)
+    await checks(server)
     server.time += DURATION + 1
     await until(lambda: any(task.done() for task in tasks))
-    await looks(server)
+    await checks(server)
     assert [one.valid() for one in both].count(True) == 1
     assert [task.done() for task in tasks].count(True) == 1
     for task in tasks:
         task.cancel()
 
 
-async def test_a_lease_given_up_is_free_at_once(server: LeaseServer, candidate: Candidate) -> None:
+async def test_a_released_lease_is_free_at_once(server: LeaseServer, candidate: Candidate) -> None:
     first, second = candidate("a"), candidate("b")
     await first.acquire()
     acquiring = asyncio.create_task(second.acquire())
-    await looks(server)
+    await checks(server)
     valid_at_the_end = []
     server.before_put = lambda: valid_at_the_end.append(first.valid())
     await first.release()
-    assert valid_at_the_end[-1] is False, "it must not write any more when others may"
+    assert valid_at_the_end[-1] is False, "it must not write once others may"
     await asyncio.wait_for(acquiring, 5)
     assert not first.valid()
     assert server.record["holderIdentity"] == "b"
     assert server.record["leaseTransitions"] == 1
 
 
-async def test_a_renewal_whose_answer_was_lost_counts_for_nothing_but_does_no_harm(
-    server: LeaseServer, candidate: Candidate
-) -> None:
+async def test_a_renewal_whose_answer_was_lost_does_no_harm(server: LeaseServer, candidate: Candidate) -> None:
     first = candidate("a")
     server.forget_answer = True
     await first.acquire()
@@ -280,7 +274,7 @@ async def test_a_renewal_whose_answer_was_lost_counts_for_nothing_but_does_no_ha
     assert server.record["leaseTransitions"] == 0
 
 
-async def test_a_lease_that_somebody_deleted_is_made_again(server: LeaseServer, candidate: Candidate) -> None:
+async def test_a_deleted_lease_is_created_again(server: LeaseServer, candidate: Candidate) -> None:
     first = candidate("a")
     await first.acquire()
     server.lease = None
@@ -289,7 +283,7 @@ async def test_a_lease_that_somebody_deleted_is_made_again(server: LeaseServer, 
     assert not first.lost.is_set()
 
 
-async def test_a_standby_that_is_stopped_while_it_takes_the_lease_gives_it_up(
+async def test_a_standby_that_is_stopped_while_it_takes_the_lease_releases_it(
     server: LeaseServer, candidate: Candidate
 ) -> None:
     server.write(holderIdentity="", leaseDurationSeconds=1)
@@ -298,12 +292,12 @@ async def test_a_standby_that_is_stopped_while_it_takes_the_lease_gives_it_up(
     server.before_put = lambda: (acquiring.cancel(), None)[1]
     await asyncio.gather(acquiring, return_exceptions=True)
     server.before_put = lambda: None
-    server.write(holderIdentity="a")  # the request arrived all the same
+    server.write(holderIdentity="a")  # the request arrived after all
     await first.release()
     assert server.record["holderIdentity"] == ""
 
 
-async def test_an_unreachable_server_does_not_keep_an_operator_from_ending(
+async def test_an_unreachable_server_does_not_keep_an_operator_from_exiting(
     server: LeaseServer, candidate: Candidate
 ) -> None:
     first = candidate("a")

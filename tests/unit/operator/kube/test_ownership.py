@@ -1,4 +1,4 @@
-"""Whose an object is that exists already, and whose its fields are."""
+"""Who owns an existing object, and who owns its fields."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("body", OURS)
-def test_the_runs_own_objects_and_its_orphans_may_be_touched(body: dict[str, Any]) -> None:
+def test_the_runs_own_objects_and_its_orphans_may_be_changed(body: dict[str, Any]) -> None:
     assert taken(MANIFEST, body, "me") is None
 
 
@@ -46,7 +46,7 @@ def test_the_runs_own_objects_and_its_orphans_may_be_touched(body: dict[str, Any
         (existing(RUN, owner("me"), deletionTimestamp="2026-11-22T12:00:00Z"), "is being deleted"),
     ],
 )
-def test_what_belongs_to_others_may_not(body: dict[str, Any], words: str) -> None:
+def test_objects_of_others_may_not_be_changed(body: dict[str, Any], words: str) -> None:
     assert words in (taken(MANIFEST, body, "me") or "")
 
 
@@ -60,13 +60,13 @@ def entry(manager: str, operation: str, **fields: Any) -> dict[str, Any]:
     return {"manager": manager, "operation": operation, "fieldsV1": fields}
 
 
-def test_what_was_created_is_applied_from_now_on() -> None:
+def test_created_fields_become_applied_ones() -> None:
     others = [entry("kubectl", "Update", a={}), {**entry("seele-operator", "Update"), "subresource": "status"}]
     body = existing(RUN, managedFields=[entry("seele-operator", "Update", b={}), *others])
     assert applied_instead_of_created(body, "seele-operator") == [*others, entry("seele-operator", "Apply", b={})]
 
 
-def test_what_is_applied_already_stays() -> None:
+def test_applied_fields_are_kept() -> None:
     applied = entry("seele-operator", "Apply", b={})
     assert applied_instead_of_created(existing(RUN, managedFields=[applied]), "seele-operator") is None
     both = existing(RUN, managedFields=[entry("seele-operator", "Update", c={}), applied])

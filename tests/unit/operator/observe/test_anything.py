@@ -1,4 +1,4 @@
-"""No pod is too strange for the operator: whatever a body holds is read or ignored."""
+"""Any body of a pod can be read, however malformed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GONE = object()
 
 
 def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """`value` with `new` in the place of `path`, or without that place."""
+    """`value` with `new` at `path`, or without that entry."""
     if not path:
         return new
     key, *rest = path
@@ -50,14 +50,14 @@ STARTING = pod_body(waiting("ImagePullBackOff", "no", initContainerStatuses=[end
 
 @settings(max_examples=400)
 @given(st.sampled_from([FULL, STARTING]), st.data())
-def test_no_body_is_too_strange(body: Body, data: st.DataObject) -> None:
-    """Whatever stands in any place of a pod, and whatever is missing, it is read or ignored, and never an error."""
+def test_any_body_can_be_read(body: Body, data: st.DataObject) -> None:
+    """Whatever is changed or missing in a pod, it is read or ignored, without an error."""
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(body)[1:]))
         body = replaced(body, path, data.draw(st.just(GONE) | JSON))
     pod = observe_pod(body, UID)
     if pod is not None:
-        # What `decide` relies on: a failed pod says why, one that is well does not.
+        # What `decide` relies on: exactly the failed pods have a failure.
         assert (pod.phase != "Failed") or pod.failure is not None
         assert (pod.phase != "Succeeded") or pod.failure is None
         assert pod.failure is None or pod.waiting is None

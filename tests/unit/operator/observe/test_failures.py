@@ -1,108 +1,78 @@
-"""Why the operator says that a pod failed: what the kubelet and the containers' ends tell."""
+"""Why a pod failed, according to the kubelet and to how its containers ended."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from seele_operator.observe.failures import shortened
 from tests.support.raw_pods import EVICTED, Body, container, ended, failed, observed, pod_body, running, state
 
 pytestmark = pytest.mark.unit
 
 NEVER_PULLED = container(waiting={"reason": "PodInitializing"})
-FAILURES: dict[str, tuple[Body, str, str, str | None, int | None]] = {
-    "an error": (failed(ended()), "application", "Error", "trainer", 1),
-    "out of memory": (failed(ended(code=137, reason="OOMKilled")), "application", "OOMKilled", "trainer", 137),
-    "a child out of memory": (failed(ended(code=1, reason="OOMKilled")), "application", "OOMKilled", "trainer", 1),
-    "killed": (failed(ended(code=137)), "application", "Error", "trainer", 137),
-    "segmentation fault": (failed(ended(code=139)), "application", "Error", "trainer", 139),
-    "bad input": (failed(ended(code=2)), "application", "BadInput", "trainer", 2),
+FAILURES: dict[str, tuple[Body, str]] = {
+    "an error": (failed(ended()), "application Error trainer 1"),
+    "out of memory": (failed(ended(code=137, reason="OOMKilled")), "application OOMKilled trainer 137"),
+    "a child out of memory": (failed(ended(code=1, reason="OOMKilled")), "application OOMKilled trainer 1"),
+    "killed": (failed(ended(code=137)), "application Error trainer 137"),
+    "segmentation fault": (failed(ended(code=139)), "application Error trainer 139"),
+    "bad input": (failed(ended(code=2)), "application BadInput trainer 2"),
     "bad input of an init container": (
         failed(NEVER_PULLED, initContainerStatuses=[ended("prepare-model", 2)]),
-        "application",
-        "BadInput",
-        "prepare-model",
-        2,
+        "application BadInput prepare-model 2",
     ),
-    "a sidecar's code 2": (failed(running(), ended("logs", 2)), "application", "Error", "logs", 2),
-    "vLLM's code 2": (failed(ended("rollout", 2)), "application", "Error", "rollout", 2),
-    "terminated from outside": (failed(ended(code=143)), "disruption", "Terminated", "trainer", 143),
-    "interrupted from outside": (failed(ended(code=130)), "disruption", "Terminated", "trainer", 130),
+    "a sidecar's code 2": (failed(running(), ended("logs", 2)), "application Error logs 2"),
+    "vLLM's code 2": (failed(ended("rollout", 2)), "application Error rollout 2"),
+    "terminated from outside": (failed(ended(code=143)), "disruption Terminated trainer 143"),
+    "interrupted from outside": (failed(ended(code=130)), "disruption Terminated trainer 130"),
     "no such command": (
         failed(ended(code=128, reason="StartError", message='exec: "seele": executable file not found in $PATH')),
-        "application",
-        "StartError",
-        "trainer",
-        128,
+        "application StartError trainer 128",
     ),
     "the main container before a sidecar": (
         failed(ended("logs", 9), ended("trainer", 1)),
-        "application",
-        "Error",
-        "trainer",
-        1,
+        "application Error trainer 1",
     ),
-    # Kubernetes 1.20 says it in status.reason alone, often while the containers are still being killed.
-    "evicted": (failed(running(), reason="Evicted", message=EVICTED), "disruption", "Evicted", None, None),
+    # Kubernetes 1.20 reports it only in status.reason, often while the containers are still being killed.
+    "evicted": (failed(running(), reason="Evicted", message=EVICTED), "disruption Evicted None None"),
     "evicted, containers ended": (
         failed(ended(code=137), reason="Evicted", message=EVICTED),
-        "disruption",
-        "Evicted",
-        "trainer",
-        137,
+        "disruption Evicted trainer 137",
     ),
     "preempted on its node": (
         failed(reason="Preempting", message="Preempted in order to admit critical pod"),
-        "disruption",
-        "Preempted",
-        None,
-        None,
+        "disruption Preempted None None",
     ),
     "its node shut down, 1.20": (
         failed(reason="Shutdown", message="Node is shutting, evicting pods"),
-        "disruption",
-        "NodeShutdown",
-        None,
-        None,
+        "disruption NodeShutdown None None",
     ),
     "not admitted": (
         failed(reason="OutOfnvidia.com/gpu", message="Node didn't have enough resource: nvidia.com/gpu"),
-        "disruption",
-        "OutOfnvidia.com/gpu",
-        None,
-        None,
+        "disruption OutOfnvidia.com/gpu None None",
     ),
     "device plugin": (
         failed(reason="UnexpectedAdmissionError", message="Allocate failed due to no healthy devices present"),
-        "disruption",
-        "UnexpectedAdmissionError",
-        None,
-        None,
+        "disruption UnexpectedAdmissionError None None",
     ),
     "labels of the node changed": (
         failed(reason="NodeAffinity", message="Predicate NodeAffinity failed"),
-        "disruption",
-        "NodeAffinity",
-        None,
-        None,
+        "disruption NodeAffinity None None",
     ),
     "no such sysctl": (
         failed(reason="SysctlForbidden", message="forbidden sysctl"),
-        "application",
-        "SysctlForbidden",
-        None,
-        None,
+        "application SysctlForbidden None None",
     ),
     "a deadline of its own": (
         failed(reason="DeadlineExceeded", message="Pod was active on the node longer than the specified deadline"),
-        "application",
-        "DeadlineExceeded",
-        None,
-        None,
+        "application DeadlineExceeded None None",
     ),
-    "nothing said": ({"phase": "Failed"}, "disruption", "PodFailed", None, None),
-    # From 1.26 on there is a condition besides.
+    "no reason": ({"phase": "Failed"}, "disruption PodFailed None None"),
+    # From 1.26 on there is a condition too.
     "its node shut down": (
         failed(
             ended(code=137, reason="ContainerStatusUnknown"),
@@ -110,25 +80,16 @@ FAILURES: dict[str, tuple[Body, str, str, str | None, int | None]] = {
             message="Pod was terminated in response to imminent node shutdown.",
             conditions=[state("DisruptionTarget", "True", "TerminationByKubelet", "Pod was terminated")],
         ),
-        "disruption",
-        "NodeShutdown",
-        "trainer",
-        137,
+        "disruption NodeShutdown trainer 137",
     ),
     "the node was rebooted": (
         failed(ended(code=137, reason="ContainerStatusUnknown")),
-        "disruption",
-        "ContainerStatusUnknown",
-        "trainer",
-        137,
+        "disruption ContainerStatusUnknown trainer 137",
     ),
     **{
         reason: (
             failed(ended(code=1), conditions=[state("DisruptionTarget", "True", reason, "what happened to it")]),
-            "disruption",
-            reason,
-            "trainer",
-            1,
+            f"disruption {reason} trainer 1",
         )
         for reason in (
             "PreemptionByScheduler",
@@ -140,42 +101,34 @@ FAILURES: dict[str, tuple[Body, str, str, str | None, int | None]] = {
     },
     "a disruption that did not come": (
         failed(ended(), conditions=[state("DisruptionTarget", "False", "PreemptionByScheduler")]),
-        "application",
-        "Error",
-        "trainer",
-        1,
+        "application Error trainer 1",
     ),
     "evicted by Kueue": (
         failed(ended(code=143), conditions=[state("TerminationTarget", "True", "WorkloadEvictedDueToPreempted")]),
-        "disruption",
-        "WorkloadEvictedDueToPreempted",
-        "trainer",
-        143,
+        "disruption WorkloadEvictedDueToPreempted trainer 143",
     ),
-    # The phase lags behind while sidecars run.
-    "a sidecar runs on": (
+    # The phase lags behind while sidecars are running.
+    "a sidecar is still running": (
         {"phase": "Running", "containerStatuses": [running("logs"), ended()]},
-        "application",
-        "Error",
-        "trainer",
-        1,
+        "application Error trainer 1",
     ),
 }
+"""Status of a pod: class, reason, container and exit code of its failure."""
 
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_why_a_pod_failed(case: str) -> None:
-    status, *expected = FAILURES[case]
+    status, expected = FAILURES[case]
     role = "rollout" if "vLLM" in case or "init" in case else "trainer"
     failure = observed(pod_body(status, role)).failure
 
     assert failure is not None
-    assert [failure.failure_class, failure.reason, failure.container, failure.exit_code] == expected
+    assert f"{failure.failure_class} {failure.reason} {failure.container} {failure.exit_code}" == expected
     assert failure.hopeless == (failure.reason == "BadInput")
     assert len(failure.message) > 10
 
 
-def test_the_message_has_the_kubelets_words_or_the_log() -> None:
+def test_the_message_is_that_of_the_kubelet_or_the_log() -> None:
     log = "Traceback (most recent call last):\nRuntimeError: CUDA error"
     crashed, evicted = failed(ended(code=139, message=log)), failed(reason="Evicted", message=EVICTED)
 
@@ -197,7 +150,7 @@ def test_the_end_of_a_container_is_dated() -> None:
     assert failure.ended_at == datetime(2026, 11, 22, 20, 7, 30, tzinfo=UTC)
 
 
-def test_a_sidecar_that_failed_while_the_main_container_runs_is_no_failure() -> None:
+def test_a_failed_sidecar_beside_a_running_main_container_is_ignored() -> None:
     pod = observed(pod_body({"phase": "Running", "containerStatuses": [running(), ended("logs")]}))
 
     assert (pod.phase, pod.failure) == ("Running", None)
@@ -213,16 +166,41 @@ def test_a_sidecar_that_failed_while_the_main_container_runs_is_no_failure() -> 
     ],
     ids=["sidecar runs on", "sidecar failed", "evicted when it was done", "plain"],
 )
-def test_a_trainer_whose_main_container_ended_well_has_succeeded(status: Body) -> None:
+def test_a_trainer_whose_main_container_succeeded_has_succeeded(status: Body) -> None:
     pod = observed(pod_body(status))
 
     assert (pod.phase, pod.failure) == ("Succeeded", None)
     assert pod.lingers == (status["phase"] == "Running")
 
 
-def test_a_server_that_ended_well_because_it_was_evicted_has_failed() -> None:
+def test_an_evicted_server_has_failed_although_it_exits_with_0() -> None:
     pod = observed(pod_body(failed(ended("rollout", 0, "Completed"), reason="Evicted", message=EVICTED), "rollout"))
 
     assert pod.phase == "Failed"
     assert pod.failure is not None
     assert pod.failure.reason == "Evicted"
+
+
+# The end of a container's log, as a failure quotes it
+
+
+def test_a_short_log_is_kept() -> None:
+    assert shortened("one\ntwo\n", 10) == "one\ntwo"
+
+
+def test_a_long_log_starts_at_a_line() -> None:
+    assert shortened("first line\nsecond\nthird", 12) == "second\nthird"
+    assert shortened("first line\nsecond\nthird", 13) == "second\nthird"
+    assert shortened("first line\nsecond\nthird", 11) == "third"
+
+
+def test_a_long_line_is_cut() -> None:
+    assert shortened("abcdefghij", 4) == "…hij"
+
+
+@given(st.text(alphabet="ab\n", max_size=60), st.integers(2, 20))
+def test_the_end_of_a_log_is_kept(log: str, limit: int) -> None:
+    left = shortened(log, limit)
+
+    assert len(left) <= limit
+    assert log.strip().endswith(left.removeprefix("…"))

@@ -1,4 +1,4 @@
-"""What the operator makes of raw pods: who owns them, why they wait, and who deletes them."""
+"""What the operator observes of raw pods: their owners, why they wait, and who deletes them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_pod_that_runs() -> None:
     )
 
 
-# Who owns a pod, and whether it is one of a run's at all
+# Owners and labels
 
 
 @pytest.mark.parametrize(
@@ -64,28 +64,28 @@ def test_a_pod_that_runs() -> None:
         {"seele.dev/attempt": 2},
     ],
 )
-def test_a_pod_without_the_labels_of_a_runs_pod_is_none(labels: Body) -> None:
+def test_a_pod_without_the_labels_of_a_runs_pod_is_ignored(labels: Body) -> None:
     body = pod_body()
     body["metadata"]["labels"] = body["metadata"]["labels"] | labels if labels else {}
 
     assert observe_pod(body, UID) is None
 
 
-def test_a_pod_of_an_older_run_of_the_same_name_belongs_to_somebody_else() -> None:
+def test_a_pod_of_an_older_run_of_the_same_name_is_foreign() -> None:
     pod = observe_pod(pod_body(), "another-uid")
 
     assert pod is not None
     assert pod.owner == "other"
 
 
-def test_an_owner_that_does_not_control_the_pod_leaves_it_an_orphan() -> None:
+def test_a_pod_whose_owner_is_not_its_controller_is_an_orphan() -> None:
     body = pod_body()
     body["metadata"]["ownerReferences"][0]["controller"] = False
 
     assert observed(body).owner == "none"
 
 
-def test_an_orphan_under_another_name_is_somebodys_copy() -> None:
+def test_an_orphan_under_another_name_is_a_copy() -> None:
     body = pod_body(ownerReferences=[])
     assert observed(body).owner == "none"
 
@@ -93,7 +93,7 @@ def test_an_orphan_under_another_name_is_somebodys_copy() -> None:
     assert observed(body).owner == "other"
 
 
-def test_the_time_of_a_deletion_is_when_it_was_asked_for() -> None:
+def test_the_time_of_a_deletion_is_that_of_the_request() -> None:
     pod = observed(pod_body(RUNNING, deletionTimestamp="2026-11-22T20:10:30Z", deletionGracePeriodSeconds=30))
 
     assert pod.terminating
@@ -153,7 +153,7 @@ def test_why_a_pod_waits(case: str) -> None:
     assert observed(pod_body(status)).waiting == expected
 
 
-def test_what_every_pod_waits_for_is_normal() -> None:
+def test_reasons_that_every_pod_has_at_first_are_normal() -> None:
     assert not Waiting("Unschedulable", "").normal
     assert not Waiting("ErrImagePull", "").normal
     assert all(Waiting(reason, "").normal for reason in ("ContainerCreating", "PodInitializing", "NotYetScheduled"))
@@ -180,7 +180,7 @@ def test_a_pod_that_runs_or_has_ended_waits_for_nothing() -> None:
     ],
     ids=["at once", "killed at last", "peers gone", "failed before", "out of memory meanwhile"],
 )
-def test_a_container_that_ended_after_its_pods_deletion_was_asked_for_ended_by_it(
+def test_a_container_that_ended_after_the_deletion_request_ended_because_of_it(
     container_status: Body, expected: tuple[str, str]
 ) -> None:
     failure = observed(pod_body(failed(container_status), **ASKED)).failure
@@ -189,7 +189,7 @@ def test_a_container_that_ended_after_its_pods_deletion_was_asked_for_ended_by_i
     assert (failure.failure_class, failure.reason) == expected
 
 
-def test_a_pod_that_somebody_deletes_is_a_disruption() -> None:
+def test_a_deleted_pod_is_a_disruption() -> None:
     pod = observed(pod_body(RUNNING, **ASKED))
 
     assert pod.failure is None
@@ -198,7 +198,7 @@ def test_a_pod_that_somebody_deletes_is_a_disruption() -> None:
     )
 
 
-def test_a_pod_that_a_taint_drives_away_says_so() -> None:
+def test_a_pod_evicted_by_a_taint_has_that_reason() -> None:
     conditions = [
         state("DisruptionTarget", "True", "DeletionByTaintManager", "Taint manager: deleting due to NoExecute")
     ]
@@ -208,7 +208,7 @@ def test_a_pod_that_a_taint_drives_away_says_so() -> None:
     assert "NoExecute" in failure.message
 
 
-def test_a_pod_that_is_deleted_with_its_lost_node_says_so_on_old_releases_too() -> None:
+def test_a_pod_deleted_with_its_lost_node_has_that_reason_on_old_releases() -> None:
     body = pod_body(lost(), **ASKED)
     body["spec"]["nodeName"] = "node-7"
 
@@ -216,18 +216,18 @@ def test_a_pod_that_is_deleted_with_its_lost_node_says_so_on_old_releases_too() 
     assert (failure.reason, failure.message) == ("NodeLost", "pod first-trainer-0: node node-7 does not answer")
 
 
-def test_a_lost_node_is_called_so_on_new_releases_too() -> None:
+def test_a_pod_deleted_with_its_lost_node_has_that_reason_on_new_releases() -> None:
     status = lost()
     status["conditions"] = [*status["conditions"], state("DisruptionTarget", "True", "DeletionByTaintManager", "taint")]
 
     assert deletion_failure(observed(pod_body(status, **ASKED))).reason == "NodeLost"
 
 
-def test_a_closed_readiness_gate_is_no_lost_node() -> None:
+def test_a_closed_readiness_gate_is_not_a_lost_node() -> None:
     assert deletion_failure(observed(pod_body(lost("ReadinessGatesNotReady"), **ASKED))).reason == "PodDeleted"
 
 
-def test_a_pod_on_a_silent_node_that_nobody_deletes_goes_on() -> None:
+def test_a_pod_on_a_silent_node_is_running_until_it_is_deleted() -> None:
     pod = observed(pod_body(lost()))
 
     assert (pod.phase, pod.failure, pod.disruption, pod.ready) == ("Running", None, None, False)

@@ -1,4 +1,4 @@
-"""What gang schedulers find on the pods of a run and beside them."""
+"""What gang schedulers need on the pods of a run, and their extra objects."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def in_queue(gang: str, **spec: Any) -> SeeleRun:
     return run_in(gang, **patched({"scheduling": {"queueName": "research"}}, spec))
 
 
-def test_every_gang_of_the_spec_has_an_adapter() -> None:
+def test_every_value_of_gang_has_a_scheduler() -> None:
     choices = Scheduling.model_json_schema()["properties"]["gang"]["enum"]
 
     assert sorted(GANG_SCHEDULERS) == sorted(choices)
 
 
-def test_without_a_gang_nothing_is_added() -> None:
+def test_without_a_gang_scheduler_nothing_is_added() -> None:
     run = run_in("none")
 
     assert gang_objects(run) == []
@@ -52,7 +52,7 @@ def test_without_a_gang_nothing_is_added() -> None:
 
 @pytest.mark.parametrize("gang", ["volcano", "coscheduling"])
 class TestPodGroups:
-    def test_the_group_is_the_runs_own_and_as_large_as_the_run(self, gang: str) -> None:
+    def test_the_group_belongs_to_the_run_and_has_its_size(self, gang: str) -> None:
         run = run_in(gang)
         (group,) = gang_objects(run)
 
@@ -68,7 +68,7 @@ class TestPodGroups:
 
         assert first == second
 
-    def test_only_trainers_count_where_there_are_no_servers(self, gang: str) -> None:
+    def test_without_servers_only_trainers_count(self, gang: str) -> None:
         (group,) = gang_objects(run_in(gang, rollout={"engine": "transformers", "replicas": 1}))
 
         assert group["spec"]["minMember"] == 2
@@ -79,7 +79,7 @@ class TestPodGroups:
         assert planned["demo-rollout-0"]["spec"]["schedulerName"] == "own"
         assert planned["demo-trainer-0"]["spec"]["schedulerName"] != "own"
 
-    def test_its_pods_may_be_replaced_one_by_one(self, gang: str) -> None:
+    def test_its_pods_can_be_replaced_one_by_one(self, gang: str) -> None:
         assert not gang_scheduler_of(run_in(gang)).fixed
 
 
@@ -94,7 +94,7 @@ def test_volcano_finds_its_group_queue_and_priority() -> None:
         assert pod["spec"]["schedulerName"] == "volcano"
 
 
-def test_volcano_has_a_queue_of_its_own_where_none_is_named() -> None:
+def test_volcano_uses_its_default_queue_if_none_is_named() -> None:
     (group,) = gang_objects(run_in("volcano"))
 
     assert group["spec"] == {"minMember": 5}
@@ -111,7 +111,7 @@ def test_coscheduling_finds_its_group_by_label() -> None:
 
 
 class TestKueue:
-    def test_each_attempt_is_a_group_of_its_own(self) -> None:
+    def test_each_attempt_has_its_own_group(self) -> None:
         for attempt in (1, 2):
             for pod in pods(in_queue("kueue"), attempt).values():
                 labels = pod["metadata"]["labels"]
@@ -119,14 +119,14 @@ class TestKueue:
                 assert labels["kueue.x-k8s.io/pod-group-name"] == f"demo-{attempt}"
                 assert "schedulerName" not in pod["spec"]
 
-    def test_all_pods_agree_on_how_many_they_are_and_that_the_group_ends_with_them(self) -> None:
+    def test_all_pods_state_the_groups_size_and_that_it_ends_with_them(self) -> None:
         for pod in pods(in_queue("kueue"), 1).values():
             assert pod["metadata"]["annotations"] == {
                 "kueue.x-k8s.io/pod-group-total-count": "5",
                 "kueue.x-k8s.io/retriable-in-group": "false",
             }
 
-    def test_the_template_cannot_take_a_pod_out_of_its_group(self) -> None:
+    def test_the_template_cannot_remove_a_pod_from_its_group(self) -> None:
         template = {
             "metadata": {
                 "labels": {"kueue.x-k8s.io/queue-name": "other", "team": "nlp"},
@@ -140,15 +140,15 @@ class TestKueue:
         assert pod["metadata"]["annotations"]["kueue.x-k8s.io/pod-group-total-count"] == "5"
         assert pod["metadata"]["annotations"]["note"] == "x"
 
-    def test_kueue_makes_its_own_objects(self) -> None:
+    def test_kueue_needs_no_extra_objects(self) -> None:
         assert gang_objects(in_queue("kueue")) == []
 
-    def test_no_pod_of_a_group_can_be_replaced_alone(self) -> None:
+    def test_its_pods_cannot_be_replaced_one_by_one(self) -> None:
         assert gang_scheduler_of(in_queue("kueue")).fixed
 
 
-class TestAGangOfFirstPodsOnly:
-    """Kueue holds a pod that failed back until one of another name has taken its place, and ours have one name each."""
+class TestAGangOfFixedSize:
+    """Kueue keeps a failed pod until one of another name replaces it, but the names of ours are fixed."""
 
     def world(self) -> World:
         world = new_world(2, {})
@@ -176,8 +176,7 @@ class TestAGangOfFirstPodsOnly:
 
     def test_another_number_of_servers_is_refused_while_pods_are_at_work(self) -> None:
         world = self.world()
-        world.spec["rollout"]["replicas"] = 3
-        world.generation += 1
+        world.edit("rollout", replicas=3)
         decision = world.reconcile()
 
         valid = decision.status.condition("Valid")

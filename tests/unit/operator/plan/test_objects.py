@@ -1,4 +1,4 @@
-"""What a SeeleRun becomes. The golden files are what `seele render` prints; SEELE_UPDATE_GOLDEN=1 writes them anew."""
+"""The objects of a SeeleRun. The golden files are the output of `seele render`; SEELE_UPDATE_GOLDEN=1 rewrites them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run_with(**spec: Any) -> SeeleRun:
 
 
 def in_cluster(run: SeeleRun) -> SeeleRun:
-    """The run as an API server has it."""
+    """The run as stored by an API server."""
     body = run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     body["metadata"] = {"name": "demo", "namespace": "lab", "uid": "0b5e"}
     return parse_run(body)
@@ -57,7 +57,7 @@ def environment(pod: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", ["one-of-each", "two-by-two", "transformers", "gang"])
-def test_a_run_becomes_these_objects(case: str) -> None:
+def test_the_plan_equals_the_golden_file(case: str) -> None:
     rendered = yaml_text(*plan(load_run(DATA / f"{case}.run.yaml"), attempt=2))
     golden = DATA / f"{case}.plan.yaml"
     if os.environ.get("SEELE_UPDATE_GOLDEN"):
@@ -66,7 +66,7 @@ def test_a_run_becomes_these_objects(case: str) -> None:
     assert rendered == golden.read_text()
 
 
-def test_the_trainers_read_the_configuration_that_the_spec_stands_for() -> None:
+def test_the_trainers_configuration_follows_from_the_spec() -> None:
     run = run_with(training={"learningRate": 1e-6}, hints={"targetAccuracy": 0.4})
 
     assert TrainerConfig.model_validate(yaml.safe_load(config_text(run))) == run.spec.trainer_config("demo")
@@ -103,7 +103,7 @@ def test_the_attempt_is_on_every_pod_and_in_every_trainer() -> None:
             assert environment(pod)["SEELE_ATTEMPT"] == "7"
 
 
-def test_no_environment_variable_stands_twice_and_the_users_value_wins() -> None:
+def test_environment_variables_are_unique_and_the_users_value_wins() -> None:
     pod = pods(run_with(trainer={"env": [{"name": "PYTHONUNBUFFERED", "value": "0"}]}))["demo-trainer-0"]
     given = [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
 
@@ -148,7 +148,7 @@ def test_vllm_serve_starts_servers_with_a_device_and_the_module_all_others(
         ({"model": {"name": "org/model", "contextLength": 4096}, "rollout": {"maxModelLen": 2048}}, "2048"),
     ],
 )
-def test_the_servers_length_is_their_own_or_the_models(spec: dict[str, Any], length: str) -> None:
+def test_the_length_of_servers_is_their_own_or_the_models(spec: dict[str, Any], length: str) -> None:
     arguments = pods(run_with(**spec))["demo-rollout-0"]["spec"]["containers"][0]["args"]
 
     assert f"--max-model-len={length}" in arguments
@@ -169,7 +169,7 @@ def test_nothing_runs_as_root_or_writes_outside_its_volumes() -> None:
             assert set(mounted.values()) <= {volume["name"] for volume in spec["volumes"]}
 
 
-def test_every_container_leaves_the_end_of_its_log_in_the_status_of_its_pod() -> None:
+def test_the_status_of_a_pod_holds_the_end_of_each_containers_log() -> None:
     run = run_with(trainer={"replicas": 2}, storage={"run": {"hostPath": {"path": "/data/demo"}}})
 
     for pod in pods(run).values():
@@ -178,21 +178,21 @@ def test_every_container_leaves_the_end_of_its_log_in_the_status_of_its_pod() ->
 
 
 class TestFoldersOfTheNode:
-    """The kubelet makes them as root's, and nothing that trains or serves runs as root."""
+    """The kubelet creates them for root, but no process of a run is root."""
 
     STORAGE: ClassVar = {
         "run": {"hostPath": {"path": "/data/demo"}},
         "huggingFaceCache": {"hostPath": {"path": "/data/models"}},
     }
 
-    def test_they_are_handed_to_the_pods_user_first(self) -> None:
+    def test_an_init_container_gives_them_to_the_pods_user(self) -> None:
         for pod in pods(run_with(storage=self.STORAGE)).values():
             first = pod["spec"]["initContainers"][0]
             assert first["name"] == names.PREPARE_FOLDER
             assert first["command"] == ["chown", "1000:1000", "/seele/run", "/seele/huggingface"]
             assert [mount["name"] for mount in first["volumeMounts"]] == ["run", "huggingface"]
 
-    def test_it_takes_root_and_nothing_but_the_right_to_do_it(self) -> None:
+    def test_the_init_container_is_root_with_a_single_capability(self) -> None:
         security = pods(run_with(storage=self.STORAGE))["demo-trainer-0"]["spec"]["initContainers"][0][
             "securityContext"
         ]
@@ -202,7 +202,7 @@ class TestFoldersOfTheNode:
         assert security["readOnlyRootFilesystem"] is True
         assert security["allowPrivilegeEscalation"] is False
 
-    def test_they_go_to_the_user_that_the_template_names(self) -> None:
+    def test_they_are_given_to_the_templates_user(self) -> None:
         template = {"spec": {"securityContext": {"runAsUser": 2000}}}
         pod = pods(run_with(storage=self.STORAGE, trainer={"podTemplate": template}))["demo-trainer-0"]
 
@@ -214,7 +214,7 @@ class TestFoldersOfTheNode:
         for pod in pods(run_with(storage={"run": volume, "huggingFaceCache": volume})).values():
             assert names.PREPARE_FOLDER not in [init["name"] for init in pod["spec"].get("initContainers", ())]
 
-    def test_only_they_are_handed_over(self) -> None:
+    def test_other_folders_are_not_given_away(self) -> None:
         storage = {"run": {"persistentVolumeClaim": {"claimName": "runs"}}, "huggingFaceCache": self.STORAGE["run"]}
         init = pods(run_with(storage=storage))["demo-trainer-0"]["spec"]["initContainers"]
 
@@ -234,14 +234,14 @@ def test_a_pod_template_cannot_change_who_a_pod_is() -> None:
     assert pod["spec"]["hostname"] == "demo-trainer-0"
 
 
-def test_a_run_of_a_cluster_owns_its_objects() -> None:
+def test_a_run_in_a_cluster_owns_its_objects() -> None:
     for manifest in plan(in_cluster(run_with()), 1):
         assert manifest["metadata"]["namespace"] == "lab"
         assert [owner["uid"] for owner in manifest["metadata"]["ownerReferences"]] == ["0b5e"]
     assert "ownerReferences" not in plan(run_with(), 1)[0]["metadata"]
 
 
-def test_the_plan_is_what_is_around_the_pods_and_then_the_pods() -> None:
+def test_the_plan_lists_support_objects_before_pods() -> None:
     run = load_run(DATA / "two-by-two.run.yaml")
 
     assert plan(run, 3) == [*support_objects(run), *pods_of_attempt(run, 3).values()]
@@ -252,7 +252,7 @@ def test_the_plan_is_what_is_around_the_pods_and_then_the_pods() -> None:
     assert all(manifest["kind"] != "Pod" for manifest in support_objects(run))
 
 
-def test_every_object_is_found_by_the_runs_label() -> None:
+def test_every_object_has_the_runs_label() -> None:
     for gang in ("none", "volcano", "coscheduling"):
         run = run_with(scheduling={"gang": gang}, storage=CLAIMS)
         for manifest in plan(run, 1):
@@ -260,15 +260,15 @@ def test_every_object_is_found_by_the_runs_label() -> None:
             assert manifest["metadata"]["namespace"] == "default"
 
 
-def test_no_two_objects_are_one() -> None:
+def test_objects_have_unique_names() -> None:
     run = run_with(trainer={"replicas": 2}, rollout={"replicas": 2}, scheduling={"gang": "volcano"}, storage=CLAIMS)
     keys = [(manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]) for manifest in plan(run, 1)]
 
     assert len(keys) == len(set(keys))
 
 
-def test_another_number_of_servers_changes_no_pod_but_the_list_that_the_trainers_read() -> None:
-    """A live edit: pods that exist are never changed, and the file follows in a mounted folder (never by subPath)."""
+def test_another_number_of_servers_changes_only_the_list_that_the_trainers_read() -> None:
+    """A live edit: existing pods are never changed, and only files in mounted folders follow (never by subPath)."""
     one, three = (run_with(rollout={"replicas": count}) for count in (1, 3))
     maps = [next(m for m in support_objects(run) if m["kind"] == "ConfigMap") for run in (one, three)]
     listed = [config_map["data"]["rollout-urls"].splitlines() for config_map in maps]
@@ -284,7 +284,7 @@ def test_another_number_of_servers_changes_no_pod_but_the_list_that_the_trainers
 
 
 class TestEnvironment:
-    def test_what_nccl_needs_reaches_the_container_that_uses_it(self) -> None:
+    def test_environment_variables_reach_their_container(self) -> None:
         run = run_with(
             trainer={"env": [{"name": "NCCL_SOCKET_IFNAME", "value": "eth1"}]},
             rollout={"env": [{"name": "NCCL_P2P_DISABLE", "value": "1"}]},
@@ -294,7 +294,7 @@ class TestEnvironment:
         assert environment(pods(run)["demo-rollout-0"])["NCCL_P2P_DISABLE"] == "1"
         assert "NCCL_SOCKET_IFNAME" not in environment(pods(run)["demo-rollout-0"])
 
-    def test_the_token_of_the_hub_comes_from_the_secret_and_only_to_who_downloads(self) -> None:
+    def test_only_containers_that_download_get_the_token_from_the_secret(self) -> None:
         run = run_with(storage={"huggingFaceTokenSecret": {"name": "hub", "key": "read"}})
         expected = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "read"}}}
         trainer, rollout = (pods(run)[f"demo-{role}-0"]["spec"] for role in ("trainer", "rollout"))
@@ -303,14 +303,14 @@ class TestEnvironment:
         assert expected in rollout["initContainers"][0]["env"]
         assert "HF_TOKEN" not in [entry["name"] for entry in rollout["containers"][0]["env"]]
 
-    def test_shared_memory_is_as_large_as_asked_for(self) -> None:
+    def test_shared_memory_has_the_requested_size(self) -> None:
         for pod in pods(run_with(storage={"sharedMemory": "32Gi"})).values():
             (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "shared-memory"]
             assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "32Gi"}
 
 
 class TestClaims:
-    def test_a_claim_is_made_by_the_runs_name_and_mounted(self) -> None:
+    def test_a_claim_is_named_after_the_run_and_mounted(self) -> None:
         run = run_with(storage=CLAIMS)
         claims = {m["metadata"]["name"]: m for m in support_objects(run) if m["kind"] == "PersistentVolumeClaim"}
 
@@ -319,7 +319,7 @@ class TestClaims:
             "accessModes": ["ReadWriteMany"],
             "resources": {"requests": {"storage": "500Gi"}},
         }
-        # The cluster's default class: an empty name would mean none.
+        # Absent for the cluster's default class: an empty name means no class.
         assert "storageClassName" not in claims["demo-huggingface"]["spec"]
         for pod in pods(run).values():
             mounted = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["spec"]["volumes"]}
@@ -328,7 +328,7 @@ class TestClaims:
                 {"claimName": "demo-huggingface"},
             )
 
-    def test_checkpoints_outlive_the_run_unless_they_should_not(self) -> None:
+    def test_checkpoints_outlive_the_run_unless_retention_is_delete(self) -> None:
         run = in_cluster(run_with(storage=CLAIMS))
         claims = {m["metadata"]["name"]: m for m in support_objects(run) if m["kind"] == "PersistentVolumeClaim"}
 
@@ -340,7 +340,7 @@ class TestProtection:
     def policies(self, run: SeeleRun) -> dict[str, dict[str, Any]]:
         return {m["metadata"]["name"]: m["spec"] for m in support_objects(run) if m["kind"] == "NetworkPolicy"}
 
-    def test_servers_answer_to_the_runs_own_trainers_only(self) -> None:
+    def test_only_the_runs_trainers_reach_its_servers(self) -> None:
         policy = self.policies(run_with())["demo-rollout"]
         own = {"matchLabels": {"seele.dev/run": "demo", "seele.dev/role": "trainer"}}
 
@@ -349,7 +349,7 @@ class TestProtection:
             {"from": [{"podSelector": own}], "ports": [{"protocol": "TCP", "port": names.ROLLOUT_PORT}]}
         ]
 
-    def test_trainers_answer_to_each_other_and_to_whoever_asks_how_they_are(self) -> None:
+    def test_trainers_reach_each_other_and_anyone_reaches_their_metrics(self) -> None:
         policy = self.policies(run_with())["demo-trainer"]
         own = policy["podSelector"]
 
@@ -359,15 +359,15 @@ class TestProtection:
             {"ports": [{"protocol": "TCP", "port": names.METRICS_PORT}]},
         ]
 
-    def test_what_goes_out_is_free(self) -> None:
+    def test_egress_is_not_restricted(self) -> None:
         for policy in self.policies(run_with()).values():
             assert policy["policyTypes"] == ["Ingress"]
 
-    def test_without_servers_there_is_nothing_to_keep_others_from(self) -> None:
+    def test_without_servers_there_is_no_policy_for_them(self) -> None:
         assert list(self.policies(run_with(rollout={"engine": "transformers"}))) == ["demo-trainer"]
 
     @pytest.mark.parametrize("version", ["policy/v1", "policy/v1beta1"])
-    def test_no_trainer_is_evicted_that_could_stay(self, version: Any) -> None:
+    def test_the_budget_protects_all_trainers(self, version: Any) -> None:
         run = run_with(trainer={"replicas": 3})
         (budget,) = [m for m in plan(run, 1, ClusterFeatures(version)) if m["kind"] == "PodDisruptionBudget"]
 
@@ -380,7 +380,7 @@ class TestProtection:
         ]
         assert selected == ["demo-trainer-0", "demo-trainer-1", "demo-trainer-2"]
 
-    def test_a_budget_that_is_switched_off_later_protects_nobody(self) -> None:
+    def test_a_disabled_budget_protects_no_pod(self) -> None:
         run = run_with(runPolicy={"podDisruptionBudget": False})
         (budget,) = [m for m in support_objects(run) if m["kind"] == "PodDisruptionBudget"]
 
@@ -388,13 +388,13 @@ class TestProtection:
 
 
 class TestStopping:
-    def test_a_server_in_weight_sync_is_not_killed_for_it(self) -> None:
+    def test_the_liveness_probe_outlasts_a_weight_sync(self) -> None:
         server = pods(run_with(rollout={"syncTimeoutSeconds": 900}))["demo-rollout-0"]["spec"]["containers"][0]
         probe = server["livenessProbe"]
 
         assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 900
 
-    def test_a_server_serves_until_the_trainer_is_gone_and_then_stops_at_once(self) -> None:
+    def test_a_server_stops_once_the_trainer_is_gone(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as trainer:
             waiting = subprocess.Popen(self.drain(trainer.getsockname(), grace=65))
             with pytest.raises(subprocess.TimeoutExpired):
@@ -402,7 +402,7 @@ class TestStopping:
 
         assert waiting.wait(10) == 0
 
-    def test_a_server_does_not_wait_for_a_trainer_beyond_its_own_time(self) -> None:
+    def test_a_server_does_not_wait_longer_than_its_grace_period(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as trainer:
             assert subprocess.run(self.drain(trainer.getsockname(), grace=3), timeout=10, check=False).returncode == 0
 
@@ -419,14 +419,14 @@ class TestStopping:
         return str(command[2])
 
     def drain(self, address: tuple[str, int], grace: int) -> list[str]:
-        """The very program, its trainer at `address`."""
+        """The program with its trainer at `address`."""
         program = self.program(run_with(runPolicy={"terminationGracePeriodSeconds": grace}))
         where = repr((names.host("demo", "trainer", 0), names.METRICS_PORT))
         assert where in program
         return [sys.executable, "-c", program.replace(where, repr(address))]
 
 
-def test_planning_twice_gives_the_same_and_changes_nothing() -> None:
+def test_planning_is_repeatable_and_does_not_change_the_run() -> None:
     run = load_run(DATA / "two-by-two.run.yaml")
     before = run.model_dump()
 
@@ -434,7 +434,7 @@ def test_planning_twice_gives_the_same_and_changes_nothing() -> None:
     assert run.model_dump() == before
 
 
-def test_pods_that_share_a_folder_of_their_node_ask_for_one_node() -> None:
+def test_pods_that_share_a_folder_of_their_node_prefer_one_node() -> None:
     def affinities(**spec: Any) -> list[Any]:
         return [pod["spec"].get("affinity") for pod in pods(run_with(**spec)).values()]
 
@@ -446,7 +446,7 @@ def test_pods_that_share_a_folder_of_their_node_ask_for_one_node() -> None:
     assert {tuple(affinity) for affinity in affinities(storage=folder, scheduling={"affinity": node})} == {
         ("nodeAffinity", "podAffinity")
     }
-    # Whoever says where pods go is not overruled, and a claim goes where it can.
+    # The user's own affinity wins, and shared claims need none.
     own = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
     assert affinities(storage=folder, scheduling={"affinity": own}) == [own] * len(affinities(storage=folder))
     once, many = (
