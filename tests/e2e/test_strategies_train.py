@@ -111,15 +111,8 @@ def check_resumed(whole: Path, resumed: Path) -> None:
     first, second = (folder / "final" / "model.safetensors" for folder in (whole, resumed))
     assert first.read_bytes() == second.read_bytes()
     exact = (
-        "step",
-        "reward",
-        "hintRate",
-        "accuracyByRound",
-        "losses",
-        "gradientNorm",
-        "learningRate",
-        "tokens",
-        "descents",
+        *("step", "reward", "hintRate", "accuracyByRound", "losses"),
+        *("gradientNorm", "learningRate", "tokens", "descents"),
     )
     seen = [[[step[key] for key in exact] for step in records(folder, "metrics.jsonl")] for folder in (whole, resumed)]
     assert seen[0] == seen[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -135,36 +136,16 @@ def sample_rollouts(step: int, rate: float) -> list[SampleRollout]:
     hint = " ".join(solution.split()[:cut])
     rest = " ".join(solution.split()[cut:])
     prompt = "start 3, then +4, +2, +3, +4, +2 modulo 10. Work it out label by label.\n"
+    common: dict[str, Any] = {"step": step, "prompt": prompt}
     return [
         SampleRollout(
-            step=step,
-            problem_id="chain-17",
-            round=3,
-            rate=rate,
-            prompt=prompt,
-            hint=hint,
-            completion=f" {rest} answer 8",
-            reward=1.0,
+            **common, problem_id="chain-17", round=3, rate=rate, hint=hint, completion=f" {rest} answer 8", reward=1.0
         ),
         SampleRollout(
-            step=step,
-            problem_id="chain-42",
-            round=2,
-            rate=rate,
-            prompt=prompt,
-            hint=hint,
-            completion=" e 7 f 9 answer 9",
-            reward=0.0,
+            **common, problem_id="chain-42", round=2, rate=rate, hint=hint, completion=" e 7 f 9 answer 9", reward=0.0
         ),
         SampleRollout(
-            step=step,
-            problem_id="chain-17",
-            round=4,
-            rate=0.0,
-            prompt=prompt,
-            hint="",
-            completion="a 3 b 8 c <b>0</b>",
-            reward=None,
+            **common, problem_id="chain-17", round=4, rate=0.0, hint="", completion="a 3 b 8 c <b>0</b>", reward=None
         ),
     ]
 

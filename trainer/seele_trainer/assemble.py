@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,23 +130,21 @@ def _check_fits(problems: list[TokenizedProblem], context_length: int, method: M
             "no problem is short enough to train on: raise dataset.maxPromptTokens or dataset.maxSolutionTokens"
         )
     hinted = method.shows_hints
-    used, problem = _longest((len(each.prompt) + (each.revealable if hinted else 0), each) for each in problems)
+    longest = max(problems, key=lambda problem: len(problem.prompt) + (problem.revealable if hinted else 0))
+    used = len(longest.prompt) + (longest.revealable if hinted else 0)
     if used >= context_length:
         what, remedy = ("prompt and hint", " or dataset.maxSolutionTokens") if hinted else ("prompt", "")
         raise BadDataError(
-            f"problem {problem.problem.id} has {used} tokens of {what}, and the model's context is "
+            f"problem {longest.problem.id} has {used} tokens of {what}, and the model's context is "
             f"{context_length}: lower dataset.maxPromptTokens{remedy}"
         )
-    used, problem = _longest((len(each.prompt) + len(each.solution), each) for each in problems)
+    longest = max(problems, key=lambda problem: len(problem.prompt) + len(problem.solution))
+    used = len(longest.prompt) + len(longest.solution)
     if method.trains_on_solutions and used > context_length:
         raise BadDataError(
-            f"problem {problem.problem.id} has {used} tokens of prompt and solution, which this method trains on, and the "
+            f"problem {longest.problem.id} has {used} tokens of prompt and solution, which this method trains on, and the "
             f"model's context is {context_length}: lower dataset.maxPromptTokens or dataset.maxSolutionTokens"
         )
-
-
-def _longest(sized: Iterable[tuple[int, TokenizedProblem]]) -> tuple[int, TokenizedProblem]:
-    return max(sized, key=lambda pair: pair[0])
 
 
 def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark], context_length: int) -> int:

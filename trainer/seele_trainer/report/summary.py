@@ -9,7 +9,6 @@ import numpy as np
 
 from seele_trainer.report.plots import PHASES
 from seele_trainer.run_folder.records import EvaluationRecord, SampleRollout, StepRecord
-from seele_trainer.telemetry.progress import elapsed_seconds, held_out_accuracy
 
 FIRST_AND_LAST = 5
 """Steps averaged for a "first" and a "last" figure, since single steps are noisy."""
@@ -98,7 +97,7 @@ def summarise_run(steps: Sequence[StepRecord], evaluations: Sequence[EvaluationR
     """Figures of a run of at least one step."""
     half = steps[len(steps) // 2 :]
     phases = _phases(steps, evaluations)
-    scored = [(e.step, accuracy) for e in evaluations if (accuracy := held_out_accuracy(e)) is not None]
+    scored = [(e.step, accuracy) for e in evaluations if (accuracy := e.accuracy) is not None]
     return Summary(
         steps=steps[-1].step,
         accuracy=Change(scored[0][1], scored[-1][1]) if scored else None,
@@ -198,7 +197,7 @@ def _phases(steps: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord]
     seconds: dict[str, float] = {
         phase: sum((record.phase_seconds.get(phase, 0.0) for record in steps), start=0.0) for phase in PHASES
     }
-    rest = sum(elapsed_seconds(record) - sum(record.phase_seconds.values()) for record in steps)
+    rest = sum(record.elapsed_seconds - sum(record.phase_seconds.values()) for record in steps)
     if not seconds["eval"]:
         # Evaluations that are not part of a step's line.
         seconds["eval"] = sum(evaluation.seconds for evaluation in evaluations)

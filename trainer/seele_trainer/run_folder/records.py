@@ -108,6 +108,16 @@ class StepRecord(FrozenModel):
     """Wall-clock seconds of this step by phase; `rollout` includes the verification that overlaps it."""
     step_seconds: float
 
+    @property
+    def elapsed_seconds(self) -> float:
+        """Wall-clock seconds of the step, including an evaluation and a checkpoint among its phases."""
+        return max(self.step_seconds, sum(self.phase_seconds.values()))
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall-clock seconds of the step without an evaluation."""
+        return self.elapsed_seconds - self.phase_seconds.get("eval", 0.0)
+
 
 class BenchmarkScore(FrozenModel):
     """Result on one benchmark, answered without hints."""
@@ -129,6 +139,12 @@ class EvaluationRecord(FrozenModel):
     policy_version: int
     seconds: float
     scores: dict[str, BenchmarkScore]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean greedy accuracy over benchmarks; None without benchmarks."""
+        accuracies = [score.greedy_accuracy for score in self.scores.values()]
+        return sum(accuracies) / len(accuracies) if accuracies else None
 
 
 class SampleRollout(FrozenModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,11 +22,12 @@ from seele_trainer.run_folder.records import (
 from seele_trainer.telemetry.collector import RunCollector
 from seele_trainer.telemetry.definitions import EVALUATION_METRICS, STEP_METRICS, Moment
 from seele_trainer.telemetry.metric import scalars
-from seele_trainer.telemetry.progress import WINDOW, held_out_accuracy, remaining_seconds, tokens_per_second
 from seele_trainer.telemetry.trackers import BackgroundTracker, open_trackers, require_packages
 
 HEALTH_GRACE_SECONDS = 300.0
 """Time without a heartbeat, beyond the longest wait that the configuration allows, after which a run counts as stuck."""
+WINDOW = 20
+"""Steps in a moving average: enough to smooth it, few enough to follow shrinking completions."""
 
 
 class Recorder:
@@ -222,7 +223,7 @@ class Recorder:
             "target_accuracy": record.target_accuracy,
             "hint_rate": record.hint_rate,
             "policy_version": record.policy_version,
-            "tokens_per_second": tokens_per_second(list(self._recent)),
+            "tokens_per_second": _tokens_per_second(self._recent),
             "phase_seconds": record.phase_seconds,
             "eta_seconds": self._eta(),
         }
@@ -232,12 +233,12 @@ class Recorder:
 
     def _show_evaluation(self, record: EvaluationRecord) -> None:
         scores = {title: score.greedy_accuracy for title, score in record.scores.items()}
-        changes = {"accuracy": held_out_accuracy(record), "evaluation": scores, "eta_seconds": self._eta()}
+        changes = {"accuracy": record.accuracy, "evaluation": scores, "eta_seconds": self._eta()}
         self._progress = self._progress.model_copy(update=changes)
 
     def _eta(self) -> float | None:
         steps, every = self._config.training.steps, self._config.evaluation.every_steps
-        return remaining_seconds(list(self._recent), self._evaluated, steps, every)
+        return remaining_seconds(self._recent, self._evaluated, steps, every)
 
     def _started(self) -> list[BackgroundTracker]:
         if self._trackers is None:
@@ -247,3 +248,33 @@ class Recorder:
     def _start_trackers(self, resumed_step: int | None) -> None:
         if self._trackers is None:
             self._trackers = open_trackers(self._run_dir, self._config, resumed_step)
+
+
+def remaining_evaluations(step: int, steps: int, every: int) -> int:
+    """Evaluations still due after `step`: one every `every` steps (0: none in between) and one after the last step."""
+    if step >= steps:
+        return 0
+    if every == 0:
+        return 1
+    return steps // every - step // every + (steps % every != 0)
+
+
+def remaining_seconds(
+    recent: Sequence[StepRecord], evaluations: Sequence[EvaluationRecord], steps: int, every: int
+) -> float | None:
+    """Expected seconds until the run is done, including evaluations; None before the first step.
+
+    A step is expected to take the mean of the recent steps, an evaluation the mean of the last three.
+    """
+    if not recent:
+        return None
+    per_step = sum(record.training_seconds for record in recent) / len(recent)
+    last = evaluations[-3:]
+    per_evaluation = sum(record.seconds for record in last) / len(last) if last else 0.0
+    step = recent[-1].step
+    return max(0, steps - step) * per_step + remaining_evaluations(step, steps, every) * per_evaluation
+
+
+def _tokens_per_second(recent: Iterable[StepRecord]) -> float | None:
+    seconds = sum(record.training_seconds for record in recent)
+    return sum(record.tokens.generated for record in recent) / seconds if seconds else None

@@ -28,8 +28,7 @@ from seele_trainer.telemetry.definitions import (
     TIME_METRICS,
 )
 from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, hint_rate_histogram
-from seele_trainer.telemetry.progress import remaining_evaluations, remaining_seconds
-from seele_trainer.telemetry.recorder import Recorder
+from seele_trainer.telemetry.recorder import Recorder, remaining_evaluations, remaining_seconds
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
 from tests.support.run_folder import evaluation_record, make_run_folder, run_config, sample_rollouts, step_record
 
