@@ -1,42 +1,26 @@
-"""On the gold answers of six real benchmarks the verifier accepts right answers and refuses wrong ones.
+"""On the gold answers of six real benchmarks the verifier accepts right answers and rejects wrong ones.
 
-The floors are what `benchmarks/verifier_accuracy.py` measures on the whole files, less a small margin; here the first
-problems of each stand for the rest.
+The floors are the results of `benchmarks/verifier_accuracy.py` on the whole files, less a small margin. The tests take
+the first problems of each file.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import pytest_asyncio
 
+from benchmarks.verifier_accuracy import measure
 from seele_trainer.config import Verifier
 from seele_trainer.verify.pool import VerifierPool
-from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.integration
 
-SCRIPT = REPOSITORY / "benchmarks" / "verifier_accuracy.py"
 FIRST = 60
 FLOORS = {"boxed": 1.0, "stated": 1.0, "solution": 1.0, "unmarked": 0.98}
 CEILINGS = {"plus one": 0.005, "sign flipped": 0.005, "another's": 0.005}
-
-
-@pytest.fixture(scope="module")
-def accuracy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("verifier_accuracy", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest_asyncio.fixture
@@ -49,9 +33,9 @@ async def pool() -> AsyncIterator[VerifierPool]:
 
 @pytest.mark.parametrize("title", ["gsm8k", "math500", "minerva_math", "olympiadbench", "aime24", "amc23"])
 async def test_right_answers_are_accepted_and_wrong_ones_refused(
-    shared_data: Path, accuracy: ModuleType, pool: VerifierPool, title: str
+    shared_data: Path, pool: VerifierPool, title: str
 ) -> None:
-    rates = await accuracy.measure(shared_data, title, pool, limit=FIRST)
+    rates = await measure(shared_data, title, pool, limit=FIRST)
     for kind, floor in FLOORS.items():
         if rates[kind].checked:
             assert rates[kind].share >= floor, (kind, rates[kind].errors)

@@ -113,8 +113,10 @@ class ManagedServer:
         try:
             async with request:
                 self._requests.add(request)
-                sampled = await self._server.complete(prompts, sampling, self._config.request_timeout_seconds)
+                limit = self._config.request_timeout_seconds
+                completions = await self._server.complete(prompts, sampling, limit, version)
                 await self._confirm()
+                return completions
         except TimeoutError as error:
             raise ServerUnreachable(f"{self.url} was lost with this request") from error
         finally:
@@ -122,9 +124,6 @@ class ManagedServer:
             self.outstanding -= 1
             if not self.outstanding:
                 self._idle.set()
-        return [
-            [Completion(one.tokens, one.logprobs, one.finish_reason, version) for one in group] for group in sampled
-        ]
 
     async def check(self) -> None:
         """Raises ServerError unless the server is healthy and still the process that was updated."""

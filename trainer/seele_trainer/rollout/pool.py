@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -155,7 +156,7 @@ class VllmPool:
 
         async def request(part: Sequence[Sequence[int]], seed: int) -> list[list[Completion]]:
             async with limit:
-                return await self._request(part, Sampling(sampling.n, sampling.max_tokens, sampling.temperature, seed))
+                return await self._request(part, replace(sampling, seed=seed))
 
         answers = await asyncio.gather(*(request(part, seed) for part, seed in zip(parts, seeds, strict=True)))
         return [group for answer in answers for group in answer]
@@ -164,9 +165,7 @@ class VllmPool:
         """Send a request, and retry it on another server if one fails."""
         greedy = sampling.temperature == 0
         # vLLM refuses several greedy completions of one prompt, which would all be the same.
-        settings = Sampling(
-            1 if greedy else sampling.n, sampling.max_tokens, sampling.temperature, spread(sampling.seed)
-        )
+        settings = replace(sampling, n=1 if greedy else sampling.n, seed=spread(sampling.seed))
         attempts = AsyncRetrying(stop=stop_after_attempt(_ATTEMPTS), retry=retry_if_exception_type(ServerError))
         number = 0
         try:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,10 +92,7 @@ class TransformersEngine:
         """Sample for many prefixes: greedily in batches, otherwise one after the other, each with its own seed."""
         if sampling.temperature > 0:
             return [
-                await self.generate(
-                    prefix,
-                    Sampling(sampling.n, sampling.max_tokens, sampling.temperature, spread(sampling.seed, index)),
-                )
+                await self.generate(prefix, replace(sampling, seed=spread(sampling.seed, index)))
                 for index, prefix in enumerate(prefixes)
             ]
         found: list[list[Completion]] = []

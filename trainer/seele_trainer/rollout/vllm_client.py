@@ -9,16 +9,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from seele_trainer.rollout.protocol import Sampling
+from seele_trainer.rollout.protocol import Completion, Sampling
 from seele_trainer.termination import ExpectedFailure
 
 _CONTROL_SECONDS = 30.0
@@ -47,15 +46,6 @@ class BadAnswer(ServerError):
 
 class RequestRefused(ExpectedFailure):
     """The server rejected the request itself (4xx): every server would, so it is not retried."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """One completion from a server: generated tokens, their log-probabilities, and why it ended."""
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish_reason: Literal["stop", "length"]
 
 
 def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
@@ -108,9 +98,9 @@ class VllmServer:
             raise ServerFailed(f"{self.url} did not label its weights: {_short(answer)}")
 
     async def complete(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seconds: float
-    ) -> list[list[Sampled]]:
-        """Sample `sampling.n` completions for each prompt, within a time limit in seconds.
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seconds: float, version: int = 0
+    ) -> list[list[Completion]]:
+        """Sample `sampling.n` completions for each prompt by policy `version`, within a time limit in seconds.
 
         The result is in the order of `prompts`. With `n` > 1 vLLM uses seed, seed + 1, … for each prompt, so give
         unrelated requests seeds that are far apart. Temperature 0 needs n = 1.
@@ -135,7 +125,7 @@ class VllmServer:
         }
         choices = await self._completions(body, len(prompts) * sampling.n, seconds)
         try:
-            sampled = [_sampled(choice, self.url) for choice in choices]
+            sampled = [_completion(choice, self.url, version) for choice in choices]
             self._check_echo(choices, [prompt for prompt in prompts for _ in range(sampling.n)])
         except (KeyError, TypeError) as error:
             raise BadAnswer(f"{self.url} omitted {error} from a completion: is it vLLM 0.32 or later?") from error
@@ -261,7 +251,7 @@ class VllmServer:
         return RequestRefused(message)
 
 
-def _sampled(choice: dict[str, Any], url: str) -> Sampled:
+def _completion(choice: dict[str, Any], url: str, version: int) -> Completion:
     tokens = tuple(choice["token_ids"])
     logprobs = tuple(map(float, choice["logprobs"]["token_logprobs"]))
     reason = choice["finish_reason"]
@@ -269,7 +259,7 @@ def _sampled(choice: dict[str, Any], url: str) -> Sampled:
         raise BadAnswer(f"{url} returned {len(tokens)} tokens with {len(logprobs)} log-probabilities")
     if reason not in ("stop", "length"):
         raise ServerFailed(f"{url} ended a completion with {reason!r}")
-    return Sampled(tokens, logprobs, reason)
+    return Completion(tokens, logprobs, reason, version)
 
 
 def _prompt_logprobs(sequence: Sequence[int], entries: Sequence[dict[str, Any]]) -> list[float]:

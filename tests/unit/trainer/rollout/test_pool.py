@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
 
-from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable, Sampling, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, VllmServer, open_session
@@ -20,38 +18,16 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-async def servers() -> AsyncIterator[list[FakeVllm]]:
-    both = [FakeVllm(), FakeVllm()]
-    for server in both:
-        await server.start()
-    yield both
-    for server in both:
-        await server.stop()
+def servers(servers: list[FakeVllm]) -> list[FakeVllm]:
+    return servers[:2]
 
 
-@pytest.fixture
-async def make_pool() -> AsyncIterator[Callable[..., Awaitable[VllmPool]]]:
-    made: list[VllmPool] = []
-
-    async def make(servers: list[FakeVllm], config: RolloutOptions = CONFIG, probe_seconds: float = 0.05) -> VllmPool:
-        pool = VllmPool([server.url for server in servers], config, probe_seconds=probe_seconds)
-        made.append(pool)
-        await pool.start()
-        return pool
-
-    yield make
-    for pool in made:
-        await pool.close()
-
-
-async def ready(pool: VllmPool, servers: list[FakeVllm]) -> None:
-    await until(
-        lambda: all(server.state == "ready" for server in pool._servers.listed), f"{len(servers)} servers ready"
-    )
+async def ready(pool: VllmPool) -> None:
+    await until(lambda: all(server.state == "ready" for server in pool._servers.listed), "all servers ready")
 
 
 async def test_completions_come_with_tokens_logprobs_and_the_version_served(servers, make_pool, tmp_path) -> None:
-    pool = await make_pool(servers)
+    pool = await make_pool(*servers)
     assert {one.policy_version for one in await pool.generate([1, 2], SAMPLING)} == {0}
     await pool.update_weights(folder_with(3, tmp_path), 5, canary_of(3))
     completions = await pool.generate([1, 2], SAMPLING)
@@ -61,7 +37,7 @@ async def test_completions_come_with_tokens_logprobs_and_the_version_served(serv
 
 
 async def test_the_same_seed_gives_the_same_completions_and_another_seed_others(servers, make_pool) -> None:
-    pool = await make_pool(servers)
+    pool = await make_pool(*servers)
     first = await pool.generate([1, 2], SAMPLING)
     again = await pool.generate([1, 2], SAMPLING)
     neighbour = await pool.generate([1, 2], Sampling(4, 8, 1.0, seed=8))
@@ -70,7 +46,7 @@ async def test_the_same_seed_gives_the_same_completions_and_another_seed_others(
 
 
 async def test_requests_override_a_models_generation_settings(servers, make_pool) -> None:
-    pool = await make_pool(servers[:1])
+    pool = await make_pool(*servers[:1])
     await pool.generate([1], SAMPLING)
     body = servers[0].bodies[-1]
     assert (body["top_p"], body["top_k"], body["min_p"], body["repetition_penalty"]) == (1.0, 0, 0.0, 1.0)
@@ -78,8 +54,7 @@ async def test_requests_override_a_models_generation_settings(servers, make_pool
 
 
 async def test_load_is_spread_over_servers(servers, make_pool) -> None:
-    pool = await make_pool(servers)
-    await ready(pool, servers)
+    pool = await make_pool(*servers)
     gate = asyncio.Event()
     before = [server.requests["completions"] for server in servers]
     for server in servers:
@@ -94,8 +69,7 @@ async def test_load_is_spread_over_servers(servers, make_pool) -> None:
 
 
 async def test_a_failing_servers_requests_are_answered_by_the_other(servers, make_pool) -> None:
-    pool = await make_pool(servers)
-    await ready(pool, servers)
+    pool = await make_pool(*servers)
     servers[0].failing = True
     completions = await asyncio.gather(*(pool.generate([i], SAMPLING) for i in range(20)))
     assert all(len(group) == 4 for group in completions)
@@ -105,15 +79,14 @@ async def test_a_failing_servers_requests_are_answered_by_the_other(servers, mak
 
 
 async def test_a_request_that_takes_too_long_is_retried_elsewhere(servers, make_pool) -> None:
-    pool = await make_pool(servers, CONFIG.model_copy(update={"request_timeout_seconds": 0.2}))
-    await ready(pool, servers)
+    pool = await make_pool(*servers, config=CONFIG.model_copy(update={"request_timeout_seconds": 0.2}))
     servers[0].silent = True
     await asyncio.gather(*(pool.generate([i], SAMPLING) for i in range(4)))
     assert pool.counts.retried >= 1
 
 
 async def test_a_server_that_died_is_used_again_only_with_the_current_weights(servers, make_pool, tmp_path) -> None:
-    pool = await make_pool(servers[:1])
+    pool = await make_pool(*servers[:1])
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await servers[0].stop()
     request = asyncio.create_task(pool.generate([1], SAMPLING))
@@ -128,7 +101,7 @@ async def test_a_server_that_died_is_used_again_only_with_the_current_weights(se
 async def test_a_restart_that_no_probe_saw_is_found_out_before_its_completions_are_used(
     servers, make_pool, tmp_path
 ) -> None:
-    pool = await make_pool(servers[:1], probe_seconds=3600)
+    pool = await make_pool(*servers[:1], probe_seconds=3600)
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await pool.generate([1], SAMPLING)
     await servers[0].restart()
@@ -138,17 +111,17 @@ async def test_a_restart_that_no_probe_saw_is_found_out_before_its_completions_a
 
 
 async def test_an_idle_server_that_was_restarted_is_updated_without_a_request(servers, make_pool, tmp_path) -> None:
-    pool = await make_pool(servers[:1])
+    pool = await make_pool(*servers[:1])
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await servers[0].restart()
     await until(lambda: servers[0].number == 3, "the server getting the current weights")
-    await ready(pool, servers[:1])
+    await ready(pool)
 
 
 async def test_a_server_that_comes_up_late_gets_the_weights_first(servers, make_pool, tmp_path) -> None:
     late = servers[1]
     await late.stop()
-    pool = await make_pool(servers)
+    pool = await make_pool(*servers, ready=1)
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     await late.start()
     await until(lambda: pool._servers.listed[1].state == "ready", "the late server joining")
@@ -156,8 +129,7 @@ async def test_a_server_that_comes_up_late_gets_the_weights_first(servers, make_
 
 
 async def test_an_update_reaches_every_server_and_proves_it(servers, make_pool, tmp_path) -> None:
-    pool = await make_pool(servers)
-    await ready(pool, servers)
+    pool = await make_pool(*servers)
     sync = await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
     assert [server.number for server in servers] == [4, 4]
     assert (sync.version, sync.engines, sync.canary_difference) == (2, 2, 0.0)
@@ -165,8 +137,7 @@ async def test_an_update_reaches_every_server_and_proves_it(servers, make_pool, 
 
 
 async def test_a_server_that_answers_200_and_serves_old_weights_stops_the_run(servers, make_pool, tmp_path) -> None:
-    pool = await make_pool(servers)
-    await ready(pool, servers)
+    pool = await make_pool(*servers)
     servers[1].stale = True
     with pytest.raises(WeightSyncError, match=f"{servers[1].url}.*off by 3"):
         await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
@@ -178,8 +149,7 @@ async def test_a_server_that_answers_200_and_serves_old_weights_stops_the_run(se
 async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     servers, make_pool, tmp_path, failure
 ) -> None:
-    pool = await make_pool(servers)
-    await ready(pool, servers)
+    pool = await make_pool(*servers)
     healthy = getattr(servers[1], failure)
     setattr(servers[1], failure, 500 if failure == "reload_status" else True)
     sync = await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
@@ -189,7 +159,7 @@ async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     completions = await asyncio.gather(*(pool.generate([i], SAMPLING) for i in range(8)))
     assert {one.logprobs[0] for group in completions for one in group} == {-4.0}
     setattr(servers[1], failure, healthy)
-    await ready(pool, servers)
+    await ready(pool)
     assert servers[1].number == 4
     assert not servers[1].paused
 
@@ -205,7 +175,7 @@ async def test_a_server_is_resumed_though_its_connection_broke_and_the_error_is_
 
 
 async def test_an_update_waits_for_requests_in_flight_which_keep_their_version(servers, make_pool, tmp_path) -> None:
-    pool = await make_pool(servers[:1])
+    pool = await make_pool(*servers[:1])
     await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
     servers[0].held = asyncio.Event()
     before = servers[0].requests["completions"]
@@ -222,7 +192,7 @@ async def test_an_update_waits_for_requests_in_flight_which_keep_their_version(s
 
 
 async def test_short_logprobs_are_an_error_that_names_the_server(servers, make_pool) -> None:
-    pool = await make_pool(servers[:1], CONFIG.model_copy(update={"server_retry_timeout_seconds": 0.3}))
+    pool = await make_pool(*servers[:1], config=CONFIG.model_copy(update={"server_retry_timeout_seconds": 0.3}))
     servers[0].short_logprobs = True
     with pytest.raises(RolloutUnavailable, match=rf"{servers[0].url} returned .* tokens with .* log-probabilities"):
         await pool.generate([1], SAMPLING)
@@ -230,7 +200,7 @@ async def test_short_logprobs_are_an_error_that_names_the_server(servers, make_p
 
 
 async def test_when_no_server_comes_back_the_error_names_them_all_and_why(servers, make_pool) -> None:
-    pool = await make_pool(servers, CONFIG.model_copy(update={"server_retry_timeout_seconds": 0.5}))
+    pool = await make_pool(*servers, config=CONFIG.model_copy(update={"server_retry_timeout_seconds": 0.5}))
     for server in servers:
         await server.stop()
     with pytest.raises(RolloutUnavailable, match=r"no rollout server came back within 0\.5 s") as raised:
@@ -243,7 +213,7 @@ async def test_when_no_server_starts_the_error_says_so(make_pool) -> None:
     absent = FakeVllm()
     absent.port = 9
     with pytest.raises(RolloutUnavailable, match=r"no rollout server came up within 0.3 s.*127\.0\.0\.1:9"):
-        await make_pool([absent], CONFIG.model_copy(update={"server_start_timeout_seconds": 0.3}))
+        await make_pool(absent, config=CONFIG.model_copy(update={"server_start_timeout_seconds": 0.3}))
 
 
 async def test_a_server_without_the_routes_for_training_is_refused_at_once(servers, make_pool) -> None:
@@ -255,14 +225,13 @@ async def test_a_server_without_the_routes_for_training_is_refused_at_once(serve
     await server.start()
     try:
         with pytest.raises(RequestRefused, match="VLLM_SERVER_DEV_MODE=1"):
-            await make_pool([server])
+            await make_pool(server)
     finally:
         await server.stop()
 
 
 async def test_greedy_batches_share_requests_and_sampled_ones_have_their_own_seeds(servers, make_pool) -> None:
-    pool = await make_pool(servers)
-    await ready(pool, servers)
+    pool = await make_pool(*servers)
     prefixes = [[i] for i in range(50)]
     for server in servers:
         server.bodies.clear()
@@ -287,5 +256,5 @@ async def test_waiting_for_servers_is_logged(make_pool, caplog, monkeypatch) -> 
     absent = FakeVllm()
     absent.port = 9
     with caplog.at_level(logging.INFO), pytest.raises(RolloutUnavailable):
-        await make_pool([absent], CONFIG.model_copy(update={"server_start_timeout_seconds": 0.4}))
+        await make_pool(absent, config=CONFIG.model_copy(update={"server_start_timeout_seconds": 0.4}))
     assert any("waiting for rollout servers" in message for message in caplog.messages)

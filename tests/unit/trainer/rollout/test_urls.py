@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.managed_server import ManagedServer
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable
@@ -22,18 +21,6 @@ from tests.support.fake_vllm import FakeVllm
 from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
 
 pytestmark = pytest.mark.unit
-
-MakePool = Callable[..., Awaitable[VllmPool]]
-
-
-@pytest.fixture
-async def servers() -> AsyncIterator[list[FakeVllm]]:
-    three = [FakeVllm(), FakeVllm(), FakeVllm()]
-    for server in three:
-        await server.start()
-    yield three
-    for server in three:
-        await server.stop()
 
 
 @pytest.fixture
@@ -46,24 +33,6 @@ def listed(tmp_path: Path) -> Callable[..., None]:
         fresh.rename(tmp_path / "rollout-urls")
 
     return write
-
-
-@pytest.fixture
-async def make_pool(tmp_path: Path) -> AsyncIterator[MakePool]:
-    made: list[VllmPool] = []
-
-    async def make(*servers: FakeVllm, config: RolloutOptions = CONFIG, **options: object) -> VllmPool:
-        urls = [server.url for server in servers]
-        options = {"probe_seconds": 0.05, "list_seconds": 0.02, "url_file": tmp_path / "rollout-urls", **options}
-        pool = VllmPool(urls, config, **options)  # type: ignore[arg-type]
-        made.append(pool)
-        await pool.start()
-        await until(lambda: len(pool._servers.ready) >= len(urls), "all servers ready")
-        return pool
-
-    yield make
-    for pool in made:
-        await pool.close()
 
 
 def find(pool: VllmPool, server: FakeVllm) -> ManagedServer | None:
