@@ -19,7 +19,7 @@ import typer
 from benchmarks.methods_study.carry_out import NoProblems, Place, carry_out, collected, duration, expected, seconds_of
 from benchmarks.methods_study.design import PARTS, TINY, Part, Scale
 from benchmarks.methods_study.results import BadResults, Study, load, save
-from benchmarks.methods_study.training import REPOSITORY, Stopped, TrainingFailed
+from benchmarks.methods_study.training import REPOSITORY, BadOption, Stopped, TrainingFailed
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.run_folder.journal import JournalError
@@ -28,10 +28,6 @@ RESULTS = REPOSITORY / "benchmarks" / "results" / "methods.json"
 SHOWN = (RESULTS, RESULTS.with_name("longer_chains.json"))
 """The results behind docs/benchmarks.md; the second file is written by `make bench-targets`."""
 FULL = Scale()
-
-
-class BadOption(RuntimeError):
-    """An option has an invalid value. The message names it and the valid ones."""
 
 
 def parts_of(text: str) -> list[Part]:

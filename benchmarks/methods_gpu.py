@@ -21,7 +21,7 @@ import typer
 from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
 from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
 from benchmarks.methods_study.tables import percent
-from benchmarks.methods_study.training import Stopped, TrainingFailed, machine, quickstart, train, versions
+from benchmarks.methods_study.training import BadOption, Stopped, TrainingFailed, machine, quickstart, train, versions
 from seele_operator.api.problems import BadRunError
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.methods import StrategyName
@@ -51,10 +51,6 @@ class Plan:
 
 TINY = Plan(Size(64, 1, 2), 0.25, 30, 32, 3e-3, 128, 16, Scale(steps=2, seeds=1, problems_per_step=4))
 """Just enough to see that the script works."""
-
-
-class BadOption(RuntimeError):
-    """An option has an invalid value. The message names it and the valid ones."""
 
 
 def make_base(out: Path, plan: Plan, device: str) -> Path:

@@ -172,21 +172,8 @@ class Study(FrozenModel):
 
     def trained(self, scale: Scale, recipe: Mapping[str, Any]) -> bool:
         """Whether its runs have this scale and these problems, so that other parts may be added."""
-        return (
-            self.tiny,
-            self.problems,
-            self.steps,
-            self.seeds,
-            self.problems_per_step,
-            self.rollouts_per_problem,
-        ) == (
-            scale.tiny,
-            dict(recipe),
-            scale.steps,
-            scale.seeds,
-            scale.problems_per_step,
-            scale.rollouts_per_problem,
-        )
+        names = ("tiny", "steps", "seeds", "problems_per_step", "rollouts_per_problem")
+        return self.problems == recipe and all(getattr(self, name) == getattr(scale, name) for name in names)
 
     def beside(self, earlier: Study) -> Study:
         """This study with an earlier one's parts and learning rates added.

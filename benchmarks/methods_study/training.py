@@ -29,6 +29,10 @@ INTERRUPTED = 130
 POLL_SECONDS = 0.2
 
 
+class BadOption(RuntimeError):
+    """An option has an invalid value. The message names it and the valid ones."""
+
+
 class TrainingFailed(RuntimeError):
     """A run ended before its last step. The message names it and its log."""
 

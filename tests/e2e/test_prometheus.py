@@ -13,7 +13,7 @@ from tests.e2e.runs import records
 from tests.e2e.watched_run import CHECKPOINTS, LABELS, STEPS, QuickstartRun
 from tests.support import REPOSITORY
 from tests.support.prometheus_server import RULES, complaints_about_metrics
-from tools.metrics_page import trainer_rows, vllm_rows
+from tools.metrics_page import VLLM_ROWS, trainer_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -46,7 +46,7 @@ def test_every_metric_of_the_trainer_has_data(quickstart_run: QuickstartRun, row
     assert not all(math.isnan(value) for value in series.values())
 
 
-@pytest.mark.parametrize("row", vllm_rows(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", VLLM_ROWS, ids=lambda row: row.name)
 def test_metrics_of_vllm_have_the_label_of_their_server(quickstart_run: QuickstartRun, row) -> None:
     series = seen(quickstart_run, f"{row.name}_count" if row.kind == "histogram" else row.name)
     assert series

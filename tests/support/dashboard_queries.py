@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.support import REPOSITORY
 from tests.support.prometheus_server import Series, evaluate, evaluate_over
-from tools.metrics_page import operator_rows, trainer_rows, vllm_rows
+from tools.metrics_page import VLLM_ROWS, operator_rows, trainer_rows
 
 OPERATOR = ("seele_operator_", "seele_run_", "process_")
 """How the names of an operator's series begin."""
@@ -76,7 +76,7 @@ def queries_of(name: str) -> list[PanelQuery]:
 
 def series_names() -> set[str]:
     """Names of all series in docs/metrics.md."""
-    rows = [*trainer_rows(), *vllm_rows(), *operator_rows()]
+    rows = [*trainer_rows(), *VLLM_ROWS, *operator_rows()]
     parts = ("_bucket", "_count", "_sum")
     return {row.name + part for row in rows for part in (parts if row.kind == "histogram" else ("",))}
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.methods_study.results import RateChoice, Run, SettingResult, Source, Study
-from seele_trainer.run_folder.records import Tokens
+from benchmarks.methods_study.results import HELD_OUT, VALIDATION, RateChoice, Run, SettingResult, Source, Study
+from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, StepRecord, Tokens
 
 BASE = "0123456789ab"
 """The base model, unless another one is given."""
+
+
+def an_evaluation(step: int, held_out: float, validation: float, seconds: float = 1.0) -> EvaluationRecord:
+    accuracies = {HELD_OUT: held_out, VALIDATION: validation}
+    scores = {title: BenchmarkScore(problems=4, greedy_accuracy=accuracy) for title, accuracy in accuracies.items()}
+    return EvaluationRecord(step=step, time=0.0, policy_version=step, seconds=seconds, scores=scores)
+
+
+def write_records(folder: Path, steps: Sequence[StepRecord], evaluation: EvaluationRecord) -> None:
+    for name, records in (("metrics", steps), ("eval", [evaluation])):
+        lines = [record.model_dump_json(by_alias=True) for record in records]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def a_run(seed: int, after: float, **changes: Any) -> Run:

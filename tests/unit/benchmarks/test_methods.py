@@ -21,8 +21,8 @@ from benchmarks.methods_study.results import RateChoice
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.quickstart import chains
 from seele_trainer.quickstart.base_model import build_tokenizer
-from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord
 from tests.support import REPOSITORY
+from tests.support.method_studies import an_evaluation, write_records
 from tests.support.run_folder import step_record
 
 pytestmark = pytest.mark.unit
@@ -309,13 +309,7 @@ class Trainings:
         training = self.manifests[folder]["spec"]["training"]
         # Lower rates are better on validation problems, and worse on the reported ones.
         good = 1 - 100 * training["learningRate"]
-        scores = {
-            "held-out": BenchmarkScore(problems=4, greedy_accuracy=1 - good),
-            "validation": BenchmarkScore(problems=4, greedy_accuracy=good),
-        }
-        (folder / "metrics.jsonl").write_text(step_record(1).model_dump_json(by_alias=True) + "\n")
-        evaluation = EvaluationRecord(step=1, time=0.0, policy_version=1, seconds=1.0, scores=scores)
-        (folder / "eval.jsonl").write_text(evaluation.model_dump_json(by_alias=True) + "\n")
+        write_records(folder, [step_record(1)], an_evaluation(1, held_out=1 - good, validation=good))
         (folder / "final").mkdir()
         return folder
 

@@ -13,8 +13,9 @@ from benchmarks import methods_gpu
 from benchmarks.methods_study.design import STRATEGIES
 from benchmarks.methods_study.results import measured_from
 from seele_operator.validation.load import check_run, parse_run
-from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Tokens
+from seele_trainer.run_folder.records import Tokens
 from tests.support import REPOSITORY
+from tests.support.method_studies import an_evaluation, write_records
 from tests.support.run_folder import step_record
 
 pytestmark = pytest.mark.unit
@@ -42,16 +43,14 @@ def test_the_model_has_50_to_150_million_parameters() -> None:
 
 
 def test_a_row_has_rates_and_the_split_of_time(tmp_path: Path) -> None:
-    scores = {title: BenchmarkScore(problems=4, greedy_accuracy=0.25) for title in ("held-out", "validation")}
-    evaluation = EvaluationRecord(step=1, time=0.0, policy_version=1, seconds=5.0, scores=scores)
+    evaluation = an_evaluation(1, held_out=0.25, validation=0.25, seconds=5.0)
     record = step_record(
         1,
         tokens=Tokens(prompt=1, hint=2, generated=300, trained=400),
         phase_seconds={"rollout": 3.0, "train": 2.0},
         step_seconds=5.0,
     )
-    (tmp_path / "metrics.jsonl").write_text(record.model_dump_json(by_alias=True) + "\n")
-    (tmp_path / "eval.jsonl").write_text(evaluation.model_dump_json(by_alias=True) + "\n")
+    write_records(tmp_path, [record], evaluation)
 
     row = methods_gpu.row("seele", measured_from([record], [evaluation], "seele", 0), tmp_path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from benchmarks.methods_study.results import (
 )
 from seele_trainer.hints.controller import HintController
 from seele_trainer.run_folder.checkpoint import RunState
-from seele_trainer.run_folder.records import BenchmarkScore, Descent, EvaluationRecord, StepRecord, Tokens
-from tests.support.method_studies import BASE, WHOLE, a_setting, a_source, a_study
+from seele_trainer.run_folder.records import Descent, Tokens
+from tests.support.method_studies import BASE, WHOLE, a_setting, a_source, a_study, an_evaluation, write_records
 from tests.support.run_folder import step_record
 
 pytestmark = pytest.mark.unit
@@ -60,19 +59,7 @@ def test_a_run_is_measured() -> None:
         record(3, (0.6, 0.4), 0.5, 1.0),
         record(4, (0.8, 0.6), 0.7, 0.4),
     ]
-    evaluations = [
-        EvaluationRecord(
-            step=step,
-            time=0.0,
-            policy_version=step,
-            seconds=15.0,
-            scores={
-                "held-out": BenchmarkScore(problems=4, greedy_accuracy=accuracy),
-                "validation": BenchmarkScore(problems=4, greedy_accuracy=1 - accuracy),
-            },
-        )
-        for step, accuracy in ((0, 0.0), (4, 0.75))
-    ]
+    evaluations = [an_evaluation(0, 0.0, 1.0, seconds=15.0), an_evaluation(4, 0.75, 0.25, seconds=15.0)]
     run = measured_from(steps, evaluations, "abc", seed=2, steps_of_pass=1)
 
     assert (run.seed, run.evaluated_at, run.held_out, run.validation) == (2, (0, 4), (0.0, 0.75), 0.25)
@@ -90,8 +77,7 @@ def test_a_run_is_measured() -> None:
 
 def test_gains_of_a_step_are_kept_by_tenths_of_accuracy() -> None:
     found = [Descent(accuracy=a, descent=d) for a, d in ((0.5, 0.2), (0.5625, 0.4), (0.03125, 0.1), (0.96875, -0.1))]
-    scores = {title: BenchmarkScore(problems=4, greedy_accuracy=0.5) for title in ("held-out", "validation")}
-    evaluations = [EvaluationRecord(step=2, time=0.0, policy_version=2, seconds=1.0, scores=scores)]
+    evaluations = [an_evaluation(2, 0.5, 0.5)]
     run = measured_from(
         [step_record(1), step_record(2, descents=tuple(found), learning_rate=3e-4)], evaluations, "abc", seed=0
     )
@@ -120,11 +106,8 @@ def test_rounds_whose_hint_could_be_shorter_and_longer_are_measured_separately(t
     assert [one.successes for one in late if one.rate < SHORTEST] == [8]
     assert [one.successes for one in late if one.rate > LONGEST] == [0]
 
-    scores = {name: BenchmarkScore(problems=4, greedy_accuracy=0.5) for name in ("held-out", "validation")}
-    evaluation = EvaluationRecord(step=4, time=0.0, policy_version=4, seconds=1.0, scores=scores)
     records = [step_record(number, accuracy_by_round=(0.5, 0.5)) for number in range(1, 5)]
-    write_lines(tmp_path / "metrics.jsonl", records)
-    write_lines(tmp_path / "eval.jsonl", [evaluation])
+    write_records(tmp_path, records, an_evaluation(4, 0.5, 0.5))
     run = measured(tmp_path, 0)
     assert run.free_reward == 14 / 32
     assert (run.unhinted_share, run.unhinted_reward) == (pytest.approx(8 / 48, abs=1e-6), 1.0)
@@ -142,10 +125,6 @@ def save_checkpoint(folder: Path, controller: HintController) -> Path:
     state = RunState(step=4, policy_version=4, data_fingerprint="", sampler={}, strategy=controller.state_dict())
     (folder / "checkpoints" / "step-4" / "state.json").write_text(state.model_dump_json(by_alias=True))
     return folder
-
-
-def write_lines(path: Path, records: Sequence[StepRecord | EvaluationRecord]) -> None:
-    path.write_text("".join(f"{record.model_dump_json(by_alias=True)}\n" for record in records))
 
 
 def test_results_survive_saving_and_loading(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from seele_operator.controller.metrics import OperatorMetrics
 from tests.support import REPOSITORY
 from tests.support.dashboard_queries import series_names
-from tools.metrics_page import operator_rows, page, trainer_rows, vllm_rows
+from tools.metrics_page import VLLM_ROWS, operator_rows, page, trainer_rows
 
 pytestmark = pytest.mark.unit
 
-ROWS = [*trainer_rows(), *vllm_rows(), *operator_rows()]
+ROWS = [*trainer_rows(), *VLLM_ROWS, *operator_rows()]
 
 
 def test_every_metric_is_on_the_page_once_with_type_unit_and_meaning() -> None:
@@ -42,7 +42,7 @@ def test_vllm_metrics_on_the_page_are_in_its_source() -> None:
     made = re.findall(r"self\._(gauge|counter|histogram)_cls\(\s*name=\"(vllm:\w+)\"", source)
     exported = {(f"{name}_total" if kind == "counter" else name, kind) for kind, name in made}
 
-    assert {(row.name, row.kind) for row in vllm_rows()} <= exported
+    assert {(row.name, row.kind) for row in VLLM_ROWS} <= exported
 
 
 def test_metrics_in_dashboards_are_on_the_page() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from tools.grafana.dashboard import MARK_STEP, Choice, Dashboard, Mark, Row
-from tools.grafana.fleet.comparison import COMPARISON
 from tools.grafana.fleet.operator import OPERATOR
 from tools.grafana.fleet.overview import OVERVIEW
-from tools.grafana.fleet.runs import RUNS
+from tools.grafana.fleet.runs import COMPARISON, RUNS
 from tools.grafana.fleet.selectors import of_operator
 from tools.grafana.looks import ORANGE
 

@@ -1,9 +1,18 @@
-"""Runs: all of them now, their phases over time, and how long they take to start."""
+"""Runs: all of them now, their phases over time, how long they take to start, and how they learn."""
 
 from __future__ import annotations
 
 from tools.grafana.dashboard import WINDOW
-from tools.grafana.fleet.selectors import LEADING, RUN_URL, measured, of_operator, operator_quantile, reported, restarts
+from tools.grafana.fleet.selectors import (
+    LEADING,
+    RUN_URL,
+    live,
+    measured,
+    of_operator,
+    operator_quantile,
+    reported,
+    restarts,
+)
 from tools.grafana.looks import BLUE, ORANGE, PHASE_COLOURS, PURPLE, RED, Limit, looks
 from tools.grafana.panels import Column, Graph, HeatMap, Table, Timeline
 from tools.grafana.queries import Query
@@ -122,5 +131,32 @@ RUNS = (
         queries=(Query(restarts(WINDOW), "{{class}}"),),
         stacked=True,
         looks=looks({"application": RED, "disruption": ORANGE}),
+    ),
+)
+
+COMPARISON = (
+    Graph(
+        title="Accuracy without hints, by run",
+        description="On held-out problems, or on probes without an evaluation. Every line rises.",
+        unit="percentunit",
+        queries=(Query(reported("seele_run_accuracy"), "{{run}}"),),
+        highest=1,
+        fill=0,
+    ),
+    Graph(
+        title="Hint rate by run",
+        description="Falls as models need less help. A line at 1 means that the problems are too hard.",
+        unit="percentunit",
+        queries=(Query(live("seele_hint_rate_mean"), "{{run}}"),),
+        highest=1,
+        fill=0,
+    ),
+    Graph(
+        title="Share of steps done, by run",
+        description="Rises steadily. A flat line is a run that waits, restarts or is stuck.",
+        unit="percentunit",
+        queries=(Query(f"{reported('seele_run_step')} / {reported('seele_run_steps_planned')}", "{{run}}"),),
+        highest=1,
+        fill=0,
     ),
 )
