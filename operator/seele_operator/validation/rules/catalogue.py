@@ -6,12 +6,12 @@ from typing import Any
 
 from seele_operator.api.pod_template import template_problems
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.validation.rules import cluster, data, lengths, models, pods, training
+from seele_operator.validation.rules import cluster, data, lengths, pods, training, values
 from seele_operator.validation.rules.rule import Rule
 
 VALIDATIONS = "x-kubernetes-validations"
 
-_ANYWHERE: tuple[Rule, ...] = (*training.RULES, *data.RULES, *lengths.RULES, *pods.RULES, *models.RULES)
+_ANYWHERE: tuple[Rule, ...] = (*training.RULES, *data.RULES, *lengths.RULES, *pods.RULES, *values.RULES)
 
 RULES: tuple[Rule, ...] = (*_ANYWHERE, *cluster.RULES)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from seele_operator.api.problems import shown
 from seele_operator.api.seelerun import SeeleRunSpec
 from seele_operator.validation.rules.rule import Rule, Rules, Values, when
-from seele_trainer.config import DatasetSource
+from seele_trainer.config import DATA_FORMATS, DISTINCT_TITLES, ONE_SOURCE, DatasetSource
 
 _TITLE = "[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 
@@ -17,17 +17,34 @@ def _lacks(source: DatasetSource, column: str) -> bool:
     return source.format == "generic" and source.fields.solution is None and getattr(source.fields, column) is None
 
 
-RULES = Rules()
+# The models check in Python where data comes from, and that titles differ.
+RULES = Rules(
+    Rule(place, message, cel, place)
+    for place in ("spec.dataset", "spec.evaluation.benchmarks[]")
+    for message, cel in (
+        (ONE_SOURCE, "has(self.name) != has(self.path)"),
+        (
+            f"`path` has another extension: {DATA_FORMATS}",
+            "!has(self.path) || self.path.matches('[^/][.](jsonl|json|parquet)(/[.]?)*$')",
+        ),
+    )
+)
 
-RULES.append(
+RULES += [
+    Rule(
+        "spec.evaluation",
+        DISTINCT_TITLES,
+        "self.all(one, self.exists_one(other, other.title == one.title))",
+        "spec.evaluation.benchmarks",
+    ),
     Rule(
         "spec.dataset.fields.solution",
         "null leaves nothing to cut hints from; name the column with solutions, or that with lists of steps in fields.steps",
         "self.format != 'generic' || has(self.fields.solution) || has(self.fields.steps)",
         "spec.dataset",
         when(lambda spec: _lacks(spec.dataset, "steps")),
-    )
-)
+    ),
+]
 
 
 @RULES.add(

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_snake
 from seele_operator.api.problems import yaml_path
 from seele_operator.api.seelerun import SeeleRunSpec
 from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is, when
+from seele_trainer.config import OFFLOADED_OPTIMIZER, OFFLOADED_PARAMETERS
 
 RULES = Rules()
 
@@ -199,6 +200,20 @@ def _prefix_bound(field: str) -> Rule:
 
 
 RULES += [_prefix_bound(field) for field in ("firstLowerBound", "lastLowerBound")]
+
+# The models check these two in Python.
+RULES += [
+    Rule(
+        "spec.trainer.deepspeed",
+        OFFLOADED_OPTIMIZER,
+        "self.trainer.deepspeed.offloadOptimizer != 'cpu' || self.trainer.deepspeed.zeroStage != 0",
+    ),
+    Rule(
+        "spec.trainer.deepspeed",
+        OFFLOADED_PARAMETERS,
+        "self.trainer.deepspeed.offloadParameters != 'cpu' || self.trainer.deepspeed.zeroStage == 3",
+    ),
+]
 
 
 @RULES.add("{field}", "is set by Seele itself; {remedy}")

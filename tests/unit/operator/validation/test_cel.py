@@ -97,7 +97,7 @@ def test_each_rule_has_a_case() -> None:
     assert [rule.field for rule in IN_CEL if without_field(rule.general_message) not in covered] == []
 
 
-def test_no_rule_compares_with_what_was_before() -> None:
+def test_no_rule_compares_with_the_previous_spec() -> None:
     """A rule about a change would refuse the repair of a run that an old server accepted."""
     assert not any("oldSelf" in rule.cel for rule in IN_CEL)
 
@@ -159,7 +159,7 @@ def too_large(schema: Schema, value: Any) -> Iterator[str]:
             yield from too_large(schema.get("items", {}), entry)
 
 
-# Any run at all
+# Random runs
 
 few = st.integers(1, 5)
 optional_length = st.none() | st.integers(1, 40)
@@ -183,7 +183,7 @@ SPECS = st.fixed_dictionaries(
             {
                 "rounds": few,
                 "rolloutsPerRound": few,
-                # Halves among the products: both must round them alike.
+                # Some products are halves, which both must round alike.
                 "unhintedShare": st.just(0) | st.integers(0, 19).map(lambda twentieths: twentieths / 20),
             }
         ),
@@ -233,7 +233,7 @@ SPECS = st.fixed_dictionaries(
 
 @settings(max_examples=100, deadline=None)
 @given(SPECS)
-def test_both_find_fault_with_the_same_fields(spec: dict[str, Any]) -> None:
+def test_both_refuse_the_same_fields(spec: dict[str, Any]) -> None:
     body = good_run()
     body["spec"] = {**patched(body["spec"], spec), "storage": spec["storage"]}
 
@@ -245,7 +245,7 @@ names = st.text(alphabet="aZ0_-. /", min_size=1, max_size=6) | st.sampled_from([
 
 @settings(max_examples=100, deadline=None)
 @given(names, names, st.sampled_from(["8Gi", "8 Gi", ".5", "1.", "", "1e3", "1e333", "-1", "5m", "5K", 7, -7]), names)
-def test_both_find_fault_with_the_same_names(variable: str, claim: str, size: str | int, path: str) -> None:
+def test_both_refuse_the_same_names(variable: str, claim: str, size: str | int, path: str) -> None:
     changes = {
         "trainer": {"env": [{"name": variable}]},
         "storage": {
@@ -263,7 +263,7 @@ def test_both_find_fault_with_the_same_names(variable: str, claim: str, size: st
 @given(
     st.text(alphabet="a./", max_size=6), st.sampled_from(["", ".json", ".jsonl", ".parquet", ".csv", ".json/", "/."])
 )
-def test_both_know_the_same_files(stem: str, ending: str) -> None:
+def test_both_refuse_the_same_files(stem: str, ending: str) -> None:
     body = patched(good_run(), {"spec": {"dataset": {"path": stem + ending}}})
 
     assert fields(by_cel(body)) == fields(by_python(body))

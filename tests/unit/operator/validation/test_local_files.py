@@ -183,7 +183,7 @@ def test_parquet_files_without_rows_or_of_another_kind_are_refused(folder: Path)
 
 
 @pytest.mark.parametrize("name", ["./model2", "/no/such/model", "a/b/c", ".cache/base", "~/model"])
-def test_a_path_of_no_folder_is_refused(folder: Path, name: str) -> None:
+def test_a_path_without_a_folder_is_refused(folder: Path, name: str) -> None:
     assert "is neither a folder here nor a Hugging Face ID" in only_problem(folder, {"model": {"name": name}})
 
 
@@ -197,7 +197,7 @@ def test_a_model_folder_that_lacks_a_file_is_refused(folder: Path, file: str, sa
 
 
 @pytest.mark.parametrize("content", [b"junk" * 100, EMPTY_SAFETENSORS[:9], (2).to_bytes(8, "little") + b"[]"])
-def test_weights_that_are_no_safetensors_are_refused(folder: Path, content: bytes) -> None:
+def test_weights_in_another_format_are_refused(folder: Path, content: bytes) -> None:
     weights = folder / "model" / "model.safetensors"
     weights.write_bytes(content)
     problem = only_problem(folder, {})
@@ -212,14 +212,14 @@ def test_a_broken_model_configuration_is_refused(folder: Path) -> None:
     assert "is not a JSON object" in only_problem(folder, {})
 
 
-def test_the_model_own_limit_counts_where_the_run_names_none(folder: Path) -> None:
+def test_the_models_limit_applies_if_the_run_sets_none(folder: Path) -> None:
     problem = only_problem(folder, {"rollout": {"maxCompletionTokens": 3000}})
     assert (
         "= 6072 tokens do not fit into the model's max_position_embeddings, which is 6000; use at most 2928" in problem
     )
 
 
-def test_a_longer_context_than_the_model_has_is_refused(folder: Path) -> None:
+def test_a_context_longer_than_the_models_is_refused(folder: Path) -> None:
     problem = only_problem(folder, {"model": {"contextLength": 8192}})
     assert problem == "spec.model.contextLength: 8192 is above max_position_embeddings of the model, 6000; lower it"
     (folder / "model" / "config.json").write_text(

@@ -1,4 +1,4 @@
-"""The CEL of rules that the models of a SeeleRun check in Python."""
+"""Rules about single values and volumes: names, paths, quantities. The models check these in Python; this is their CEL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from seele_operator.api.types import (
     SET_BY_SEELE,
 )
 from seele_operator.validation.rules.rule import Rule, Rules
-from seele_trainer.config import DATA_FORMATS, DISTINCT_TITLES, OFFLOADED_OPTIMIZER, OFFLOADED_PARAMETERS, ONE_SOURCE
-
-_SOURCES = ("dataset", "evaluation.benchmarks[]")
 
 _VOLUMES = ("storage.run", "storage.huggingFaceCache")
 
@@ -32,22 +29,16 @@ _NAMES = (
 
 _QUANTITIES = (*(f"{volume}.emptyDir.sizeLimit" for volume in _VOLUMES), "storage.sharedMemory")
 
-_ONE_SOURCE = "has(self.name) != has(self.path)"
-
 _ONE_KIND = (
     "[has(self.persistentVolumeClaim), has(self.persistentVolumeClaimTemplate), has(self.hostPath), has(self.emptyDir)]"
     ".exists_one(given, given)"
 )
-
-_DATA_FILE = "!has(self.path) || self.path.matches('[^/][.](jsonl|json|parquet)(/[.]?)*$')"
 
 _NOT_RESERVED = f"!self.startsWith('SEELE_') && !(self in {sorted(RESERVED_ENVIRONMENT)})"
 
 RULES = Rules(
     Rule(f"spec.{field}", message, cel, f"spec.{field}")
     for fields, message, cel in (
-        (_SOURCES, ONE_SOURCE, _ONE_SOURCE),
-        (_SOURCES, f"`path` has another extension: {DATA_FORMATS}", _DATA_FILE),
         (_NAMES, OBJECT_NAME.message, OBJECT_NAME.cel),
         (_VARIABLES, ENVIRONMENT_NAME.message, ENVIRONMENT_NAME.cel),
         (_VARIABLES, SET_BY_SEELE, _NOT_RESERVED),
@@ -62,28 +53,12 @@ RULES = Rules(
     for field in fields
 )
 
-RULES += [
+RULES.append(
     Rule(
         "metadata.name",
         f"must be a DNS label that starts with a letter, of at most {MAX_NAME_LENGTH} characters, as Pods and Services "
         "are named after the run",
         f"self.metadata.name.size() <= {MAX_NAME_LENGTH} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
         self_is="",
-    ),
-    Rule(
-        "spec.evaluation",
-        DISTINCT_TITLES,
-        "self.all(one, self.exists_one(other, other.title == one.title))",
-        self_is="spec.evaluation.benchmarks",
-    ),
-    Rule(
-        "spec.trainer.deepspeed",
-        OFFLOADED_OPTIMIZER,
-        "self.trainer.deepspeed.offloadOptimizer != 'cpu' || self.trainer.deepspeed.zeroStage != 0",
-    ),
-    Rule(
-        "spec.trainer.deepspeed",
-        OFFLOADED_PARAMETERS,
-        "self.trainer.deepspeed.offloadParameters != 'cpu' || self.trainer.deepspeed.zeroStage == 3",
-    ),
-]
+    )
+)
