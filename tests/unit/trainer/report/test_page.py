@@ -26,7 +26,7 @@ pytestmark = pytest.mark.unit
 
 
 def text_of(page: Path) -> str:
-    """What a reader sees, white space squeezed."""
+    """The visible text, with white space collapsed."""
     html = page.read_text(encoding="utf-8")
     body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", "", body)).split())
@@ -64,7 +64,7 @@ def test_every_picture_is_a_png_in_the_folder_and_inside_the_page(finished: Path
         assert height > 400
 
 
-def test_the_page_needs_nothing_from_outside_and_knows_dark_and_narrow_screens(finished: Path) -> None:
+def test_the_page_is_self_contained_and_supports_dark_and_narrow_screens(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(src|href|srcset)\s*=\s*["'](?!data:)""", html)
     assert not re.search(r"url\(|@import|<script|<link", html)
@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_from_outside_and_knows_dark_and_narrow_screens(f
     assert 'name="viewport"' in html
 
 
-def test_hints_are_marked_in_the_samples_and_what_a_model_wrote_cannot_break_the_page(finished: Path) -> None:
+def test_hints_are_marked_in_the_samples_and_completions_are_escaped(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     early = sample_rollouts(1, round(0.75 * (1 - 1 / 40), 2))[0]
     assert f"<mark>{early.hint}</mark>" in html
@@ -108,13 +108,13 @@ def test_the_time_table_adds_up_to_the_run() -> None:
     assert summary.working_share == pytest.approx(0.6)
 
 
-def test_an_evaluation_inside_a_steps_line_is_counted_once() -> None:
+def test_an_evaluation_within_a_step_is_counted_once() -> None:
     steps = [step_record(1, phase_seconds={"train": 1.0, "eval": 3.0}, step_seconds=4.0)]
     summary = summarise_run(steps, [evaluation_record(1, 0.5).model_copy(update={"seconds": 3.0})])
     assert summary.seconds == pytest.approx(4.0)
 
 
-def test_a_run_that_is_not_finished_says_so(tmp_path: Path) -> None:
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     make_run_folder(tmp_path, steps=7, planned=120)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "ti')
@@ -194,7 +194,7 @@ def test_a_method_without_rollouts_has_a_report_of_what_it_measured(tmp_path: Pa
     assert "25.0%→50.0% accuracy on held-out problems without hints" in text_of(write_report(tmp_path))
 
 
-def test_steps_without_rollouts_are_left_out_of_a_mean_rather_than_counted_as_failures() -> None:
+def test_steps_without_rollouts_are_excluded_from_means() -> None:
     supervised = [step_record(step, reward=None, learning_efficiency=None) for step in (1, 2)]
     summary = summarise_run([*supervised, step_record(3, reward=0.5, learning_efficiency=0.75)], [])
     assert summary.reward is not None
@@ -214,7 +214,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_configuration_that_is_no_text_does_not_cost_the_report(tmp_path: Path) -> None:
+def test_an_unreadable_configuration_does_not_prevent_the_report(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path, steps=2)
     (folder / "config.yaml").write_bytes(b"\xff\xfe")
     assert write_report(folder).exists()
@@ -243,7 +243,7 @@ def test_the_identity_is_fitted_to_what_was_measured(tmp_path: Path) -> None:
     curve = next(drawn for drawn in axes.lines if drawn.get_label() == "0.12 · a(1−a)")
     np.testing.assert_allclose(curve.get_ydata(), [0.125 * a * (1 - a) for a in np.linspace(0, 1, 101)], atol=1e-12)
     assert len(axes.collections[0].get_offsets()) == 45
-    # One is enough to be drawn.
+    # A single group can be drawn too.
     plot.draw(Figure(), LIGHT, [step_record(1, descents=exact[:1])], [])
 
 
@@ -270,13 +270,13 @@ def test_stages_show_right_wrong_and_unhinted_rollouts() -> None:
     assert stages([]) == ()
 
 
-def test_a_line_begins_where_something_was_measured_first() -> None:
+def test_a_line_begins_at_the_first_value() -> None:
     mean, low, _ = smoothed([None, None, 0.5, None, 0.5, None])
     assert [value == value for value in mean] == [value == value for value in low] == [False] * 2 + [True] * 3 + [False]
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=60))
-def test_a_running_mean_stays_within_the_values_and_has_gaps_only_where_nothing_was_measured(
+def test_a_running_mean_stays_within_the_values_and_has_gaps_only_without_values(
     values: list[float | None],
 ) -> None:
     mean, low, high = smoothed(values)

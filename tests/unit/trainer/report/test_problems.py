@@ -1,4 +1,4 @@
-"""Single problems in a report: the posterior that the controller explains, and the picture that is drawn of it."""
+"""Single problems in a report: the posterior explained by the controller, and its picture."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def save(folder: Path, step: int, strategy: dict[str, Any]) -> None:
     (checkpoint / "state.json").write_text(state.model_dump_json(by_alias=True))
 
 
-# What is explained
+# The explanation
 
 
 def test_the_band_is_that_of_the_weighted_curves() -> None:
-    # Two curves of the grid, 3 to 1: quantile 10 % is the likelier one below the other, 90 % the other.
+    # Two curves of the grid with weights 3 and 1: the quantiles 10 % and 90 % are the lower and the upper one.
     curves = np.zeros(grid.SHAPE)
     curves[0, 4, 30], curves[0, 4, 60] = 3.0, 1.0
     mean, low, high = band(curves)
@@ -86,7 +86,7 @@ def test_the_curve_that_is_shown_is_the_one_that_proposes(name: str) -> None:
     assert ((problem.low <= truth) & (truth <= problem.high))[near].all()
 
 
-def test_rounds_of_the_last_step_are_told_from_earlier_ones() -> None:
+def test_rounds_of_the_last_step_are_distinguished_from_earlier_ones() -> None:
     controller = trained(steps=2)
     problem = explained(controller, "hard")
     assert (len(problem.earlier), len(problem.latest)) == (4, 4)
@@ -94,15 +94,15 @@ def test_rounds_of_the_last_step_are_told_from_earlier_ones() -> None:
     problem = explained(controller, "hard")
     assert [(seen.rate, seen.successes, seen.trials) for seen in problem.latest] == [(0.25, 2, 8)]
     assert len(problem.earlier) == 8
-    # What this step has shown so far counts in the curve, as it does in the next hint.
+    # The rounds of this step already count in the curve, as in the next hint.
     assert problem.proposed == controller.propose("hard")
     assert np.interp(problem.proposed, grid.RATES, problem.accuracy) == pytest.approx(0.5, abs=1e-3)
-    # As many as are kept, and no more.
+    # Only the last 12 earlier rounds are kept.
     problem = explained(trained(steps=9), "hard")
     assert (len(problem.earlier), len(problem.latest)) == (12, 4)
 
 
-def test_a_state_of_before_rounds_were_told_apart_is_read() -> None:
+def test_a_state_of_an_earlier_version_is_read() -> None:
     controller = trained()
     state = controller.state_dict()
     for record in state["state"]["records"].values():
@@ -121,7 +121,7 @@ def test_telling_problems_go_from_the_hardest_to_the_easiest() -> None:
     assert telling({}, 6) == []
 
 
-# What is drawn
+# The picture
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_a_report_draws_what_the_last_checkpoint_knew(folder: Path) -> None:
     first = (folder / "problems.png").read_bytes()
     assert any("Problems, as of the checkpoint of step 4" in text for text in captions(write_report(folder, ["easy"])))
     assert (folder / "problems.png").read_bytes() != first
-    # A newest one that cannot be read costs its news, and not the picture.
+    # If the newest checkpoint cannot be read, the previous one is drawn.
     (folder / "checkpoints" / "step-4" / "state.json").write_text("{")
     assert any("as of the checkpoint of step 2" in text for text in captions(write_report(folder)))
 
@@ -185,14 +185,14 @@ def test_a_run_without_posteriors_has_a_report_without_them(folder: Path, strate
 
 
 @pytest.mark.parametrize("state", [{}, {"step": 1, "ability": "none"}, []])
-def test_a_damaged_hint_state_costs_its_picture_and_not_the_report(folder: Path, state: Any) -> None:
+def test_a_damaged_hint_state_does_not_prevent_the_report(folder: Path, state: Any) -> None:
     save(folder, 4, {**trained().state_dict(), "state": state})
     assert captions(write_report(folder)) == []
     with pytest.raises(ReportError, match="no checkpoint with the posterior of problem easy"):
         write_report(folder, ["easy"])
 
 
-def test_a_problem_that_cannot_be_drawn_is_refused_with_those_that_can(folder: Path) -> None:
+def test_an_unknown_problem_is_refused_with_examples_of_known_ones(folder: Path) -> None:
     with pytest.raises(
         ReportError, match=r"no checkpoint with the posterior of problem easy: only strategy seele with"
     ):
@@ -205,7 +205,7 @@ def test_a_problem_that_cannot_be_drawn_is_refused_with_those_that_can(folder: P
     assert not (folder / "report.html").exists()
 
 
-def test_the_command_draws_the_problems_that_it_is_given(folder: Path) -> None:
+def test_the_command_draws_the_given_problems(folder: Path) -> None:
     save(folder, 4, trained().state_dict())
     done = CliRunner().invoke(app, ["report", str(folder), "--problem", "hard", "--problem", "easy"])
     assert (done.exit_code, done.stdout) == (0, f"{folder / 'report.html'}\n")
