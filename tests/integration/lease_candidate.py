@@ -1,7 +1,7 @@
-"""A candidate for a lease, as a process that tests kill and freeze: `lease_candidate.py KUBECONFIG NAMESPACE DURATION`.
+"""A candidate for a lease, as a process for tests to kill and freeze: `lease_candidate.py KUBECONFIG NAMESPACE DURATION`.
 
-Says on a line each, with the monotonic clock that all processes of a machine share: `standby`, `leader TIME`, `lost TIME`,
-`released TIME`, and `wrote TIME` about every 20 ms while it may write, with the time just before it asked whether it may.
+Prints one event per line, with the monotonic time, which all processes of a machine share: `standby`, `leader TIME`,
+`lost TIME`, `released TIME`, and about every 20 ms while it may write `wrote TIME`, taken just before it checks that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from seele_operator.kube.lease import Leadership
 
 
-def say(*words: object) -> None:
+def report(*words: object) -> None:
     print(*words, flush=True)
 
 
@@ -22,18 +22,18 @@ async def main(kubeconfig: str, namespace: str, duration: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     leadership = await Leadership.connect(kubeconfig, namespace=namespace, duration=float(duration))
-    say("standby")
+    report("standby")
     await leadership.acquire()
-    say("leader", time.monotonic())
+    report("leader", time.monotonic())
     while not stop.is_set() and not leadership.lost.is_set():
         now = time.monotonic()
         if leadership.valid():
-            say("wrote", now)
+            report("wrote", now)
         await asyncio.sleep(0.02)
     if leadership.lost.is_set():
-        say("lost", time.monotonic())
+        report("lost", time.monotonic())
     await leadership.release()
-    say("released", time.monotonic())
+    report("released", time.monotonic())
 
 
 asyncio.run(main(*sys.argv[1:]))

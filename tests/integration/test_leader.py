@@ -1,4 +1,4 @@
-"""The election between real processes on a real API server, with the rights of manifests/rbac.yaml and no more."""
+"""The leader election between real processes on a real API server, with the permissions of manifests/rbac.yaml."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.integration
 
 DURATION = 5
 STANDBY_SECONDS = 2.0
-"""What a standby may take beyond the duration of the lease."""
+"""How much longer than the lease's duration a standby may take."""
 
 
 class Candidate:
-    """A process of lease_candidate.py, and what it said so far."""
+    """A process of lease_candidate.py, and its output so far."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        self.said: list[tuple[str, float]] = []
+        self.lines: list[tuple[str, float]] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.lease_candidate", str(kubeconfig), namespace, str(DURATION)],
             cwd=REPOSITORY,
@@ -44,17 +44,17 @@ class Candidate:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             word, *rest = line.split()
-            self.said.append((word, float(rest[0]) if rest else 0.0))
+            self.lines.append((word, float(rest[0]) if rest else 0.0))
 
     def times(self, word: str) -> list[float]:
-        return [when for said, when in list(self.said) if said == word]
+        return [when for found, when in list(self.lines) if found == word]
 
-    def wait_until_it_says(self, word: str, seconds: float = 60.0) -> float:
-        wait_for(lambda: self.times(word), f"a candidate says {word}", seconds)
+    def wait_until_it_prints(self, word: str, seconds: float = 60.0) -> float:
+        wait_for(lambda: self.times(word), f"a candidate prints {word}", seconds)
         return self.times(word)[0]
 
     def end(self) -> None:
-        """Kill it, and read what it said to the end."""
+        """Kill it, and read the rest of its output."""
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.wait(10)
@@ -73,7 +73,7 @@ def candidate(kubeconfig: Path, quiet_control_plane: ControlPlane) -> Iterator[C
 
     def start() -> Candidate:
         made.append(Candidate(kubeconfig, NAMESPACE))
-        made[-1].wait_until_it_says("standby")
+        made[-1].wait_until_it_prints("standby")
         return made[-1]
 
     yield start
@@ -83,13 +83,13 @@ def candidate(kubeconfig: Path, quiet_control_plane: ControlPlane) -> Iterator[C
 
 @pytest.fixture
 def pair(candidate: Callable[[], Candidate]) -> tuple[Candidate, Candidate]:
-    """A leader at work, and a standby that has seen its lease."""
+    """A leader, and a standby that has seen its lease."""
     leader = candidate()
-    leader.wait_until_it_says("wrote")
+    leader.wait_until_it_prints("wrote")
     standby = candidate()
-    # It has seen the lease when the leader has renewed it a few times since.
+    # The standby has seen the lease once the leader has renewed it a few times.
     seen = len(leader.times("wrote"))
-    wait_for(lambda: leader.times("wrote")[-1] > leader.times("wrote")[seen - 1] + 2, "the standby has looked")
+    wait_for(lambda: leader.times("wrote")[-1] > leader.times("wrote")[seen - 1] + 2, "the standby has seen the lease")
     assert not standby.times("leader")
     return leader, standby
 
@@ -102,50 +102,50 @@ def lease(plane: ControlPlane) -> dict[str, Any]:
 
 
 def assert_never_both(first: Candidate, second: Candidate) -> None:
-    """That one of them wrote for the last time before the other wrote for the first time."""
+    """Assert that one of them wrote for the last time before the other wrote for the first time."""
     one, other = sorted((first.times("wrote"), second.times("wrote")))
     assert one[-1] < other[0]
 
 
-def test_a_leader_that_is_killed_is_followed_within_the_lease(
+def test_a_killed_leader_is_replaced_within_the_lease(
     quiet_control_plane: ControlPlane, pair: tuple[Candidate, Candidate]
 ) -> None:
     leader, standby = pair
     leader.process.kill()
     killed = time.monotonic()
-    took = standby.wait_until_it_says("leader") - killed
+    took = standby.wait_until_it_prints("leader") - killed
     assert DURATION * 0.5 < took < DURATION + STANDBY_SECONDS
-    standby.wait_until_it_says("wrote")
+    standby.wait_until_it_prints("wrote")
     assert_never_both(leader, standby)
     assert lease(quiet_control_plane)["leaseTransitions"] == 1
     assert lease(quiet_control_plane)["leaseDurationSeconds"] == DURATION
 
 
-def test_a_leader_that_ends_is_followed_at_once(
+def test_a_leader_that_stops_is_replaced_at_once(
     quiet_control_plane: ControlPlane, pair: tuple[Candidate, Candidate]
 ) -> None:
     leader, standby = pair
     leader.process.terminate()
-    released = leader.wait_until_it_says("released")
-    assert standby.wait_until_it_says("leader") - released < STANDBY_SECONDS
-    standby.wait_until_it_says("wrote")
+    released = leader.wait_until_it_prints("released")
+    assert standby.wait_until_it_prints("leader") - released < STANDBY_SECONDS
+    standby.wait_until_it_prints("wrote")
     assert_never_both(leader, standby)
 
 
-def test_a_leader_that_was_frozen_writes_nothing_when_it_thaws(pair: tuple[Candidate, Candidate]) -> None:
+def test_a_frozen_leader_writes_nothing_when_it_thaws(pair: tuple[Candidate, Candidate]) -> None:
     leader, standby = pair
     leader.process.send_signal(signal.SIGSTOP)
-    standby.wait_until_it_says("wrote")
+    standby.wait_until_it_prints("wrote")
     leader.process.send_signal(signal.SIGCONT)
-    leader.wait_until_it_says("lost")
-    leader.wait_until_it_says("released")
+    leader.wait_until_it_prints("lost")
+    leader.wait_until_it_prints("released")
     assert_never_both(leader, standby)
-    # It lost the lease, and must not have given away what is another's.
-    wait_for(lambda: standby.times("wrote")[-1] > leader.times("released")[0] + 1, "the other leads on")
+    # Having lost the lease, it must not have released it.
+    wait_for(lambda: standby.times("wrote")[-1] > leader.times("released")[0] + 1, "the other one keeps leading")
     assert not standby.times("lost")
 
 
-def test_an_api_server_that_is_away_pauses_the_leader_and_does_not_depose_it(
+def test_an_outage_pauses_the_leader_but_does_not_replace_it(
     quiet_control_plane: ControlPlane, pair: tuple[Candidate, Candidate]
 ) -> None:
     leader, standby = pair
@@ -154,7 +154,7 @@ def test_an_api_server_that_is_away_pauses_the_leader_and_does_not_depose_it(
     stopped = time.monotonic()
     try:
         wait_for(lambda: time.monotonic() > leader.times("wrote")[-1] + 1, "the leader pauses", DURATION + 5)
-        # Before anybody else could begin.
+        # Before another candidate could start.
         assert leader.times("wrote")[-1] < stopped + DURATION
         wait_for(lambda: time.monotonic() > stopped + DURATION + STANDBY_SECONDS, "the lease is over", DURATION + 5)
         assert not standby.times("leader")
@@ -162,8 +162,8 @@ def test_an_api_server_that_is_away_pauses_the_leader_and_does_not_depose_it(
     finally:
         quiet_control_plane.start_api_server()
     back = time.monotonic()
-    # The standby does not take an outage for the end of the leader.
-    wait_for(lambda: leader.times("wrote")[-1] > back + DURATION, "the leader goes on", 30)
+    # The standby does not mistake the outage for the end of the leader.
+    wait_for(lambda: leader.times("wrote")[-1] > back + DURATION, "the leader continues", 30)
     assert not standby.times("leader")
     assert not leader.times("lost")
     after = lease(quiet_control_plane)

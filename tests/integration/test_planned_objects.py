@@ -1,4 +1,4 @@
-"""A real API server takes every object of every plan as it was meant: nothing refused, nothing dropped, nothing moved."""
+"""A real API server accepts every object of every plan, and drops or changes none of its fields."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POD_GROUPS = ("scheduling.volcano.sh/v1beta1", "scheduling.x-k8s.io/v1alpha1")
 
 @pytest.fixture(scope="module")
 def namespace(control_plane: ControlPlane) -> str:
-    """A namespace with what the plans refer to by name, in a cluster with gang schedulers."""
+    """A namespace with the objects that the plans refer to, in a cluster that serves PodGroups."""
     name = control_plane.namespace()
     api = control_plane.admin
     api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "training", "namespace": name}})
@@ -41,13 +41,13 @@ def namespace(control_plane: ControlPlane) -> str:
 
 
 def features(api: KubernetesApi) -> ClusterFeatures:
-    """What the server has, by discovery."""
+    """The server's features, by discovery."""
     served = [version["groupVersion"] for version in api.request("GET", "apis/policy")["versions"]]
     return ClusterFeatures("policy/v1" if "policy/v1" in served else "policy/v1beta1")
 
 
 def loaded(file: Path, name: str, namespace: str, **spec: Any) -> SeeleRun:
-    """The run of a file, under another name. It owns nothing: without it, its objects would be collected as garbage."""
+    """The run of a file under another name. It does not exist, so it must not own objects: they would be collected."""
     metadata = {"name": name, "namespace": namespace, "uid": ABSENT}
     body = patched(read_run_file(file), {"metadata": metadata, "spec": spec})
     run = parse_run(body)
@@ -61,7 +61,7 @@ def path_of(manifest: Mapping[str, Any], name: str = "") -> str:
 
 
 def apply(api: KubernetesApi, manifest: Mapping[str, Any]) -> str:
-    """Apply an object as the operator does; its resourceVersion."""
+    """Apply an object as the operator does; returns its resourceVersion."""
     path = path_of(manifest, manifest["metadata"]["name"])
     query = {"fieldManager": "seele-operator", "force": "true"}
     applied = api.request("PATCH", path, manifest, "application/apply-patch+yaml", **query)
@@ -69,11 +69,11 @@ def apply(api: KubernetesApi, manifest: Mapping[str, Any]) -> str:
 
 
 def missing(wanted: Any, given: Any, place: str = "") -> Iterator[str]:
-    """Places where `given` does not hold what `wanted` says; it may hold more, as servers fill in defaults."""
+    """Places where `given` lacks something of `wanted`; it may have more, since servers fill in defaults."""
     if isinstance(wanted, Mapping):
         for key, value in wanted.items():
             if not isinstance(given, Mapping) or key not in given:
-                # What is empty or false may be left out.
+                # Empty and false values may be omitted.
                 if value not in ({}, "", False):
                     yield f"{place}.{key}: is gone"
             else:
@@ -100,7 +100,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_api_server_keeps_every_word(case: str, control_plane: ControlPlane, namespace: str) -> None:
+def test_the_api_server_accepts_every_field(case: str, control_plane: ControlPlane, namespace: str) -> None:
     api = control_plane.admin
     known = PLANS / f"{case}.run.yaml"
     file = QUICKSTART if case == "quickstart" else known if known.exists() else PLANS / "gang.run.yaml"
@@ -114,19 +114,17 @@ def test_the_api_server_keeps_every_word(case: str, control_plane: ControlPlane,
         assert list(missing(manifest, created, where)) == []
 
 
-def test_what_is_around_the_pods_can_be_applied_again_and_changes_nothing(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+def test_support_objects_can_be_applied_again_without_a_change(control_plane: ControlPlane, namespace: str) -> None:
     api = control_plane.admin
     run = loaded(PLANS / "gang.run.yaml", "again", namespace)
-    around = [manifest for manifest in plan(run, 1, features(api)) if manifest["kind"] != "Pod"]
+    support = [manifest for manifest in plan(run, 1, features(api)) if manifest["kind"] != "Pod"]
 
-    # The server rewrites some objects once after it has made them, on its own account.
-    _, second, third = ([apply(api, manifest) for manifest in around] for _ in range(3))
+    # The server itself rewrites some objects once after their creation.
+    _, second, third = ([apply(api, manifest) for manifest in support] for _ in range(3))
     assert second == third
 
 
-def test_another_number_of_servers_is_applied_to_all_that_follows_it(
+def test_another_number_of_servers_updates_config_map_and_pod_group(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     api = control_plane.admin

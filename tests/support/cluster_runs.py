@@ -146,13 +146,17 @@ class ClusterRuns:
             self.driver.finish(self.pod("trainer", 1, name), 1)
             status = self.until(phase, name, attempt=2)
         elif phase == "Succeeded":
-            for index in reversed(range(TRAINERS)):
-                self.driver.finish(self.pod("trainer", index, name), 0)
+            self.finish_trainers(name)
             status = self.until(phase, name)
         elif phase == "Failed":
             self.driver.finish(self.pod("trainer", 0, name), 2)
             status = self.until(phase, name)
         return status
+
+    def finish_trainers(self, name: str = "run") -> None:
+        """Let all trainers of a run succeed."""
+        for index in reversed(range(TRAINERS)):
+            self.driver.finish(self.pod("trainer", index, name), 0)
 
     def release(self) -> None:
         """Let all held-back pods continue."""
@@ -218,6 +222,21 @@ class ClusterRuns:
             "pods are gone",
             seconds,
         )
+
+    def limit_pods(self, count: int | None) -> None:
+        """Set a quota of `count` pods in the namespace, or remove it (None)."""
+        if count is None:
+            self.api.delete("resourcequotas", "few", self.namespace)
+            return
+        spec = {"hard": {"pods": str(count)}}
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": spec}
+        self.api.apply(quota, self.namespace)
+
+        def in_force() -> bool:
+            stored = self.api.get("resourcequotas", "few", self.namespace) or {}
+            return bool(stored.get("status", {}).get("hard") == spec["hard"])
+
+        wait_for(in_force, "the quota is in force")
 
     def restarted(self, attempt: int = 2, name: str = "run", seconds: float = SECONDS) -> Body:
         """Wait until a later attempt runs with all its pods, and only those; returns the status."""

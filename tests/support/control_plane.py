@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support import REPOSITORY
-from tests.support.kubernetes_api import ApiError, KubernetesApi
+from tests.support.kubernetes_api import ApiError, Body, KubernetesApi
 from tests.support.waiting import wait_for
 
 START_SECONDS = 60.0
@@ -82,6 +82,20 @@ def free_port(address: str = "127.0.0.1") -> int:
     with socket.socket() as listener:
         listener.bind((address, 0))
         return int(listener.getsockname()[1])
+
+
+def write_kubeconfig(path: Path, cluster: Body, user: Body, namespace: str = "default") -> Path:
+    """Write a kubeconfig file with a single context."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "tests", "cluster": cluster}],
+        "users": [{"name": "tests", "user": user}],
+        "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests", "namespace": namespace}}],
+        "current-context": "tests",
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 class ControlPlane(AbstractContextManager["ControlPlane"]):
@@ -189,18 +203,8 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
 
     def kubeconfig(self, name: str, token: str, namespace: str = "default") -> Path:
         """Write a kubeconfig file for the user `name` with `token`."""
-        path = self.folder / f"{name}.kubeconfig"
         cluster = {"server": self.url, "certificate-authority": str(self.certificate_authority)}
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "tests", "cluster": cluster}],
-            "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": name, "namespace": namespace}}],
-            "current-context": "tests",
-        }
-        path.write_text(yaml.safe_dump(content))
-        return path
+        return write_kubeconfig(self.folder / f"{name}.kubeconfig", cluster, {"token": token}, namespace)
 
     @property
     def admin_kubeconfig(self) -> Path:

@@ -1,4 +1,4 @@
-"""The two kinds of pods of a run, as plain dicts: trainers (Seele itself) and rollout servers (stock vLLM)."""
+"""The pods of a run as plain dicts: trainers (Seele itself) and rollout servers (stock vLLM)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from seele_operator.plan.storage import mounts, node_folders, volumes
 from seele_trainer.rollout import vllm_command
 
 USER = 1000
-"""User and group of all processes. Nothing that trains or serves runs as root."""
+"""User and group of all processes: none of them is root."""
 HOST = "kubernetes.io/hostname"
-"""Label by which nodes differ."""
+"""The label that identifies a node."""
 MODEL_NAME = "seele"
-"""Name under which a rollout server serves its model."""
+"""The name under which a rollout server serves its model."""
 TERMINATION_MESSAGE_POLICY = "FallbackToLogsOnError"
-"""The end of a log goes into the pod's status, so that the operator can say why a container failed after it is gone."""
+"""Puts the end of a failed container's log into the pod's status, so that the operator can say why it failed."""
 
 
 def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollout_urls: Sequence[str]) -> Manifest:
-    """Pod `index` of the trainer gang."""
+    """Trainer pod `index`."""
     trainer = run.spec.trainer
     container = {
         "name": "trainer",
@@ -42,8 +42,8 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
                 "SEELE_BIND_HOST": "0.0.0.0",
                 "SEELE_HTTP_PORT": str(names.METRICS_PORT),
                 "SEELE_ATTEMPT": str(attempt),
-                # Attempts are counted from 1 in every run: a run that is made anew with an old folder must not be taken
-                # for an earlier attempt at the old one.
+                # Every run counts its attempts from 1: the uid distinguishes a recreated run with an old folder from an
+                # earlier attempt of the old run.
                 **({"SEELE_RUN_UID": run.metadata.uid} if run.metadata.uid else {}),
                 **_common_environment(run),
             },
@@ -61,7 +61,7 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
 
 
 def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
-    """Rollout server `index`: an init container writes the model it starts from, then stock vLLM serves it."""
+    """Rollout server `index`: an init container writes the initial model, then stock vLLM serves it."""
     rollout = run.spec.rollout
     prepare = {
         "name": "prepare-model",
@@ -102,8 +102,8 @@ def rollout_pod(run: SeeleRun, attempt: int, index: int) -> Manifest:
 def _serve(run: SeeleRun) -> Manifest:
     """Command and arguments of a rollout server."""
     rollout = run.spec.rollout
-    # An image with which pods request a device such as nvidia.com/gpu is a build for GPUs, where `vllm serve` works. Any
-    # other may be the CPU image, in which only the module starts.
+    # A pod that requests a device, such as nvidia.com/gpu, has an image for that device, in which `vllm serve` works. Any
+    # other image may be the one for CPUs, in which only the module starts.
     on_device = any("/" in name for name in (*rollout.resources.requests, *rollout.resources.limits))
     command = vllm_command.SERVE if on_device else vllm_command.SERVER_MODULE
     arguments = vllm_command.server_arguments(
@@ -122,7 +122,7 @@ def _serve(run: SeeleRun) -> Manifest:
 
 
 def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
-    """A pod of `parts`, with what all pods share, under the user's template; the identity of the pod comes last."""
+    """A pod with the containers in `parts`. The user's template is merged into it, but cannot change its identity."""
     name = run.metadata.name
     gang = gang_scheduler_of(run).membership(run, attempt)
     pod = {
@@ -166,7 +166,7 @@ def _pod(run: SeeleRun, role: Role, attempt: int, index: int, parts: Manifest, t
 
 
 def _prepared(run: SeeleRun, parts: Manifest, template: Mapping[str, Any]) -> Manifest:
-    """`parts` with an init container that gives folders of the node to the pod's user: the kubelet makes them as root's."""
+    """`parts` with an init container that gives hostPath folders, which the kubelet creates for root, to the pod's user."""
     folders = node_folders(run)
     if not folders:
         return parts
@@ -176,7 +176,7 @@ def _prepared(run: SeeleRun, parts: Manifest, template: Mapping[str, Any]) -> Ma
         "name": names.PREPARE_FOLDER,
         "image": run.spec.trainer.image,
         "imagePullPolicy": run.spec.trainer.image_pull_policy,
-        # Not what is in them: a cache may be large, and is written by this user anyway.
+        # Not recursively: a cache may be large, and its files were written by this user anyway.
         "command": ["chown", f"{user}:{group}", *folders],
         "resources": parts["containers"][0]["resources"],
         "terminationMessagePolicy": TERMINATION_MESSAGE_POLICY,
@@ -194,7 +194,7 @@ def _prepared(run: SeeleRun, parts: Manifest, template: Mapping[str, Any]) -> Ma
 
 
 def _shape(run: SeeleRun, resources: Resources) -> Manifest:
-    """Resources, mounts, confinement and last words of a container."""
+    """Resources, mounts, security context and termination message policy of a container."""
     return {
         "resources": {
             kind: dict(amounts)
@@ -225,29 +225,29 @@ def _scheduling(run: SeeleRun) -> Manifest:
 
 
 def _affinity(run: SeeleRun) -> Manifest:
-    """What the user asks for; pods whose folder is one node's go to one node besides, where it has room.
+    """The user's affinity; if the run's folder is on one node, the pods also prefer to share a node.
 
-    No more than a wish: a hostPath may be a folder that all nodes mount from elsewhere.
+    It is only a preference, because a hostPath may be a folder that all nodes mount from the same place.
     """
     given = dict(run.spec.scheduling.affinity)
     volume = run.spec.storage.run
     template = volume.persistent_volume_claim_template
-    of_one_node = volume.host_path is not None or (
+    on_one_node = volume.host_path is not None or (
         template is not None and "ReadWriteMany" not in template.access_modes
     )
-    if not of_one_node or "podAffinity" in given:
+    if not on_one_node or "podAffinity" in given:
         return given
-    others = {"labelSelector": {"matchLabels": {names.RUN_LABEL: run.metadata.name}}, "topologyKey": HOST}
-    wish = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": others}]}
-    return {**given, "podAffinity": wish}
+    term = {"labelSelector": {"matchLabels": {names.RUN_LABEL: run.metadata.name}}, "topologyKey": HOST}
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
+    return {**given, "podAffinity": preferred}
 
 
 def _common_environment(run: SeeleRun) -> dict[str, str]:
     own_cache = run.spec.storage.hugging_face_cache is not None
     return {
         "HF_HOME": names.HUGGING_FACE_FOLDER if own_cache else f"{names.RUN_FOLDER}/huggingface",
-        # The root file system is read-only and the user has no entry in /etc/passwd: caches go where they can be
-        # written, and libraries that ask for the user's name get one.
+        # The root file system is read-only, and the user has no entry in /etc/passwd: caches need a writable home, and
+        # some libraries a user name.
         "HOME": "/tmp",
         "USER": MODEL_NAME,
         "PYTHONUNBUFFERED": "1",
@@ -264,7 +264,7 @@ def _hugging_face_token(run: SeeleRun) -> list[Manifest]:
 def _environment(
     own: Mapping[str, str], given: Sequence[EnvironmentVariable], referenced: Sequence[Manifest] = ()
 ) -> list[Manifest]:
-    """A container's environment, each name once: our own values, under those that the user gives."""
+    """A container's environment with unique names: our values, overridden by the user's."""
     values = {**own, **{variable.name: variable.value for variable in given}}
     taken = {entry["name"] for entry in referenced}
     return [*({"name": name, "value": value} for name, value in values.items() if name not in taken), *referenced]

@@ -1,4 +1,4 @@
-"""Objects that these tests make, and what they say when they are refused."""
+"""Objects for these tests, and the refusal of a request."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from seele_operator.plan.objects import owner_reference
 from tests.support.spec_data import small_run
 
 ACCOUNT = "seele-operator-cluster-api"
-"""The service account that the client has."""
+"""The service account of the client."""
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
-SOMEBODY_ELSE = "00000000-0000-0000-0000-000000000000"
+FOREIGN_UID = "00000000-0000-0000-0000-000000000000"
 
 Body = dict[str, Any]
 
@@ -54,7 +54,7 @@ def uid(body: Body) -> str:
     return str(body["metadata"]["uid"])
 
 
-async def refused(asking: Any) -> Refusal:
+async def refused(request: Any) -> Refusal:
     with pytest.raises(Refused) as error:
-        await asking
+        await request
     return error.value.refusal

@@ -1,4 +1,4 @@
-"""The operator's client of the API server, on a real one, with the rights of manifests/rbac.yaml and no more."""
+"""The operator's client on a real API server, with exactly the permissions of manifests/rbac.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may write, and who is there: leases, permissions, servers that are away, and credentials of every kind."""
+"""Access to the API server: leases, permissions, outages, and all kinds of credentials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from kubernetes.config import incluster_config
 
 from seele_operator.api.events import RunEvent
@@ -18,7 +17,7 @@ from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.connection import ApiConnection
 from seele_operator.kube.errors import ClusterUnavailable, NoCluster, NotLeading
 from tests.integration.cluster.bodies import ACCOUNT, NOW, Body, config_of, owner, pod_of, refused, uid
-from tests.support.control_plane import ControlPlane
+from tests.support.control_plane import ControlPlane, write_kubeconfig
 from tests.support.kubernetes_api import KubernetesApi
 
 pytestmark = pytest.mark.integration
@@ -52,17 +51,17 @@ async def test_without_the_lease_nothing_is_written(kubeconfig: Path, admin: Kub
         assert await cluster.create_pod(pod) is not None
 
 
-async def test_a_missing_permission_is_told_in_the_api_servers_words(
+async def test_a_missing_permission_is_reported_in_the_api_servers_words(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    nobody = control_plane.kubeconfig("nobody", control_plane.service_account_token("default", namespace))
-    async with await Cluster.connect(str(nobody)) as cluster:
+    powerless = control_plane.kubeconfig("powerless", control_plane.service_account_token("default", namespace))
+    async with await Cluster.connect(str(powerless)) as cluster:
         refusal = await refused(cluster.each_pod(namespace, lambda pod: None))
     assert refusal.reason == "Forbidden"
     assert f'cannot list resource "pods" in API group "" in the namespace "{namespace}"' in refusal.message
 
 
-async def test_an_api_server_that_is_away_is_unavailable_and_then_back(
+async def test_an_outage_is_reported_and_ends(
     control_plane: ControlPlane, kubeconfig: Path, cluster: Cluster, run: Body
 ) -> None:
     namespace = run["metadata"]["namespace"]
@@ -97,25 +96,11 @@ async def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
 def kubeconfig_of(folder: Path, url: str, user: Body, certificate_authority: Path | None = None) -> Path:
     cluster: Body = {"server": url}
     if certificate_authority is not None:
-        content = base64.b64encode(certificate_authority.read_bytes()).decode()
-        cluster["certificate-authority-data"] = content
-    path = folder / "config"
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "c", "cluster": cluster}],
-                "users": [{"name": "u", "user": user}],
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                "current-context": "c",
-            }
-        )
-    )
-    return path
+        cluster["certificate-authority-data"] = base64.b64encode(certificate_authority.read_bytes()).decode()
+    return write_kubeconfig(folder / "config", cluster, user)
 
 
-async def test_a_token_that_is_rotated_is_read_again(
+async def test_a_rotated_token_is_read_again(
     control_plane: ControlPlane, kubeconfig: Path, tmp_path: Path, run: Body
 ) -> None:
     token = tmp_path / "token"
@@ -130,7 +115,7 @@ async def test_a_token_that_is_rotated_is_read_again(
     await cluster.close()
 
 
-async def test_a_plugin_gives_the_credentials_and_new_ones_when_they_are_refused(
+async def test_a_plugin_supplies_credentials_and_new_ones_after_a_401(
     control_plane: ControlPlane, kubeconfig: Path, tmp_path: Path, run: Body
 ) -> None:
     token = tmp_path / "token"
@@ -145,14 +130,12 @@ async def test_a_plugin_gives_the_credentials_and_new_ones_when_they_are_refused
     plugin.chmod(0o755)
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": str(plugin)}}
     config = kubeconfig_of(tmp_path, control_plane.url, user, control_plane.certificate_authority)
-    # Its first token is refused, and its second one is not.
+    # Its first token is rejected, its second one accepted.
     async with await Cluster.connect(str(config)) as cluster:
         assert await cluster.read_run(run["metadata"]["namespace"], "r") is not None
 
 
-async def test_the_cluster_of_kubeconfig_in_the_environment(
-    kubeconfig: Path, run: Body, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_cluster_named_by_kubeconfig(kubeconfig: Path, run: Body, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     async with await Cluster.connect() as cluster:
         assert await cluster.read_run(run["metadata"]["namespace"], "r") is not None
@@ -182,7 +165,7 @@ async def test_no_cluster_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             await Cluster.connect(**where)
 
 
-async def test_requests_are_told_with_their_codes_and_seconds(kubeconfig: Path, run: Body) -> None:
+async def test_requests_are_reported_with_their_codes_and_seconds(kubeconfig: Path, run: Body) -> None:
     seen: list[tuple[str, int, float]] = []
     namespace = run["metadata"]["namespace"]
     async with await Cluster.connect(str(kubeconfig), on_request=lambda *request: seen.append(request)) as cluster:

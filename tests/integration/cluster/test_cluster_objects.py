@@ -1,4 +1,4 @@
-"""Objects beside the pods, and events: made, brought up to date or left alone on a real API server."""
+"""Support objects and Events: created, updated or not touched on a real API server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seele_operator.api.seelerun import SeeleRun
 from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
 from seele_operator.plan import objects as plan
-from tests.integration.cluster.bodies import NOW, SOMEBODY_ELSE, Body, child, config_of, refused, uid, without_owner
+from tests.integration.cluster.bodies import FOREIGN_UID, NOW, Body, child, config_of, refused, uid, without_owner
 from tests.support.control_plane import ControlPlane
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.pod_groups import pod_group_crd
@@ -21,17 +21,17 @@ from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
-# Objects beside the pods
+# Support objects
 
 
-async def test_a_missing_object_is_made(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_a_missing_object_is_created(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
     await cluster.ensure(config_of(run, a="1"), uid(run))
     stored = admin.get("configmaps", "r-config", run["metadata"]["namespace"]) or {}
     assert stored["data"] == {"a": "1"}
     assert [one["uid"] for one in stored["metadata"]["ownerReferences"]] == [uid(run)]
 
 
-async def test_an_object_becomes_what_the_manifest_says_and_keeps_what_others_set(
+async def test_an_object_gets_our_fields_and_keeps_those_of_others(
     cluster: Cluster, admin: KubernetesApi, run: Body
 ) -> None:
     namespace = run["metadata"]["namespace"]
@@ -40,7 +40,7 @@ async def test_an_object_becomes_what_the_manifest_says_and_keeps_what_others_se
     for _ in range(2):
         await cluster.ensure(config_of(run, a="1", c="3"), uid(run))
         stored = admin.get("configmaps", "r-config", namespace) or {}
-        # b was ours and is left out now; a is ours although somebody changed it.
+        # b was ours and is no longer applied; a is ours, although another client changed it.
         assert stored["data"] == {"a": "1", "c": "3", "theirs": "stays"}
     managers = [
         (entry["manager"], entry["operation"])
@@ -50,7 +50,7 @@ async def test_an_object_becomes_what_the_manifest_says_and_keeps_what_others_se
     assert managers == [(cluster_module.FIELD_MANAGER, "Apply")]
 
 
-async def test_what_is_as_it_should_be_is_not_written_again(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_an_unchanged_object_is_not_written_again(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
     versions = []
     for _ in range(3):
@@ -73,12 +73,12 @@ def unlabelled(run: Body) -> Body:
 
 
 def of_another_run(run: Body) -> Body:
-    another = {**run, "metadata": {**run["metadata"], "name": "another", "uid": SOMEBODY_ELSE}}
+    another = {**run, "metadata": {**run["metadata"], "name": "another", "uid": FOREIGN_UID}}
     return config_of(another)
 
 
 def of_an_earlier_run(run: Body) -> Body:
-    return config_of({**run, "metadata": {**run["metadata"], "uid": SOMEBODY_ELSE}})
+    return config_of({**run, "metadata": {**run["metadata"], "uid": FOREIGN_UID}})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def of_an_earlier_run(run: Body) -> Body:
         (of_an_earlier_run, "is left over from an earlier SeeleRun r"),
     ],
 )
-async def test_what_belongs_to_others_is_left_alone(
+async def test_objects_of_others_are_not_touched(
     cluster: Cluster,
     control_plane: ControlPlane,
     admin: KubernetesApi,
@@ -97,7 +97,7 @@ async def test_what_belongs_to_others_is_left_alone(
     theirs: Callable[[Body], Body],
     words: str,
 ) -> None:
-    # Nothing is to collect the object of an owner that is not there.
+    # Otherwise the object would be collected, because its owner does not exist.
     control_plane.stop_controller_manager()
     try:
         before = admin.create({**theirs(run), "data": {"a": "theirs"}})
@@ -111,7 +111,7 @@ async def test_what_belongs_to_others_is_left_alone(
         control_plane.start_controller_manager()
 
 
-async def test_an_object_on_its_way_out_is_made_anew_later(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_a_terminating_object_is_recreated_later(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
     held = config_of(run)
     held["metadata"]["finalizers"] = ["example.com/held"]
@@ -127,17 +127,17 @@ def claim_of(run: Body, size: str) -> Body:
     return without_owner(child(run, "PersistentVolumeClaim", "r-run", spec=spec))
 
 
-async def test_a_claim_outlives_its_run_and_is_left_as_it_is(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_a_claim_outlives_its_run_and_is_not_changed(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
     await cluster.ensure(claim_of(run, "1Gi"), uid(run))
-    await cluster.ensure(claim_of(run, "2Gi"), SOMEBODY_ELSE)
+    await cluster.ensure(claim_of(run, "2Gi"), FOREIGN_UID)
     stored = admin.get("persistentvolumeclaims", "r-run", namespace) or {}
     assert stored["spec"]["resources"]["requests"]["storage"] == "1Gi"
     admin.patch("persistentvolumeclaims", "r-run", namespace, {"metadata": {"labels": None}})
     assert (await refused(cluster.ensure(claim_of(run, "1Gi"), uid(run)))).reason == "NameTaken"
 
 
-async def test_all_that_a_run_is_made_of_can_be_made_and_applied(
+async def test_all_objects_of_a_run_can_be_created_and_applied(
     cluster: Cluster, control_plane: ControlPlane, admin: KubernetesApi, run: Body
 ) -> None:
     budget = cluster.features.pod_disruption_budget
@@ -173,7 +173,7 @@ async def test_only_the_runs_own_object_is_deleted(
     path = f"apis/scheduling.volcano.sh/v1beta1/namespaces/{namespace}/podgroups"
     try:
         await cluster.ensure(group, uid(run))
-        await cluster.delete_object(group, SOMEBODY_ELSE)
+        await cluster.delete_object(group, FOREIGN_UID)
         assert len(admin.request("GET", path)["items"]) == 1
         for _ in range(2):
             await cluster.delete_object(group, uid(run))
@@ -186,12 +186,12 @@ async def test_only_the_runs_own_object_is_deleted(
         )
 
 
-async def test_only_the_very_run_is_deleted_and_its_objects_after_it(
+async def test_only_the_run_with_this_uid_is_deleted_with_its_objects(
     cluster: Cluster, admin: KubernetesApi, run: Body
 ) -> None:
     namespace = run["metadata"]["namespace"]
     await cluster.ensure(config_of(run), uid(run))
-    await cluster.delete_run(namespace, "r", SOMEBODY_ELSE)
+    await cluster.delete_run(namespace, "r", FOREIGN_UID)
     assert admin.get("seeleruns", "r", namespace) is not None
     for _ in range(2):
         await cluster.delete_run(namespace, "r", uid(run))
@@ -202,41 +202,37 @@ async def test_only_the_very_run_is_deleted_and_its_objects_after_it(
 # Events
 
 
-async def test_a_repeated_notice_is_one_event_that_counts(
-    cluster: Cluster, kubeconfig: Path, admin: KubernetesApi, run: Body
-) -> None:
+async def test_a_repeated_event_is_counted(cluster: Cluster, kubeconfig: Path, admin: KubernetesApi, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
-    notice = RunEvent("Warning", "Restarting", "trainer 0 failed: OOMKilled")
-    await cluster.post_event(run, notice, NOW)
-    await cluster.post_event(run, notice, NOW + timedelta(minutes=1))
-    # Another operator, which remembers nothing.
+    event = RunEvent("Warning", "Restarting", "trainer 0 failed: OOMKilled")
+    await cluster.post_event(run, event, NOW)
+    await cluster.post_event(run, event, NOW + timedelta(minutes=1))
+    # Another operator, which does not know the count.
     async with await Cluster.connect(str(kubeconfig)) as second:
-        await second.post_event(run, notice, NOW + timedelta(minutes=2))
+        await second.post_event(run, event, NOW + timedelta(minutes=2))
     await cluster.post_event(run, RunEvent("Normal", "Running", "step 1"), NOW)
 
-    events = {event["reason"]: event for event in admin.list("events", namespace)}
+    events = {stored["reason"]: stored for stored in admin.list("events", namespace)}
     assert sorted(events) == ["Restarting", "Running"]
     restarting = events["Restarting"]
     assert restarting["count"] == 3
     assert restarting["firstTimestamp"] == "2026-11-22T12:00:00Z"
     assert restarting["lastTimestamp"] == "2026-11-22T12:02:00Z"
     assert restarting["type"] == "Warning"
-    assert restarting["message"] == notice.message
+    assert restarting["message"] == event.message
     assert restarting["involvedObject"]["uid"] == uid(run)
     assert restarting["source"]["component"] == "seele-operator"
 
 
-async def test_an_event_that_the_api_server_forgot_begins_anew(
-    cluster: Cluster, admin: KubernetesApi, run: Body
-) -> None:
-    namespace, notice = run["metadata"]["namespace"], RunEvent("Normal", "Running", "step 1")
-    await cluster.post_event(run, notice, NOW)
-    await cluster.post_event(run, notice, NOW)
-    for event in admin.list("events", namespace):
-        admin.delete("events", event["metadata"]["name"], namespace)
-    await cluster.post_event(run, notice, NOW)
-    await cluster.post_event(run, notice, NOW)
-    assert [event["count"] for event in admin.list("events", namespace)] == [2]
+async def test_an_expired_event_is_created_again(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+    namespace, event = run["metadata"]["namespace"], RunEvent("Normal", "Running", "step 1")
+    await cluster.post_event(run, event, NOW)
+    await cluster.post_event(run, event, NOW)
+    for stored in admin.list("events", namespace):
+        admin.delete("events", stored["metadata"]["name"], namespace)
+    await cluster.post_event(run, event, NOW)
+    await cluster.post_event(run, event, NOW)
+    assert [stored["count"] for stored in admin.list("events", namespace)] == [2]
 
 
 async def test_an_event_never_fails(
@@ -244,8 +240,8 @@ async def test_an_event_never_fails(
 ) -> None:
     long = RunEvent("Warning", "Failed", "x" * 5000)
     await cluster.post_event(run, long, NOW)
-    (event,) = admin.list("events", run["metadata"]["namespace"])
-    assert len(event["message"]) == 1024
+    (stored,) = admin.list("events", run["metadata"]["namespace"])
+    assert len(stored["message"]) == 1024
     nowhere = {**run, "metadata": {**run["metadata"], "namespace": "nowhere"}}
     await cluster.post_event(nowhere, long, NOW)
     assert "an event about r was not posted" in caplog.text

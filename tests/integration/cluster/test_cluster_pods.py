@@ -1,4 +1,4 @@
-"""Runs, their status and their pods: what the operator reads, creates and deletes on a real API server."""
+"""Runs, their status and their pods: read, created and deleted on a real API server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seele_operator.kube import cluster as cluster_module
 from seele_operator.kube.cluster import Cluster
 from seele_operator.kube.errors import Conflict, Gone, NamespaceTerminating, Refused
 from tests.integration.cluster.bodies import (
-    SOMEBODY_ELSE,
+    FOREIGN_UID,
     Body,
     config_of,
     owner,
@@ -30,12 +30,12 @@ pytestmark = pytest.mark.integration
 # Reading
 
 
-async def test_what_is_not_there_is_none(cluster: Cluster, namespace: str) -> None:
+async def test_missing_objects_are_none(cluster: Cluster, namespace: str) -> None:
     assert await cluster.read_run(namespace, "r") is None
     assert await cluster.read_pod(namespace, "r") is None
 
 
-async def test_a_run_is_read_without_the_owners_of_its_fields(cluster: Cluster, run: Body) -> None:
+async def test_a_run_is_read_without_its_managed_fields(cluster: Cluster, run: Body) -> None:
     read = await cluster.read_run(run["metadata"]["namespace"], "r")
     assert read is not None
     assert uid(read) == uid(run)
@@ -82,7 +82,7 @@ async def test_runs_of_one_namespace_and_of_all(
 # Status
 
 
-async def test_a_status_is_written_on_what_was_read(cluster: Cluster, run: Body) -> None:
+async def test_a_status_is_written_only_to_the_version_that_was_read(cluster: Cluster, run: Body) -> None:
     namespace, version = run["metadata"]["namespace"], run["metadata"]["resourceVersion"]
     written = await cluster.patch_status(namespace, "r", version, {"phase": "Pending", "message": "waits"})
     assert written["status"] == {"phase": "Pending", "message": "waits"}
@@ -92,14 +92,14 @@ async def test_a_status_is_written_on_what_was_read(cluster: Cluster, run: Body)
         await cluster.patch_status(namespace, "r", version, {"phase": "Failed"})
 
 
-async def test_a_status_of_a_deleted_run_is_gone(cluster: Cluster, run: Body) -> None:
+async def test_the_status_of_a_deleted_run_is_gone(cluster: Cluster, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
     await cluster.delete_run(namespace, "r", uid(run))
     with pytest.raises(Gone):
         await cluster.patch_status(namespace, "r", run["metadata"]["resourceVersion"], {"phase": "Failed"})
 
 
-async def test_a_status_that_the_definition_does_not_allow_is_refused(cluster: Cluster, run: Body) -> None:
+async def test_a_status_that_the_schema_does_not_allow_is_refused(cluster: Cluster, run: Body) -> None:
     metadata = run["metadata"]
     patch = cluster.patch_status(metadata["namespace"], "r", metadata["resourceVersion"], {"phase": "Dancing"})
     assert (await refused(patch)).reason == "Invalid"
@@ -141,7 +141,7 @@ async def test_a_pod_that_a_limit_range_forbids(cluster: Cluster, admin: Kuberne
     pod = pod_of(run, container={"resources": {"limits": {"cpu": "2"}}})
 
     async def until_refused() -> Refusal:
-        # Admission learns of a new limit a moment later.
+        # The admission plugin sees a new limit a moment later.
         while True:
             try:
                 created = await cluster.create_pod(pod)
@@ -157,13 +157,13 @@ async def test_a_pod_that_a_limit_range_forbids(cluster: Cluster, admin: Kuberne
     )
 
 
-async def test_a_pod_that_is_none(cluster: Cluster, run: Body) -> None:
+async def test_an_invalid_pod(cluster: Cluster, run: Body) -> None:
     assert (await refused(cluster.create_pod(pod_of(run, container={"image": ""})))).reason == "Invalid"
 
 
-async def test_a_pod_in_a_namespace_that_goes_away(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_a_pod_in_a_terminating_namespace(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
-    # A finalizer keeps something in the namespace, so that it stays while it is terminating.
+    # A finalizer keeps the namespace in the state terminating.
     admin.create({**config_of(run), "metadata": {"name": "stays", "finalizers": ["example.com/stays"]}}, namespace)
     admin.delete("namespaces", namespace)
     try:
@@ -176,20 +176,20 @@ async def test_a_pod_in_a_namespace_that_goes_away(cluster: Cluster, admin: Kube
         await cluster.create_pod(pod_of(run))
 
 
-async def test_only_the_very_pod_is_deleted(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_only_the_pod_with_this_uid_is_deleted(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
     created = await cluster.create_pod(pod_of(run))
     assert created is not None
-    await cluster.delete_pod(namespace, "r-trainer-0", SOMEBODY_ELSE)
+    await cluster.delete_pod(namespace, "r-trainer-0", FOREIGN_UID)
     assert admin.get("pods", "r-trainer-0", namespace) is not None
     await cluster.delete_pod(namespace, "r-trainer-0", uid(created))
     assert await cluster.read_pod(namespace, "r-trainer-0") is None
     await cluster.delete_pod(namespace, "r-trainer-0", uid(created))
 
 
-async def test_a_grace_period_can_be_given(cluster: Cluster, run: Body) -> None:
+async def test_a_grace_period_can_be_set(cluster: Cluster, run: Body) -> None:
     namespace = run["metadata"]["namespace"]
-    # On a node, even one that nobody runs, a pod waits for its kubelet.
+    # On a node, even a nonexistent one, a pod waits for the kubelet.
     created = await cluster.create_pod(pod_of(run, nodeName="nowhere", terminationGracePeriodSeconds=600))
     assert created is not None
     await cluster.delete_pod(namespace, "r-trainer-0", uid(created), grace=77)
@@ -197,7 +197,9 @@ async def test_a_grace_period_can_be_given(cluster: Cluster, run: Body) -> None:
     assert read is None or read["metadata"]["deletionGracePeriodSeconds"] == 77
 
 
-async def test_an_orphan_is_adopted_beside_its_other_owners(cluster: Cluster, admin: KubernetesApi, run: Body) -> None:
+async def test_an_orphan_is_adopted_and_keeps_its_other_owners(
+    cluster: Cluster, admin: KubernetesApi, run: Body
+) -> None:
     namespace = run["metadata"]["namespace"]
     friend = admin.create(without_owner(config_of(run)))
     other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "r-config", "uid": uid(friend)}
@@ -212,8 +214,8 @@ async def test_an_orphan_is_adopted_beside_its_other_owners(cluster: Cluster, ad
     assert {one["uid"] for one in owners} == {uid(run), uid(friend)}
     assert [one["uid"] for one in owners if one.get("controller")] == [uid(run)]
     with pytest.raises(Conflict):
-        await cluster.adopt_pod(namespace, "second", SOMEBODY_ELSE, owner(run))
+        await cluster.adopt_pod(namespace, "second", FOREIGN_UID, owner(run))
     with pytest.raises(Conflict):
-        await cluster.adopt_pod(namespace, "r-trainer-0", uid(orphan), {**owner(run), "uid": SOMEBODY_ELSE})
+        await cluster.adopt_pod(namespace, "r-trainer-0", uid(orphan), {**owner(run), "uid": FOREIGN_UID})
     with pytest.raises(Gone):
-        await cluster.adopt_pod(namespace, "third", SOMEBODY_ELSE, owner(run))
+        await cluster.adopt_pod(namespace, "third", FOREIGN_UID, owner(run))

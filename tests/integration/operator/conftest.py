@@ -1,4 +1,4 @@
-"""The operator at work on a real API server: its own process, its own account, and pods that are played."""
+"""The operator as a process on a real API server, with its own account and played pods."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.control_plane import ControlPlane
 from tests.support.operator_process import LEASE_SECONDS, OperatorProcess, grant
 from tests.support.pods_driver import PodsDriver
 
-# Neither outlives a module: tests elsewhere have the cluster to themselves.
+# Neither outlives a module: tests in other folders need the cluster without them.
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def driver(control_plane: ControlPlane) -> Iterator[PodsDriver]:
 
 @pytest.fixture(scope="session")
 def operator_kubeconfig(control_plane: ControlPlane) -> Path:
-    """Credentials of an account with the rights of rbac.yaml, and no more."""
+    """Credentials of an account with exactly the permissions of rbac.yaml."""
     return grant(control_plane, "rbac.yaml")
 
 
@@ -38,7 +38,7 @@ def _operator(operator_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def operator(_operator: OperatorProcess) -> Iterator[OperatorProcess]:
-    """The operator of all namespaces with the rights of rbac.yaml: running, whatever the test before did to it."""
+    """The operator for all namespaces with the permissions of rbac.yaml: running, whatever earlier tests did to it."""
     if not _operator.running:
         _operator.start()
     yield _operator
@@ -50,7 +50,7 @@ def operator(_operator: OperatorProcess) -> Iterator[OperatorProcess]:
 def runs(
     control_plane: ControlPlane, driver: PodsDriver, operator: OperatorProcess, request: pytest.FixtureRequest
 ) -> Iterator[ClusterRuns]:
-    """Runs in a namespace of this test's own."""
+    """Runs in a new namespace."""
     runs = ClusterRuns(control_plane, driver, operator)
     yield runs
     if request.session.testsfailed:

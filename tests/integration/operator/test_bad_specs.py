@@ -1,4 +1,4 @@
-"""Specs that are wrong: refused in the words of `seele validate`, and every one of them can be repaired and deleted."""
+"""Invalid specs: refused in the words of `seele validate`, and each can be repaired and deleted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.integration
 
 ONE_POD = {"trainer": {"replicas": 1}, "rollout": {"engine": "transformers"}}
 AT_LEAST = 40
-"""Bad specs that the schema lets through, so that it is the operator that has to refuse them."""
+"""Bad specs that the schema accepts, so that the operator has to refuse them."""
 
 
 def bad_specs() -> list[dict[str, Any]]:
-    """Specs of the table of `seele validate` that have nothing but a wrong `spec`, as JSON can say it."""
+    """The cases of `seele validate` in which only `spec` is wrong, and which JSON can express."""
     found = []
     for case in yaml.safe_load((DATA / "bad_specs.yaml").read_text()):
         if set(case["patch"]) != {"spec"} or not isinstance(case["patch"]["spec"], dict):
@@ -34,7 +34,7 @@ def bad_specs() -> list[dict[str, Any]]:
 
 
 def problems(spec: dict[str, Any]) -> list[str]:
-    """What `seele validate` says about a spec, as the API server hands it over."""
+    """The problems that `seele validate` finds in a spec."""
     body = {**run_body("any"), "spec": spec}
     try:
         run = parse_run(body)
@@ -44,7 +44,7 @@ def problems(spec: dict[str, Any]) -> list[str]:
 
 
 def created_spec(runs: ClusterRuns, body: dict[str, Any]) -> dict[str, Any] | None:
-    """The spec of a new run as the API server keeps it, without unknown fields; None where the schema refuses it."""
+    """The spec of a new run as the API server stores it, without unknown fields; None if the schema refuses it."""
     try:
         stored: dict[str, Any] = runs.api.create(body, runs.namespace)["spec"]
     except ApiError as error:
@@ -69,21 +69,21 @@ def test_every_bad_spec_is_refused_repaired_and_deleted(runs: ClusterRuns) -> No
         bodies = runs.api.list("seeleruns", runs.namespace)
         return {body["metadata"]["name"]: body for body in bodies if body["metadata"]["name"] in names}
 
-    def said(body: dict[str, Any]) -> dict[str, Any]:
+    def validity(body: dict[str, Any]) -> dict[str, Any]:
         conditions = body.get("status", {}).get("conditions", [])
         return next((one for one in conditions if one["type"] == "Valid"), {})
 
-    wait_for(lambda: all(said(body) for body in stored().values()), "all are judged", 60)
+    wait_for(lambda: all(validity(body) for body in stored().values()), "all are judged", 60)
     for name, body in stored().items():
-        assert said(body)["status"] == "False", name
-        assert said(body)["reason"] == "Invalid", name
+        assert validity(body)["status"] == "False", name
+        assert validity(body)["reason"] == "Invalid", name
         expected = problems(body["spec"])
         assert expected, name
-        assert said(body)["message"] == "; ".join(expected), name
+        assert validity(body)["message"] == "; ".join(expected), name
         assert body["status"]["phase"] == "Pending", name
     assert not [pod for name in names for pod in runs.pods(name)]
 
-    # The first half is deleted as it is, the second repaired first.
+    # Half of them are deleted, the others repaired first.
     order = sorted(names)
     for name in order[::2]:
         runs.delete(name)
@@ -97,7 +97,7 @@ def test_every_bad_spec_is_refused_repaired_and_deleted(runs: ClusterRuns) -> No
         lambda: str({name: body["status"]["phase"] for name, body in stored().items()}),
         120,
     )
-    assert all(said(body)["status"] == "True" for body in stored().values())
+    assert all(validity(body)["status"] == "True" for body in stored().values())
     runs.api.request("DELETE", runs.api.path("seeleruns", None, runs.namespace))
     wait_for(lambda: not stored(), "repaired runs are deleted", SECONDS)
     wait_for(
@@ -119,24 +119,24 @@ def test_a_pod_that_the_api_server_refuses_is_reported_and_can_be_repaired(
     runs: ClusterRuns, where: str, template: dict[str, Any], word: str
 ) -> None:
     runs.make(spec={where: {"podTemplate": template}})
-    said = wait_for(
-        lambda: (condition := runs.condition("Valid")).get("status") == "False" and condition,
+    condition = wait_for(
+        lambda: (found := runs.condition("Valid")).get("status") == "False" and found,
         lambda: f"refused\n{runs.story()}",
         SECONDS,
     )
-    assert isinstance(said, dict)
-    assert word in said["message"]
+    assert isinstance(condition, dict)
+    assert word in condition["message"]
     runs.edit({where: {"podTemplate": None}})
     runs.until("Running", seconds=90)
     assert runs.condition("Valid")["status"] == "True"
 
 
-def test_a_bad_edit_of_a_running_run_is_refused_and_can_be_taken_back(runs: ClusterRuns) -> None:
+def test_a_bad_edit_of_a_running_run_is_refused_and_can_be_reverted(runs: ClusterRuns) -> None:
     runs.running()
     before = {pod["metadata"]["uid"] for pod in runs.pods()}
     runs.edit({"training": {"problemsPerUpdate": 7}})
-    said = runs.until_condition("Valid", "False", "Invalid")
-    assert "spec.training.problemsPerUpdate" in said["message"]
+    condition = runs.until_condition("Valid", "False", "Invalid")
+    assert "spec.training.problemsPerUpdate" in condition["message"]
     assert runs.phase() == "Running"
     runs.edit({"training": {"problemsPerUpdate": None}})
     runs.until_condition("Valid", "True", "Accepted")

@@ -16,7 +16,7 @@ def uids(runs: ClusterRuns) -> dict[str, str]:
     return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in runs.pods()}
 
 
-def test_rollout_servers_are_added_and_taken_away_while_it_runs(runs: ClusterRuns) -> None:
+def test_rollout_servers_are_added_and_removed_while_it_runs(runs: ClusterRuns) -> None:
     runs.running()
     before = uids(runs)
     runs.edit({"rollout": {"replicas": 3}})
@@ -49,17 +49,17 @@ def test_a_deadline_can_be_set_while_it_runs(runs: ClusterRuns) -> None:
         ("spec.model.name", {"model": {"name": "other/model"}}, {"model": {"name": "Qwen/Qwen2.5-1.5B"}}),
     ],
 )
-def test_what_cannot_change_while_it_runs_is_refused_by_name(
+def test_fields_that_cannot_change_while_it_runs_are_refused_by_name(
     runs: ClusterRuns, field: str, edit: dict[str, object], back: dict[str, object]
 ) -> None:
     runs.running()
     before = uids(runs)
     runs.edit(edit)
-    said = runs.until_condition("Valid", "False", "ChangeRefused")
-    assert field in said["message"]
-    assert said["observedGeneration"] == 2
+    condition = runs.until_condition("Valid", "False", "ChangeRefused")
+    assert field in condition["message"]
+    assert condition["observedGeneration"] == 2
     assert runs.phase() == "Running"
-    # What may change still does.
+    # Fields that may change are still applied.
     runs.edit({"rollout": {"replicas": 2}})
     runs.wait_for_pods(4)
     assert before.items() <= uids(runs).items()
@@ -69,7 +69,7 @@ def test_what_cannot_change_while_it_runs_is_refused_by_name(
     assert runs.status()["attempt"] == 1
 
 
-def test_a_refused_edit_is_taken_up_by_a_suspended_run(runs: ClusterRuns) -> None:
+def test_a_refused_edit_takes_effect_in_a_suspended_run(runs: ClusterRuns) -> None:
     runs.running()
     runs.edit({"trainer": {"image": "seele:fixed"}})
     runs.until_condition("Valid", "False", "ChangeRefused")
@@ -81,7 +81,7 @@ def test_a_refused_edit_is_taken_up_by_a_suspended_run(runs: ClusterRuns) -> Non
     assert runs.pod("trainer")["spec"]["containers"][0]["image"] == "seele:fixed"
 
 
-def test_a_run_that_has_not_begun_can_be_changed_freely(runs: ClusterRuns) -> None:
+def test_a_run_that_has_not_started_can_be_changed_freely(runs: ClusterRuns) -> None:
     runs.bring_to("Pending")
     runs.edit({"trainer": {"replicas": 1}, "training": {"steps": 7}})
     runs.wait_for_pods(2)
@@ -110,7 +110,7 @@ def test_a_run_is_suspended_in_each_phase_and_resumed(runs: ClusterRuns, driver:
     status = runs.until("Running", seconds=90)
     assert {pod["metadata"]["labels"][ATTEMPT_LABEL] for pod in runs.wait_for_pods()} == {str(status["attempt"])}
     assert status["attempt"] >= attempt
-    # Nobody's fault, so nothing is counted.
+    # A suspension counts as neither failure nor restart.
     assert status.get("restarts", 0) == restarts
     if phase == "Running":
         assert status["attempt"] == 2
@@ -118,17 +118,17 @@ def test_a_run_is_suspended_in_each_phase_and_resumed(runs: ClusterRuns, driver:
     wait_for(lambda: "Resumed" in runs.events(), lambda: str(runs.events()))
 
 
-def test_a_run_that_is_made_suspended_has_no_pods(runs: ClusterRuns) -> None:
+def test_a_run_created_as_suspended_has_no_pods(runs: ClusterRuns) -> None:
     runs.make(spec={"runPolicy": {"suspend": True}})
     runs.until("Suspended")
-    # A run made later is through, and so would be this one's pods.
+    # The operator has handled a later run, so it would have created this one's pods.
     runs.running("later")
     assert runs.pods() == []
     runs.suspend(False)
     runs.until("Running", attempt=1)
 
 
-def test_what_has_ended_cannot_be_suspended_or_begun_again(runs: ClusterRuns) -> None:
+def test_an_ended_run_can_be_neither_suspended_nor_restarted(runs: ClusterRuns) -> None:
     ended = runs.bring_to("Succeeded")
     left = uids(runs)
     runs.suspend(True)

@@ -1,4 +1,4 @@
-"""What becomes of a run when its pods, nodes or quotas fail it."""
+"""Runs whose pods or nodes fail, or that exceed a quota."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_for
 pytestmark = pytest.mark.integration
 
 TO_NEXT_ATTEMPT_SECONDS = 15.0
-"""From a failure to the first pod of the next attempt, on a machine that is busy with other tests; 5 s are promised."""
+"""From a failure to the first pod of the next attempt, on a busy machine; the documentation promises 5 s."""
 
 Fail = Callable[[PodsDriver, ClusterRuns, dict[str, Any]], None]
 
@@ -68,17 +68,17 @@ def test_one_lost_trainer_restarts_the_gang(
     assert status["failures"] == {"application": 0, "disruption": 0} | {kind: 1}
     assert status["restarts"] == 1
     wait_for(lambda: "Restarting" in runs.events(), lambda: str(runs.events()))
-    # Namespaces of other tests are going away meanwhile, and their runs notice.
+    # At least: runs of other tests fail while their namespaces are deleted.
     assert operator.metric("seele_operator_restarts_total", **{"class": kind}) >= restarts + 1
 
 
-def test_a_trainer_that_refuses_its_input_fails_the_run_at_once(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_a_trainer_that_rejects_its_input_fails_the_run_at_once(runs: ClusterRuns, driver: PodsDriver) -> None:
     runs.running()
     driver.finish(runs.pod("trainer"), 2, message="dataset.path: /data/train.jsonl does not exist")
     status = runs.until("Failed", attempt=1)
     assert runs.condition("Failed")["reason"] == "BadInput"
     assert "/data/train.jsonl does not exist" in status["message"]
-    # The failed trainer's log can be read; what still ran is gone.
+    # The failed trainer keeps its log; running pods are deleted.
     (left,) = runs.wait_for_pods(1)
     assert left["metadata"]["name"] == "run-trainer-0"
 
@@ -95,7 +95,7 @@ def test_failures_beyond_the_budget_fail_the_run(runs: ClusterRuns, driver: Pods
     wait_for(lambda: "Failed" in runs.events(), lambda: str(runs.events()))
 
 
-def test_progress_forgives_failures(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_progress_resets_the_count_of_failures(runs: ClusterRuns, driver: PodsDriver) -> None:
     runs.running(spec={"runPolicy": {"backoffLimit": 1}})
     driver.finish(runs.pod("trainer"), 1)
     runs.restarted()
@@ -106,7 +106,7 @@ def test_progress_forgives_failures(runs: ClusterRuns, driver: PodsDriver) -> No
     runs.restarted(3)
 
 
-def test_a_restart_waits_for_a_pod_that_is_stuck(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_a_restart_waits_for_a_stuck_pod(runs: ClusterRuns, driver: PodsDriver) -> None:
     runs.running()
     driver.behave(runs.namespace, remove=False)
     driver.finish(runs.pod("trainer"), 1)
@@ -124,7 +124,7 @@ def test_a_restart_waits_for_a_pod_that_is_stuck(runs: ClusterRuns, driver: Pods
     runs.restarted()
 
 
-def test_a_lost_node_is_waited_for_until_it_is_certain(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_a_restart_waits_for_the_pods_of_a_lost_node(runs: ClusterRuns, driver: PodsDriver) -> None:
     node = driver.add_node(f"{runs.namespace}-lost")
     driver.behave(runs.namespace, schedule=False)
     runs.make(spec={"runPolicy": {"terminationGracePeriodSeconds": 1}})
@@ -138,9 +138,9 @@ def test_a_lost_node_is_waited_for_until_it_is_certain(runs: ClusterRuns, driver
     assert (status["lastFailure"]["class"], status["lastFailure"]["reason"]) == ("disruption", "NodeLost")
     (stuck,) = runs.wait_for_pods(1)
     assert stuck["metadata"]["uid"] == lost["metadata"]["uid"]
-    said = runs.until_condition("Progressing", "False", "PodStuckTerminating", seconds=90)
-    assert "run-trainer-1" in said["message"]
-    assert node in said["message"]
+    condition = runs.until_condition("Progressing", "False", "PodStuckTerminating", seconds=90)
+    assert "run-trainer-1" in condition["message"]
+    assert node in condition["message"]
     assert runs.pods_of_attempt(2) == []
     # The node is back: its kubelet learns of the deletion.
     driver.find_node(node)
@@ -165,13 +165,13 @@ def test_a_lost_rollout_pod_is_replaced_alone(runs: ClusterRuns, driver: PodsDri
     wait_for(lambda: "RolloutReplaced" in runs.events(), lambda: str(runs.events()))
 
 
-def test_a_run_that_finds_no_node_says_so_and_fails_at_its_deadline(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_a_run_without_a_node_says_so_and_fails_at_its_deadline(runs: ClusterRuns, driver: PodsDriver) -> None:
     driver.behave(runs.namespace, schedule=False)
     runs.make(spec={"runPolicy": {"startDeadlineSeconds": 4}})
     for pod in runs.wait_for_pods():
         driver.unschedulable(pod, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
-    said = runs.until_condition("Scheduled", "False", "Unschedulable")
-    assert "3 Insufficient nvidia.com/gpu" in said["message"]
+    condition = runs.until_condition("Scheduled", "False", "Unschedulable")
+    assert "3 Insufficient nvidia.com/gpu" in condition["message"]
     assert runs.phase() == "Pending"
     status = runs.until("Failed")
     assert runs.condition("Failed")["reason"] == "StartDeadlineExceeded"
@@ -184,27 +184,22 @@ def test_an_image_that_cannot_be_pulled_is_named(runs: ClusterRuns, driver: Pods
     runs.make(spec={"rollout": {"image": "registry.example/vllm:missing"}})
     runs.wait_for_pods()
     driver.image_error(runs.pod("rollout"))
-    said = runs.until_condition("RolloutReady", "False", "ImagePullBackOff")
-    assert "registry.example/vllm:missing" in said["message"]
+    condition = runs.until_condition("RolloutReady", "False", "ImagePullBackOff")
+    assert "registry.example/vllm:missing" in condition["message"]
     wait_for(lambda: "registry.example/vllm:missing" in runs.status()["message"], runs.story)
-    # Once it can be pulled, nothing else is needed.
+    # Once it can be pulled, the run starts without an edit.
     driver.behave(runs.namespace, start=True)
     runs.until("Running", attempt=1)
 
 
-def test_a_quota_that_refuses_pods_is_named_and_waited_for(runs: ClusterRuns) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}}
-    runs.api.create(quota, runs.namespace)
-    wait_for(
-        lambda: (runs.api.get("resourcequotas", "few", runs.namespace) or {}).get("status", {}).get("hard"),
-        "the quota is in force",
-    )
+def test_an_exceeded_quota_is_named_and_waited_for(runs: ClusterRuns) -> None:
+    runs.limit_pods(1)
     runs.make()
-    said = runs.until_condition("Scheduled", "False", "QuotaExceeded")
-    assert "exceeded quota: few" in said["message"]
+    condition = runs.until_condition("Scheduled", "False", "QuotaExceeded")
+    assert "exceeded quota: few" in condition["message"]
     assert runs.phase() == "Pending"
     assert len(runs.pods()) <= 1
-    runs.api.delete("resourcequotas", "few", runs.namespace)
+    runs.limit_pods(None)
     runs.until("Running", seconds=90, attempt=1)
     assert runs.condition("Scheduled")["status"] == "True"
 
@@ -216,7 +211,7 @@ def test_a_run_without_new_steps_is_restarted(runs: ClusterRuns, driver: PodsDri
     assert (status["lastFailure"]["class"], status["lastFailure"]["reason"]) == ("application", "Stalled")
 
 
-def test_a_run_fails_at_the_end_of_its_time(runs: ClusterRuns) -> None:
+def test_a_run_fails_at_its_deadline(runs: ClusterRuns) -> None:
     runs.running(spec={"runPolicy": {"activeDeadlineSeconds": 4}})
     runs.until("Failed")
     assert runs.condition("Failed")["reason"] == "DeadlineExceeded"

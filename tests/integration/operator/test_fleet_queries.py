@@ -70,8 +70,7 @@ def seen(
         wait_for(lambda: fleet.prometheus.query(scraped(1)), "Prometheus has seen the first attempt")
         driver.finish(runs.pod("trainer", 1, "restarts"), 1)
         driver.finish(runs.pod("trainer", 0, "fails"), 2)
-        for index in (1, 0):
-            driver.finish(runs.pod("trainer", index, "succeeds"), 0)
+        runs.finish_trainers("succeeds")
         runs.suspend(True, "pauses")
         runs.until("Failed", "fails")
         runs.until("Succeeded", "succeeds")

@@ -1,4 +1,4 @@
-"""A run from `kubectl apply` to its end, when nothing goes wrong."""
+"""A run without failures, from `kubectl apply` to its end."""
 
 from __future__ import annotations
 
@@ -50,12 +50,11 @@ def test_a_run_goes_from_pending_to_succeeded(runs: ClusterRuns, driver: PodsDri
     assert (status["policyVersion"], status["etaSeconds"]) == (7, 90.0)
     assert status["lastCheckpoint"] == {"step": 5, "path": "checkpoints/step-5"}
 
-    for index in (1, 0):
-        driver.finish(runs.pod("trainer", index), 0)
+    runs.finish_trainers()
     status = runs.until("Succeeded", step=20)
     assert "completionTime" in status
     assert runs.condition("Complete")["status"] == "True"
-    # Pods that still ran are cleaned away; the trainers' logs stay.
+    # Running pods are deleted; the trainers stay for their logs.
     runs.wait_for_pods(2)
     assert {pod["metadata"]["labels"]["seele.dev/role"] for pod in runs.pods()} == {"trainer"}
     wait_for(lambda: set(runs.events()) == {"Started", "Running", "Succeeded"}, lambda: str(runs.events()))
@@ -63,7 +62,7 @@ def test_a_run_goes_from_pending_to_succeeded(runs: ClusterRuns, driver: PodsDri
     assert operator.metric("seele_operator_time_to_running_seconds_count") >= 1
 
 
-def test_children_belong_to_the_run_and_go_with_it(runs: ClusterRuns) -> None:
+def test_children_belong_to_the_run_and_are_deleted_with_it(runs: ClusterRuns) -> None:
     uid = runs.running()["conditions"] and runs.get()["metadata"]["uid"]
     kinds = ("pods", "configmaps", "services", "networkpolicies")
     children = [child for kind in kinds for child in runs.api.list(kind, runs.namespace, "seele.dev/run=run")]
@@ -85,7 +84,7 @@ def test_children_belong_to_the_run_and_go_with_it(runs: ClusterRuns) -> None:
         )
 
 
-def test_nobody_evicts_a_trainer_that_could_stay(runs: ClusterRuns) -> None:
+def test_the_eviction_of_a_trainer_is_refused(runs: ClusterRuns) -> None:
     runs.running()
 
     def counted() -> bool:
@@ -101,7 +100,7 @@ def test_nobody_evicts_a_trainer_that_could_stay(runs: ClusterRuns) -> None:
     assert runs.pods_of_attempt(1)
 
 
-def test_columns_of_kubectl_get_say_where_runs_stand(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_columns_of_kubectl_get_show_the_state_of_runs(runs: ClusterRuns, driver: PodsDriver) -> None:
     runs.running()
     driver.trainer(runs.pod("trainer")).at(3, accuracy=0.75, hintRate=0.25)
     runs.until("Running", step=3)
@@ -120,36 +119,31 @@ def test_columns_of_kubectl_get_say_where_runs_stand(runs: ClusterRuns, driver: 
     assert (float(row["Accuracy"]), float(row["Hint"])) == (0.75, 0.25)
 
 
-def test_a_finished_run_is_deleted_when_its_time_is_over(runs: ClusterRuns, driver: PodsDriver) -> None:
+def test_a_finished_run_is_deleted_after_its_time_to_live(runs: ClusterRuns) -> None:
     runs.running(spec={"runPolicy": {"ttlSecondsAfterFinished": 1}})
-    for index in (1, 0):
-        driver.finish(runs.pod("trainer", index), 0)
+    runs.finish_trainers()
     wait_for(runs.gone, lambda: f"the run is deleted\n{runs.story()}", SECONDS)
     runs.wait_for_pods(0)
 
 
 @pytest.mark.parametrize(("policy", "left"), [("All", 0), ("None", 3)])
-def test_pods_are_cleaned_as_the_policy_says(runs: ClusterRuns, driver: PodsDriver, policy: str, left: int) -> None:
+def test_pods_are_deleted_by_the_clean_pod_policy(runs: ClusterRuns, policy: str, left: int) -> None:
     runs.running(spec={"runPolicy": {"cleanPodPolicy": policy}})
-    for index in (1, 0):
-        driver.finish(runs.pod("trainer", index), 0)
+    runs.finish_trainers()
     runs.until("Succeeded")
     runs.wait_for_pods(left)
 
 
-def test_what_has_ended_stays_ended_when_its_pods_are_gone(
-    runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess
-) -> None:
+def test_an_ended_run_stays_ended_without_its_pods(runs: ClusterRuns, operator: OperatorProcess) -> None:
     runs.running()
-    for index in (1, 0):
-        driver.finish(runs.pod("trainer", index), 0)
+    runs.finish_trainers()
     before = runs.until("Succeeded", gang="released")
     for pod in runs.pods():
         runs.api.delete("pods", pod["metadata"]["name"], runs.namespace)
     runs.wait_for_pods(0)
     operator.kill()
     operator.start()
-    # A run made later is through: whatever the operator wanted to do with the first one, it has done.
+    # The operator has handled a later run, so it would have changed the first one by now.
     runs.running("later")
     assert runs.status() == before
     assert runs.pods() == []

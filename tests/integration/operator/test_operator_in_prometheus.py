@@ -1,4 +1,4 @@
-"""A real Prometheus watches a real operator: what it tells of each run, and what the alerts make of it."""
+"""A real Prometheus scrapes a real operator: the metrics of each run, and the alerts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prometheus(operator: OperatorProcess, tmp_path_factory: pytest.TempPathFacto
         yield server
 
 
-def test_what_becomes_of_a_run_is_seen_in_prometheus(
+def test_the_life_of_a_run_is_visible_in_prometheus(
     runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess, prometheus: PrometheusServer
 ) -> None:
     own = f'run_namespace="{runs.namespace}",run="run"'
@@ -38,7 +38,7 @@ def test_what_becomes_of_a_run_is_seen_in_prometheus(
         wait_for(lambda: shown(name, more) == [expected], lambda: f"{name}: {shown(name, more)}")
 
     def pending_or_firing() -> set[str]:
-        # Of this run, or of no run in particular: other tests leave failures behind. A run that restarts does not start.
+        # Of this run or of no run: other tests leave failures behind. A restarting run may count as not starting.
         found = prometheus.query(f'ALERTS{{{own}}} or ALERTS{{run=""}}')
         return {one.labels["alertname"] for one in found} - {"SeeleRunNotStarting"}
 
@@ -56,7 +56,7 @@ def test_what_becomes_of_a_run_is_seen_in_prometheus(
     assert shown("seele_run_failures_limit", ',class="application"') == [3]
     until_alerts()
 
-    # Every metric of the operator's is there, with the labels that the documentation gives.
+    # Every metric of the operator exists, with the documented labels.
     outer = {"job", "instance", "namespace", "pod", "__name__", "le"}
     for row in operator_rows():
         name = f"{row.name}_count" if row.kind == "histogram" else row.name
@@ -76,11 +76,11 @@ def test_what_becomes_of_a_run_is_seen_in_prometheus(
         wait_for(lambda now=now: prometheus.query(f"timestamp(up) > {now} + 2"), "the rules have seen it")
         until_alerts(*(["SeeleRestartsNearBudget"] if failures == 2 else []))
 
-    # A trainer that says its input is bad is not started again, and the alert about restarts is moot.
+    # A trainer with bad input is not restarted, which resolves the alert about restarts.
     driver.finish(runs.pod("trainer"), 2)
     until(1, "seele_run_phase", ',phase="Failed"')
     until_alerts("SeeleRunFailed")
 
-    # Nothing is known of the run any more, and that the operator is gone is all there is to say.
+    # Without the operator nothing is known about the run: only its absence is reported.
     operator.kill()
     until_alerts("SeeleOperatorDown")

@@ -1,4 +1,4 @@
-"""The operator dies, freezes, loses its API server, or is there twice: runs do not notice, or are not worse for it."""
+"""The operator is killed or frozen, loses its API server or has a second instance: runs are not affected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,34 +19,18 @@ pytestmark = pytest.mark.integration
 
 API_SERVER_DOWN_SECONDS = 30.0
 TAKEOVER_SECONDS = LEASE_SECONDS + 10.0
-"""The lease time, and what a standby needs to notice and to list everything on a busy machine."""
+"""The lease time, and the time in which a standby notices and lists everything on a busy machine."""
 RANDOM_KILLS = 3
 
 
-def quota(runs: ClusterRuns, pods: int | None) -> None:
-    """Allow so many pods in the namespace; any number for None."""
-    if pods is None:
-        runs.api.delete("resourcequotas", "few", runs.namespace)
-        return
-    body: dict[str, Any] = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": str(pods)}}}
-    runs.api.apply({"apiVersion": "v1", "kind": "ResourceQuota", **body}, runs.namespace)
-    wait_for(
-        lambda: (
-            (runs.api.get("resourcequotas", "few", runs.namespace) or {}).get("status", {}).get("hard", {}).get("pods")
-            == str(pods)
-        ),
-        "the quota is in force",
-    )
-
-
 def created_once_each(runs: ClusterRuns, attempts: int) -> None:
-    """No pod was made twice in any attempt."""
+    """Assert that no pod was created twice in any attempt."""
     expected = attempts * (TRAINERS + ROLLOUTS)
     wait_for(lambda: len(runs.history.created) >= expected, lambda: str(runs.history.created))
     assert len(runs.history.created) == expected, runs.history.created
 
 
-def test_a_failure_while_it_was_down_is_dealt_with(
+def test_a_failure_while_it_was_down_is_handled(
     runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess
 ) -> None:
     runs.running()
@@ -58,9 +41,7 @@ def test_a_failure_while_it_was_down_is_dealt_with(
     created_once_each(runs, 2)
 
 
-def test_a_trainer_that_vanished_while_it_was_down_is_noticed(
-    runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess
-) -> None:
+def test_a_trainer_deleted_while_it_was_down_is_noticed(runs: ClusterRuns, operator: OperatorProcess) -> None:
     runs.running()
     operator.kill()
     lost = runs.pod("trainer", 1)
@@ -103,16 +84,16 @@ def test_killed_while_old_pods_are_stopping(runs: ClusterRuns, driver: PodsDrive
 
 
 @pytest.mark.parametrize("made", [0, 1, 2])
-def test_killed_with_some_of_the_next_attempts_pods_made(
+def test_killed_with_some_of_the_next_attempts_pods_created(
     runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess, made: int
 ) -> None:
     runs.running()
-    quota(runs, made)
+    runs.limit_pods(made)
     driver.finish(runs.pod("trainer", 1), 1)
     runs.until_condition("Scheduled", "False", "QuotaExceeded")
     wait_for(lambda: len(runs.pods_of_attempt(2)) == made, runs.story)
     operator.kill()
-    quota(runs, None)
+    runs.limit_pods(None)
     operator.start()
     assert runs.restarted()["restarts"] == 1
     created_once_each(runs, 2)
@@ -125,14 +106,14 @@ def test_killed_again_and_again(runs: ClusterRuns, driver: PodsDriver, operator:
         driver.trainer(runs.pod("trainer")).at(attempt, lastCheckpointStep=attempt)
         runs.until("Running", step=attempt)
         driver.finish(runs.pod("trainer", 1), 1)
-        time.sleep(chance.uniform(0.0, 0.3))  # the moment is the point
+        time.sleep(chance.uniform(0.0, 0.3))  # a random moment
         operator.kill()
         operator.start()
         assert runs.restarted(attempt)["restarts"] == attempt - 1
     created_once_each(runs, 1 + RANDOM_KILLS)
 
 
-def test_a_start_changes_nothing_that_is_well(runs: ClusterRuns, operator: OperatorProcess) -> None:
+def test_a_restart_of_the_operator_changes_nothing(runs: ClusterRuns, operator: OperatorProcess) -> None:
     runs.running()
     runs.driver.trainer(runs.pod("trainer")).at(1)
     runs.until("Running", step=1)
@@ -140,17 +121,17 @@ def test_a_start_changes_nothing_that_is_well(runs: ClusterRuns, operator: Opera
     pods = {pod["metadata"]["name"]: pod["metadata"]["resourceVersion"] for pod in runs.pods()}
     assert operator.terminate() == 0
     operator.start()
-    runs.running("later")  # the operator has looked at everything
+    runs.running("later")  # by then the operator has handled the first run
     assert runs.get()["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     assert {pod["metadata"]["name"]: pod["metadata"]["resourceVersion"] for pod in runs.pods()} == pods
 
 
-def test_without_its_api_server_it_waits_and_then_goes_on(
+def test_it_waits_for_its_api_server_and_then_continues(
     runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess, control_plane: ControlPlane
 ) -> None:
     runs.running()
     before = {pod["metadata"]["uid"] for pod in runs.pods()}
-    # Else it would take the silence of the test's nodes for their loss.
+    # Otherwise it would take the test's silent nodes for lost.
     control_plane.stop_controller_manager()
     lines = len(operator.log_file.read_text().splitlines())
     control_plane.stop_api_server()
@@ -163,7 +144,7 @@ def test_without_its_api_server_it_waits_and_then_goes_on(
     finally:
         control_plane.start_api_server()
         control_plane.start_controller_manager()
-    # It says what is the matter, but not with every try.
+    # It logs the outage, but not every try.
     assert 1 <= len(operator.log_file.read_text().splitlines()) - lines < 60
     assert {pod["metadata"]["uid"] for pod in runs.pods()} == before
     driver.finish(runs.pod("trainer", 1), 1)
@@ -176,7 +157,7 @@ def test_without_its_api_server_it_waits_and_then_goes_on(
 def pair(
     operator: OperatorProcess, operator_kubeconfig: Path, tmp_path: Path
 ) -> Iterator[tuple[OperatorProcess, OperatorProcess]]:
-    """A leader and a standby, in the place of the shared operator."""
+    """A leader and a standby instead of the shared operator."""
     operator.kill()
     flags = (f"--lease-duration={LEASE_SECONDS}", "--lease-name=pair")
     with OperatorProcess(operator_kubeconfig, tmp_path / "first.log", *flags) as first:
@@ -202,7 +183,7 @@ def test_the_standby_takes_over_from_a_killed_leader(
     created_once_each(runs, 3)
 
 
-def test_a_leader_that_was_frozen_does_not_act_when_it_wakes(
+def test_a_frozen_leader_does_not_act_when_it_wakes(
     runs: ClusterRuns, driver: PodsDriver, pair: tuple[OperatorProcess, OperatorProcess]
 ) -> None:
     first, second = pair
@@ -213,26 +194,26 @@ def test_a_leader_that_was_frozen_does_not_act_when_it_wakes(
     driver.finish(runs.pod("trainer", 1), 1)
     first.thaw()
     runs.restarted()
-    # It ends, to begin anew as a standby.
+    # It exits, to restart as a standby.
     wait_for(lambda: not first.running, lambda: f"the first ends\n{first.log()}", TAKEOVER_SECONDS)
     created_once_each(runs, 2)
     assert runs.status()["restarts"] == 1
 
 
-def test_a_leader_that_is_told_to_stop_hands_over_at_once(
+def test_a_leader_that_is_stopped_hands_over_at_once(
     runs: ClusterRuns, pair: tuple[OperatorProcess, OperatorProcess]
 ) -> None:
     first, second = pair
     runs.operator = second
     runs.running()
     assert first.terminate() == 0
-    # Well within the lease time: the lease was given back.
+    # Within the lease time, because the lease was released.
     wait_for(lambda: second.leads, lambda: f"the second leads\n{second.log()}", LEASE_SECONDS)
     runs.running("later")
     created_once_each(runs, 2)
 
 
-def test_an_operator_of_some_namespaces_needs_rights_there_alone(
+def test_an_operator_of_some_namespaces_needs_no_other_permissions(
     runs: ClusterRuns, operator: OperatorProcess, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     operator.kill()

@@ -1,4 +1,4 @@
-"""What belongs to a run is adopted; what does not is left alone."""
+"""Orphans of a run are adopted; foreign objects are not touched."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_pods_that_lost_their_owner_are_adopted(runs: ClusterRuns, operator: Ope
     assert runs.until("Running", attempt=1)["restarts"] == 0
 
 
-def test_what_is_around_the_pods_is_put_right_by_the_next_attempt(runs: ClusterRuns) -> None:
+def test_support_objects_are_repaired_by_the_next_attempt(runs: ClusterRuns) -> None:
     runs.running()
     uid = runs.get()["metadata"]["uid"]
     orphan(runs, "configmaps", "run-config")
@@ -73,11 +73,11 @@ def foreign(kind: str, name: str) -> dict[str, Any]:
         ("Pod", "pods", "run-trainer-1"),
     ],
 )
-def test_somebody_elses_object_is_left_alone_and_named(runs: ClusterRuns, kind: str, resource: str, name: str) -> None:
+def test_a_foreign_object_is_not_touched_but_named(runs: ClusterRuns, kind: str, resource: str, name: str) -> None:
     runs.api.create(foreign(kind, name), runs.namespace)
     runs.make()
-    said = runs.until_condition("Scheduled", "False", "NameTaken")
-    assert name in said["message"]
+    condition = runs.until_condition("Scheduled", "False", "NameTaken")
+    assert name in condition["message"]
     assert runs.phase() == "Pending"
     theirs = runs.api.get(resource, name, runs.namespace)
     assert theirs is not None
@@ -85,11 +85,11 @@ def test_somebody_elses_object_is_left_alone_and_named(runs: ClusterRuns, kind: 
     assert "seele.dev/run" not in theirs["metadata"].get("labels", {})
     runs.api.delete(resource, name, runs.namespace, grace=0)
     runs.until("Running", seconds=SECONDS + 10)
-    # And it never counted as a failure.
+    # It was not counted as a failure.
     assert runs.status()["failures"] == {"application": 0, "disruption": 0}
 
 
-def test_a_copy_of_a_pod_with_its_labels_is_left_alone(runs: ClusterRuns) -> None:
+def test_a_copy_of_a_pod_with_its_labels_is_not_touched(runs: ClusterRuns) -> None:
     runs.running()
     copy = runs.pod("trainer", 1)
     made = {

@@ -1,4 +1,4 @@
-"""The operator needs every right of its manifests, and no other."""
+"""The operator needs exactly the permissions of its manifests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"
 OTHER_GANGS = "scheduling.x-k8s.io"
-"""Asked for in the same way as Volcano's, of which this cluster has the groups."""
+"""Used in the same way as Volcano's groups, which this cluster serves."""
 
 
 def granted(file: str) -> set[Right]:
@@ -47,7 +47,7 @@ def requests(plane: ControlPlane) -> Iterator[tuple[Right, dict[str, Any]]]:
 
 @pytest.fixture
 def gang_scheduler(control_plane: ControlPlane) -> Iterator[None]:
-    """The kind of Volcano's groups, and then no longer: other tests want it absent."""
+    """Serve Volcano's PodGroups during a test; other tests need them absent."""
     definition = pod_group_crd()
     control_plane.install(definition)
     yield
@@ -56,15 +56,15 @@ def gang_scheduler(control_plane: ControlPlane) -> Iterator[None]:
     wait_for(lambda: control_plane.admin.get("customresourcedefinitions", name) is None, f"{name} is gone")
 
 
-def test_both_manifests_grant_the_same() -> None:
+def test_both_manifests_grant_the_same_permissions() -> None:
     assert granted("rbac.yaml") == granted("rbac-namespaced.yaml")
 
 
 @pytest.mark.usefixtures("gang_scheduler")
-def test_every_right_is_used_and_none_is_missing(
+def test_every_permission_is_used_and_none_is_missing(
     runs: ClusterRuns, driver: PodsDriver, control_plane: ControlPlane
 ) -> None:
-    # A gang, a claim of its own, a restart, an orphan, objects to mend, and an end after which it is deleted.
+    # A gang, an owned claim, a restart, an orphan, objects to repair, and a deletion after the end.
     claim = {"size": "1Gi", "retention": "Delete"}
     spec: dict[str, Any] = {
         "scheduling": {"gang": "volcano"},
@@ -74,9 +74,9 @@ def test_every_right_is_used_and_none_is_missing(
     runs.running(spec=spec)
     runs.api.patch("pods", "run-trainer-1", runs.namespace, {"metadata": {"ownerReferences": None}})
     wait_for(lambda: "ownerReferences" in runs.pod("trainer", 1)["metadata"], runs.story, SECONDS)
-    # What happens again is counted up in its Event.
+    # A repeated failure increments the count of its Event.
     for step in (1, 2):
-        # Progress forgives what was before, so that nothing waits longer each time.
+        # Progress resets the failures, so that the delays do not grow.
         driver.trainer(runs.pod("trainer")).at(step, lastCheckpointStep=step)
         runs.until("Running", step=step, failures={"application": 0, "disruption": 0})
         lost = runs.pod("rollout")
@@ -88,23 +88,22 @@ def test_every_right_is_used_and_none_is_missing(
     runs.until("Running", step=3)
     driver.finish(runs.pod("trainer"), 1)
     runs.restarted()
-    for index in (1, 0):
-        driver.finish(runs.pod("trainer", index), 0)
+    runs.finish_trainers()
     wait_for(runs.gone, runs.story, SECONDS)
 
-    # Old servers put a watch on record when it ends.
+    # Old servers write a watch to the audit log when it ends.
     assert runs.operator.terminate() == 0
 
     def unused() -> set[Right]:
         asked = {right for right, _ in requests(control_plane)}
         return {right for right in granted("rbac.yaml") - asked if right[0] != OTHER_GANGS}
 
-    wait_for(lambda: not unused(), lambda: f"rights that nothing needs: {sorted(unused())}", SECONDS)
+    wait_for(lambda: not unused(), lambda: f"unused permissions: {sorted(unused())}", SECONDS)
     refused = {
         right
         for right, event in requests(control_plane)
         if event.get("responseStatus", {}).get("code") == 403
-        # A quota, or a namespace that is going away, says 403 as well.
+        # An exceeded quota or a terminating namespace is a 403 too.
         and "authorization.k8s.io/decision" in event.get("annotations", {})
         and event["annotations"]["authorization.k8s.io/decision"] == "forbid"
         and not control_plane.was_starting(datetime.fromisoformat(event["requestReceivedTimestamp"]))
