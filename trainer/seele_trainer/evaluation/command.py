@@ -198,13 +198,14 @@ def _sources(
 ) -> list[Benchmark]:
     if not benchmarks:
         raise BadDataError("no benchmark is named: give --benchmark gsm8k,math500")
-    if unknown := sorted(set(data) - set(benchmarks)):
-        raise BadDataError(f"--data names {unknown[0]!r}, which is not among the benchmarks {', '.join(benchmarks)}")
     changes = {name: value for name, value in (("limit", limit), ("samples", samples)) if value is not None}
-    return [
+    sources = [
         known_benchmark(title, str(data[title]) if title in data else None).model_copy(update=changes)
         for title in dict.fromkeys(benchmarks)
     ]
+    if unknown := sorted(set(data) - set(benchmarks)):
+        raise BadDataError(f"--data names {unknown[0]!r}, which is not among the benchmarks {', '.join(benchmarks)}")
+    return sources
 
 
 def _check_out(out: Path | None) -> None:
