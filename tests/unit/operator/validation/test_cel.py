@@ -251,7 +251,7 @@ def test_both_refuse_the_same_names(variable: str, claim: str, size: str | int, 
         "storage": {
             "run": {"persistentVolumeClaim": {"claimName": claim}},
             "sharedMemory": size,
-            "huggingFaceCache": {"hostPath": {"path": f"/srv/{path}"}},
+            "huggingFaceCache": {"hostPath": {"path": f"/data/{path}"}},
         },
     }
     body = patched(good_run(), {"spec": changes})
