@@ -1,4 +1,4 @@
-"""One rank of a gang that runs out of disk and ends as `seele train` does; started by torchrun."""
+"""One rank of a gang that runs out of disk and ends like `seele train`; started by torchrun."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.learner_cases import Case, config_of
 
 
 def fill_the_disk() -> None:
-    """From here on this process can write no file of more than a kilobyte."""
+    """From here on this process cannot write files of more than a kilobyte."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
 

@@ -1,7 +1,8 @@
-"""What the learner's tests share with the processes they start: cases, configurations and outcomes."""
+"""Shared by the learner's tests and the processes they start: cases, configurations and outcomes."""
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ TOTAL_UPDATES = 6
 
 @dataclass(frozen=True)
 class Case:
-    """One learner: how it is set up, what it trains on (name of a set of samples), and what is done with it."""
+    """One learner: its settings, the name of the samples it trains on, and what is done with it."""
 
     name: str
     samples: str = "mixed"
@@ -27,28 +28,28 @@ class Case:
     deepspeed: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     save: str | None = None
-    """Folder of a checkpoint to write after the updates, in the shared folder."""
+    """Checkpoint folder to write after the updates, inside the shared folder."""
     load: str | None = None
-    """Folder of a checkpoint to load before them."""
+    """Checkpoint folder to load before them."""
     first_update: int = 0
-    """Number of the first update, which decides its samples."""
+    """Number of the first update, which selects its samples."""
     follow: bool = True
-    """Whether ranks other than 0 follow; otherwise they make the same calls with None."""
+    """Whether ranks other than 0 follow. Otherwise they make the same calls with None."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one rank of a case saw: the stats of each update, log-probabilities of the last weights, or its error."""
+    """Results of one rank: the stats of each update and log-probabilities of the last weights, or its error."""
 
     stats: list[Any]
     logprobs: list[Any]
     error: str | None = None
     models: int = 0
-    """Models that the rank loaded: the policy, and the initial one where it is compared with it."""
+    """Number of models that the rank loaded: the policy, and the initial model if there is a KL term."""
 
 
 def config_of(case: Case, shared: Path) -> TrainerConfig:
-    """The trainer's configuration of a case; clipping, decay, the KL term and the schedule all matter in it."""
+    """The trainer's configuration of a case, in which clipping, decay, the KL term and the schedule all matter."""
     training = {
         "learning_rate": 1e-3,
         "learning_rate_schedule": "linear",
@@ -68,6 +69,13 @@ def config_of(case: Case, shared: Path) -> TrainerConfig:
     )
 
 
+def environment() -> dict[str, str]:
+    """The environment for fresh ranks: without variables of a torchrun that started this process."""
+    ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    inherited = {name: value for name, value in os.environ.items() if name not in ranks}
+    return {**inherited, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
 def model_folder(shared: Path, *, tied: bool) -> Path:
     return shared / ("tied" if tied else "untied")
 
@@ -79,4 +87,4 @@ def samples_of(shared: Path, name: str) -> list[list[Sample]]:
 
 
 SEQUENCES = [[5, 6, 7, 8, 9], [1, 2], [40, 30, 20, 10, 0, 63, 62]]
-"""What every case scores at its end."""
+"""Scored at the end of every case."""

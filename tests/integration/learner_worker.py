@@ -1,4 +1,4 @@
-"""One rank of a gang that runs the cases of a learner test; started by torchrun, or alone for a gang of one."""
+"""One rank that runs the cases of a learner test, started by torchrun or alone as the only rank."""
 
 from __future__ import annotations
 

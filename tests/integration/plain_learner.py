@@ -1,6 +1,6 @@
-"""What the learner has to compute, in plain PyTorch and one process.
+"""The reference for the learner, in plain PyTorch and one process.
 
-It knows nothing of micro-batches: it takes one sample at a time, unpadded, and writes the loss out as the papers do.
+Without micro-batches: it takes one sample at a time, unpadded, and computes the loss as the papers write it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.integration.learner_cases import TOTAL_UPDATES, Case, config_of, mode
 
 @dataclass(frozen=True)
 class Plain:
-    """Norms of the gradients before clipping, sums of the loss's terms, and the last weights."""
+    """Norms of the gradients before clipping, total losses, and the last weights."""
 
     norms: list[float]
     losses: list[float]

@@ -1,9 +1,8 @@
-"""A model folder that the learner exports is used as the model it came from is."""
+"""A model folder exported by the learner keeps the settings of the original model."""
 
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -11,36 +10,30 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from tests.integration.learner_cases import Case
+from tests.integration.learner_cases import Case, environment
 from tests.support import REPOSITORY
+from tests.support.small_models import EOS, save_llama, save_tokenizer
 
 pytestmark = pytest.mark.integration
 
-VOCABULARY = 64
-ENDS = [3, 5]
-"""Tokens that end a completion; the tokenizer knows the first only, as with many chat models."""
+ENDS = [EOS, 5]
+"""Tokens that end a completion. As with many chat models, the tokenizer only has the first."""
 
 
-def test_an_export_keeps_the_ends_of_a_completion_and_says_its_dtype(tmp_path: Path) -> None:
+def test_an_export_keeps_the_ends_of_a_completion_and_declares_its_dtype(tmp_path: Path) -> None:
     source = tmp_path / "tied"
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=VOCABULARY, num_key_value_heads=1, eos_token_id=ENDS[0], **sizes))
+    model = save_llama(source, seed=0, tied=True, dtype=torch.bfloat16)
     model.generation_config.eos_token_id = ENDS
-    model.to(torch.bfloat16).save_pretrained(source)
-    words = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token=f"w{ENDS[0]}").save_pretrained(source)
-    # Trained in float32, although the model came in bfloat16.
+    model.save_pretrained(source)
+    save_tokenizer(source, eos_token=f"w{EOS}")
+    # Trained in float32, although the original is in bfloat16.
     (tmp_path / "cases").write_bytes(pickle.dumps([Case("case", samples="none", updates=0)]))
     (tmp_path / "none.samples").write_bytes(pickle.dumps([]))
 
-    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     command = [sys.executable, "-m", "tests.integration.learner_worker", str(tmp_path), str(tmp_path)]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

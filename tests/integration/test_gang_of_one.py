@@ -1,4 +1,4 @@
-"""A trainer that is a gang of its own."""
+"""A trainer with a single rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import json, sys
 import torch.distributed as dist
 from seele_trainer.learner.ranks import Ranks
 
-# Where the processes of a gang meet: a port that others may have by the time it is bound.
+# The rendezvous of several ranks, whose port may be taken by the time it is bound.
 sys.modules["torch.distributed.rendezvous"].TCPStore = None
 
 first = Ranks.join()
@@ -27,8 +27,8 @@ print(json.dumps([first.rank, first.world_size, second.rank, second.world_size])
 """
 
 
-def test_it_needs_no_port_to_meet_at_and_can_be_joined_again_when_it_was_left() -> None:
-    # What is left in an environment without a rank is no gang.
+def test_it_needs_no_port_and_can_be_joined_again_after_it_was_left() -> None:
+    # Without RANK the other variables do not count.
     environment = {name: value for name, value in os.environ.items() if name != "RANK"} | {"MASTER_PORT": "1"}
     done = subprocess.run([sys.executable, "-c", JOINS_TWICE], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 import subprocess
@@ -15,25 +14,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.learner.sample import Sample
-from tests.integration.learner_cases import SEQUENCES, Case, Outcome, config_of, model_folder
+from tests.integration.learner_cases import SEQUENCES, Case, Outcome, config_of, environment, model_folder
 from tests.integration.plain_learner import Plain, plain_pytorch
 from tests.support import REPOSITORY
+from tests.support.small_models import VOCABULARY, save_tokenizer
 
 pytestmark = pytest.mark.integration
 
-VOCABULARY = 64
 HINT_WEIGHT = np.float32(0.05)
 STAGES = (0, 1, 2, 3)
 RANKS = (1, 2)
 LOW_THRESHOLD = {"overrides": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
-"""Makes ZeRO 3 spread parameters that it would leave whole in so small a model."""
+"""Makes ZeRO 3 partition parameters that it would keep whole in so small a model."""
 
 GRADIENT_CASES = (
     *(Case(f"zero{stage}", zero_stage=stage, training={"merge_identical": False}) for stage in STAGES),
@@ -49,7 +46,7 @@ GRADIENT_CASES = (
     Case("same-calls-on-all-ranks", zero_stage=2, follow=False),
     Case("no-advantage", samples="no-advantage", zero_stage=1),
     Case("nothing-to-learn", samples="nothing", training={"kl_coefficient": 0.0}),
-    # Solutions: learnt by cross-entropy, off-policy with and without shaping, some by their most uncertain tokens alone.
+    # Solutions: by cross-entropy, off-policy with and without shaping, and some only by their most uncertain tokens.
     *(Case(f"solutions-zero{stage}", samples="solutions", zero_stage=stage, temperature=0.7) for stage in (0, 2)),
     Case("solutions-spread", samples="solutions", zero_stage=3, temperature=0.7, deepspeed=LOW_THRESHOLD),
     Case("solutions-alone", samples="solutions-alone", zero_stage=3, deepspeed=LOW_THRESHOLD),
@@ -110,9 +107,9 @@ def learning_nothing(sample: Sample) -> Sample:
 
 
 def with_solution(number: int, sample: Sample) -> Sample:
-    """A sample of one of five kinds: all but the first have the reference solution, or a prefix of it, in place of a hint.
+    """A sample of one of five kinds. All but the first have the reference solution, or a prefix of it, instead of a hint.
 
-    Uncertain tokens are told apart only where their number in a sample, 3 at most, is less than all.
+    At most 3 tokens of a sample learn as its most uncertain ones, usually fewer than it has.
     """
     given, uncertain = sample.supervised != 0, 1 + number % 3
     advantage = np.where(given, np.float32(0.25), sample.advantage)
@@ -159,7 +156,7 @@ def tiny_model(*, tied: bool) -> Qwen2ForCausalLM:
         num_key_value_heads=2,
         max_position_embeddings=64,
         tie_word_embeddings=tied,
-        attention_dropout=0.3,  # the learner has to switch it off
+        attention_dropout=0.3,  # which the learner disables
     )
     return Qwen2ForCausalLM(config).eval()
 
@@ -173,12 +170,9 @@ def launch(shared: Path, folder: Path, ranks: int, cases: list[Case]) -> None:
     (folder / "cases").write_bytes(pickle.dumps(cases))
     worker = ["-m", "tests.integration.learner_worker", str(shared), str(folder)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        environment.pop(name, None)
     command = [sys.executable, *(torchrun if ranks > 1 else []), *worker]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=500, check=False
+        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
@@ -203,13 +197,12 @@ class Gangs:
 
 @pytest.fixture(scope="module")
 def gangs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gangs]:
-    """Everything that the tests look at, run in four gangs: starting a process costs more than a case."""
+    """All results that the tests need, from four gangs: starting a process takes longer than a case."""
     shared = tmp_path_factory.mktemp("learner")
-    tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
     for tied in (True, False):
         model = tiny_model(tied=tied)
         model.save_pretrained(model_folder(shared, tied=tied))
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(model_folder(shared, tied=tied))
+        save_tokenizer(model_folder(shared, tied=tied))
     for name, samples in make_samples(tiny_model(tied=True)).items():
         (shared / f"{name}.samples").write_bytes(pickle.dumps(samples))
     for ranks in RANKS:
@@ -224,7 +217,7 @@ def gangs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gangs]:
 
 
 def damage(shared: Path) -> None:
-    """Copies of checkpoints with one byte changed, with a file missing, and without the manifest."""
+    """Copies of checkpoints with one byte changed, with a file missing, and without learner.json."""
     for ranks in RANKS:
         whole = shared / f"checkpoint-{ranks}-1"
         for kind in ("changed", "missing", "unfinished"):
@@ -249,7 +242,7 @@ def broken(ranks: int) -> list[Case]:
 
 @pytest.fixture(scope="module")
 def plain(gangs: Gangs) -> dict[str, Plain]:
-    """The reference of each case, computed once for those that mean the same training."""
+    """The reference of each case, computed once for cases with the same training."""
     found: dict[tuple[object, ...], Plain] = {}
     results = {}
     for case in GRADIENT_CASES:
@@ -312,12 +305,7 @@ def test_nothing_to_learn_means_a_gradient_of_zero(gangs: Gangs, ranks: int) -> 
 def test_an_update_without_samples_leaves_the_weights_alone(gangs: Gangs, ranks: int) -> None:
     stats: list[UpdateStats] = gangs.outcome(ranks, "empty").stats
     assert [update.applied for update in stats] == [True, False, True]
-    assert (stats[1].gradient_norm, stats[1].total_loss, stats[1].tokens_trained, stats[1].tokens_in_loss) == (
-        0.0,
-        0.0,
-        0,
-        0,
-    )
+    assert stats[1].gradient_norm == stats[1].total_loss == stats[1].tokens_trained == stats[1].tokens_in_loss == 0
     assert stats[2].learning_rate < stats[1].learning_rate < stats[0].learning_rate
 
 
@@ -332,7 +320,7 @@ def test_bfloat16_stays_near_float32(gangs: Gangs, plain: dict[str, Plain], stag
 
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_that_goes_on_in_new_processes_ends_bit_for_bit_the_same(gangs: Gangs, stage: int, ranks: int) -> None:
+def test_a_run_resumed_in_new_processes_ends_bit_for_bit_the_same(gangs: Gangs, stage: int, ranks: int) -> None:
     straight = gangs.outcome(ranks, f"straight-zero{stage}")
     resumed = gangs.outcome(ranks, f"second-zero{stage}", restarted=True)
     for expected, found in zip(straight.stats[2:], resumed.stats, strict=True):
@@ -366,7 +354,7 @@ def test_a_checkpoint_that_cannot_be_resumed_is_refused_by_every_rank(
 
 
 @pytest.mark.parametrize("ranks", RANKS)
-def test_the_initial_model_is_loaded_only_where_something_is_compared_with_it(gangs: Gangs, ranks: int) -> None:
+def test_the_initial_model_is_loaded_only_if_there_is_a_kl_term(gangs: Gangs, ranks: int) -> None:
     models = {case: gangs.outcome(ranks, case).models for case in ("zero1", "no-reference", "sft")}
     assert models == {"zero1": 2, "no-reference": 1, "sft": 1}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 VOCABULARY = 64
 EOS = 1
@@ -35,9 +37,15 @@ def save_llama(folder: Path, *, seed: int, tied: bool = False, dtype: torch.dtyp
     return model.eval()
 
 
+def save_tokenizer(folder: Path, **options: str) -> None:
+    """A tokenizer whose 64 words are w0, w1, …; `options` name its special tokens."""
+    words = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
+    PreTrainedTokenizerFast(tokenizer_object=words, **options).save_pretrained(folder)
+
+
 @torch.inference_mode()
 def logprobs_of(model: LlamaForCausalLM, tokens: tuple[int, ...]) -> tuple[float, ...]:
-    """The model's own log-probabilities of a sequence, one shorter than it."""
+    """The model's own log-probabilities of a sequence, one shorter than the sequence."""
     ids = torch.tensor([tokens])
     table = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
     return tuple(table.gather(1, ids[0, 1:, None])[:, 0].tolist())
