@@ -37,27 +37,25 @@ class LoadedBenchmark:
 
 @dataclass(frozen=True)
 class Answers:
-    """Completions and verdicts of a benchmark's problems, both in the order of the problems."""
+    """Completions of a benchmark's problems, and for each whether it is right (None: the check timed out)."""
 
-    completions: list[list[Completion]]
-    verdicts: list[list[bool | None]]
+    completions: list[Completion]
+    verdicts: list[bool | None]
 
     @property
     def accuracy(self) -> float:
         """Share of right answers; an answer whose check timed out counts as wrong."""
-        verdicts = [verdict for of_problem in self.verdicts for verdict in of_problem]
-        return sum(verdict is True for verdict in verdicts) / len(verdicts)
+        return self.verdicts.count(True) / len(self.verdicts)
 
     @property
     def timeouts(self) -> int:
         """Answers whose check timed out."""
-        return sum(verdict is None for of_problem in self.verdicts for verdict in of_problem)
+        return self.verdicts.count(None)
 
     @property
     def truncated(self) -> float:
         """Share of completions that hit the length limit."""
-        reasons = [completion.finish_reason for of_problem in self.completions for completion in of_problem]
-        return reasons.count("length") / len(reasons)
+        return [completion.finish_reason for completion in self.completions].count("length") / len(self.completions)
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,8 @@ class Examiner:
             raise failures.exceptions[0] from failures
         chunks = [task.result() for task in tasks]
         return Answers(
-            completions=[of_problem for chunk in chunks for of_problem in chunk.completions],
-            verdicts=[of_problem for chunk in chunks for of_problem in chunk.verdicts],
+            completions=[completion for chunk in chunks for completion in chunk.completions],
+            verdicts=[verdict for chunk in chunks for verdict in chunk.verdicts],
         )
 
     async def _chunk(
@@ -125,18 +123,15 @@ class Examiner:
         # Each chunk has its own seed: with a shared one, equal prompts in two chunks would get equal samples.
         sampling = Sampling(n=n, max_tokens=self.max_tokens, temperature=temperature, seed=(self.seed + start) % 2**32)
         async with places:
-            completions = await self.engine.generate_batch(benchmark.prompts[start : start + size], sampling)
-        golds = benchmark.golds[start : start + size]
-        flat = await self.verifier.check(
-            [
-                (self.decode(completion.tokens), gold)
-                for of_problem, gold in zip(completions, golds, strict=True)
-                for completion in of_problem
-            ]
-        )
-        self.answered(len(flat))
-        verdicts = iter(flat)
-        return Answers(completions, [[next(verdicts) for _ in of_problem] for of_problem in completions])
+            answers = await self.engine.generate_batch(benchmark.prompts[start : start + size], sampling)
+        items = [
+            (completion, gold)
+            for completions, gold in zip(answers, benchmark.golds[start : start + size], strict=True)
+            for completion in completions
+        ]
+        verdicts = await self.verifier.check([(self.decode(completion.tokens), gold) for completion, gold in items])
+        self.answered(len(verdicts))
+        return Answers([completion for completion, _ in items], verdicts)
 
 
 def load_benchmarks(config: TrainerConfig, tokenizer: PreTrainedTokenizerBase) -> list[LoadedBenchmark]:

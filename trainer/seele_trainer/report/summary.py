@@ -150,9 +150,8 @@ def _telling(samples: Sequence[SampleRollout]) -> list[SampleRollout]:
 
 def _change(values: Sequence[float | None]) -> Change | None:
     measured = [value for value in values if value is not None]
-    if not measured:
-        return None
-    return Change(float(np.mean(measured[:FIRST_AND_LAST])), float(np.mean(measured[-FIRST_AND_LAST:])))
+    first, last = _mean(measured[:FIRST_AND_LAST]), _mean(measured[-FIRST_AND_LAST:])
+    return None if first is None or last is None else Change(first, last)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -49,21 +49,15 @@ class RunCollector(Collector):
         registry.register(self)
         return registry
 
-    def record(self, record: StepRecord) -> None:
-        """Count a finished step, and show its values."""
+    def record(self, record: StepRecord, *, count: bool = True, show: bool = True) -> None:
+        """Add a finished step to counters and histograms (`count`), and set the gauges to its values (`show`)."""
         with self._lock:
-            self._count(record)
-            self._show(record)
-
-    def show(self, record: StepRecord) -> None:
-        """Set the gauges to a step's values, without counting it."""
-        with self._lock:
-            self._show(record)
-
-    def count(self, record: StepRecord) -> None:
-        """Add a step to the counters and histograms, without touching the gauges."""
-        with self._lock:
-            self._count(record)
+            if count:
+                self._add([metric for metric in (*STEP_METRICS, *TIME_METRICS) if metric.kind == "counter"], record)
+                for histogram in HISTOGRAM_METRICS:
+                    self._observe(histogram, record)
+            if show:
+                self._set([metric for metric in STEP_METRICS if metric.kind == "gauge"], record)
 
     def show_evaluation(self, record: EvaluationRecord) -> None:
         """Set the gauges of an evaluation."""
@@ -79,14 +73,6 @@ class RunCollector(Collector):
                 *(self._family(metric) for table in tables for metric in table),
                 *(self._histogram(metric) for metric in HISTOGRAM_METRICS),
             ]
-
-    def _show(self, record: StepRecord) -> None:
-        self._set([metric for metric in STEP_METRICS if metric.kind == "gauge"], record)
-
-    def _count(self, record: StepRecord) -> None:
-        self._add([metric for metric in (*STEP_METRICS, *TIME_METRICS) if metric.kind == "counter"], record)
-        for histogram in HISTOGRAM_METRICS:
-            self._observe(histogram, record)
 
     def _set(self, metrics: Sequence[Metric[Source]], record: Source) -> None:
         for metric in metrics:

@@ -201,7 +201,7 @@ class Recorder:
     def _restore(self) -> None:
         records = read_records(self._steps.path, StepRecord)
         for record in (*read_records(self._discarded.path, StepRecord), *records):
-            self._collector.count(record)
+            self._collector.record(record, show=False)
         self._show_latest(records)
 
     def _show_latest(self, records: Sequence[StepRecord]) -> None:
@@ -212,7 +212,7 @@ class Recorder:
             self._collector.show_evaluation(self._evaluated[-1])
             self._show_evaluation(self._evaluated[-1])
         if records:
-            self._collector.show(records[-1])
+            self._collector.record(records[-1], count=False)
             self._show_step(records[-1])
 
     def _show_step(self, record: StepRecord) -> None:
