@@ -1,4 +1,4 @@
-"""What tests of several folders share: real data, and real tokenizers trained on it."""
+"""Fixtures of several folders: real data, and tokenizers trained on it."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from transformers import PreTrainedTokenizerFast
 from tests.support import REPOSITORY
 from tests.support.parallel import GroupScheduling, rank_of
 
-# How long an example takes says more about who else uses the machine than about the code.
+# The duration of an example depends more on the load of the machine than on the code.
 settings.register_profile("seele", deadline=None)
 settings.load_profile("seele")
 
 
 PUNCTUATION_WITH_LINE_BREAKS = r"""\p{L}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\p{N}| ?\p{L}+|\s*[\r\n]+|\s+(?!\S)|\s+"""
-"""Pieces as in the tokenizers of recent models: single digits, and `.\\n` may be one token."""
+"""Pieces as in recent models' tokenizers: single digits, and `.\\n` may be one token."""
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C reach what tests start: shells ignore it for commands in the background, and so would every child."""
+    """Let Ctrl-C reach child processes: shells ignore it for background commands, which children would inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers, begin with what takes longest."""
+    """With several workers, start the longest tests first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank_of(item.path.relative_to(REPOSITORY / "tests")))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
-    """How `-n` shares out the tests. (pytest-xdist 3.8 knows groups itself, but does not see them under pytest 9.)"""
+    """How `-n` distributes tests. (pytest-xdist 3.8 has groups, but does not find them with pytest 9.)"""
     return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder with gsm8k/ and benchmarks/: SEELE_TEST_DATA, or ../shared/data beside the repository."""
+    """Folder with gsm8k/ and benchmarks/: SEELE_TEST_DATA, or ../shared/data next to the repository."""
     folder = Path(os.environ.get("SEELE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "gsm8k" / "train.jsonl").is_file():
         pytest.skip(f"no problem sets in {folder}: set SEELE_TEST_DATA to a folder with gsm8k/ and benchmarks/")
@@ -55,7 +55,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def gsm8k_tokenizer(shared_data: Path) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of 3,000 tokens trained on GSM8K, cut into words as GPT-2 does."""
+    """Byte-level BPE of 3,000 tokens trained on GSM8K, split into words as by GPT-2."""
     return train_bpe(gsm8k_texts(shared_data), pre_tokenizers.ByteLevel(add_prefix_space=False))
 
 

@@ -1,4 +1,4 @@
-"""What the chart and the manifests make is what a real API server takes, and both make the same."""
+"""Chart and manifests make the same objects, which a real API server accepts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ DATA = REPOSITORY / "tests" / "unit" / "data" / "chart"
 
 MORE: dict[str, dict[str, Any]] = {
     "no leader election": {"leaderElection": {"enabled": False}},
-    "nobody at work": {"replicas": 0},
+    "no replicas": {"replicas": 0},
     "recreated": {"updateStrategy": {"type": "Recreate"}},
-    "an account of theirs": {"serviceAccount": {"create": False, "name": "theirs"}},
+    "an existing account": {"serviceAccount": {"create": False, "name": "theirs"}},
     "standbys in two namespaces": {"watchNamespaces": ["research", "teaching"], "replicas": 2},
-    "a policy for everybody": {"networkPolicy": {"enabled": True}},
-    "nothing asked for": {"resources": {"limits": None, "requests": None}, "podSecurityContext": {"runAsUser": None}},
+    "a policy for all sources": {"networkPolicy": {"enabled": True}},
+    "no resources and no user": {
+        "resources": {"limits": None, "requests": None},
+        "podSecurityContext": {"runAsUser": None},
+    },
     "a load balancer": {"service": {"type": "LoadBalancer"}},
 }
-"""Besides the values of the golden files."""
+"""In addition to the values of the golden files."""
 
 MONITORING = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
 
@@ -49,7 +52,7 @@ def kubectl(plane: ControlPlane, *arguments: str | Path, text: str | None = None
 
 
 def monitoring_kind(kind: str) -> Body:
-    """A kind of the Prometheus operator, without a schema: here it is of interest that there is one at all."""
+    """A kind of the Prometheus operator, without a schema."""
     plural = f"{kind.lower()}s"
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {
@@ -67,7 +70,7 @@ def monitoring_kind(kind: str) -> Body:
 
 @pytest.fixture(scope="module")
 def plane(helm_control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """A cluster with the Prometheus operator's kinds, and with the namespaces that the values name."""
+    """A cluster with the Prometheus operator's kinds and the namespaces in the values."""
     admin = helm_control_plane.admin
     made = [name for name in (NAMESPACE, "research", "teaching", "monitoring") if admin.get("namespaces", name) is None]
     for name in made:
@@ -85,7 +88,7 @@ def plane(helm_control_plane: ControlPlane) -> Iterator[ControlPlane]:
             admin.delete("namespaces", name)
 
 
-def test_the_server_takes_every_object_of_every_case(plane: ControlPlane, tmp_path: Path) -> None:
+def test_the_server_accepts_every_object_of_every_case(plane: ControlPlane, tmp_path: Path) -> None:
     files = [DATA / f"{case}.values.yaml" for case in ("defaults", "namespaces", "everything")]
     for number, values in enumerate(MORE.values()):
         (tmp_path / str(number)).mkdir()
@@ -93,10 +96,10 @@ def test_the_server_takes_every_object_of_every_case(plane: ControlPlane, tmp_pa
     version = f"v{plane.version[0]}.{plane.version[1]}.0"
     texts = {yaml.safe_dump(body) for values in files for body in rendered(values, kubernetes=version)}
 
-    # All at once, and what cases have in common once: kubectl takes its time. Nothing is stored, so names may come again.
-    said = kubectl(plane, "apply", "--dry-run=server", "-f", "-", text="---\n".join(sorted(texts)))
+    # All at once without duplicates, because kubectl is slow. Nothing is stored, so names may repeat.
+    output = kubectl(plane, "apply", "--dry-run=server", "-f", "-", text="---\n".join(sorted(texts)))
 
-    assert len(said.splitlines()) == len(texts) > 30
+    assert len(output.splitlines()) == len(texts) > 30
 
 
 def test_a_release_with_everything_fits_into_its_secret(plane: ControlPlane) -> None:
@@ -105,7 +108,7 @@ def test_a_release_with_everything_fits_into_its_secret(plane: ControlPlane) -> 
     helm_done("install", "everything", CHART, *where, *values)
     try:
         secrets = plane.admin.list("secrets", NAMESPACE, "owner=helm,name=everything")
-        # A Secret may have 1 MiB.
+        # A Secret is limited to 1 MiB.
         assert 10_000 < sum(len(text) for secret in secrets for text in secret["data"].values()) < 700_000
     finally:
         helm_done("uninstall", "everything", *where)
@@ -116,19 +119,19 @@ def test_a_release_with_everything_fits_into_its_secret(plane: ControlPlane) -> 
 
 @pytest.fixture(scope="module")
 def built() -> dict[str, list[Body]]:
-    """What `kubectl kustomize` makes of each folder."""
+    """The output of `kubectl kustomize` for each folder."""
     client = kubernetes_binaries() / "kubectl"
 
     def build(folder: Path) -> list[Body]:
         text = subprocess.run([client, "kustomize", folder], check=True, capture_output=True, text=True).stdout
-        # What Go writes as 1e-06 is no number to PyYAML.
+        # PyYAML reads Go's 1e-06 as a string.
         return objects(re.sub(r"(?m): (\d+)(e-\d+)$", r": \1.0\2", text))
 
     return {NEW: build(MANIFESTS), OLD: build(MANIFESTS / OLDEST)}
 
 
 def comparable(bodies: list[Body]) -> dict[str, Body]:
-    """Objects by kind and name, without labels and Helm's own annotations; the chart leaves the namespace to Helm."""
+    """Objects by kind and name, without labels and annotations, and without the namespace, which Helm creates."""
     for body in bodies:
         body["metadata"].pop("annotations", None)
         of_roles = {key: value for key, value in body["metadata"].pop("labels", {}).items() if "aggregate-to" in key}
@@ -147,15 +150,15 @@ def test_kustomize_and_the_chart_install_the_same(built: dict[str, list[Body]], 
 
 def test_kubectl_installs_everything(plane: ControlPlane, built: dict[str, list[Body]]) -> None:
     old = plane.version < (1, 25)
-    said = kubectl(plane, "apply", "-k", MANIFESTS / OLDEST if old else MANIFESTS)
+    output = kubectl(plane, "apply", "-k", MANIFESTS / OLDEST if old else MANIFESTS)
     try:
-        assert len(said.splitlines()) == len(built[OLD if old else NEW])
-        assert f"deployment.apps/{RELEASE} created" in said
+        assert len(output.splitlines()) == len(built[OLD if old else NEW])
+        assert f"deployment.apps/{RELEASE} created" in output
         deployment = plane.admin.get("deployments", RELEASE, NAMESPACE)
         assert deployment is not None
         assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == RELEASE
         assert plane.admin.get("serviceaccounts", RELEASE, NAMESPACE) is not None
     finally:
-        # The definition and the namespace are other tests' as well.
+        # Other tests also use the definition and the namespace.
         ours = [body for body in built[OLD] if body["kind"] not in ("CustomResourceDefinition", "Namespace")]
         kubectl(plane, "delete", "--ignore-not-found", "-f", "-", text=yaml.safe_dump_all(ours))

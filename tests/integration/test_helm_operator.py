@@ -1,4 +1,4 @@
-"""The operator with the arguments and the account that the chart gives it, and no more rights than those."""
+"""The operator with the chart's arguments, account and permissions."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration
 
-# Other tests of this cluster have granted manifests/rbac.yaml, whose names Helm would not take over.
+# Other tests of this cluster apply manifests/rbac.yaml, whose objects Helm would refuse to adopt.
 RELEASE = "seele-operator-chart"
 
 
 @pytest.fixture(scope="module")
 def driver(helm_control_plane: ControlPlane) -> Iterator[PodsDriver]:
-    """Plays the scheduler and the kubelets."""
+    """Simulates the scheduler and the kubelets."""
     with PodsDriver(helm_control_plane.admin) as pods:
         yield pods
 
 
 @dataclass(frozen=True)
 class Installed:
-    """The chart in a namespace of its own, and the operator of its Deployment as a process."""
+    """The chart in its own namespace, with the operator of its Deployment as a process."""
 
     plane: ControlPlane
     namespace: str
     operator: OperatorProcess
 
     def refused(self) -> set[str]:
-        """What the account asked for without the right to."""
+        """Requests of the account that were forbidden."""
         user = f"system:serviceaccount:{self.namespace}:{RELEASE}"
         return {
             f"{event['verb']} {event['requestURI']}"
@@ -51,18 +51,18 @@ class Installed:
 
 @contextmanager
 def installation(plane: ControlPlane, folder: Path, *flags: str) -> Iterator[Installed]:
-    """Install the chart, and uninstall it whatever happens: the names of its ClusterRoles are there once."""
+    """Install the chart and always uninstall it, because its ClusterRoles can exist only once."""
     namespace = f"seele-{secrets.token_hex(4)}"
     where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={namespace}")
     try:
-        # The definition is the fixture's, and not Helm's.
+        # The definition is installed by the fixture, not by Helm.
         helm_done("install", RELEASE, CHART, *where, "--create-namespace", "--set=crds.install=false", *flags)
         deployment = plane.admin.get("deployments", RELEASE, namespace)
         assert deployment is not None
         pod = deployment["spec"]["template"]["spec"]
         command, *arguments = pod["containers"][0]["args"]
         assert command == "operator"
-        # The port is free in a pod, but not on this machine; and only a pod knows its namespace.
+        # The port may be in use on this machine, and only a pod knows its namespace.
         arguments = [argument for argument in arguments if not argument.startswith("--http-port")]
         token = plane.service_account_token(pod["serviceAccountName"], namespace)
         kubeconfig = plane.kubeconfig(namespace, token, namespace)
@@ -85,7 +85,7 @@ def restarts_and_ends(runs: ClusterRuns, driver: PodsDriver) -> None:
     runs.until("Succeeded")
 
 
-def test_it_looks_after_a_run_of_any_namespace(
+def test_it_manages_a_run_of_any_namespace(
     helm_control_plane: ControlPlane, driver: PodsDriver, tmp_path: Path
 ) -> None:
     with installation(helm_control_plane, tmp_path) as installed, installed.operator as operator:
@@ -117,7 +117,7 @@ def test_it_looks_after_the_runs_of_its_namespaces_and_no_others(
             helm_control_plane.admin.delete("namespaces", other)
 
 
-def test_whoever_may_edit_a_namespace_may_edit_its_runs(helm_control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_users_who_can_edit_a_namespace_can_edit_its_runs(helm_control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = helm_control_plane.namespace()
     admin = helm_control_plane.admin
 

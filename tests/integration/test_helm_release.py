@@ -32,7 +32,7 @@ class Release:
         self._where = (f"--kubeconfig={plane.admin_kubeconfig}", f"--namespace={NAMESPACE}")
 
     def helm(self, command: str, *flags: str | Path, chart: Path = CHART) -> str:
-        """Let helm install or upgrade; what it says."""
+        """Install or upgrade; returns the output."""
         return helm_done(command, RELEASE, chart, *self._where, *flags)
 
     def refused(self, *flags: str) -> str:
@@ -42,11 +42,11 @@ class Release:
         return done.stderr
 
     def uninstall(self) -> None:
-        """Let helm uninstall it; nothing happens where it is not there."""
+        """Uninstall it, if it is installed."""
         helm("uninstall", RELEASE, *self._where)
 
     def definition(self) -> Body:
-        """The definition of SeeleRun. Raises AssertionError where there is none."""
+        """The definition of SeeleRun. Raises AssertionError if it does not exist."""
         found = self.api.get("customresourcedefinitions", DEFINITION)
         assert found is not None, f"{DEFINITION} is gone"
         return found
@@ -56,7 +56,7 @@ class Release:
         return self.api.get("deployments", RELEASE, NAMESPACE)
 
     def make_run(self) -> Body:
-        """A run in the release's namespace, as soon as the server takes runs."""
+        """Create a run in the release's namespace, as soon as the server accepts runs."""
 
         def made() -> Body | None:
             try:
@@ -66,10 +66,10 @@ class Release:
                     return None
                 raise
 
-        return wait_for(made, "the server takes runs")
+        return wait_for(made, "the server accepts runs")
 
     def run(self) -> Body | None:
-        """The run, where it is still there."""
+        """The run, if it still exists."""
         return self.api.get("seeleruns", "run", NAMESPACE)
 
     def forget_definition(self) -> None:
@@ -84,7 +84,7 @@ def _emptied(helm_control_plane: ControlPlane) -> Iterator[Release]:
     release = Release(helm_control_plane)
     yield release
     release.forget_definition()
-    # Other tests go on with a definition of their own.
+    # Other tests use their own definition.
     helm_control_plane.install(crd(cel=False))
     helm_control_plane.admin.delete("namespaces", NAMESPACE)
 
@@ -98,7 +98,7 @@ def release(_emptied: Release) -> Iterator[Release]:
 
 
 def chart_of_tomorrow(folder: Path) -> Path:
-    """The chart with a definition that shows one column more."""
+    """The chart with an additional column in the definition."""
     chart = folder / CHART.name
     shutil.copytree(CHART, chart)
     for path in (chart / "files").glob("crd*.yaml"):
@@ -141,14 +141,14 @@ def test_a_release_is_installed_upgraded_and_uninstalled_and_runs_outlive_it(rel
     assert columns(release.definition())
     assert release.run() is not None
 
-    # The next installation takes the definition over, back from tomorrow.
+    # The next installation adopts the definition and reverts the column.
     release.helm("install")
 
     assert "Tomorrow" not in columns(release.definition())
     assert release.run() is not None
 
 
-def test_a_definition_that_is_not_kept_goes_with_the_release_and_takes_the_runs(release: Release) -> None:
+def test_a_definition_that_is_not_kept_is_deleted_with_all_runs(release: Release) -> None:
     release.helm("install", "--set=crds.keep=false")
     release.make_run()
 
@@ -157,17 +157,17 @@ def test_a_definition_that_is_not_kept_goes_with_the_release_and_takes_the_runs(
     wait_for(lambda: release.api.get("customresourcedefinitions", DEFINITION) is None, f"{DEFINITION} is gone")
 
 
-def test_keeping_can_be_decided_later(release: Release) -> None:
+def test_crds_keep_can_be_changed_later(release: Release) -> None:
     release.helm("install", "--set=crds.keep=false")
     release.helm("upgrade", "--set=crds.keep=true")
-    # What an upgrade leaves out would else be deleted.
+    # Otherwise an upgrade deletes objects that are no longer rendered.
     release.helm("upgrade", "--set=crds.install=false")
     release.uninstall()
 
     assert "deletionTimestamp" not in release.definition()["metadata"]
 
 
-def test_without_a_definition_the_release_says_what_it_waits_for(release: Release) -> None:
+def test_without_a_definition_the_notes_say_so(release: Release) -> None:
     notes = release.helm("install", "--set=crds.install=false", "--set=watchNamespaces={default}")
 
     assert "SeeleRuns of default" in notes

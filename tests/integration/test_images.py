@@ -1,5 +1,4 @@
-"""The operator's image, really built; and with a played buildah, what tools/images.sh does where registries answer and where
-they do not."""
+"""The operator's image, really built; and tools/images.sh with a fake buildah, with and without a registry."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ rmdir "$PLAYED/installing"
 
 
 class Played:
-    """The script with tools that only note down what they are asked for."""
+    """The script with fake tools that record how they are called."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,7 +62,7 @@ class Played:
         self.path = f"{folder / 'bin'}:{os.environ['PATH']}"
 
     def to_be_installed(self, *names: str) -> None:
-        """Let the machine lack some of the tools, and have an apt-get that installs them."""
+        """Simulate a machine without some tools, and an apt-get that installs them."""
         system, packages = self.folder / "system", self.folder / "packages"
         system.mkdir()
         packages.mkdir()
@@ -78,13 +77,13 @@ class Played:
         self.path = f"{self.folder / 'bin'}:{system}"
 
     def tool(self, name: str, script: str) -> None:
-        """Put a program in front of the machine's own."""
+        """Replace a program of the machine."""
         path = self.folder / "bin" / name
         path.write_text(script)
         path.chmod(0o755)
 
     def state(self, name: str, text: str = "") -> None:
-        """Something that the played tools look for."""
+        """Set a state for the fake tools."""
         (self.folder / name).write_text(text)
 
     def start(self, *targets: str, **environment: str) -> subprocess.Popen[str]:
@@ -105,7 +104,7 @@ class Played:
         return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
     def calls(self, word: str) -> list[str]:
-        """Command lines with `word` in them, and forget all of them."""
+        """Recorded command lines that contain `word`; clears the record."""
         path = self.folder / "calls"
         found = [line for line in path.read_text().splitlines() if word in line.split()]
         path.unlink()
@@ -114,12 +113,12 @@ class Played:
 
 @pytest.fixture
 def played(tmp_path: Path) -> Played:
-    """A machine with played tools."""
+    """A machine with fake tools."""
     return Played(tmp_path)
 
 
-@pytest.mark.timeout(1200)  # the first time a base is made, too
-def test_the_operators_image_is_small_and_says_what_it_is() -> None:
+@pytest.mark.timeout(1200)  # the first time also makes a base
+def test_the_operators_image_is_small_and_labelled() -> None:
     image = built_image("operator")
 
     print(f"the operator's image: {image.size / 1e6:.0f} MB unpacked, base included")
@@ -135,7 +134,7 @@ def test_the_operators_image_is_small_and_says_what_it_is() -> None:
     assert len(labels["org.opencontainers.image.revision"]) == 40
 
 
-def test_the_base_is_pulled_where_its_registry_answers(played: Played) -> None:
+def test_the_base_is_pulled_if_its_registry_answers(played: Played) -> None:
     played.state("registry")
     done = played.run("operator")
 
@@ -146,7 +145,7 @@ def test_the_base_is_pulled_where_its_registry_answers(played: Played) -> None:
     assert f"--target operator --tag ghcr.io/seele-dev/seele-operator:{VERSION}" in build
 
 
-def test_where_no_registry_answers_a_base_is_made_once(played: Played) -> None:
+def test_without_a_registry_a_base_is_made_once(played: Played) -> None:
     first = played.run("operator")
 
     assert first.returncode == 0, first.stderr
@@ -159,7 +158,7 @@ def test_where_no_registry_answers_a_base_is_made_once(played: Played) -> None:
     assert "--build-arg PYTHON_IMAGE=localhost/seele-base:bookworm" in build
 
 
-def test_a_base_that_was_asked_for_is_never_replaced_by_another(played: Played) -> None:
+def test_a_requested_base_is_never_replaced(played: Played) -> None:
     done = played.run("operator", SEELE_PYTHON_IMAGE="registry.example.org/python:3.11")
 
     assert done.returncode == 2
@@ -167,7 +166,7 @@ def test_a_base_that_was_asked_for_is_never_replaced_by_another(played: Played) 
     assert not played.calls("build")
 
 
-def test_what_makes_bases_is_installed_only_where_no_registry_answers(played: Played) -> None:
+def test_debootstrap_is_installed_only_without_a_registry(played: Played) -> None:
     played.to_be_installed("debootstrap")
     played.state("registry")
     assert played.run("operator").returncode == 0
@@ -181,7 +180,7 @@ def test_what_makes_bases_is_installed_only_where_no_registry_answers(played: Pl
     assert installed.split()[-1] == "debootstrap"
 
 
-def test_two_calls_at_once_do_not_meet_in_apt(played: Played) -> None:
+def test_concurrent_calls_do_not_run_apt_at_the_same_time(played: Played) -> None:
     played.to_be_installed("buildah")
     played.state("registry")
     both = [played.start("operator") for _ in range(2)]
@@ -191,7 +190,7 @@ def test_two_calls_at_once_do_not_meet_in_apt(played: Played) -> None:
     assert not (played.folder / "collided").exists()
 
 
-def test_a_tool_that_cannot_be_had_is_the_machines_fault(played: Played) -> None:
+def test_a_tool_that_cannot_be_installed_is_reported_as_a_limit_of_the_machine(played: Played) -> None:
     played.to_be_installed("buildah")
     played.tool("apt-get", "#!/bin/bash\nexit 100\n")
     done = played.run("operator")
@@ -200,7 +199,7 @@ def test_a_tool_that_cannot_be_had_is_the_machines_fault(played: Played) -> None
     assert done.stderr.splitlines()[-1] == "images: buildah is missing, and apt-get cannot install it"
 
 
-def test_it_builds_nothing_without_knowing_where_packages_are(played: Played) -> None:
+def test_nothing_is_built_without_the_settings_of_pip(played: Played) -> None:
     played.state("registry")
     played.tool("python-without-pip", "#!/bin/bash\nexit 1\n")
     done = played.run("operator", PYTHON=str(played.folder / "bin" / "python-without-pip"))
@@ -210,7 +209,7 @@ def test_it_builds_nothing_without_knowing_where_packages_are(played: Played) ->
     assert not played.calls("build")
 
 
-def test_an_archive_is_written_again_only_for_another_image(played: Played) -> None:
+def test_an_archive_is_written_again_only_if_the_image_changes(played: Played) -> None:
     played.run("operator")
     assert len(played.calls("push")) == 1
     played.run("operator")
@@ -220,7 +219,7 @@ def test_an_archive_is_written_again_only_for_another_image(played: Played) -> N
     assert len(played.calls("push")) == 1
 
 
-def test_a_build_that_fails_says_why_and_is_no_fault_of_the_machine(played: Played) -> None:
+def test_a_failed_build_reports_why_and_is_not_a_limit_of_the_machine(played: Played) -> None:
     played.state("registry")
     played.state("broken")
     done = played.run("trainer")

@@ -1,4 +1,4 @@
-"""Images that tools/images.sh builds from the Dockerfile, as tests see them: archives on disk."""
+"""Images that tools/images.sh builds from the Dockerfile, as archives on disk."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tests.support import REPOSITORY
 
 SCRIPT = REPOSITORY / "tools" / "images.sh"
 CANNOT = 2
-"""How the script ends where the machine is the reason, and not the Dockerfile."""
+"""The script's exit code if the machine cannot build images."""
 
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """One archive."""
+    """An image in an archive."""
 
     archive: Path
     config: dict[str, Any]
     """User, Entrypoint, Labels, Healthcheck and the like."""
     size: int
-    """Bytes of all files in its layers, those of the base included."""
+    """Bytes of all files in its layers, including the base."""
 
 
 def built_image(target: str) -> BuiltImage:
-    """The image of a target, built if it is not; skips where none can be built on this machine."""
+    """Build the image of a target, or reuse it; skips if this machine cannot build images."""
     done = subprocess.run([SCRIPT, target], capture_output=True, text=True)
     if done.returncode == CANNOT:
         pytest.skip(f"no image can be built here: {done.stderr.strip().splitlines()[-1]}")

@@ -33,7 +33,7 @@ class Block:
     page: str
     """Path in the repository."""
     line: int
-    """Of the fence, from 1."""
+    """Line of the fence, from 1."""
     language: str
     text: str
     comment: str
@@ -58,7 +58,7 @@ class Block:
 
     @property
     def run_by(self) -> list[str]:
-        """Tests and scripts that do what the block says."""
+        """Tests and scripts that run the block's commands."""
         return self.comment.removeprefix("run by ").split(", ") if self.comment.startswith("run by ") else []
 
     @property
@@ -116,7 +116,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def prose(page: str) -> str:
-    """The page without its fenced blocks and comments."""
+    """The text of a page without fenced blocks and comments."""
     kept, fenced = [], False
     for line in text_of(page).splitlines():
         if _FENCE.match(line):

@@ -1,4 +1,4 @@
-"""Helm and the chart in tests: rendered, checked, and read back as plain objects."""
+"""Helm, and the chart rendered as plain objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import REPOSITORY
 CHART = REPOSITORY / "charts" / "seele-operator"
 RELEASE, NAMESPACE = "seele-operator", "seele-system"
 NEW, OLD = "v1.30.0", "v1.20.2"
-"""Kubernetes with and without rules in CEL."""
+"""Versions of Kubernetes with and without CEL rules."""
 
 Body = dict[str, Any]
 
@@ -29,35 +29,35 @@ except AttributeError:
 
 @functools.cache
 def helm_binary() -> str:
-    """A helm. Skips where SEELE_SKIP_HELM says why, and fails where none can be had."""
+    """Path of helm. Skips if SEELE_SKIP_HELM gives a reason, and fails if there is no helm."""
     if reason := os.environ.get("SEELE_SKIP_HELM"):
         pytest.skip(f"SEELE_SKIP_HELM: {reason}")
     found = subprocess.run([REPOSITORY / "tools" / "helm.sh"], stdout=subprocess.PIPE, text=True)
-    assert found.returncode == 0, "tools/helm.sh found no helm; it says why above"
+    assert found.returncode == 0, "tools/helm.sh found no helm; see its output above"
     return found.stdout.strip()
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run helm; its answer, whatever it is."""
+    """Run helm."""
     return subprocess.run([helm_binary(), *arguments], capture_output=True, text=True)
 
 
 def helm_done(*arguments: str | Path) -> str:
-    """Run helm; its output. Raises AssertionError with its words where it refuses."""
+    """Output of helm. Raises AssertionError with its message if it fails."""
     done = helm(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def as_file(values: Mapping[str, Any], folder: Path) -> Path:
-    """A file of values."""
+    """Write a file of values."""
     path = folder / "values.yaml"
     path.write_text(yaml.safe_dump(dict(values)))
     return path
 
 
 def rendered(values: Path | None = None, *flags: str, kubernetes: str = NEW) -> list[Body]:
-    """The objects that the chart becomes."""
+    """The objects that the chart renders."""
     given: tuple[str | Path, ...] = () if values is None else ("--values", values)
     where = ("--namespace", NAMESPACE, "--kube-version", kubernetes)
     return objects(helm_done("template", RELEASE, CHART, *where, *given, *flags))
@@ -69,7 +69,7 @@ def objects(text: str) -> list[Body]:
 
 
 def one(bodies: list[Body], kind: str, name: str | None = None) -> Body:
-    """The one object of a kind, and of a name where there are several. Raises AssertionError."""
+    """The only object of a kind, or of a kind and name. Raises AssertionError if there is not exactly one."""
     found = [body for body in bodies if body["kind"] == kind and name in (None, body["metadata"]["name"])]
     assert len(found) == 1, f"{len(found)} of {kind} {name or ''}"
     return found[0]

@@ -1,7 +1,7 @@
-"""Which tests run one after the other on one worker, and which work is begun first: `make test` has two workers.
+"""Distributes tests to the two workers of `make test`, and orders them.
 
-Runs that really train keep both cores busy, and tests of the operator mostly wait, so one worker has the former and the other
-the latter; what is left over is shared out file by file.
+Real trainings keep both cores busy and tests of the operator mostly wait, so each of these has a worker; other files are
+distributed one by one.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from pathlib import PurePath
 from xdist.scheduler import LoadScopeScheduling
 
 RUNS = "runs"
-"""Whole runs: they share one that is watched, and the network of the node that pods run on."""
+"""Group of whole runs, which share a recorded run and the network of the test cluster's node."""
 
 _FIRST = (("e2e",), ("integration", "operator"), ("integration",))
-"""Folders in the order in which their tests are begun: the longest first, so that none is left for the end."""
+"""Folders in the order in which their tests start, the longest first."""
 
 
 def group_of(path: PurePath) -> str:
-    """The tests with which those of the file `path` (from the tests' folder) have to share a worker."""
+    """The group of a test file (relative to the tests' folder); tests of a group share a worker."""
     return RUNS if path.parts[0] == "e2e" else path.as_posix()
 
 
 def rank_of(path: PurePath) -> int:
-    """Files of a lower rank are begun first."""
+    """Files of a lower rank start first."""
     found = (rank for rank, folder in enumerate(_FIRST) if path.parts[: len(folder)] == folder)
     return next(found, len(_FIRST))
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Sends the tests of one group to one worker, groups in the order of collection."""
+    """Assigns each group of tests to a worker, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePath(nodeid.split("::", 1)[0])

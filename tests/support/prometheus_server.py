@@ -55,7 +55,7 @@ def promtool(*arguments: str | Path, given: str = "") -> subprocess.CompletedPro
 
 
 def complaints_about_metrics(exposition: str) -> str:
-    """The complaints of `promtool check metrics` about a text of metrics; empty if there are none."""
+    """The complaints of `promtool check metrics` about a text of metrics; empty if there are no complaints."""
     checked = promtool("check", "metrics", given=exposition)
     return checked.stdout + checked.stderr
 

@@ -12,7 +12,7 @@ POLL_SECONDS = 0.1
 
 
 def wait_for(condition: Callable[[], T], what: str | Callable[[], str], seconds: float = 60.0) -> T:
-    """The first truthy value of `condition`. Raises AssertionError, saying `what` was waited for, after the deadline."""
+    """Poll `condition` and return its first truthy value. Raises AssertionError with `what` after the deadline."""
     end = time.monotonic() + seconds
     while True:
         value = condition()

@@ -29,7 +29,7 @@ HEALTH = (
     ),
     Graph(
         title="Rollout servers",
-        description="None is down. A run continues with the remaining servers, and waits if there are none.",
+        description="None is down. A run continues with the remaining servers, and waits without any.",
         unit="none",
         queries=(Query(by("state", "seele_rollout_servers"), "{{state}}"),),
         stacked=True,
