@@ -16,16 +16,7 @@ from seele_operator.validation.local_files import check_local_files
 from seele_operator.validation.messages import problem
 from seele_operator.validation.rules.catalogue import check_cluster, check_run
 
-__all__ = [
-    "BadRunError",
-    "check_cluster",
-    "check_local_files",
-    "check_run",
-    "load_run",
-    "parse_run",
-    "read_run",
-    "validate_file",
-]
+__all__ = ["check_cluster", "check_run", "load_run", "parse_run", "read_run", "validate_file"]
 
 _METADATA_FIELDS = ("name", "namespace", "labels", "annotations")
 

@@ -189,13 +189,8 @@ def test_the_definition_has_its_names_and_columns() -> None:
     assert (version["name"], version["served"], version["storage"]) == ("v1alpha1", True, True)
     assert version["subresources"] == {"status": {}}
     columns = version["additionalPrinterColumns"]
-    assert [column["name"] for column in columns if not column.get("priority")] == [
-        "Phase",
-        "Step",
-        "Accuracy",
-        "Hint",
-        "Age",
-    ]
+    shown = [column["name"] for column in columns if not column.get("priority")]
+    assert shown == ["Phase", "Step", "Accuracy", "Hint", "Age"]
     for column in columns:
         path = column["jsonPath"]
         assert path == ".metadata.creationTimestamp" or NODES[path]["type"] == column["type"], column["name"]
