@@ -1,12 +1,12 @@
-"""Whole runs as a user starts them: a SeeleRun file in, a better model, its curves and its report out."""
+"""Whole runs as a user starts them: from a SeeleRun file to a better model, its curves and its report."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -14,9 +14,10 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.e2e.runs import finish, held_out, records, start, write_run
+from tests.e2e.runs import finish, held_out, leftovers, records, start, write_run
 from tests.e2e.watched_run import STEPS, QuickstartRun
 from tests.support import REPOSITORY
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -29,22 +30,18 @@ IN_PROCESS: dict[str, Any] = {
 }
 
 
-def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
-    quickstart_run: QuickstartRun, leftovers: Callable[[Path], list[str]]
-) -> None:
+def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(quickstart_run: QuickstartRun) -> None:
     assert quickstart_run.exit_code == 0
     out = quickstart_run.out
     before, *_, after = held_out(out)
-    assert after - before >= 0.6
+    assert before == 0
+    assert after >= 0.8
     steps = records(out, "metrics.jsonl")
     assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
     assert [step["policyVersion"] for step in steps] == list(range(1, STEPS + 1))
     # The canary proves each sync: what the server scores is what the trainer does.
     assert max(step["canaryDifference"] for step in steps) < 1e-3
     assert max(step["mismatchKl"] for step in steps) < 1e-3
-    # Hints do what they are for: hardly a group in which all rollouts earn the same.
-    assert sum(step["zeroGradientGroups"] for step in steps[10:30]) / 20 < 0.2
-    assert steps[-1]["hintRate"] < steps[0]["hintRate"]
     for name in ("config.yaml", "report.html", "rollouts.jsonl", "checkpoints/LATEST", "final/config.json"):
         assert (out / name).is_file(), name
     tokenizer = AutoTokenizer.from_pretrained(out / "final")
@@ -54,18 +51,35 @@ def test_a_run_with_vllm_and_deepspeed_makes_the_model_better(
     assert leftovers(out) == []
 
 
-def test_a_run_that_is_killed_and_resumed_ends_bit_for_bit_as_one_that_was_not(
-    tmp_path: Path, wait_until: Callable[..., None], leftovers: Callable[[Path], list[str]]
-) -> None:
+def test_hints_keep_the_quickstart_at_its_target_and_shrink(quickstart_run: QuickstartRun) -> None:
+    steps = records(quickstart_run.out, "metrics.jsonl")
+    settled = steps[STEPS // 5 :]
+    # Rounds 3 and 4 know the problem, and hit the target all along.
+    for part in (settled[: len(settled) // 2], settled[len(settled) // 2 :]):
+        for number in (2, 3):
+            assert fmean(step["accuracyByRound"][number] for step in part) == pytest.approx(0.5, abs=0.05)
+    # Most of what rollouts could teach, they teach: 4a(1−a) is 1 at an accuracy of one half, and 0 if all rewards are equal.
+    assert fmean(step["learningEfficiency"] for step in settled) > 0.88
+    assert fmean(step["zeroGradientGroups"] for step in settled) < 0.05
+    # Hints shrink, but are needed until the end.
+    quarters = [
+        fmean(step["hintRate"] for step in steps[first : first + STEPS // 4]) for first in range(0, STEPS, STEPS // 4)
+    ]
+    assert quarters[0] > quarters[1] > quarters[2]
+    assert quarters[3] < 0.3
+    assert sum(step["hintRate"] > 0.05 for step in steps) > 0.9 * STEPS
+
+
+def test_a_killed_and_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(tmp_path: Path) -> None:
     run = write_run(tmp_path, IN_PROCESS)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert finish(start(run, whole), whole) == 0
 
     process = start(run, broken)
-    wait_until(lambda: len(records(broken, "metrics.jsonl")) >= 3, 240, "three steps")
+    wait_for(lambda: len(records(broken, "metrics.jsonl")) >= 3, "three steps", 240)
     process.kill()
     process.wait()
-    wait_until(lambda: leftovers(broken) == [], 30, "nothing is left of the killed run")
+    wait_for(lambda: leftovers(broken) == [], "no process of the killed run is left", 30)
     assert len(records(broken, "metrics.jsonl")) < 6
     assert finish(start(run, broken), broken) == 0
 
@@ -76,13 +90,11 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_for_bit_as_one_that_was_not(
     ]
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(
-    tmp_path: Path, wait_until: Callable[..., None], leftovers: Callable[[Path], list[str]]
-) -> None:
+def test_ctrl_c_saves_and_the_same_command_resumes(tmp_path: Path) -> None:
     out = tmp_path / "run"
     run = write_run(tmp_path, {**IN_PROCESS, "checkpoints": {"everySteps": 1000}})
     process = start(run, out)
-    wait_until(lambda: len(records(out, "metrics.jsonl")) >= 2, 240, "two steps")
+    wait_for(lambda: len(records(out, "metrics.jsonl")) >= 2, "two steps", 240)
     process.send_signal(signal.SIGINT)
     assert finish(process, out) == 130
     assert leftovers(out) == []
@@ -93,9 +105,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     assert [step["step"] for step in records(out, "metrics.jsonl")] == list(range(1, 7))
 
 
-def test_two_ranks_and_two_servers_work_together_and_outlive_the_death_of_a_server(
-    tmp_path: Path, wait_until: Callable[..., None], leftovers: Callable[[Path], list[str]]
-) -> None:
+def test_two_ranks_and_two_servers_survive_the_death_of_a_server(tmp_path: Path) -> None:
     out = tmp_path / "run"
     run = write_run(
         tmp_path,
@@ -107,7 +117,7 @@ def test_two_ranks_and_two_servers_work_together_and_outlive_the_death_of_a_serv
         },
     )
     process = start(run, out)
-    wait_until(lambda: len(records(out, "metrics.jsonl")) >= 2, 400, "two steps")
+    wait_for(lambda: len(records(out, "metrics.jsonl")) >= 2, "two steps", 400)
     server = next(
         child
         for child in psutil.Process(process.pid).children(recursive=True)
@@ -137,7 +147,7 @@ def test_the_whole_path_works_on_gsm8k_with_a_bpe_tokenizer(
             num_attention_heads=2,
             num_key_value_heads=2,
             max_position_embeddings=1024,
-            # Tied on purpose, as the models people start from are.
+            # Tied, like most small pretrained models.
             tie_word_embeddings=True,
         )
     ).save_pretrained(tmp_path / "model")
@@ -181,9 +191,9 @@ def test_the_whole_path_works_on_gsm8k_with_a_bpe_tokenizer(
     assert first["tokens"]["generated"] > 0
     assert last["verifierTimeouts"] == 0
     assert records(out, "eval.jsonl")[-1]["scores"]["gsm8k"]["problems"] == 8
-    # A tied model comes out tied: the untied copy is only for the servers.
+    # A tied model stays tied: the untied copy is only for the servers.
     assert "lm_head.weight" not in load_file(out / "final" / "model.safetensors")
-    # Hints of real solutions are really shown, and none gives the answer away.
+    # Hints of real solutions are shown, and none contains the answer.
     rollouts = records(out, "rollouts.jsonl")
     assert any(rollout["hint"] for rollout in rollouts)
     assert not any("####" in rollout["hint"] for rollout in rollouts)
@@ -198,7 +208,7 @@ def test_the_whole_path_works_on_gsm8k_with_a_bpe_tokenizer(
         ({"hints": {"targetAccuracy": 1.5}}, "spec.hints.targetAccuracy"),
     ],
 )
-def test_a_refused_input_leaves_nothing_behind(tmp_path: Path, spec: dict[str, Any], words: str) -> None:
+def test_a_refused_run_leaves_nothing_behind(tmp_path: Path, spec: dict[str, Any], words: str) -> None:
     run = write_run(tmp_path, spec)
     out = tmp_path / "run"
     command = [sys.executable, "-m", "seele_operator.cli", "run", "-f", str(run), "--out", str(out)]
