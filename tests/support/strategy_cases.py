@@ -1,4 +1,4 @@
-"""One problem, its rollouts and a run's configuration, for the tests of strategies."""
+"""One problem, its rollouts and a run's configuration, for tests of strategies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBLEM = TokenizedProblem(
 
 
 def config(strategy: str = "seele", training: dict[str, object] | None = None, **hints: object) -> TrainerConfig:
-    """Three rounds of four rollouts; `training` and `hints` are changes to these sections."""
+    """Three rounds of four rollouts; `training` and `hints` change these sections."""
     return TrainerConfig.model_validate(
         {
             "name": "test",
@@ -43,7 +43,7 @@ def rollout(round_number: int, reward: float | None, hint_length: int = 0, token
 
 
 def play(strategy: Strategy, reward: float) -> list[Rollout]:
-    """Run one problem to its end, every rollout earning the same."""
+    """All rollouts of one problem in a step, every one with the same reward."""
     done: list[Rollout] = []
     while (plan := strategy.next_round(PROBLEM, done)) is not None:
         rollouts = [rollout(plan.round, reward, plan.hint_length) for _ in range(plan.rollouts)]

@@ -50,13 +50,8 @@ class ProblemSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the order, and what the order depends on. JSON-serialisable."""
-        return {
-            "pass": self._pass,
-            "position": self._position,
-            "size": self._size,
-            "batch": self._batch,
-            "seed": self._seed,
-        }
+        order = {"size": self._size, "batch": self._batch, "seed": self._seed}
+        return {"pass": self._pass, "position": self._position, **order}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the position of `state_dict`. Raises BadDataError if it belongs to another order."""

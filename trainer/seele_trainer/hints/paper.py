@@ -33,11 +33,8 @@ class PaperEstimator:
         rounds.append((rate, successes, trials))
         rates, right, counts = np.array(rounds).T
         curve = irt.fit_paper(rates, right / counts, counts)
-        self._curves[problem_id] = (
-            float(curve.discrimination[0]),
-            float(curve.ability[0]),
-            float(curve.guessing[0]),
-        )
+        k, mu, b = (float(values[0]) for values in (curve.discrimination, curve.ability, curve.guessing))
+        self._curves[problem_id] = (k, mu, b)
         self._rates[problem_id] = float(curve.rate_for(self._target)[0])
         return True
 

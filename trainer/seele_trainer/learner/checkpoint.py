@@ -96,12 +96,8 @@ def _check(ranks: Ranks, directory: Path, expected: SavedEngine) -> tuple[str, S
         return f"{directory}: no complete checkpoint ({error}); resume from another one", None
     except (ValidationError, UnicodeDecodeError):
         return f"{directory / _SAVED_ENGINE} is damaged; resume from another checkpoint", None
-    for name, now in (
-        ("world_size", expected.world_size),
-        ("zero_stage", expected.zero_stage),
-        ("dtype", expected.dtype),
-    ):
-        then = getattr(saved, name)
+    for name in ("world_size", "zero_stage", "dtype"):
+        then, now = getattr(saved, name), getattr(expected, name)
         if then != now:
             return (
                 f"{directory} was saved with {name}={then}, and this run has {name}={now}: "

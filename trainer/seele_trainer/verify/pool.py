@@ -149,8 +149,9 @@ class VerifierPool:
             try:
                 await process.send([check.pair for check in batch])
                 while batch:
-                    self._settle(batch[0], await process.verdict(self._config.timeout_seconds))
-                    batch.popleft()
+                    verdict = await process.verdict(self._config.timeout_seconds)
+                    self.crashes += verdict is None
+                    self._resolve(batch.popleft(), verdict)
             except WorkerTimedOut:
                 self.timeouts += 1
                 logger.warning("an answer took more than %g s to check", self._config.timeout_seconds)
@@ -173,11 +174,6 @@ class VerifierPool:
         # An equal share for each worker, so that none is idle while another has a long batch.
         share = -(-len(self._waiting) // self._config.workers)
         return [self._waiting.popleft() for _ in range(min(share, LARGEST_BATCH))]
-
-    def _settle(self, check: _Check, verdict: bool | None) -> None:
-        if verdict is None:
-            self.crashes += 1
-        self._resolve(check, verdict)
 
     def _resolve(self, check: _Check, verdict: bool | None) -> None:
         self._pending.pop(check.key, None)

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -24,26 +24,19 @@ class WeightExportError(ExpectedFailure):
     """A model folder could not be written; no part of it is left."""
 
 
-class _Saveable(Protocol):
-    def save_pretrained(self, save_directory: str) -> Any: ...
-
-
-class _Described(Protocol):
-    def to_json_string(self) -> str: ...
-
-
 def write_model_folder(
     directory: Path,
     tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
-    model_config: _Described | Mapping[str, Any],
-    tokenizer: _Saveable | None,
+    model_config: Any,
+    tokenizer: Any,
     *,
     untie: bool,
-    generation_config: _Described | Mapping[str, Any] | None = None,
+    generation_config: Any = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write `directory` with config.json, safetensors and the tokenizer, atomically; an older one is replaced.
 
+    Configurations are those of transformers or mappings; the tokenizer and the generation settings may be None.
     A tied model is stored without its head; with `untie` the head is stored as a copy of the embedding, and the
     configuration says so. Tensors are consumed one by one, and at most one shard is held in memory. Raises
     WeightExportError if the folder cannot be written, such as on a full disk, and UntieError if a tied model has no
@@ -124,7 +117,7 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor if alone else tensor.clone()
 
 
-def _as_dict(described: _Described | Mapping[str, Any]) -> dict[str, Any]:
+def _as_dict(described: Any) -> dict[str, Any]:
     return dict(described) if isinstance(described, Mapping) else json.loads(described.to_json_string())
 
 

@@ -133,7 +133,7 @@ def _fill(aside: Path, source: Path, untie: bool) -> None:
             shutil.copyfile(source / _INDEX, aside / _INDEX)
         return
     embedding = embedding_name(names)
-    shards = [_without_head(held) for held in tensors.values()]
+    shards = [{name: tensor for name, tensor in held.items() if name != HEAD} for held in tensors.values()]
     shards.append({HEAD: next(held[embedding] for held in tensors.values() if embedding in held)})
     _write_shards(aside, shards)
     (aside / "config.json").write_text(json.dumps(untied(model_config), indent=2) + "\n")
@@ -152,10 +152,6 @@ def _weight_files(source: Path) -> list[Path]:
             "transformers' save_pretrained, which writes safetensors"
         )
     return files
-
-
-def _without_head(held: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-    return {name: tensor for name, tensor in held.items() if name != HEAD}
 
 
 def _write_shards(aside: Path, shards: list[dict[str, StoredTensor]]) -> None:

@@ -1,4 +1,4 @@
-"""A hint stops before anything that gives the answer away."""
+"""A hint ends before anything that gives the answer away."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shown(question: str, solution: str, answer: str) -> str:
         ("", "7", ""),
     ],
 )
-def test_the_hint_ends_before_the_first_sight_of_the_answer(solution: str, answer: str, hint: str) -> None:
+def test_the_hint_ends_before_the_first_occurrence_of_the_answer(solution: str, answer: str, hint: str) -> None:
     assert shown("What is it?", solution, answer) == hint
 
 
@@ -76,7 +76,7 @@ def test_a_number_of_the_question_is_not_shown_in_the_last_step() -> None:
         ("x = 3 * ", "", False),
     ],
 )
-def test_a_result_is_told_from_an_operand(before: str, after: str, expected: bool) -> None:
+def test_a_result_is_distinguished_from_an_operand(before: str, after: str, expected: bool) -> None:
     assert in_result_position(f"{before}7{after}", len(before), len(before) + 1) is expected
 
 

@@ -35,7 +35,7 @@ def test_every_problem_comes_exactly_once_a_pass_and_never_twice_in_a_batch(size
 
 
 @given(sizes(), st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 20))
-def test_a_sampler_that_is_restored_anywhere_goes_on_as_if_nothing_had_happened(
+def test_a_sampler_restored_at_any_position_continues_as_if_uninterrupted(
     sized: tuple[int, int], seed: int, before: int, after: int
 ) -> None:
     uninterrupted = ProblemSampler(*sized, seed)
@@ -55,7 +55,7 @@ def test_a_sampler_can_go_back_to_an_earlier_state() -> None:
     assert draw_batches(sampler, 12) == first
 
 
-def test_passes_and_seeds_have_orders_of_their_own() -> None:
+def test_passes_and_seeds_have_different_orders() -> None:
     one, other = ProblemSampler(100, 100, seed=0), ProblemSampler(100, 100, seed=1)
     first, second = draw_batches(one, 2)
     assert first != second

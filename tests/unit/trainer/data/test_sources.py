@@ -1,4 +1,4 @@
-"""Problems come out of every kind of file as they are in it, and a bad file is named with its remedy."""
+"""Problems are read unchanged from every kind of file, and a bad file is named with its remedy."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_gsm8k_loses_its_calculator_marks_and_its_thousands_commas(tmp_path: Pat
     assert load(path, format="gsm8k") == [Problem("1", "How much?", "He pays 500*3=$1,500 in all.\n#### 1,500", "1500")]
 
 
-def test_columns_go_by_the_names_in_the_mapping_and_steps_become_lines(tmp_path: Path) -> None:
+def test_columns_are_found_by_their_mapped_names_and_steps_become_lines(tmp_path: Path) -> None:
     row = {"q": "1+1?", "parts": ["One.\nTwo.", "So 2."], "final": 2, "key": "first"}
     fields = Fields(problem="q", steps="parts", answer="final", id="key")
     assert load(write_lines(tmp_path / "x.jsonl", [row]), fields=fields) == [

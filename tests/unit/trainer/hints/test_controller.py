@@ -1,4 +1,4 @@
-"""The hint controller: direction, robustness, memory, exact state, and how well it holds the target in simulation."""
+"""The hint controller: direction, robustness, memory, exact state, and how well it keeps to the target in simulation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_round_all_wrong_never_shortens_the_next_hint_and_one_all_right_never_
 
 @settings(deadline=None)
 @given(history=st.lists(st.tuples(names, st.none(), counts), max_size=6), target=targets)
-def test_all_wrong_asks_for_more_and_all_right_for_less_wherever_there_is_room(
+def test_all_wrong_lengthens_and_all_right_shortens_the_next_hint_if_there_is_room(
     history: list[tuple[str, float | None, int] | None], target: float
 ) -> None:
     controller = controller_after(history, target)
@@ -116,7 +116,7 @@ def test_a_problem_that_always_fails_ends_at_the_longest_hint_and_an_easy_one_at
     target=targets,
     calls=st.lists(st.one_of(st.none(), st.tuples(st.text(max_size=2), numbers, numbers, numbers)), max_size=6),
 )
-def test_no_data_make_it_raise_or_leave_the_unit_interval(
+def test_no_data_make_it_raise_or_propose_a_rate_outside_the_unit_interval(
     estimator: EstimatorName, target: float, calls: list[tuple[str, float, float, float] | None]
 ) -> None:
     controller = HintController(target, 4, 8, estimator=estimator)
@@ -143,7 +143,7 @@ def test_contradictory_and_repeated_rates_leave_a_rate_in_between(estimator: Est
     [(math.nan, 4, 8), (0.5, math.nan, 8), (0.5, 4, math.inf), (0.5, 0, 0), (0.5, 1, -3)],
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_a_round_that_means_nothing_is_counted_and_changes_nothing(
+def test_a_meaningless_round_is_counted_and_changes_nothing(
     estimator: EstimatorName, rate: float, successes: float, trials: float
 ) -> None:
     controller = HintController(0.5, 4, 8, estimator=estimator)
@@ -163,10 +163,10 @@ def test_settings_out_of_range_are_refused(settings_: dict[str, float]) -> None:
         HintController(0.5, 4, 8, estimator="other")  # type: ignore[arg-type]
 
 
-# What the shared ability knows
+# The shared ability
 
 
-def test_a_problem_never_seen_starts_where_the_model_stands_now() -> None:
+def test_a_new_problem_starts_from_the_current_ability() -> None:
     controller = HintController(0.5, 4, 8)
     train(controller, 0.9, range(16))
     weak = controller.propose("new")
@@ -176,7 +176,7 @@ def test_a_problem_never_seen_starts_where_the_model_stands_now() -> None:
     assert strong == pytest.approx(0.3, abs=0.08)
 
 
-def test_a_seen_problem_is_corrected_by_how_far_the_model_has_moved_since() -> None:
+def test_a_known_problem_is_corrected_by_the_change_of_ability_since() -> None:
     controller = HintController(0.5, 4, 8)
     for _ in range(4):
         for problem, threshold in [*((str(i), 0.6) for i in range(16)), ("harder", 0.8)]:
@@ -189,7 +189,7 @@ def test_a_seen_problem_is_corrected_by_how_far_the_model_has_moved_since() -> N
     assert controller.propose("harder") == pytest.approx(0.5, abs=0.12)
 
 
-def test_the_first_rounds_of_a_step_already_inform_the_other_problems_of_the_step() -> None:
+def test_the_first_rounds_of_a_step_already_change_proposals_for_other_problems() -> None:
     controller = HintController(0.5, 4, 8)
     before = controller.propose("waiting")
     for problem in range(8):
@@ -197,7 +197,7 @@ def test_the_first_rounds_of_a_step_already_inform_the_other_problems_of_the_ste
     assert controller.propose("waiting") > before + 0.05
 
 
-def test_it_does_not_believe_that_the_whole_hint_always_suffices() -> None:
+def test_it_does_not_assume_that_the_whole_hint_always_suffices() -> None:
     controller = HintController(0.5, 4, 8)
     for problem in range(8):
         for _ in range(4):
@@ -259,7 +259,7 @@ def test_after_loading_a_state_every_proposal_is_the_same_to_the_last_bit(
     assert loaded.state_dict() == original.state_dict()
 
 
-def test_the_papers_state_is_exact_too() -> None:
+def test_the_papers_state_is_exact() -> None:
     original, loaded = (HintController(0.5, 4, 8, estimator="paper") for _ in range(2))
     original.observe("a", 0.8, 7, 8)
     original.end_step()
@@ -298,7 +298,7 @@ def test_a_state_of_another_estimator_is_refused_with_a_remedy() -> None:
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_summary_tells_of_this_steps_problems_and_is_reset_by_the_next(estimator: EstimatorName) -> None:
+def test_the_summary_is_of_this_steps_problems_and_reset_by_the_next_step(estimator: EstimatorName) -> None:
     ticks = iter(range(1000))
     controller = HintController(0.5, 4, 8, estimator=estimator, clock=lambda: float(next(ticks)))
     for problem, successes in (("a", 0), ("b", 8)):
@@ -317,7 +317,7 @@ def test_the_summary_tells_of_this_steps_problems_and_is_reset_by_the_next(estim
 # Simulated training
 
 
-def test_on_a_population_that_gets_easier_it_holds_the_target_from_the_first_round_on() -> None:
+def test_with_problems_that_get_easier_it_keeps_to_the_target_from_the_first_round() -> None:
     outcome = simulation.run(simulation.easier(), "shared-ability")
     assert outcome.efficiency > 0.92
     assert outcome.first_efficiency > 0.93
@@ -339,7 +339,7 @@ def test_late_rounds_stay_at_the_target_while_the_model_improves_fast() -> None:
 
 
 @pytest.mark.parametrize("target", [0.375, 0.5])
-def test_at_the_pace_of_the_quickstart_no_round_lags_behind_what_the_model_has_learned(target: float) -> None:
+def test_at_the_pace_of_the_quickstart_no_round_lags_behind_the_model(target: float) -> None:
     runs = [simulation.run(simulation.quickstart(seed, target), "shared-ability") for seed in range(3)]
     by_round = np.mean([run.by_round for run in runs], axis=0)
     assert by_round == pytest.approx([target] * 4, abs=0.016)
@@ -359,7 +359,7 @@ def test_at_the_pace_of_the_quickstart_no_round_lags_behind_what_the_model_has_l
     ],
     ids=lambda value: value.name if isinstance(value, simulation.World) else "",
 )
-def test_it_holds_the_target_where_the_model_of_the_curve_is_wrong(
+def test_it_keeps_to_the_target_if_the_model_of_the_curve_is_wrong(
     world: simulation.World, share_of_attainable: float
 ) -> None:
     world = replace(world, problems=160, passes=2, problems_per_step=16)
@@ -369,7 +369,7 @@ def test_it_holds_the_target_where_the_model_of_the_curve_is_wrong(
 
 
 @pytest.mark.parametrize("target", [0.25, 0.375, 0.625, 0.75])
-def test_it_holds_other_targets(target: float) -> None:
+def test_it_keeps_to_other_targets(target: float) -> None:
     outcome = simulation.run(replace(simulation.easier(target=target), passes=2), "shared-ability")
     assert outcome.reward_error < 0.03
     assert outcome.late_error < 0.03

@@ -53,7 +53,7 @@ def test_a_longer_hint_makes_a_problem_easier() -> None:
 
 
 @given(k=st.floats(0.5, 50.0), threshold=st.floats(0.05, 0.95), b=st.floats(0.0, 0.4), target=st.floats(0.45, 0.8))
-def test_rate_for_inverts_the_curve_where_it_can(k: float, threshold: float, b: float, target: float) -> None:
+def test_rate_for_inverts_the_curve_if_possible(k: float, threshold: float, b: float, target: float) -> None:
     curve = Curve(np.float64(k), np.float64(-threshold), np.float64(b))
     rate = float(curve.rate_for(target))
     if float(curve.accuracy(0.0)) >= target:
@@ -64,7 +64,7 @@ def test_rate_for_inverts_the_curve_where_it_can(k: float, threshold: float, b: 
         assert float(curve.accuracy(rate)) == pytest.approx(target, abs=1e-9)
 
 
-def test_rate_is_zero_where_guessing_reaches_the_target_and_one_where_no_hint_does() -> None:
+def test_the_rate_is_zero_if_guessing_reaches_the_target_and_one_if_no_hint_does() -> None:
     curves = Curve(np.array([20.0, 20.0, 20.0]), np.array([-0.5, -1.5, 0.5]), np.array([0.5, 0.0, 0.0]))
     assert curves.rate_for(0.5).tolist() == [0.0, 1.0, 0.0]
 
@@ -105,7 +105,7 @@ def test_fit_predicts_better_rates_than_the_papers_fit() -> None:
     assert min(gains) > 0.0
 
 
-def test_a_batch_gives_what_each_problem_alone_gives() -> None:
+def test_a_batch_gives_the_results_of_each_problem_alone() -> None:
     rates, accuracies, trials = rounds(population(2, 5), 4, 2)
     together = irt.fit(rates, accuracies, trials)
     alone = [irt.fit(*(values[row] for values in (rates, accuracies, trials))) for row in range(5)]
@@ -129,7 +129,7 @@ def test_equal_rates_average_by_their_trials(estimate) -> None:
 
 
 @pytest.mark.parametrize("estimate", [irt.fit, irt.fit_paper])
-def test_all_wrong_asks_for_a_longer_hint_and_all_right_for_a_shorter_one(estimate) -> None:
+def test_all_wrong_gives_a_longer_hint_and_all_right_a_shorter_one(estimate) -> None:
     wrong, right = estimate([[0.6], [0.6]], [[0.0], [1.0]], [[8], [8]]).rate_for(0.5)
     assert wrong > 0.6 > right
 

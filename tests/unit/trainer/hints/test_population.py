@@ -1,4 +1,4 @@
-"""What problems never seen are taken to be like, and how fast that is forgotten."""
+"""The prior of new problems, and how fast it forgets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def one(size: int, index: int) -> Floats:
 
 
 def step(population: Population, problems: int, discrimination: int) -> None:
-    """A step in which so many new problems had the same difficulty and guessing, and curves of this steepness."""
+    """A step with new problems of the same difficulty and guessing, and curves of this steepness."""
     for _ in range(problems):
         population.add(one(len(CENTRES), 9), one(len(grid.DISCRIMINATION), discrimination), one(len(grid.GUESSING), 0))
     population.end_step()
@@ -34,7 +34,7 @@ def test_curves_that_became_flat_are_expected_after_a_few_steps(problems: int, s
     assert population.discrimination.argmax() == 0
 
 
-def test_few_problems_a_step_do_not_make_it_forget_all() -> None:
+def test_with_few_problems_per_step_it_does_not_forget_all() -> None:
     population = Population.unknown()
     for _ in range(50):
         step(population, 1, discrimination=3)

@@ -1,6 +1,6 @@
 """On real problems, at every rate and in both units, no hint gives the final answer away.
 
-The checks here are written anew, with plain regular expressions, so that they do not share the rules they test.
+These checks are separate, with plain regular expressions, so that they do not share the rules that they test.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def in_words(number: float) -> str:
 
 
 def leaks(problem: Problem, hint: str) -> list[str]:
-    """What is wrong with a hint, in words; empty for a good one.
+    """What is wrong with a hint, in words; empty if nothing is.
 
-    A hint that ends inside a longer number (`= 5` of `= 50`) holds no answer, even if it looks like it by accident.
+    A hint that ends inside a longer number (`= 5` of `= 50`) does not contain the answer, even if it seems to.
     """
     cut_number = re.search(r"[\d.,]+$", hint)
     if cut_number and re.match(r"\d|[.,]\d", problem.solution[len(hint) :]):
@@ -70,14 +70,14 @@ def leaks(problem: Problem, hint: str) -> list[str]:
             and squeezed in re.sub(r"\s", "", hint)
             and squeezed not in re.sub(r"\s", "", problem.question)
         ):
-            found.append("holds the answer's text")
+            found.append("contains the answer's text")
         return found
     standing = standing_numbers(hint, number)
     asked = standing_numbers(problem.question, number) or in_words(number) in problem.question.lower()
     if standing and not asked and not re.search(r"(?i)\bstep \d", hint):
-        found.append("holds the answer, which the question does not")
+        found.append("contains the answer, which the question does not")
     if any(RESULT.search(hint[: match.start()]) for match in standing):
-        found.append("holds the answer as a result")
+        found.append("contains the answer as a result")
     return found
 
 
@@ -99,15 +99,15 @@ def check_all(problems: list[Problem], tokenizer: PreTrainedTokenizerFast) -> li
     return tokenized_problems
 
 
-def test_the_checks_see_a_leak() -> None:
+def test_the_checks_detect_a_leak() -> None:
     problem = Problem("1", "How many are 40 and 32?", "", "72")
     assert leaks(problem, "40+32 = 72 clips") == [
-        "holds the answer, which the question does not",
-        "holds the answer as a result",
+        "contains the answer, which the question does not",
+        "contains the answer as a result",
     ]
     assert leaks(problem, "The answer is") == ["announces the final answer"]
     assert leaks(problem, "40+32") == []
-    assert leaks(Problem("1", "", "", "3\\sqrt{2}"), "so 3 \\sqrt{2}") == ["holds the answer's text"]
+    assert leaks(Problem("1", "", "", "3\\sqrt{2}"), "so 3 \\sqrt{2}") == ["contains the answer's text"]
 
 
 @pytest.mark.parametrize("tokenizer_name", GSM8K_SAMPLE)
@@ -119,7 +119,7 @@ def test_no_hint_of_gsm8k_gives_the_answer_away(
     )
     tokenized = check_all(load_problems(source, need_solution=True), request.getfixturevalue(tokenizer_name))
     shares = [problem.revealable / len(problem.solution) for problem in tokenized]
-    # Cutting everything would be safe as well, and useless.
+    # Cutting everything would be safe but useless.
     assert sum(shares) / len(shares) > 0.6
     assert sum(bool(problem.step_ends) for problem in tokenized) > 0.8 * len(tokenized)
 

@@ -269,7 +269,7 @@ def test_a_shaped_token_of_the_solution_is_weighted_by_its_probability(
     assert logprob.grad is not None
     assert terms.policy.item() == pytest.approx(value)
     assert logprob.grad.item() == pytest.approx(gradient)
-    # Nobody sampled it: neither the KL term nor the clip looks at it.
+    # It was not sampled: neither the KL term nor the clip includes it.
     assert (terms.kl.item(), terms.clip_fraction.item(), terms.mismatch_kl.item()) == (0.0, 0.0, 0.0)
 
 

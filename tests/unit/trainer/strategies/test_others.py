@@ -1,4 +1,4 @@
-"""The methods beside SEELE, against token weights and advantages worked out by hand from their papers."""
+"""The methods beside SEELE, against token weights and advantages computed by hand from their papers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check(
     off_policy: Sequence[int] = (),
     supervised: Sequence[float] | None = None,
 ) -> None:
-    """Compare a sample with what it should be; `generated` and `off_policy` are positions."""
+    """Compare a sample with the expected one; `generated` and `off_policy` are positions."""
     np.testing.assert_array_equal(sample.tokens, tokens)
     np.testing.assert_allclose(sample.advantage, np.float32(advantage), rtol=1e-6)
     np.testing.assert_array_equal(np.flatnonzero(sample.policy_mask), list(generated))
@@ -50,7 +50,7 @@ def check(
 
 
 @pytest.mark.parametrize("name", get_args(StrategyName))
-def test_every_name_of_a_strategy_has_a_class_in_a_file_of_that_name(name: StrategyName) -> None:
+def test_every_strategy_is_a_class_in_a_file_of_its_name(name: StrategyName) -> None:
     assert STRATEGIES[name].__module__ == f"seele_trainer.strategies.{name}"
     assert type(build_strategy(config(name))) is STRATEGIES[name]
 
@@ -64,7 +64,7 @@ def test_sft_samples_nothing_and_learns_the_whole_solution_at_weight_one() -> No
     assert strategy.rounds == 0
     assert strategy.baseline_groups([]) == []
     (sample,) = strategy.samples(PROBLEM, [])
-    # Whatever gamma is: it is for hints. The last token ends the sequence and is learnt too.
+    # Independent of gamma, which is for hints. The last token, which ends the sequence, is learned too.
     check(sample, [*PROMPT, *SOLUTION], advantage=[0] * 14, supervised=[0] * 3 + [1] * 11)
 
 
@@ -106,7 +106,7 @@ def test_the_phases_of_sft_then_grpo_have_their_own_learning_rates_warm_ups_and_
 # --- a fixed hint
 
 
-def test_a_fixed_hint_shows_the_same_share_at_every_step_whatever_is_earned() -> None:
+def test_a_fixed_hint_shows_the_same_share_at_every_step_whatever_the_rewards() -> None:
     strategy = build_strategy(config("fixed_hint", {"fixed_hint": {"rate": 0.4}}))
     for step, reward in ((1, 0.0), (2, 1.0)):
         strategy.begin_step(step)
@@ -115,7 +115,7 @@ def test_a_fixed_hint_shows_the_same_share_at_every_step_whatever_is_earned() ->
     assert play(in_steps, 0.0)[0].hint_length == 5
 
 
-def test_a_fixed_hint_is_weighed_as_in_seele() -> None:
+def test_a_fixed_hint_is_weighted_as_in_seele() -> None:
     rollouts = [rollout(1, 1.0, hint_length=2), rollout(1, 0.0, hint_length=2)]
     first, second = build_strategy(config("fixed_hint")).samples(PROBLEM, rollouts)
     supervised = [0, 0, 0, 0.001, 0.001, 0, 0]
@@ -132,7 +132,7 @@ def uft(steps: int = 100, **options: object) -> Uft:
     return strategy
 
 
-def test_the_probability_of_a_slice_falls_by_a_cosine_and_is_nothing_after_the_hints() -> None:
+def test_the_probability_of_a_slice_falls_along_a_cosine_and_is_zero_afterwards() -> None:
     strategy, found = uft(), []
     # T_hint is 60: halfway is t = 30, and t = 0 is the first step.
     for step in (1, 31, 61, 62, 100):
@@ -143,7 +143,7 @@ def test_the_probability_of_a_slice_falls_by_a_cosine_and_is_nothing_after_the_h
     assert strategy.probability() == pytest.approx(0.05 + 0.45 * (1 + math.cos(math.pi * 15 / 60)))
 
 
-def test_slices_end_at_steps_and_are_as_even_as_whole_steps_can_be() -> None:
+def test_slices_end_at_steps_and_are_as_even_as_whole_steps_allow() -> None:
     assert slice_ends(PROBLEM, 5) == (0, 2, 5, 9)
     assert slice_ends(PROBLEM, 2) == (0, 5, 9)
     seven = replace(PROBLEM, step_ends=(1, 2, 3, 4, 5, 6, 7))
@@ -151,7 +151,7 @@ def test_slices_end_at_steps_and_are_as_even_as_whole_steps_can_be() -> None:
     assert slice_ends(replace(PROBLEM, step_ends=()), 5) == (0,)
 
 
-def test_the_slices_shown_are_binomial_and_follow_from_seed_step_and_problem_alone() -> None:
+def test_the_slices_shown_are_binomial_and_depend_on_seed_step_and_problem_alone() -> None:
     def shown(strategy: Uft, step: int) -> list[int]:
         strategy.begin_step(step)
         plans = [strategy.next_round(named(str(name)), []) for name in range(400)]
@@ -186,14 +186,14 @@ def prefix_rft(steps: int = 100, **options: object) -> PrefixRft:
     return strategy
 
 
-def test_one_rollout_of_all_continues_a_prefix() -> None:
+def test_one_of_the_rollouts_continues_a_prefix() -> None:
     done = play(prefix_rft(), reward=1.0)
     assert [(r.round, r.hint_length) for r in done[:-1]] == [(PLAIN, 0)] * 11
     # The first prefix is of 0.95 of ten tokens, rounded down.
     assert (done[-1].round, done[-1].hint_length) == (HYBRID, 9)
 
 
-def test_prefixes_are_uniform_above_a_bound_that_falls_by_a_cosine() -> None:
+def test_prefixes_are_uniform_above_a_bound_that_falls_along_a_cosine() -> None:
     strategy, bounds = prefix_rft(), []
     for step in (1, 51, 100):
         strategy.begin_step(step)
@@ -236,7 +236,7 @@ def test_a_prefix_gets_the_advantage_of_its_rollout_against_the_plain_ones_and_t
     assert [len(group) for group in strategy.baseline_groups(rollouts)] == [4]
 
 
-def test_a_failed_prefix_is_pushed_down_and_one_without_a_baseline_trains_nothing() -> None:
+def test_a_failed_prefix_is_pushed_down_and_one_without_a_baseline_makes_no_samples() -> None:
     strategy = prefix_rft()
     failed = strategy.samples(PROBLEM, [rollout(PLAIN, 1.0), rollout(PLAIN, 0.0), rollout(HYBRID, 0.0, hint_length=2)])
     assert failed[-1].advantage[3:].tolist() == [-0.5] * 4
@@ -247,7 +247,7 @@ def test_a_failed_prefix_is_pushed_down_and_one_without_a_baseline_trains_nothin
 # --- LUFFY
 
 
-def test_the_solution_takes_the_place_of_one_rollout_and_stands_in_the_group() -> None:
+def test_the_solution_replaces_one_rollout_in_the_group() -> None:
     strategy = build_strategy(config("luffy", {"luffy": {"shaping": 0.2}}))
     done = play(strategy, reward=0.0)
     assert [(r.round, r.hint_length) for r in done] == [(1, 0)] * 11
@@ -263,7 +263,7 @@ def test_the_solution_takes_the_place_of_one_rollout_and_stands_in_the_group() -
     assert [[r.reward for r in group] for group in strategy.baseline_groups(rollouts)] == [[1.0, 1.0, 0.0, 0.0]]
 
 
-def test_the_solution_learns_most_where_all_rollouts_fail_and_nothing_where_all_succeed() -> None:
+def test_the_solution_has_most_weight_if_all_rollouts_fail_and_none_if_all_succeed() -> None:
     strategy = build_strategy(config("luffy"))
     assert isinstance(strategy, Luffy)
 
@@ -272,7 +272,7 @@ def test_the_solution_learns_most_where_all_rollouts_fail_and_nothing_where_all_
 
     assert weight(0.0) == pytest.approx(11 / 12)
     assert weight(1.0) == 0.0
-    # Nothing that was sampled could be verified: there is no group, and so no baseline.
+    # No rollout could be verified: there is no group, and so no baseline.
     assert strategy.samples(PROBLEM, [rollout(1, None)]) == []
 
 
@@ -289,7 +289,7 @@ def rolled_out(strategy: Strategy, steps: Sequence[int]) -> list[list[Rollout]]:
 
 
 @pytest.mark.parametrize("name", get_args(StrategyName))
-def test_a_strategy_that_is_restored_goes_on_as_if_it_had_never_stopped(name: StrategyName) -> None:
+def test_a_restored_strategy_continues_as_if_it_had_never_stopped(name: StrategyName) -> None:
     options = {"steps": 6, "sft_then_grpo": {"sft_share": 0.5}}
     whole, first, second = (build_strategy(config(name, options)) for _ in range(3))
     expected = rolled_out(whole, range(1, 7))
@@ -310,12 +310,12 @@ def test_no_hint_reaches_the_final_answer(name: StrategyName) -> None:
 def test_every_method_samples_the_same_budget(name: StrategyName) -> None:
     strategy = build_strategy(config(name, {"steps": 4, "sft_then_grpo": {"sft_share": 0.25}}))
     strategy.begin_step(2)
-    # LUFFY's solution takes the place of one.
+    # LUFFY's solution replaces one.
     assert len(play(strategy, reward=0.0)) == (11 if name == "luffy" else 12)
     assert strategy.rounds == {"seele": 3, "prefix_rft": 2}.get(name, 1)
 
 
-def test_the_state_of_a_controller_is_not_taken_for_that_of_a_method_without_one() -> None:
+def test_the_state_of_a_controller_is_refused_by_a_method_without_one_and_vice_versa() -> None:
     seele, grpo = build_strategy(config()), build_strategy(config("grpo"))
     with pytest.raises(HintStateError, match="a strategy other than grpo"):
         grpo.load_state_dict(seele.state_dict())

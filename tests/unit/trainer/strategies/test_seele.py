@@ -1,4 +1,4 @@
-"""What each strategy shows a problem, and what it makes of the rewards."""
+"""What SEELE shows of a problem, and the samples that follow from rewards."""
 
 from __future__ import annotations
 
@@ -25,18 +25,13 @@ def test_seele_shortens_the_hint_when_everything_succeeds_and_lengthens_it_when_
     assert easy[-1].hint_length < hard[-1].hint_length
 
 
-def test_seele_never_shows_more_than_may_be_revealed() -> None:
-    strategy = build_strategy(config())
-    assert all(r.hint_length <= PROBLEM.revealable for _ in range(5) for r in play(strategy, reward=0.0))
-
-
-def test_unhinted_share_takes_its_rollouts_from_the_rounds_and_shows_them_nothing() -> None:
+def test_the_unhinted_share_takes_its_rollouts_evenly_from_the_rounds() -> None:
     done = play(build_strategy(config(unhinted_share=0.25)), reward=0.0)
     assert [r.round for r in done] == [UNHINTED] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert all(r.hint_length == 0 for r in done if r.round == UNHINTED)
 
 
-def test_unhinted_rollouts_have_a_baseline_of_their_own() -> None:
+def test_unhinted_rollouts_have_their_own_baseline() -> None:
     strategy = build_strategy(config(unhinted_share=0.25))
     rollouts = [rollout(UNHINTED, 0.0), rollout(UNHINTED, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
     assert [[r.round for r in group] for group in strategy.baseline_groups(rollouts)] == [[0, 0], [1, 2, 2]]
@@ -46,14 +41,7 @@ def test_baseline_is_the_problem_or_the_round_as_configured() -> None:
     rollouts = [rollout(1, 1.0), rollout(1, 1.0), rollout(2, 0.0), rollout(2, 1.0)]
     by_problem = build_strategy(config()).samples(PROBLEM, rollouts)
     by_round = build_strategy(config(training={"advantage_group": "round"})).samples(PROBLEM, rollouts)
-    assert [
-        sample.advantage.max() if sample.advantage.max() > 0 else sample.advantage.min() for sample in by_problem
-    ] == [
-        0.25,
-        0.25,
-        -0.75,
-        0.25,
-    ]
+    assert [float(sample.advantage[-1]) for sample in by_problem] == [0.25, 0.25, -0.75, 0.25]
     assert [float(sample.advantage[-1]) for sample in by_round] == [0.0, 0.0, -0.5, 0.5]
 
 
@@ -94,14 +82,6 @@ def test_grpo_samples_the_same_budget_without_a_hint_and_supervises_nothing() ->
     assert not any(sample.supervised.any() for sample in strategy.samples(PROBLEM, done))
 
 
-def test_a_restored_strategy_goes_on_where_the_saved_one_stood() -> None:
-    strategy, restored = build_strategy(config()), build_strategy(config())
-    play(strategy, reward=1.0)
-    strategy.end_step()
-    restored.load_state_dict(strategy.state_dict())
-    assert [r.hint_length for r in play(restored, 0.0)] == [r.hint_length for r in play(strategy, 0.0)]
-
-
 @pytest.mark.parametrize(
     ("supervision", "weights", "learning"),
     [
@@ -112,11 +92,10 @@ def test_a_restored_strategy_goes_on_where_the_saved_one_stood() -> None:
         ("not-below-baseline", (0.001, 0.0), (EVERY_TOKEN, EVERY_TOKEN)),
     ],
 )
-@pytest.mark.parametrize("strategy", ["seele", "uft", "fixed_hint"])
-def test_which_hint_tokens_are_learnt_is_an_option(
-    strategy: str, supervision: str, weights: tuple[float, float], learning: tuple[int, int]
+def test_which_hint_tokens_learn_is_an_option(
+    supervision: str, weights: tuple[float, float], learning: tuple[int, int]
 ) -> None:
-    built = build_strategy(config(strategy, supervision=supervision))
+    built = build_strategy(config(supervision=supervision))
     right, wrong = built.samples(PROBLEM, [rollout(1, 1.0, hint_length=10), rollout(1, 0.0, hint_length=10)])
     for sample, weight, uncertain in zip((right, wrong), weights, learning, strict=True):
         np.testing.assert_array_equal(sample.supervised, np.float32([0] * 3 + [weight] * 10 + [0] * 2))

@@ -40,16 +40,16 @@ def test_the_answer_is_found(text: str, answer: str | None) -> None:
     assert extract_answer(text) == answer
 
 
-def test_a_box_goes_before_every_other_mark_and_a_mark_before_a_number() -> None:
+def test_a_box_precedes_every_other_mark_and_a_mark_precedes_a_number() -> None:
     marks = ["\\boxed{1}", "#### 2", "<answer>3</answer>", "The answer is 4.", "5"]
     for first in range(len(marks)):
-        # Whatever comes after in the text: the order of the marks decides, not their place.
+        # The kind of the mark decides, not its position in the text.
         assert extract_answer("\n".join(marks[first:])) == str(first + 1)
     assert marked_answer("only 9") is None
 
 
 @pytest.mark.parametrize("piece", ["\\boxed{", "<answer>", "answer is ", "#### ", "{", "}", "</answer>", "\\", "1,"])
-def test_a_text_that_repeats_itself_to_the_length_limit_takes_no_time(piece: str) -> None:
+def test_a_repetitive_text_of_maximum_length_takes_no_time(piece: str) -> None:
     began = time.process_time()
     extract_answer(piece * 10_000)
     assert time.process_time() - began < 2.0

@@ -1,4 +1,4 @@
-"""Answers are checked in processes that can be killed; what goes wrong there is counted and costs one answer."""
+"""Answers are checked in processes that can be killed; a failure there is counted and costs one answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support import REPOSITORY
 pytestmark = pytest.mark.unit
 
 TOWER = ("so \\boxed{9^{9^{9^{9}}}}", "\\frac{1}{3}")
-"""sympy would work on this for longer than there is time."""
+"""sympy never finishes with this."""
 
 
 @contextlib.asynccontextmanager
@@ -38,11 +38,11 @@ async def running(verifier: Verifier) -> AsyncIterator[VerifierPool]:
 async def until_gone(pids: list[int], within: float = 10.0) -> None:
     deadline = time.monotonic() + within
     while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
-        assert time.monotonic() < deadline, "workers are still there"
+        assert time.monotonic() < deadline, "workers are still running"
         await asyncio.sleep(0.02)
 
 
-async def test_verdicts_come_in_the_order_of_the_questions() -> None:
+async def test_verdicts_are_in_the_order_of_the_pairs() -> None:
     async with running(Verifier(method="exact")) as pool:
         items = [(f"#### {number}", str(number + number % 3)) for number in range(300)]
         assert await pool.check(items) == [number % 3 == 0 for number in range(300)]
@@ -105,7 +105,7 @@ async def test_a_cancelled_caller_does_not_take_the_verdict_from_another() -> No
             await first
 
 
-async def test_the_event_loop_goes_on_while_answers_are_checked() -> None:
+async def test_the_event_loop_stays_free_while_answers_are_checked() -> None:
     async with running(Verifier(workers=1, timeout_seconds=1.0)) as pool:
         checking = asyncio.create_task(pool.check([TOWER]))
         turns = 0
@@ -130,7 +130,7 @@ async def test_answers_go_to_the_workers_in_batches(monkeypatch: pytest.MonkeyPa
     assert len(sizes) <= 2 * 512 / LARGEST_BATCH
 
 
-async def test_closing_ends_the_workers_and_whoever_waits_is_told() -> None:
+async def test_closing_ends_the_workers_and_fails_waiting_checks() -> None:
     pool = VerifierPool(Verifier(timeout_seconds=60))
     await pool.start()
     pids = pool.worker_pids
