@@ -14,7 +14,7 @@ import requests
 from tests.e2e.runs import finish, records, start_quickstart
 from tests.support.prometheus_server import RULES, Job, PrometheusServer, ScrapeTargets
 
-STEPS = 60
+STEPS = 80
 CHECKPOINTS = 20
 """Steps between checkpoints."""
 LABELS = {"namespace": "local", "run": "quickstart", "attempt": "1", "pod": "quickstart-trainer-0"}
