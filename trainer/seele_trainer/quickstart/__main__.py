@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from seele_trainer.data.problem import Problem
 from seele_trainer.quickstart import chains
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Recipe:
         """Content of recipe.json."""
         return asdict(self) | {"layers": self.layers}
 
-    def problems(self) -> tuple[list[chains.Problem], list[chains.Problem]]:
+    def problems(self) -> tuple[list[Problem], list[Problem]]:
         """Training and test problems, which have no question in common."""
         test = chains.sample_problems(self.test_problems, self.seed + 1, longest=self.longest)
         known = frozenset(problem.question for problem in test)
