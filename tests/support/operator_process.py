@@ -127,7 +127,7 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
         return answer.text if answer.status_code == 200 else None
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples of a metric; 0 if there are none yet."""
+        """The sum of the samples of a metric; 0 without samples."""
         total = 0.0
         for line in wait_for(lambda: self.get("/metrics"), "the operator serves its metrics").splitlines():
             found = re.fullmatch(r"([a-zA-Z_:]+)(?:\{(.*)\})? (\S+)", line)

@@ -1,10 +1,9 @@
-"""A real vLLM server on the CPU for tests: started, waited for, and ended with everything it started."""
+"""A real vLLM server on the CPU for tests."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from seele_trainer.rollout import vllm_command
+from tests.support.control_plane import free_port
 
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
@@ -63,7 +63,7 @@ class VllmProcess(AbstractContextManager["VllmProcess"]):
         self.kill()
 
     def start(self) -> None:
-        """Start the server, again on the same port after `kill`, and return at once."""
+        """Start the server without waiting for it; after `kill`, again on the same port."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=log, start_new_session=True
@@ -79,7 +79,7 @@ class VllmProcess(AbstractContextManager["VllmProcess"]):
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """End the whole process group, the hard way as a lost pod is, and wait until it is gone."""
+        """Kill the whole process group, and wait until it is gone."""
         if self._process is None:
             return
         group = self._process.pid
@@ -97,13 +97,6 @@ class VllmProcess(AbstractContextManager["VllmProcess"]):
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _signal(group: int, number: int) -> bool:

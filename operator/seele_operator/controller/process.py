@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
 
 import kopf
 
 from seele_operator.controller.gate import Gate
 from seele_operator.controller.handlers import Watch
 from seele_operator.controller.health import Health, serving
-from seele_operator.controller.log_format import LogFormat, set_up_logging
 from seele_operator.controller.metrics import OperatorMetrics
 from seele_operator.controller.progress import Poller, ProgressBoard
 from seele_operator.controller.reconcile import Reconciler
@@ -42,6 +43,15 @@ NEW_OBJECTS = 20_000
 
 NESTING = 20_000
 """Recursion limit: the API server accepts objects of 10,000 levels, and one unreadable object would hide all others."""
+
+LogFormat = Literal["text", "json"]
+_QUIET = {
+    "kopf": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "aiohttp": logging.WARNING,
+    # Its warnings repeat errors that we report.
+    "kubernetes": logging.ERROR,
+}
 
 Answer = TypeVar("Answer")
 
@@ -74,7 +84,7 @@ class FatalError(Exception):
 
 def operator_command(options: OperatorOptions) -> int:
     """Run the operator until it is stopped; returns the exit code."""
-    set_up_logging(options.log_format)
+    _set_up_logging(options.log_format)
     sys.setrecursionlimit(NESTING)
     try:
         asyncio.run(_Operator(options).run())
@@ -292,3 +302,40 @@ def _log_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
     # kopf's watches end by being cancelled, which they report as an error.
     if "asyncgen" not in context:
         loop.default_exception_handler(context)
+
+
+def _set_up_logging(form: LogFormat) -> None:
+    """Log to standard error, one line per entry."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_relevant)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _relevant(record: logging.LogRecord) -> bool:
+    # The operator itself logs an outage of the API server once; kopf logs it for each request of each watch.
+    return not (record.name.startswith("kopf") and record.getMessage().startswith("Request attempt"))
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Text(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        return _moment(record)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _moment(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["trace"] = self.formatException(record.exc_info)
+        return json.dumps(entry)

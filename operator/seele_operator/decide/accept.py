@@ -32,7 +32,7 @@ class Accepted:
     """Its spec as JSON, for the status."""
     reason: Literal["Accepted", "Invalid", "ChangeRefused"]
     message: str
-    """All problems of the user's spec, in the words of `seele validate`; empty if there are none."""
+    """All problems of the user's spec, in the words of `seele validate`; empty if it is valid."""
     changed: bool
     """Whether the spec to follow differs from the one accepted before."""
     respawn: bool

@@ -59,7 +59,7 @@ def drain(run: SeeleRun) -> str:
     """A program that ends when trainer 0 is gone, or STOP_SECONDS before the grace period is over.
 
     A trainer that is stopped finishes its step first, for which it needs the servers. vLLM would stop at once: its own
-    --shutdown-timeout (since 0.18) waits only for open requests, and there are none while the trainer learns.
+    --shutdown-timeout (since 0.18) waits only for open requests, and a learning trainer has none.
     """
     seconds = max(0, run.spec.run_policy.termination_grace_period_seconds - STOP_SECONDS)
     trainer = (names.host(run.metadata.name, "trainer", 0), names.METRICS_PORT)
