@@ -59,7 +59,7 @@ format: .venv/.ready ## Rewrite the code in the project's style
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
-bench: .venv/.ready ## Print the figures that the docs quote (about an hour on two cores; a second call reuses runs)
+bench: .venv/.ready ## Print the figures that the docs quote (about a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 $(PYTHON_ENV) -m benchmarks.learner_cpu
 	$(PYTHON_ENV) -m benchmarks.hint_controller
 	$(PYTHON_ENV) -m benchmarks.verifier_accuracy
@@ -67,7 +67,7 @@ bench: .venv/.ready ## Print the figures that the docs quote (about an hour on t
 bench-methods: .venv/.ready quickstart-model ## Compare all methods (hours; resumes after Ctrl-C; ARGS="--dry-run" lists the runs)
 	$(PYTHON_ENV) -m benchmarks.methods $(ARGS)
 
-bench-targets: .venv/.ready ## SEELE's targets on longer chains, with room on both sides (an hour; options as above)
+bench-targets: .venv/.ready ## SEELE's targets on longer chains (an hour; ARGS as above)
 	$(PYTHON_ENV) -m seele_trainer.quickstart --longest 12 --out $(QUICKSTART)-longer
 	$(PYTHON_ENV) -m benchmarks.methods --only targets --learning-rates 2e-4 --problems $(QUICKSTART)-longer \
 		--results-file benchmarks/results/longer_chains.json $(ARGS)

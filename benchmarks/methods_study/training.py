@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -167,14 +168,9 @@ def versions() -> dict[str, str]:
     """Versions of the packages that train, if installed."""
     found = {}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            # vLLM has another name when built for machines without a GPU.
-            try:
-                found[package] = version(f"{package}-cpu")
-            except PackageNotFoundError:
-                continue
+        for name in (f"{package}-cpu", package):  # vLLM has another name when built for machines without a GPU
+            with suppress(PackageNotFoundError):
+                found[package] = version(name)
     return found
 
 

