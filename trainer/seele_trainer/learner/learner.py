@@ -71,7 +71,7 @@ def _collective(
     """Make all ranks agree on the method before they run it. `follow` runs the method itself, without agreeing again."""
 
     @functools.wraps(method)
-    def call(learner: Learner, *args: Parameters.args, **options: Parameters.kwargs) -> Result:
+    def call(learner: Learner, /, *args: Parameters.args, **options: Parameters.kwargs) -> Result:
         learner._agree(method.__name__)
         return method(learner, *args, **options)
 

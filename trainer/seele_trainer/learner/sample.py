@@ -3,7 +3,7 @@
 # ruff: noqa: RUF009  (the functions in the defaults return `dataclasses.field`)
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,12 +16,12 @@ PerToken = TypeVar("PerToken")
 PerSample = TypeVar("PerSample")
 
 
-def _per_token(dtype: type[np.generic], **default: None) -> Any:
-    return field(metadata={"dtype": dtype, "per_token": True}, **default)
+def _per_token(dtype: type[np.generic], default: Any = MISSING) -> Any:
+    return field(default=default, metadata={"dtype": dtype, "per_token": True})
 
 
 def _per_sample(dtype: type[np.generic], default: float) -> Any:
-    return field(metadata={"dtype": dtype, "per_token": False}, default=default)
+    return field(default=default, metadata={"dtype": dtype, "per_token": False})
 
 
 @dataclass(frozen=True, kw_only=True)

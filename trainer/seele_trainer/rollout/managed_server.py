@@ -41,7 +41,6 @@ class ManagedServer:
 
     def __init__(self, server: VllmServer, config: RolloutOptions, before_push: Callable[[], None]) -> None:
         self.state: Literal["starting", "ready", "updating", "down", "retired"] = "starting"
-        self.outstanding = 0
         self.last_request = 0
         """Number of the last of the pool's requests that was sent here."""
         self.error = "it has not answered yet"
@@ -65,6 +64,11 @@ class ManagedServer:
     def url(self) -> str:
         """Address of the server."""
         return self._server.url
+
+    @property
+    def outstanding(self) -> int:
+        """Number of requests in flight."""
+        return len(self._requests)
 
     def mark_down(self, error: Exception) -> None:
         """Stop using the server until it has been brought up again."""
@@ -108,11 +112,10 @@ class ManagedServer:
         """
         version = self.push.version if self.push else 0
         request = asyncio.timeout(None)
-        self.outstanding += 1
+        self._requests.add(request)
         self._idle.clear()
         try:
             async with request:
-                self._requests.add(request)
                 limit = self._config.request_timeout_seconds
                 completions = await self._server.complete(prompts, sampling, limit, version)
                 await self._confirm()
@@ -121,8 +124,7 @@ class ManagedServer:
             raise ServerUnreachable(f"{self.url} was lost with this request") from error
         finally:
             self._requests.discard(request)
-            self.outstanding -= 1
-            if not self.outstanding:
+            if not self._requests:
                 self._idle.set()
 
     async def check(self) -> None:
