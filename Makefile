@@ -45,7 +45,7 @@ e2e: .venv/.ready helm ## Run all tests on a real cluster of one node (root; abo
 test-unit: .venv/.ready prometheus ## Run the quick tests only
 	$(PYTHON_ENV) -m pytest -m unit
 
-generated: .venv/.ready ## Write the generated files (CRDs, copies in the chart, tables in the docs)
+generated: .venv/.ready ## Write the generated files (CRDs, dashboards, reference pages)
 	$(PYTHON_ENV) -m tools.generate
 
 lint: .venv/.ready ## Check style, types, and what imports what

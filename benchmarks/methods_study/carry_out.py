@@ -24,7 +24,16 @@ from benchmarks.methods_study.design import (
     steps_of_pass,
     strategies_of,
 )
-from benchmarks.methods_study.results import HELD_OUT, VALIDATION, RateChoice, SettingResult, Source, Study, measured
+from benchmarks.methods_study.results import (
+    HELD_OUT,
+    VALIDATION,
+    RateChoice,
+    SettingResult,
+    Source,
+    Study,
+    measured,
+    scale_fields,
+)
 from benchmarks.methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, revision, versions
 from seele_trainer.methods import StrategyName
 from seele_trainer.quickstart import chains
@@ -242,29 +251,20 @@ def collected(place: Place, parts: Sequence[Part], command: str, at_once: int = 
     ]
     used = {result.strategy for result in results}
     finished = tuple(part for part in parts if any(result.part == part for result in results))
+    source = Source(
+        parts=finished,
+        command=command,
+        machine=machine(),
+        base_model=place.base_model(),
+        at_once=at_once,
+        versions=versions(),
+        revision=revision(),
+    )
     return Study(
-        tiny=place.scale.tiny,
+        **scale_fields(place.scale),
         problems=place.recipe(),
-        steps=place.scale.steps,
-        seeds=place.scale.seeds,
-        problems_per_step=place.scale.problems_per_step,
-        rollouts_per_problem=place.scale.rollouts_per_problem,
         rates=tuple(choice for strategy, choice in chosen.items() if strategy in used),
-        sources=(
-            (
-                Source(
-                    parts=finished,
-                    command=command,
-                    machine=machine(),
-                    base_model=place.base_model(),
-                    at_once=at_once,
-                    versions=versions(),
-                    revision=revision(),
-                ),
-            )
-            if finished
-            else ()
-        ),
+        sources=(source,) if finished else (),
         settings=tuple(results),
     )
 

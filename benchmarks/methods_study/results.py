@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,8 @@ class Study(FrozenModel):
 
     def trained(self, scale: Scale, recipe: Mapping[str, Any]) -> bool:
         """Whether its runs have this scale and these problems, so that other parts may be added."""
-        names = ("tiny", "steps", "seeds", "problems_per_step", "rollouts_per_problem")
-        return self.problems == recipe and all(getattr(self, name) == getattr(scale, name) for name in names)
+        same_scale = all(getattr(self, name) == value for name, value in scale_fields(scale).items())
+        return same_scale and self.problems == recipe
 
     def beside(self, earlier: Study) -> Study:
         """This study with an earlier one's parts and learning rates added.
@@ -200,6 +201,11 @@ class Study(FrozenModel):
                 "settings": tuple(settings),
             }
         )
+
+
+def scale_fields(scale: Scale) -> dict[str, Any]:
+    """The fields of a scale that a study records."""
+    return {name: value for name, value in asdict(scale).items() if name in Study.model_fields}
 
 
 def measured(folder: Path, seed: int, steps_of_pass: int | None = None) -> Run:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dnslib import QTYPE, RCODE, RR, A, DNSRecord
-from dnslib.server import BaseResolver, DNSServer
+from dnslib.server import BaseResolver, DNSLogger, DNSServer
 
 DOMAIN = "cluster.local"
 TIME_TO_LIVE = 1
@@ -54,10 +54,8 @@ class ClusterDns:
     """Answers on port 53 of an address until it is stopped."""
 
     def __init__(self, address: str, read: EndpointsReader) -> None:
-        resolver = _Resolver(read)
-        self._servers = [
-            DNSServer(resolver, address=address, port=53, tcp=tcp, logger=_Silent()) for tcp in (False, True)
-        ]
+        options = {"address": address, "port": 53, "logger": DNSLogger(logf=lambda _: None)}
+        self._servers = [DNSServer(_Resolver(read), tcp=tcp, **options) for tcp in (False, True)]
 
     def start(self) -> None:
         for server in self._servers:
@@ -67,10 +65,3 @@ class ClusterDns:
         for server in self._servers:
             server.stop()
             server.server.server_close()
-
-
-class _Silent:
-    """Discards the log of requests."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_arguments: None

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from seele_operator.api.yaml_files import yaml_text
-from seele_operator.plan import names
 from seele_operator.validation.rules.catalogue import VALIDATIONS
 from tests.support import REPOSITORY
 from tests.support.helm_chart import CHART, NEW, OLD, RELEASE, Body, as_file, helm, helm_done, objects, one, rendered
@@ -149,12 +148,6 @@ def test_alerts_and_dashboards_are_those_of_the_files() -> None:
     held = {name: text for data in maps for name, text in data.items()}
     assert held == {f"seele-{path.name}": path.read_text() for path in DASHBOARDS.glob("*.json")}
     assert len(maps) == len(held) > 0
-
-
-def test_the_pod_monitor_finds_the_first_trainer_of_a_run() -> None:
-    selector = one(rendered(values_of("everything")), "PodMonitor")["spec"]["selector"]["matchLabels"]
-
-    assert selector == {names.APP_LABEL: "seele", names.ROLE_LABEL: "trainer", names.INDEX_LABEL: "0"}
 
 
 def test_without_helm_there_are_the_same_monitors(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from seele_operator.plan import objects as plan
 from seele_operator.validation.load import parse_run
 from seele_trainer.telemetry.rollout_metrics import ANSWER_SECONDS
 from tests.support import REPOSITORY
-from tests.support.prometheus_server import RULES, promtool
+from tests.support.prometheus_server import promtool
 from tests.support.spec_data import small_run
 
 pytestmark = pytest.mark.unit
@@ -147,9 +147,3 @@ def test_monitors_of_the_prometheus_operator_select_the_same_pods_and_give_the_s
             name: [f"__meta_kubernetes_pod_label_seele_dev_{name}"] for name in kept
         }, job
     assert given == JOBS
-
-
-def test_the_prometheus_rule_has_the_same_rules() -> None:
-    rule = load("prometheusrule.yaml")
-    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
-    assert rule["spec"] == yaml.safe_load(RULES.read_text())
