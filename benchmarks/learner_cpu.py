@@ -21,7 +21,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from seele_trainer.config import Dataset, DeepSpeed, Model, Trainer, TrainerConfig, Training
 from seele_trainer.learner.learner import Learner
-from seele_trainer.learner.packing import merge_identical, pack, padding_share
+from seele_trainer.learner.packing import merge_identical, pack
 from seele_trainer.learner.sample import Sample
 
 VOCABULARY = 32
@@ -114,7 +114,10 @@ def main() -> None:
             f"{name:>20}: {elapsed[name]:6.3f} s/update ({tokens / elapsed[name]:,.0f} tokens/s of rollouts), ", end=""
         )
         print(f"{value:6.3f} s of CPU")
-    padding = {budget: padding_share(pack(samples, 1, budget), samples) for budget in (4096, everything)}
+    padding = {
+        budget: 1.0 - tokens / sum(batch.tokens.size for batch in pack(samples, 1, budget)[0])
+        for budget in (4096, everything)
+    }
     print(f"padding: {padding[4096]:.1%} bucketed, {padding[everything]:.1%} in one batch")
     print(f"gain from length bucketing: {median['one padded batch'] / median['bucketed']:.2f}x")
     print(f"gain from merging identical rollouts: {median['bucketed'] / median['bucketed and merged']:.2f}x")

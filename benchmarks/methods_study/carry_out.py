@@ -159,14 +159,6 @@ def _digest_of_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without repetitions of the same run under other names."""
-    found: dict[Path, Job] = {}
-    for job in jobs:
-        found.setdefault(job.folder, job)
-    return list(found.values())
-
-
 def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyName, RateChoice]:
     """The learning rate of each method whose candidates have all been tried, here or in earlier results."""
     rates = place.scale.learning_rates
@@ -182,7 +174,7 @@ def choices(place: Place, strategies: Sequence[StrategyName]) -> dict[StrategyNa
 
 
 def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
-    """All runs that the parts need; a learning rate that is not chosen yet is assumed to be the middle of the grid."""
+    """All distinct runs that the parts need; the middle of the grid stands for a learning rate that is not chosen yet."""
     strategies = strategies_of(parts)
     middle = place.scale.learning_rates[len(place.scale.learning_rates) // 2]
     chosen = choices(place, strategies)
@@ -190,7 +182,10 @@ def expected(place: Place, parts: Sequence[Part]) -> list[Job]:
     before = [choice.strategy for choice in place.chosen_before]
     plans = grid([strategy for strategy in strategies if strategy not in before], place.scale)
     plans += [planned for part in parts for planned in repeated(part, place.scale, rates)]
-    return distinct([place.job(planned) for planned in plans])
+    jobs: dict[Path, Job] = {}
+    for job in map(place.job, plans):
+        jobs.setdefault(job.folder, job)
+    return list(jobs.values())
 
 
 def carry_out(place: Place, parts: Sequence[Part], say: Print, clock: Callable[[], float], at_once: int = 1) -> None:
@@ -216,7 +211,7 @@ def carry_out(place: Place, parts: Sequence[Part], say: Print, clock: Callable[[
                 fresh = not is_begun(job.folder)
                 verb = "training" if fresh else "resuming"
                 seconds = pace * seconds_of(place.scale, left) / at_once
-                say(f"[{_number(jobs, job)}/{len(jobs)}] {verb} {job.title}; about {duration(seconds)} left")
+                say(f"[{jobs.index(job) + 1}/{len(jobs)}] {verb} {job.title}; about {duration(seconds)} left")
                 under_way[job.folder] = job, fresh, clock()
                 trainings.begin(job.manifest, job.folder)
             job, fresh, began = under_way.pop(trainings.ended())
@@ -236,10 +231,6 @@ def _settled(place: Place, parts: Sequence[Part], jobs: Sequence[Job]) -> list[J
     chosen = choices(place, strategies_of(parts))
     tried = {place.job(planned).folder for planned in grid(strategies_of(parts), place.scale)}
     return [job for job in jobs if job.folder in tried or job.planned.setting.strategy in chosen]
-
-
-def _number(jobs: Sequence[Job], job: Job) -> int:
-    return 1 + [one.folder for one in jobs].index(job.folder)
 
 
 def collected(place: Place, parts: Sequence[Part], command: str, at_once: int = 1) -> Study:

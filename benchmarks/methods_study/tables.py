@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 
 import numpy as np
 
@@ -96,8 +97,6 @@ def _rollouts(setting: SettingResult) -> str:
 
 _AFTER: dict[str, Cell] = {"after": lambda setting: plus_minus(setting.after)}
 _SEEDS: dict[str, Cell] = {"each seed": lambda setting: ", ".join(percent(run.after) for run in setting.runs)}
-_NAME: Cell = lambda setting: setting.name  # noqa: E731
-_CODE: Cell = lambda setting: f"`{setting.name}`"  # noqa: E731
 _ROUNDS: dict[str, Cell] = {f"round {index + 1}": _of_round(index) for index in range(4)}
 _LATE: dict[str, Cell] = {"reward": _decimals("late_reward"), "hint, %": _percent("late_hint_rate")}
 _EFFICIENCY: dict[str, Cell] = {"4a(1 − a)": _decimals("efficiency")}
@@ -105,7 +104,7 @@ _NO_GRADIENT = _percent("zero_gradient_groups")
 
 COLUMNS: dict[Part, dict[str, Cell]] = {
     "methods": {
-        "method": _CODE,
+        "method": lambda setting: f"`{setting.name}`",
         "learning rate": lambda setting: f"{setting.learning_rate:g}",
         "before": _percent("before"),
         **_AFTER,
@@ -133,15 +132,15 @@ COLUMNS: dict[Part, dict[str, Cell]] = {
         **_AFTER,
     },
     "estimators": {
-        "estimator": _CODE,
+        "estimator": lambda setting: f"`{setting.name}`",
         **_EFFICIENCY,
         "second pass, round 1": _decimals("second_pass_first_round"),
         **_ROUNDS,
         **_AFTER,
     },
-    "options": {"option": _NAME, **_LATE, **_EFFICIENCY, **_AFTER, **_SEEDS},
-    "rounds": {"rounds × rollouts": _NAME, "rollouts": _rollouts, **_AFTER, "paper": _paper(PAPER_ROUNDS)},
-    "supervision": {"supervision": _NAME, **_LATE, **_EFFICIENCY, **_AFTER, **_SEEDS},
+    "options": {"option": attrgetter("name"), **_LATE, **_EFFICIENCY, **_AFTER, **_SEEDS},
+    "rounds": {"rounds × rollouts": attrgetter("name"), "rollouts": _rollouts, **_AFTER, "paper": _paper(PAPER_ROUNDS)},
+    "supervision": {"supervision": attrgetter("name"), **_LATE, **_EFFICIENCY, **_AFTER, **_SEEDS},
 }
 """Heads and cells of each part's table."""
 
