@@ -59,7 +59,7 @@ def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Tem
     tokens: list[int] = encoded["input_ids"]
     ends = _token_ends(encoded["offset_mapping"])
     shown = revealable_characters(problem.question, problem.solution, problem.answer)
-    revealable = _tokens_within(ends, shown)
+    revealable = bisect_left(ends, shown + 1)
     return TokenizedProblem(
         problem=problem,
         prompt=encode_prompt(tokenizer, problem.question, template),
@@ -143,11 +143,6 @@ def _token_ends(offsets: list[tuple[int, int]]) -> list[int]:
     for _, end in offsets:
         ends.append(max(end, ends[-1] if ends else 0))
     return ends
-
-
-def _tokens_within(ends: list[int], characters: int) -> int:
-    """How many leading tokens end at or before a character offset."""
-    return bisect_left(ends, characters + 1)
 
 
 def _step_ends(solution: str, ends: list[int], revealable: int) -> tuple[int, ...]:

@@ -173,12 +173,6 @@ def to_score(sequence: Sequence[int]) -> Sample:
     return Sample(tokens=tokens, supervised=(np.arange(len(tokens)) > 0).astype(np.float32))
 
 
-def padding_share(batches: Sequence[Sequence[MicroBatch]], samples: Sequence[Sample]) -> float:
-    """Share of all positions of all micro-batches that is padding, in [0, 1]."""
-    positions = sum(batch.tokens.size for rank in batches for batch in rank)
-    return 1.0 - sum(len(sample.tokens) for sample in samples) / positions if positions else 0.0
-
-
 def encode(batches: Sequence[MicroBatch]) -> bytes:
     """One rank's micro-batches as the bytes of an npz file, to be sent without pickling."""
     buffer = io.BytesIO()
