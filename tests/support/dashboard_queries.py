@@ -52,11 +52,6 @@ def queries(panel: Mapping[str, Any]) -> list[PanelQuery]:
     ]
 
 
-def marks(dashboard: Mapping[str, Any]) -> list[PanelQuery]:
-    """The queries of the annotations."""
-    return [PanelQuery(mark["name"], mark["expr"], mark["titleFormat"]) for mark in dashboard["annotations"]["list"]]
-
-
 def with_variables(expr: str, values: Mapping[str, str]) -> str:
     """The expression with its variables replaced. Raises KeyError for an unknown variable."""
     return _VARIABLE.sub(lambda found: values[found[1] or found[2]], expr)
@@ -71,7 +66,8 @@ def dashboard(name: str) -> dict[str, Any]:
 def queries_of(name: str) -> list[PanelQuery]:
     """Every query of a dashboard, including those of folded rows and annotations."""
     body = dashboard(name)
-    return [one for panel in panels(body) for one in queries(panel)] + marks(body)
+    marks = [PanelQuery(one["name"], one["expr"], one["titleFormat"]) for one in body["annotations"]["list"]]
+    return [one for panel in panels(body) for one in queries(panel)] + marks
 
 
 def series_names() -> set[str]:
