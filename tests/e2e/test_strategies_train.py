@@ -38,6 +38,7 @@ TINY: dict[str, Any] = {
         "steps": STEPS,
         "problemsPerStep": 2,
         "problemsPerUpdate": 1,
+        "learningRate": 3e-4,
         "sftThenGrpo": {"sftShare": 0.75, "sftLearningRate": 1e-3},
         "uft": {"hintShare": 1.0},
     },
