@@ -165,7 +165,7 @@ UNKNOWN_KIND = answer(404, "the server could not find the requested resource", "
 
 @pytest.mark.parametrize("said", [UNKNOWN_GROUP, UNKNOWN_KIND])
 @pytest.mark.parametrize(("target", "scheduler"), [(VOLCANO, "Volcano"), (COSCHEDULING, "the coscheduling plugin")])
-def test_a_gang_scheduler_that_is_not_there_is_named(target: Target, scheduler: str, said: Answer) -> None:
+def test_a_missing_gang_scheduler_is_named(target: Target, scheduler: str, said: Answer) -> None:
     error = error_of(target, said)
     assert isinstance(error, Refused)
     assert error.refusal.reason == "GangUnavailable"
