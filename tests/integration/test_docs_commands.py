@@ -154,7 +154,7 @@ def _operator(plane: ControlPlane, folder: Path) -> OperatorProcess:
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if any(block.where or block.file for block in blocks(page))])
-def test_the_commands_of_a_page_print_what_it_shows(page: str, checkout: Checkout, request: pytest.FixtureRequest) -> None:
+def test_commands_print_what_their_page_shows(page: str, checkout: Checkout, request: pytest.FixtureRequest) -> None:
     here = [block for block in blocks(page) if block.where or block.file]
     if any(block.where == "on a cluster" for block in here):
         found: Cluster = request.getfixturevalue("cluster")
@@ -162,7 +162,7 @@ def test_the_commands_of_a_page_print_what_it_shows(page: str, checkout: Checkou
     for block in here:
         if block.file:
             file = checkout.folder / block.file
-            assert file.parent.resolve() == checkout.folder.resolve(), f"{block.place}: {file} belongs to the real checkout"
+            assert file.parent.resolve() == checkout.folder.resolve(), f"{block.place}: {file} is outside the copy"
             file.write_text(block.text)
         elif block.text not in checkout.installed:
             checkout.execute(block)
