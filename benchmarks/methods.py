@@ -20,7 +20,7 @@ from benchmarks.methods_study.carry_out import NoProblems, Place, carry_out, col
 from benchmarks.methods_study.design import PARTS, TINY, Part, Scale
 from benchmarks.methods_study.results import BadResults, Study, load, save
 from benchmarks.methods_study.training import REPOSITORY, BadOption, Stopped, TrainingFailed
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.run_folder.journal import JournalError
 

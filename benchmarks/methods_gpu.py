@@ -22,7 +22,7 @@ from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
 from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
 from benchmarks.methods_study.tables import percent
 from benchmarks.methods_study.training import BadOption, Stopped, TrainingFailed, machine, quickstart, train, versions
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import check_run, parse_run
 from seele_trainer.methods import StrategyName
 from seele_trainer.quickstart import chains

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seele_operator.validation.changes import MAY_CHANGE, MAY_CHANGE_LIVE
 from seele_operator.validation.crd import crd
-from seele_operator.validation.rules.catalogue import RULES
+from seele_operator.validation.load import MAY_CHANGE, MAY_CHANGE_LIVE
+from seele_operator.validation.rules import RULES
 from seele_operator.validation.schema import run_schema
 from seele_trainer.config import TrainerConfig
 from tools.markdown import table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.client import commands as cluster_commands
 from seele_operator.client.commands import RunFile
 from seele_trainer.termination import ExitCode, write_termination_message
@@ -368,7 +368,7 @@ def _check_benchmarks(names: list[str]) -> None:
 
 
 def _read_config(path: Path) -> TrainerConfig:
-    from seele_trainer.run_folder.config_file import ConfigError, read_config
+    from seele_trainer.run_folder.attempt import ConfigError, read_config
 
     try:
         return read_config(path)

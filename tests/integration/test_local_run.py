@@ -23,7 +23,7 @@ PODS = Path(__file__).parent / "pods"
 RUNNER = """
 import sys, yaml
 from pathlib import Path
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.local.executor import Limits, run_locally
 from seele_operator.local.folder import open_run_folder
 objects = list(yaml.safe_load_all(Path(sys.argv[1]).read_text()))

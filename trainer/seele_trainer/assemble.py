@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
 from seele_trainer.collect import Collector
-from seele_trainer.config import TrainerConfig
+from seele_trainer.config import Model, TrainerConfig
 from seele_trainer.data.problem import BadDataError, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
@@ -29,8 +32,7 @@ from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
-from seele_trainer.weights.model_files import context_length, load_tokenizer
-from seele_trainer.weights.prepare import prepare_model
+from seele_trainer.weights.prepare import BadModelError, prepare_model
 
 logger = logging.getLogger(__name__)
 
@@ -177,3 +179,40 @@ def _build_engine(config: TrainerConfig, environment: PodEnvironment) -> Rollout
         url_file=environment.rollout_urls_file,
         before_push=environment.attempt.check,
     )
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. Raises BadModelError."""
+    with _load_errors(model, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+        return tokenizer
+
+
+def context_length(model: Model) -> int:
+    """Longest sequence in tokens: the run's setting, or else the model's maximum. Raises BadModelError."""
+    if model.context_length is not None:
+        return model.context_length
+    with _load_errors(model, "config.json"):
+        found = AutoConfig.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    longest = getattr(found, "max_position_embeddings", None)
+    if longest is None:
+        raise BadModelError(
+            f"model.name is {model.name!r}, whose config.json has no max_position_embeddings: set model.contextLength"
+        )
+    return int(longest)
+
+
+@contextmanager
+def _load_errors(model: Model, part: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BadModelError(
+            f"model.name is {model.name!r}, whose {part} cannot be loaded: {reason} "
+            "Give the path of a model folder, or check the id, HF_TOKEN and the network"
+        ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.run_folder.config_file import read_config
+from seele_trainer.run_folder.attempt import read_config
 from seele_trainer.termination import ExitCode, ExpectedFailure, write_termination_message
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from seele_operator.api.problems import nearest, shown, yaml_path
 from seele_operator.api.seelerun import LABEL_PREFIX, FreeObject
+from seele_operator.api.types import nearest, shown, yaml_path
 
 MERGE_KEYS: Mapping[str, str] = {
     "containers": "name",

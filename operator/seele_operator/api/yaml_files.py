@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from seele_operator.api.problems import BadRunError, yaml_path
+from seele_operator.api.types import BadRunError, yaml_path
 
 _MAX_VALUES = 100_000
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.client.errors import BadInput, RemoteError
 from seele_trainer.termination import ExitCode
 

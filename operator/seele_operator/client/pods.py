@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from seele_operator.api.problems import nearest
+from seele_operator.api.types import nearest
 from seele_operator.client.errors import BadInput
 from seele_operator.observe.failures import MAIN_CONTAINERS
 from seele_operator.observe.pods import ObservedPod, observe_pod

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from seele_operator.api.problems import nearest
 from seele_operator.api.seelerun import RunPolicy
 from seele_operator.api.status import RunStatus, read_status
+from seele_operator.api.types import nearest
 from seele_operator.client.errors import BadInput, ServerError, Unreachable
 from seele_operator.client.server import Server
 from seele_operator.observe.raw import mapping, moment, number, text

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Any
 
-from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import API_VERSION, KIND
+from seele_operator.api.types import BadRunError
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.client.errors import BadInput
 from seele_operator.client.runs import Print, SeenRun, read_again, see, wait_until

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import API_VERSION, KIND, SeeleRun
+from seele_operator.api.types import BadRunError
 from seele_operator.plan.gang_schedulers import gang_scheduler_of
-from seele_operator.validation.changes import MAY_CHANGE_LIVE, differences
-from seele_operator.validation.load import check_cluster, check_run, parse_run
+from seele_operator.validation.load import MAY_CHANGE_LIVE, check_cluster, check_run, differences, parse_run
 
 EditScope = Literal["all", "resumable", "live"]
 """What may change: everything, since nothing is trained yet; what a checkpoint can resume with, since no trainer is

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from seele_operator.api.events import Refusal, RunEvent
+from seele_operator.api.events import Refusal, RunEvent, event_manifest, event_name, timestamp
 from seele_operator.api.seelerun import API_VERSION, KIND
 from seele_operator.kube.connection import ApiConnection, ContentType, RequestSeen, default_identity
 from seele_operator.kube.errors import (
@@ -25,7 +25,6 @@ from seele_operator.kube.errors import (
     Target,
     error_of,
 )
-from seele_operator.kube.events import event_manifest, event_name, timestamp
 from seele_operator.kube.ownership import applied_instead_of_created, controller_of, taken
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest

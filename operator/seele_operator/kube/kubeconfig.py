@@ -12,7 +12,7 @@ import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
-from seele_operator.api.problems import nearest
+from seele_operator.api.types import nearest
 from seele_operator.kube.errors import NoCluster
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

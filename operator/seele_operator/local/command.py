@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.types import BadRunError
 from seele_operator.local.executor import run_locally
 from seele_operator.local.folder import open_run_folder
 from seele_operator.local.ports import NoFreePort

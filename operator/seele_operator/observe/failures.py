@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from seele_operator.api.status import FailureClass
-from seele_operator.observe.raw import condition, deletion_requested, entries, mapping, moment, number, text
+from seele_operator.observe.raw import condition, deletion_requested, entries, mapping, moment, number, terminated, text
 from seele_trainer.termination import ExitCode
 
 MAIN_CONTAINERS = ("trainer", "rollout")
@@ -81,13 +81,13 @@ class Disruption:
 
 def main_container_done(body: Mapping[str, Any]) -> bool:
     """Whether the pod's main container has succeeded, even if sidecars are still running."""
-    return any(_terminated(status).get("exitCode") == 0 for status in _main_statuses(body))
+    return any(terminated(status).get("exitCode") == 0 for status in _main_statuses(body))
 
 
 def termination_message(body: Mapping[str, Any]) -> str:
     """The termination message of the pod's main container, if that succeeded or was stopped by a signal; else empty."""
     for status in _main_statuses(body):
-        ended = _terminated(status)
+        ended = terminated(status)
         if ended.get("exitCode") in (0, *_STOPPED_BY_SIGNAL):
             return text(ended, "message")
     return ""
@@ -145,7 +145,7 @@ def _ended_well(body: Mapping[str, Any], disruption: Disruption | None) -> bool:
 
     A trainer that is stopped exits with 130, but a server exits with 0 even then.
     """
-    done = [text(status, "name") for status in _main_statuses(body) if _terminated(status).get("exitCode") == 0]
+    done = [text(status, "name") for status in _main_statuses(body) if terminated(status).get("exitCode") == 0]
     return "trainer" in done or (bool(done) and disruption is None)
 
 
@@ -217,7 +217,7 @@ def _failed_container(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] 
 
 def _ended_badly(statuses: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for status in statuses:
-        state = _terminated(status)
+        state = terminated(status)
         if state and number(state, "exitCode") != 0:
             yield text(status, "name"), state
 
@@ -225,7 +225,3 @@ def _ended_badly(statuses: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, M
 def _main_statuses(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found = entries(mapping(body, "status"), "containerStatuses")
     return [status for status in found if status.get("name") in MAIN_CONTAINERS]
-
-
-def _terminated(container_status: Mapping[str, Any]) -> Mapping[str, Any]:
-    return mapping(container_status, "state", "terminated")

@@ -47,6 +47,11 @@ def condition(body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return next((entry for entry in found if entry.get("type") == kind), {})
 
 
+def terminated(container_status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How the container ended; empty while it waits or runs."""
+    return mapping(container_status, "state", "terminated")
+
+
 def deletion_requested(body: Mapping[str, Any]) -> datetime | None:
     """When the pod's deletion was requested; None if it was not."""
     metadata = mapping(body, "metadata")

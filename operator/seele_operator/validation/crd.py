@@ -8,7 +8,7 @@ from typing import Any
 
 from seele_operator.api.seelerun import GROUP, KIND, PLURAL, VERSION
 from seele_operator.api.status import RunStatus
-from seele_operator.validation.rules.catalogue import add_rules
+from seele_operator.validation.rules import add_rules
 from seele_operator.validation.schema import Schema, run_schema, structural
 
 _COLUMNS = (

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from seele_operator.api.problems import nearest, shown, yaml_path
 from seele_operator.api.seelerun import SeeleRun, SeeleRunSpec
+from seele_operator.api.types import nearest, shown, yaml_path
 from seele_operator.validation.rules.lengths import problems_in_context
 from seele_trainer.config import DatasetSource
 from seele_trainer.data.problem import BadDataError

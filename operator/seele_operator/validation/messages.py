@@ -8,7 +8,7 @@ from functools import cache
 
 from pydantic_core import ErrorDetails
 
-from seele_operator.api.problems import nearest, shown, yaml_path
+from seele_operator.api.types import nearest, shown, yaml_path
 from seele_operator.validation.schema import Schema, run_schema
 
 _KEY = "[key]"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import check_cluster, check_run, parse_run
 from tests.support.cluster_runs import SECONDS, ClusterRuns, run_body
 from tests.support.kubernetes_api import ApiError

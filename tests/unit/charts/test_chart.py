@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from seele_operator.api.yaml_files import yaml_text
-from seele_operator.validation.rules.catalogue import VALIDATIONS
+from seele_operator.validation.rules import VALIDATIONS
 from tests.support import REPOSITORY
 from tests.support.helm_chart import CHART, NEW, OLD, RELEASE, Body, as_file, helm, helm_done, objects, one, rendered
 from tools.chart_values import described_values

@@ -26,7 +26,7 @@ from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark, complet
 from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.formatting import percent
 from seele_trainer.rollout.protocol import RolloutEngine
-from seele_trainer.run_folder.config_file import CONFIG_FILE, ConfigError, read_tree
+from seele_trainer.run_folder.attempt import CONFIG_FILE, ConfigError, read_tree
 from seele_trainer.run_folder.durable import write_file
 from seele_trainer.run_folder.records import BenchmarkScore
 from seele_trainer.termination import ExitCode, ExpectedFailure

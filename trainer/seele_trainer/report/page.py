@@ -16,7 +16,7 @@ from seele_trainer.report.plots import PLOTS, Plot
 from seele_trainer.report.problems import UnknownProblemError, problems_plot
 from seele_trainer.report.style import DARK, LIGHT
 from seele_trainer.report.summary import stages, summarise_run
-from seele_trainer.run_folder.config_file import CONFIG_FILE, ConfigError, read_tree
+from seele_trainer.run_folder.attempt import CONFIG_FILE, ConfigError, read_tree
 from seele_trainer.run_folder.durable import write_file
 from seele_trainer.run_folder.journal import JournalError, read_records
 from seele_trainer.run_folder.records import EvaluationRecord, SampleRollout, StepRecord

@@ -1,17 +1,55 @@
-"""Which attempt at a run owns the run's folder, so that an abandoned attempt cannot damage what a later one writes.
+"""The config.yaml of a run's folder, and which attempt at the run owns the folder.
 
-A trainer that was taken for dead may come back, with a node that had lost its connection to the cluster. The file
-`attempt` holds the number of the newest attempt (`seele run` counts it there too). If several runs use one folder, one
-after the other, the file `run-uid` identifies the latest. A trainer that finds a newer attempt or another run stops.
+An abandoned attempt must not damage what a later one writes. A trainer that was taken for dead may come back, with a
+node that had lost its connection to the cluster. The file `attempt` holds the number of the newest attempt (`seele
+run` counts it there too). If several runs use one folder, one after the other, the file `run-uid` identifies the
+latest. A trainer that finds a newer attempt or another run stops.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from seele_trainer.run_folder.config_file import CONFIG_FILE
+import yaml
+from pydantic import ValidationError
+
+from seele_trainer.config import TrainerConfig
 from seele_trainer.run_folder.durable import write_file
-from seele_trainer.termination import ExpectedFailure
+from seele_trainer.termination import ExpectedFailure, RefusedInput
+
+CONFIG_FILE = "config.yaml"
+
+
+class ConfigError(RefusedInput):
+    """A config.yaml cannot be used; `problems` has one line for each reason."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_config(path: Path) -> TrainerConfig:
+    """The configuration in a file. Raises ConfigError."""
+    try:
+        return TrainerConfig.model_validate(read_tree(path))
+    except ValidationError as error:
+        lines = (f"{path}: {'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors())
+        raise ConfigError(*lines) from error
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The content of a file as plain data, whether or not this version accepts it. Raises ConfigError."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; give the run's {CONFIG_FILE}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML; give the run's {CONFIG_FILE}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} is not a run's configuration; give the run's {CONFIG_FILE}")
+    return tree
+
 
 ATTEMPT_FILE = "attempt"
 RUN_UID_FILE = "run-uid"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from seele_operator.api.problems import shown, yaml_path
 from seele_operator.api.seelerun import FreeObject, SeeleRunSpec
-from seele_operator.api.types import amount
+from seele_operator.api.types import amount, shown, yaml_path
 from seele_operator.validation.rules.rule import Rules, Values
 
 RULES = Rules()

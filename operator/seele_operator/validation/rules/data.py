@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from seele_operator.api.problems import shown
 from seele_operator.api.seelerun import SeeleRunSpec
+from seele_operator.api.types import shown
 from seele_operator.validation.rules.rule import Rule, Rules, Values, when
 from seele_trainer.config import DATA_FORMATS, DISTINCT_TITLES, ONE_SOURCE, DatasetSource
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from pydantic.alias_generators import to_snake
 
-from seele_operator.api.problems import shown, yaml_path
 from seele_operator.api.seelerun import SeeleRunSpec
-from seele_operator.api.types import amount
+from seele_operator.api.types import amount, shown, yaml_path
 from seele_operator.validation.rules.rule import Rule, Rules, Values, when
 
 RULES = Rules(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from seele_operator.api.problems import BadRunError, shown, yaml_path
+from seele_operator.api.types import BadRunError, shown, yaml_path
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.validation.load import load_run
 from tests.support.spec_data import small_run

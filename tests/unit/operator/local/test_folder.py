@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.local.folder import LOCK, open_run_folder
-from seele_operator.validation.changes import differences
+from seele_operator.validation.load import differences
 
 pytestmark = pytest.mark.unit
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.validation.crd import crd
 from seele_operator.validation.load import parse_run
-from seele_operator.validation.rules.catalogue import RULES, VALIDATIONS, check_cluster, check_run
+from seele_operator.validation.rules import RULES, VALIDATIONS, check_cluster, check_run
 from seele_operator.validation.schema import Schema
 from seele_trainer.methods import StrategyName
 from tests.support.spec_data import CEL_CASES, full_run, good_run, patched

@@ -15,7 +15,7 @@ from seele_operator.api.status import RunStatus
 from seele_operator.cli import app
 from seele_operator.validation.crd import crd
 from seele_operator.validation.load import parse_run
-from seele_operator.validation.rules.catalogue import VALIDATIONS
+from seele_operator.validation.rules import VALIDATIONS
 from seele_operator.validation.schema import PRESERVE, Schema, structural
 from tests.support.spec_data import full_run, small_run
 from tests.support.status_data import FULL_STATUS

@@ -12,8 +12,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seele_operator.api.problems import BadRunError
 from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import check_cluster, check_run, load_run, parse_run
 from seele_operator.validation.schema import PRESERVE, Schema, run_schema
 from seele_trainer.config import RESERVED_OVERRIDES

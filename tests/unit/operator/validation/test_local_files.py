@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from seele_operator.api.problems import BadRunError
+from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import parse_run, validate_file
 from seele_operator.validation.local_files import check_local_files
 from tests.support.spec_data import patched, small_run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from seele_trainer.assemble import context_length, load_tokenizer
 from seele_trainer.config import Model
 from seele_trainer.termination import RefusedInput
-from seele_trainer.weights.model_files import context_length, load_tokenizer
 from seele_trainer.weights.prepare import BadModelError
 
 pytestmark = pytest.mark.unit
