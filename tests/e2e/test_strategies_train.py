@@ -150,6 +150,8 @@ def test_a_method_added_as_documented_trains(tmp_path: Path, quickstart_model: P
     assert [added for added in line.text.splitlines() if added.startswith("+") and not added.startswith("+++")] == [
         '+    "fading_hint",',
         '+    "fading_hint": Method(shows_hints=True),',
+        "+from seele_trainer.strategies.fading_hint import FadingHint",
+        '+    "fading_hint": FadingHint,',
     ]
     file = tmp_path / "trainer" / "seele_trainer" / "strategies" / "fading_hint.py"
     assert str(file.relative_to(tmp_path)) in text_of("docs/choosing-a-method.md")

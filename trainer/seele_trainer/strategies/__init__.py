@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import get_args
+from collections.abc import Callable, Mapping
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.methods import StrategyName
 from seele_trainer.strategies.base import Strategy
+from seele_trainer.strategies.fixed_hint import FixedHint
+from seele_trainer.strategies.grpo import Grpo
+from seele_trainer.strategies.luffy import Luffy
+from seele_trainer.strategies.prefix_rft import PrefixRft
+from seele_trainer.strategies.seele import Seele
+from seele_trainer.strategies.sft import Sft
+from seele_trainer.strategies.sft_then_grpo import SftThenGrpo
+from seele_trainer.strategies.uft import Uft
 
-
-def _strategy_class(name: str) -> Callable[[TrainerConfig], Strategy]:
-    strategy: Callable[[TrainerConfig], Strategy] = getattr(
-        import_module(f"{__name__}.{name}"), name.title().replace("_", "")
-    )
-    return strategy
-
-
-STRATEGIES = {name: _strategy_class(name) for name in get_args(StrategyName)}
-"""The class of each method: `sft_then_grpo` is `SftThenGrpo` in strategies/sft_then_grpo.py."""
+STRATEGIES: Mapping[StrategyName, Callable[[TrainerConfig], Strategy]] = {
+    "seele": Seele,
+    "grpo": Grpo,
+    "sft": Sft,
+    "sft_then_grpo": SftThenGrpo,
+    "uft": Uft,
+    "prefix_rft": PrefixRft,
+    "luffy": Luffy,
+    "fixed_hint": FixedHint,
+}
 
 
 def build_strategy(config: TrainerConfig) -> Strategy:
