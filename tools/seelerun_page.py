@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seele_operator.decide.accept import MAY_CHANGE, MAY_CHANGE_LIVE
 from seele_operator.validation.crd import crd
-from seele_operator.validation.load import MAY_CHANGE, MAY_CHANGE_LIVE
 from seele_operator.validation.rules import RULES
 from seele_operator.validation.schema import run_schema
 from seele_trainer.config import TrainerConfig

@@ -1,17 +1,42 @@
-"""Which spec a run follows: the user's current one or, if that cannot be followed, the one accepted before."""
+"""Which spec a run follows, and which edits of it are allowed.
+
+A run follows the user's current spec or, if that cannot be followed, the one accepted before.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 from seele_operator.api.seelerun import API_VERSION, KIND, SeeleRun
-from seele_operator.api.types import BadRunError
+from seele_operator.api.types import BadRunError, shown
 from seele_operator.plan.gang_schedulers import gang_scheduler_of
-from seele_operator.validation.load import MAY_CHANGE_LIVE, check_cluster, check_run, differences, parse_run
+from seele_operator.validation.load import check_cluster, check_run, parse_run
+
+MAY_CHANGE = (
+    "training.steps",
+    "training.tokensPerMicroBatch",
+    "training.gradientCheckpointing",
+    "rollout.replicas",
+    "rollout.maxConcurrentProblems",
+    "rollout.requestTimeoutSeconds",
+    "rollout.serverStartTimeoutSeconds",
+    "rollout.serverRetryTimeoutSeconds",
+    "rollout.syncTimeoutSeconds",
+    "rollout.canaryTolerance",
+    "verifier.workers",
+    "verifier.timeoutSeconds",
+    "evaluation",
+    "checkpoints",
+    "observability",
+)
+"""Fields and sections that may change when a run resumes from a checkpoint: earlier steps stay comparable."""
+
+MAY_CHANGE_LIVE = ("rollout.replicas", "runPolicy")
+"""Fields and sections that may change while pods are running."""
 
 EditScope = Literal["all", "resumable", "live"]
 """What may change: everything, since nothing is trained yet; what a checkpoint can resume with, since no trainer is
@@ -63,6 +88,23 @@ def accept(body: Mapping[str, Any], before: str | None, scope: EditScope) -> Acc
     if isinstance(merged, SeeleRun):
         return Accepted(merged, kept, "ChangeRefused", message, changed=kept != before, respawn=False)
     return Accepted(last, before, "ChangeRefused", message, changed=False, respawn=False)
+
+
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], allowed: Sequence[str] = MAY_CHANGE, prefix: str = ""
+) -> list[str]:
+    """A line for each field that must not differ but does, such as `training.seed: was 0 and is 1`."""
+    lines: list[str] = []
+    for key in {**before, **after}:
+        field = f"{prefix}{key}"
+        old, new = before.get(key), after.get(key)
+        if old == new or field in allowed:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, allowed, f"{field}.")
+        else:
+            lines.append(f"{field}: was {shown(old)} and is {shown(new)}")
+    return lines
 
 
 def _remedy(scope: EditScope, refused: list[str]) -> str:

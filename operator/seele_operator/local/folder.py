@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from seele_operator.api.types import BadRunError
+from seele_operator.decide.accept import differences
 from seele_operator.plan.names import CONFIG_KEY
-from seele_operator.validation.load import differences
 from seele_trainer.run_folder.attempt import AttemptFileError, ConfigError, read_tree, record_attempt, recorded_attempt
 from seele_trainer.run_folder.durable import write_file
 

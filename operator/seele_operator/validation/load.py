@@ -1,16 +1,16 @@
-"""Reads and checks a SeeleRun, reports everything that is wrong with it, and says which fields may change later."""
+"""Reads and checks a SeeleRun, and reports everything that is wrong with it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.api.types import BadRunError, nearest, shown, yaml_path
+from seele_operator.api.types import BadRunError, nearest, yaml_path
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.validation.local_files import check_local_files
 from seele_operator.validation.messages import problem
@@ -72,43 +72,3 @@ def _unknown_metadata(name: str) -> str:
     near = nearest(name, _METADATA_FIELDS)
     remedy = f"did you mean {near}?" if near else f"remove it, or use one of {', '.join(_METADATA_FIELDS)}"
     return f"{yaml_path(('metadata', name))}: is not a field; {remedy}"
-
-
-MAY_CHANGE = (
-    "training.steps",
-    "training.tokensPerMicroBatch",
-    "training.gradientCheckpointing",
-    "rollout.replicas",
-    "rollout.maxConcurrentProblems",
-    "rollout.requestTimeoutSeconds",
-    "rollout.serverStartTimeoutSeconds",
-    "rollout.serverRetryTimeoutSeconds",
-    "rollout.syncTimeoutSeconds",
-    "rollout.canaryTolerance",
-    "verifier.workers",
-    "verifier.timeoutSeconds",
-    "evaluation",
-    "checkpoints",
-    "observability",
-)
-"""Fields and sections that may change when a run resumes from a checkpoint: earlier steps stay comparable."""
-
-MAY_CHANGE_LIVE = ("rollout.replicas", "runPolicy")
-"""Fields and sections that may change while pods are running."""
-
-
-def differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], allowed: Sequence[str] = MAY_CHANGE, prefix: str = ""
-) -> list[str]:
-    """A line for each field that must not differ but does, such as `training.seed: was 0 and is 1`."""
-    lines: list[str] = []
-    for key in {**before, **after}:
-        field = f"{prefix}{key}"
-        old, new = before.get(key), after.get(key)
-        if old == new or field in allowed:
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, allowed, f"{field}.")
-        else:
-            lines.append(f"{field}: was {shown(old)} and is {shown(new)}")
-    return lines

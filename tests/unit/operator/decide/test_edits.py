@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from seele_operator.decide.accept import differences
 from seele_operator.decide.decision import CreatePods, DeletePods, UpdateChildren
 from seele_operator.observe.pods import Waiting
 from seele_operator.observe.trainer import ProgressSeen
@@ -155,3 +156,10 @@ def test_absurd_numbers_of_pods_are_refused(section: str) -> None:
     assert decision.actions == ()
     assert answer(world, "Valid") == ("False", "Invalid")
     assert f"spec.{section}.replicas: 1000001 is above" in world.status.message
+
+
+def test_a_section_that_appears_is_a_difference() -> None:
+    assert differences({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": {"e": 3}}) == [
+        "a.c: was null and is 2",
+        "d: was null and is a mapping",
+    ]

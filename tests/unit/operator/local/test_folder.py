@@ -9,7 +9,6 @@ import pytest
 
 from seele_operator.api.types import BadRunError
 from seele_operator.local.folder import LOCK, open_run_folder
-from seele_operator.validation.load import differences
 
 pytestmark = pytest.mark.unit
 
@@ -122,10 +121,3 @@ def test_a_folder_that_takes_no_files_is_refused_and_removed(
     with pytest.raises(BadRunError, match="No space left on device; free space"), open_run_folder(run, "name: one\n"):
         pass
     assert not run.exists()
-
-
-def test_a_section_that_appears_is_a_difference() -> None:
-    assert differences({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": {"e": 3}}) == [
-        "a.c: was null and is 2",
-        "d: was null and is a mapping",
-    ]

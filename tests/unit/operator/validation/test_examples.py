@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.cli import app
+from seele_operator.decide.accept import differences
 from seele_operator.local.accelerator import requested_gpus
 from seele_operator.plan.objects import plan, pods
-from seele_operator.validation.load import check_cluster, check_run, differences, load_run
+from seele_operator.validation.load import check_cluster, check_run, load_run
 from seele_operator.validation.local_files import check_local_files
 from seele_trainer.evaluation.benchmarks import BENCHMARKS
 from tests.support import REPOSITORY
