@@ -26,7 +26,7 @@ from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, RunState
 from seele_trainer.run_folder.durable import put_in_place
 from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepPhase
-from seele_trainer.step_record import StepFacts, descents, probe, sample_rollouts, sequences, summarise
+from seele_trainer.step_record import StepFacts, descents, measured_groups, sample_rollouts, sequences, summarise
 from seele_trainer.strategies.base import Strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
@@ -144,14 +144,14 @@ class Loop:
         """The step's updates and, if an evaluation follows, what they gained on its problems."""
         learner, strategy = self._parts.learner, self._parts.strategy
         groups = [group for rollouts in collected.rollouts for group in strategy.baseline_groups(rollouts)]
-        probed = probe(groups) if self._is_evaluated(step) else []
-        if not probed:
+        measured = measured_groups(groups) if self._is_evaluated(step) else []
+        if not measured:
             return await self._learn(problems, collected), ()
         # Not the sampler's log-probabilities: they differ from the learner's by as much as an update changes them.
-        before = await learner.logprobs(sequences(probed))
+        before = await learner.logprobs(sequences(measured))
         self._parts.recorder.heartbeat()
         updates = await self._learn(problems, collected)
-        return updates, descents(probed, before, await learner.logprobs(sequences(probed)))
+        return updates, descents(measured, before, await learner.logprobs(sequences(measured)))
 
     async def _learn(self, problems: Sequence[TokenizedProblem], collected: Collected) -> list[UpdateStats]:
         """One optimizer update for every `problemsPerUpdate` problems of the step (64 of 256 in the paper)."""

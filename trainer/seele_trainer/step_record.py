@@ -1,4 +1,8 @@
-"""Computes a StepRecord from one step's rollouts and updates, without clocks or files."""
+"""Computes a StepRecord from one step's rollouts and updates, without clocks or files.
+
+It also computes what the updates gained on some of the step's baseline groups, from the log-probabilities of their
+rollouts before and after.
+"""
 
 from __future__ import annotations
 
@@ -137,35 +141,35 @@ def _by_round(rounds: int, rollouts: Sequence[Rollout], value: Callable[[Rollout
     )
 
 
-MOST_GROUPS = 64
-"""Limits the cost of the two forward passes and the length of the record if a step has hundreds of problems."""
+MAX_GROUPS = 64
+"""Groups to measure: limits two forward passes and the length of the record if a step has hundreds of problems."""
 
 
 @dataclass(frozen=True)
-class Probed:
+class MeasuredGroup:
     """A baseline group whose rollouts are scored before and after a step's updates."""
 
     accuracy: float
     samples: tuple[Sample, ...]
 
 
-def probe(groups: Iterable[Sequence[Rollout]]) -> list[Probed]:
-    """The first `MOST_GROUPS` groups that have advantages."""
-    found: list[Probed] = []
+def measured_groups(groups: Iterable[Sequence[Rollout]]) -> list[MeasuredGroup]:
+    """The first `MAX_GROUPS` groups that have advantages."""
+    found: list[MeasuredGroup] = []
     for group in groups:
         accuracy = float(rewards(group).mean())
-        if len(found) < MOST_GROUPS and 0.0 < accuracy < 1.0:
-            found.append(Probed(accuracy, tuple(policy_sample(*pair) for pair in with_advantages([group]))))
+        if len(found) < MAX_GROUPS and 0.0 < accuracy < 1.0:
+            found.append(MeasuredGroup(accuracy, tuple(policy_sample(*pair) for pair in with_advantages([group]))))
     return found
 
 
-def sequences(probed: Sequence[Probed]) -> list[list[int]]:
+def sequences(measured: Sequence[MeasuredGroup]) -> list[list[int]]:
     """The sequences to score: the tokens of every rollout, group by group."""
-    return [sample.tokens.tolist() for group in probed for sample in group.samples]
+    return [sample.tokens.tolist() for group in measured for sample in group.samples]
 
 
 def descents(
-    probed: Sequence[Probed], before: Sequence[FloatArray], after: Sequence[FloatArray]
+    measured: Sequence[MeasuredGroup], before: Sequence[FloatArray], after: Sequence[FloatArray]
 ) -> tuple[Descent, ...]:
     """Descent of every group, from the log-probabilities of `sequences` before and after the updates.
 
@@ -177,7 +181,7 @@ def descents(
             accuracy=group.accuracy,
             descent=float(np.mean([_gain(sample, *next(pairs)) for sample in group.samples])),
         )
-        for group in probed
+        for group in measured
     )
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from seele_operator.api.types import BadRunError
-from seele_operator.client.errors import BadInput, RemoteError
+from seele_operator.client.errors import BadInput, CommandError
 from seele_trainer.termination import ExitCode
 
 if TYPE_CHECKING:
     from seele_operator.client.control import Confirm
-    from seele_operator.client.server import Server
+    from seele_operator.client.runs_api import RunsApi
 
 PANEL = "On a cluster"
 
@@ -76,9 +76,7 @@ def submit(
 
         body = submission.read_submission(file, namespace)
         with _cluster(kubeconfig, context, namespace, body["metadata"].get("namespace")) as cluster:
-            raise typer.Exit(
-                cluster.run(submission.submit(cluster.server, body, typer.echo, dry_run=dry_run, wait=wait))
-            )
+            raise typer.Exit(cluster.run(submission.submit(cluster.api, body, typer.echo, dry_run=dry_run, wait=wait)))
 
 
 def status(
@@ -118,11 +116,11 @@ def status(
         from seele_operator.client.status import show_run, show_runs
 
         console = Console(highlight=False)
-        with _cluster(kubeconfig, context, namespace) as (server, run):
+        with _cluster(kubeconfig, context, namespace) as (api, run):
             if name is None:
-                run(show_runs(server, console, all_namespaces=all_namespaces, watch=watch, output=output))
+                run(show_runs(api, console, all_namespaces=all_namespaces, watch=watch, output=output))
             else:
-                run(show_run(server, name, console, watch=watch, output=output))
+                run(show_run(api, name, console, watch=watch, output=output))
 
 
 def logs(
@@ -162,12 +160,12 @@ def logs(
         from seele_operator.client.logs import logs as print_logs
         from seele_operator.client.logs import seconds_of
         from seele_operator.client.pods import Selection
-        from seele_operator.client.server import LogRange
+        from seele_operator.client.runs_api import LogRange
 
         part = LogRange(follow, tail, None if since is None else seconds_of(since))
         printer = LogPrinter(Console(highlight=False), Console(stderr=True, highlight=False), timestamps=timestamps)
         with _cluster(kubeconfig, context, namespace) as cluster:
-            raise typer.Exit(cluster.run(print_logs(cluster.server, name, Selection(role, pod), part, printer)))
+            raise typer.Exit(cluster.run(print_logs(cluster.api, name, Selection(role, pod), part, printer)))
 
 
 def suspend(
@@ -188,7 +186,7 @@ def suspend(
     with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as cluster:
         from seele_operator.client.control import suspend as suspend_run
 
-        raise typer.Exit(cluster.run(suspend_run(cluster.server, name, typer.echo, wait=wait)))
+        raise typer.Exit(cluster.run(suspend_run(cluster.api, name, typer.echo, wait=wait)))
 
 
 def resume(
@@ -209,7 +207,7 @@ def resume(
     with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as cluster:
         from seele_operator.client.control import resume as resume_run
 
-        raise typer.Exit(cluster.run(resume_run(cluster.server, name, typer.echo, wait=wait)))
+        raise typer.Exit(cluster.run(resume_run(cluster.api, name, typer.echo, wait=wait)))
 
 
 def delete(
@@ -228,15 +226,15 @@ def delete(
 
         seele delete first second --yes --wait
     """
-    with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as (server, run):
+    with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as (api, run):
         from seele_operator.client import control
 
-        runs = run(control.find_all(server, names))
+        runs = run(control.find_all(api, names))
         # Asked outside the event loop, where Ctrl-C ends the question at once.
-        if not yes and not control.confirm_deletion(server, runs, typer.echo, confirmation()):
+        if not yes and not control.confirm_deletion(api, runs, typer.echo, confirmation()):
             typer.echo("Nothing was deleted.")
             raise typer.Exit(ExitCode.FAILED)
-        run(control.delete(server, runs, typer.echo, wait=wait))
+        run(control.delete(api, runs, typer.echo, wait=wait))
 
 
 def confirmation() -> Confirm | None:
@@ -245,7 +243,7 @@ def confirmation() -> Confirm | None:
 
 
 class _Cluster(NamedTuple):
-    server: Server
+    api: RunsApi
     run: Callable[[Coroutine[Any, Any, Any]], Any]
     """Runs a coroutine to its end; Ctrl-C cancels it and raises KeyboardInterrupt."""
 
@@ -257,14 +255,14 @@ def _cluster(
     """The cluster of the options. Imports the Kubernetes client, which takes a while."""
     import asyncio
 
-    from seele_operator.client.server import ClusterOptions, connect
+    from seele_operator.client.runs_api import ClusterOptions, connect
 
-    server = connect(ClusterOptions(kubeconfig, context, namespace), namespace_of_file)
+    api = connect(ClusterOptions(kubeconfig, context, namespace), namespace_of_file)
     with asyncio.Runner() as runner:
         try:
-            yield _Cluster(server, runner.run)
+            yield _Cluster(api, runner.run)
         finally:
-            runner.run(server.close())
+            runner.run(api.close())
 
 
 @contextlib.contextmanager
@@ -275,7 +273,7 @@ def _errors_to_exit_codes() -> Iterator[None]:
     except BadRunError as error:
         typer.echo("\n".join(error.problems), err=True)
         raise typer.Exit(ExitCode.BAD_INPUT) from error
-    except RemoteError as error:
+    except CommandError as error:
         typer.echo(error, err=True)
         raise typer.Exit(error.exit_code) from error
     except ModuleNotFoundError as error:

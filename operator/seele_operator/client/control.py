@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from seele_operator.client.errors import BadInput
 from seele_operator.client.pods import see_pods
 from seele_operator.client.runs import Print, SeenRun, find, poll, read_again, see, wait_until
-from seele_operator.client.server import Server
+from seele_operator.client.runs_api import RunsApi
 from seele_operator.observe.raw import mapping, text
 from seele_operator.plan import names
 from seele_trainer.termination import ExitCode
@@ -16,38 +16,38 @@ Confirm = Callable[[str], bool]
 """Asks the user a question; True for yes."""
 
 
-async def suspend(server: Server, name: str, print_line: Print, *, wait: bool) -> ExitCode:
+async def suspend(api: RunsApi, name: str, print_line: Print, *, wait: bool) -> ExitCode:
     """Suspend a run; with `wait`, DONE once it is suspended and FAILED if it ends first."""
-    run = await _find_changeable(server, name, "suspend")
+    run = await _find_changeable(api, name, "suspend")
     if run.policy.suspend:
         suspended = run.status.phase == "Suspended" and run.up_to_date
         print_line(f"{name}: is already suspended" if suspended else f"{name}: is already being suspended")
     else:
-        run = see(await server.set_suspend(name, True))
+        run = see(await api.set_suspend(name, True))
         grace = run.policy.termination_grace_period_seconds
         print_line(
             f"{name}: is being suspended: its trainers finish their step and save it, within {grace} s "
             "(runPolicy.terminationGracePeriodSeconds), then all its pods are deleted"
         )
-        print_line(f"To resume it from its last checkpoint: {server.command('resume', name)}")
-    return await _wait_for(server, run, print_line, "Suspended") if wait else ExitCode.DONE
+        print_line(f"To resume it from its last checkpoint: {api.command('resume', name)}")
+    return await _wait_for(api, run, print_line, "Suspended") if wait else ExitCode.DONE
 
 
-async def resume(server: Server, name: str, print_line: Print, *, wait: bool) -> ExitCode:
+async def resume(api: RunsApi, name: str, print_line: Print, *, wait: bool) -> ExitCode:
     """Resume a suspended run; with `wait`, DONE once it is running again and FAILED if that is impossible."""
-    run = await _find_changeable(server, name, "resume")
+    run = await _find_changeable(api, name, "resume")
     if not run.policy.suspend:
         print_line(f"{name}: is not suspended")
     else:
-        run = see(await server.set_suspend(name, False))
+        run = see(await api.set_suspend(name, False))
         checkpoint = run.status.last_checkpoint
         start = "from the beginning" if checkpoint is None else f"from step {checkpoint.step}"
-        print_line(f"{name}: resumes {start}; to follow it: {server.command('status', name, '-w')}")
-    return await _wait_for(server, run, print_line, "Running") if wait else ExitCode.DONE
+        print_line(f"{name}: resumes {start}; to follow it: {api.command('status', name, '-w')}")
+    return await _wait_for(api, run, print_line, "Running") if wait else ExitCode.DONE
 
 
-async def _find_changeable(server: Server, name: str, verb: str) -> SeenRun:
-    run = await find(server, name)
+async def _find_changeable(api: RunsApi, name: str, verb: str) -> SeenRun:
+    run = await find(api, name)
     if run.deleting:
         raise BadInput(f"{name}: is being deleted; there is nothing to {verb}")
     if run.status.terminal:
@@ -55,12 +55,12 @@ async def _find_changeable(server: Server, name: str, verb: str) -> SeenRun:
     return run
 
 
-async def _wait_for(server: Server, run: SeenRun, print_line: Print, phase: str) -> ExitCode:
+async def _wait_for(api: RunsApi, run: SeenRun, print_line: Print, phase: str) -> ExitCode:
     def reached(current: SeenRun) -> bool:
         ended = current.status.terminal or current.invalid is not None
         return current.up_to_date and (current.status.phase == phase or ended)
 
-    last = await wait_until(server, run, print_line, reached)
+    last = await wait_until(api, run, print_line, reached)
     if last is None:
         return ExitCode.FAILED
     # A run that succeeds before it is seen running was resumed all the same.
@@ -68,17 +68,17 @@ async def _wait_for(server: Server, run: SeenRun, print_line: Print, phase: str)
     return ExitCode.DONE if resumed or last.status.phase == phase else ExitCode.FAILED
 
 
-async def find_all(server: Server, wanted: Sequence[str]) -> list[SeenRun]:
+async def find_all(api: RunsApi, wanted: Sequence[str]) -> list[SeenRun]:
     """The runs of these names. Raises BadInput if one of them does not exist."""
-    return [await find(server, name) for name in dict.fromkeys(wanted)]
+    return [await find(api, name) for name in dict.fromkeys(wanted)]
 
 
-def confirm_deletion(server: Server, runs: Sequence[SeenRun], print_line: Print, confirm: Confirm | None) -> bool:
+def confirm_deletion(api: RunsApi, runs: Sequence[SeenRun], print_line: Print, confirm: Confirm | None) -> bool:
     """Print what the deletion removes and what it keeps, and ask. `confirm` is None if there is no terminal to ask on:
     raises BadInput then.
     """
     if confirm is None:
-        again = server.command("delete", *(run.name for run in runs), "--yes")
+        again = api.command("delete", *(run.name for run in runs), "--yes")
         raise BadInput(f"nothing was deleted: there is no terminal to ask on; to delete without a question: {again}")
     for run in runs:
         for line in consequences(run):
@@ -86,19 +86,19 @@ def confirm_deletion(server: Server, runs: Sequence[SeenRun], print_line: Print,
     return confirm("Delete it?" if len(runs) == 1 else f"Delete these {len(runs)} runs?")
 
 
-async def delete(server: Server, runs: Sequence[SeenRun], print_line: Print, *, wait: bool) -> None:
+async def delete(api: RunsApi, runs: Sequence[SeenRun], print_line: Print, *, wait: bool) -> None:
     """Delete the runs; with `wait`, return when they and their pods are gone."""
     for run in runs:
-        await server.delete_run(run.name, run.uid)
+        await api.delete_run(run.name, run.uid)
         print_line(f"{run.name}: deletion requested" if wait else f"{run.name}: deleted")
     for run in runs if wait else ():
-        await _wait_until_gone(server, run, print_line)
+        await _wait_until_gone(api, run, print_line)
 
 
-async def _wait_until_gone(server: Server, run: SeenRun, print_line: Print) -> None:
+async def _wait_until_gone(api: RunsApi, run: SeenRun, print_line: Print) -> None:
     async def remaining() -> int:
-        present = await read_again(server, run) is not None
-        pods = see_pods(await server.pods(run.name), run.uid)
+        present = await read_again(api, run) is not None
+        pods = see_pods(await api.pods(run.name), run.uid)
         return present + sum(pod.seen.owner == "run" for pod in pods)
 
     async for count in poll(remaining, print_line):

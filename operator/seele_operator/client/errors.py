@@ -9,13 +9,13 @@ from seele_operator.observe.raw import entries, mapping, text
 from seele_trainer.termination import ExitCode
 
 
-class RemoteError(Exception):
+class CommandError(Exception):
     """Ends a command with this line and this exit code."""
 
     exit_code = ExitCode.FAILED
 
 
-class BadInput(RemoteError):
+class BadInput(CommandError):
     """The request cannot be fulfilled: an unknown context, run or pod, or a run in the wrong state."""
 
     exit_code = ExitCode.BAD_INPUT
@@ -25,7 +25,7 @@ class Missing(BadInput):
     """The named object does not exist."""
 
 
-class ServerError(RemoteError):
+class ServerError(CommandError):
     """The cluster rejects the request or fails: no permission, no CRD, an internal error."""
 
 
@@ -62,7 +62,7 @@ class Request:
         return f"{self.verb} {self.resource} in {place}"
 
 
-def user_error(error: kube.ClusterError, request: Request, cluster: str) -> RemoteError:
+def user_error(error: kube.ClusterError, request: Request, cluster: str) -> CommandError:
     """The error for the user of a request that failed; `cluster` is the cluster in words."""
     answer = error.answer or kube.Answer(0)
     message = " ".join((answer.text[:200] or answer.message).split())

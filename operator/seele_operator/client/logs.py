@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from seele_operator.client.errors import BadInput, Missing, NotReady, RemoteError, Silence, Unreachable
+from seele_operator.client.errors import BadInput, CommandError, Missing, NotReady, Silence, Unreachable
 from seele_operator.client.log_lines import LogLine, LogPrinter, Position, log_line
 from seele_operator.client.pods import Container, SeenPod, Selection, containers, newest_attempt, see_pods
 from seele_operator.client.runs import SeenRun, find, plain_line, poll, read_again
-from seele_operator.client.server import LogRange, Server
+from seele_operator.client.runs_api import LogRange, RunsApi
 from seele_trainer.termination import ExitCode
 
 POLL_SECONDS = 1.0
@@ -28,20 +28,20 @@ _WHOLE = LogRange(follow=True)
 _UNITS = (86400, 3600, 60, 1)
 
 
-async def logs(server: Server, name: str, selection: Selection, part: LogRange, printer: LogPrinter) -> ExitCode:
-    """Print the logs; FAILED if there were none, or if some could not be read. Raises RemoteError."""
-    run = await find(server, name)
-    pods = see_pods(await server.pods(name), run.uid)
+async def logs(api: RunsApi, name: str, selection: Selection, part: LogRange, printer: LogPrinter) -> ExitCode:
+    """Print the logs; FAILED if there were none, or if some could not be read. Raises CommandError."""
+    run = await find(api, name)
+    pods = see_pods(await api.pods(name), run.uid)
     selection.check(pods, name, later=part.follow)
     attempt = newest_attempt(pods)
     if part.follow:
-        await LogFollower(server, run, attempt, selection, part, printer).follow()
+        await LogFollower(api, run, attempt, selection, part, printer).follow()
         return ExitCode.DONE
     newest = [pod for pod in pods if pod.seen.attempt == attempt and selection.includes(pod)]
     if not newest:
         printer.note(_no_pods(run, pods))
         return ExitCode.FAILED
-    complete = await _print_all(server, [container for pod in newest for container in containers(pod)], part, printer)
+    complete = await _print_all(api, [container for pod in newest for container in containers(pod)], part, printer)
     return ExitCode.DONE if complete else ExitCode.FAILED
 
 
@@ -54,7 +54,7 @@ def seconds_of(since: str) -> int:
     return seconds
 
 
-async def _print_all(server: Server, all_containers: Sequence[Container], part: LogRange, printer: LogPrinter) -> bool:
+async def _print_all(api: RunsApi, all_containers: Sequence[Container], part: LogRange, printer: LogPrinter) -> bool:
     """Print one log after the other; False if some could not be read."""
     complete = True
     for container in all_containers:
@@ -65,7 +65,7 @@ async def _print_all(server: Server, all_containers: Sequence[Container], part: 
                 printer.note(f"waiting: {container.waits_for}", container.label)
             continue
         try:
-            async with contextlib.aclosing(server.log(container.pod.seen.name, container.name, part)) as lines:
+            async with contextlib.aclosing(api.log(container.pod.seen.name, container.name, part)) as lines:
                 async for raw in lines:
                     printer.line(container.label, log_line(raw))
         except (Missing, NotReady, Unreachable) as error:
@@ -105,7 +105,7 @@ class _Log:
 @dataclass(frozen=True)
 class _Disconnected:
     log: _Log
-    error: RemoteError | None
+    error: CommandError | None
 
 
 class LogFollower:
@@ -113,14 +113,14 @@ class LogFollower:
 
     def __init__(
         self,
-        server: Server,
+        api: RunsApi,
         run: SeenRun,
         attempt: int,
         selection: Selection,
         first: LogRange,
         printer: LogPrinter,
     ):
-        self._server = server
+        self._api = api
         self._run = run
         self._attempt = attempt
         self._selection = selection
@@ -131,7 +131,7 @@ class LogFollower:
         self._last_line = time.monotonic()
 
     async def follow(self) -> None:
-        """Print until the run has ended and its logs are complete. Raises RemoteError if that is impossible."""
+        """Print until the run has ended and its logs are complete. Raises CommandError if that is impossible."""
         try:
             await self._follow()
         finally:
@@ -157,10 +157,10 @@ class LogFollower:
                 return
 
     async def _read_run(self) -> tuple[SeenRun | None, list[Container]]:
-        run = await read_again(self._server, self._run)
+        run = await read_again(self._api, self._run)
         pods = [
             pod
-            for pod in see_pods(await self._server.pods(self._run.name), self._run.uid)
+            for pod in see_pods(await self._api.pods(self._run.name), self._run.uid)
             if pod.seen.attempt >= self._attempt and self._selection.includes(pod)
         ]
         return run, [container for pod in pods for container in containers(pod)]
@@ -195,14 +195,14 @@ class LogFollower:
         since = log.position.since_time
         part = log.first if since is None else LogRange(follow=True, since_time=since)
         log.position.reconnected()
-        error: RemoteError | None = None
+        error: CommandError | None = None
         try:
-            async with contextlib.aclosing(self._server.log(log.pod, log.container, part)) as lines:
+            async with contextlib.aclosing(self._api.log(log.pod, log.container, part)) as lines:
                 async for raw in lines:
                     line = log_line(raw)
                     if log.position.is_new(line):
                         await self._arrived.put((log.label, line))
-        except RemoteError as raised:
+        except CommandError as raised:
             error = raised
         await self._arrived.put(_Disconnected(log, error))
 
@@ -224,7 +224,7 @@ class LogFollower:
                 self._printer.line(*arrived)
                 self._last_line = time.monotonic()
 
-    def _disconnected(self, log: _Log, error: RemoteError | None) -> None:
+    def _disconnected(self, log: _Log, error: CommandError | None) -> None:
         log.connected = False
         log.complete = isinstance(error, Missing) or (error is None and log.had_ended)
         if error is None or isinstance(error, Missing | Silence):

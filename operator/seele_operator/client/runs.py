@@ -15,7 +15,7 @@ from seele_operator.api.seelerun import RunPolicy
 from seele_operator.api.status import RunStatus, read_status
 from seele_operator.api.types import nearest
 from seele_operator.client.errors import BadInput, ServerError, Unreachable
-from seele_operator.client.server import Server
+from seele_operator.client.runs_api import RunsApi
 from seele_operator.observe.raw import mapping, moment, number, text
 from seele_operator.plan.names import Manifest
 from seele_trainer.formatting import percent, step_count
@@ -101,18 +101,18 @@ def see(body: Manifest) -> SeenRun:
     )
 
 
-async def find(server: Server, name: str) -> SeenRun:
+async def find(api: RunsApi, name: str) -> SeenRun:
     """The run of this name. Raises BadInput, with a similar name if there is one, if it does not exist."""
-    body = await server.run(name)
+    body = await api.run(name)
     if body is None:
-        raise BadInput(f"{name}: no such run in namespace {server.namespace}; {await _alternatives(server, name)}")
+        raise BadInput(f"{name}: no such run in namespace {api.namespace}; {await _alternatives(api, name)}")
     return see(body)
 
 
-async def _alternatives(server: Server, name: str) -> str:
+async def _alternatives(api: RunsApi, name: str) -> str:
     """What to do about a run that does not exist."""
     try:
-        known = [text(mapping(body, "metadata"), "name") for body in await server.runs(server.namespace)]
+        known = [text(mapping(body, "metadata"), "name") for body in await api.runs(api.namespace)]
     except ServerError:
         return "give another name, or another namespace with -n"
     near = nearest(name, known)
@@ -152,7 +152,7 @@ async def poll(
     print_line: Print,
     pause: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[T]:
-    """What `read` returns, now and after every pause. Raises Unreachable if the server is silent for too long."""
+    """What `read` returns, now and after every pause. Raises Unreachable if the API server is silent for too long."""
     answered = False
     silent_since: float | None = None
     while True:
@@ -172,20 +172,20 @@ async def poll(
         await (asyncio.sleep(POLL_SECONDS) if pause is None else pause())
 
 
-async def read_again(server: Server, run: SeenRun) -> SeenRun | None:
+async def read_again(api: RunsApi, run: SeenRun) -> SeenRun | None:
     """The same run as it is now; None if it is gone, even if another has its name."""
-    body = await server.run(run.name)
+    body = await api.run(run.name)
     current = None if body is None else see(body)
     return current if current is not None and current.uid == run.uid else None
 
 
 async def wait_until(
-    server: Server, run: SeenRun, print_line: Print, reached: Callable[[SeenRun], bool]
+    api: RunsApi, run: SeenRun, print_line: Print, reached: Callable[[SeenRun], bool]
 ) -> SeenRun | None:
     """Print each change of a run until `reached`; None, after a line that says so, if it is deleted or invalid then."""
     last = ""
     started = time.monotonic()
-    async for current in poll(lambda: read_again(server, run), print_line):
+    async for current in poll(lambda: read_again(api, run), print_line):
         if current is None:
             print_line(f"{run.name}: was deleted")
             return None

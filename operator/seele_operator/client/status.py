@@ -15,19 +15,19 @@ from seele_operator.client.errors import ServerError, Unreachable
 from seele_operator.client.pages import Detail, detail_lines, runs_table
 from seele_operator.client.pods import see_pods
 from seele_operator.client.runs import Print, SeenRun, find, plain_line, poll, read_again, see, wait_until
-from seele_operator.client.server import Server
+from seele_operator.client.runs_api import RunsApi
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
 
 Output = Literal["table", "json", "yaml"]
 
 
-async def show_runs(server: Server, console: Console, *, all_namespaces: bool, watch: bool, output: Output) -> None:
+async def show_runs(api: RunsApi, console: Console, *, all_namespaces: bool, watch: bool, output: Output) -> None:
     """The table of a namespace's runs, or of all namespaces'."""
-    namespace = None if all_namespaces else server.namespace
+    namespace = None if all_namespaces else api.namespace
 
     async def read() -> list[SeenRun]:
-        return [see(body) for body in await server.runs(namespace)]
+        return [see(body) for body in await api.runs(namespace)]
 
     def table(runs: Sequence[SeenRun]) -> list[Text]:
         if not runs:
@@ -57,18 +57,18 @@ async def show_runs(server: Server, console: Console, *, all_namespaces: bool, w
             shown = latest
 
 
-async def show_run(server: Server, name: str, console: Console, *, watch: bool, output: Output) -> None:
+async def show_run(api: RunsApi, name: str, console: Console, *, watch: bool, output: Output) -> None:
     """One run in detail; live, until it has ended."""
-    run = await find(server, name)
+    run = await find(api, name)
 
     async def read() -> Detail | None:
-        current = await read_again(server, run)
-        return None if current is None else await _detail(server, current)
+        current = await read_again(api, run)
+        return None if current is None else await _detail(api, current)
 
     if output != "table":
         _print_data(console, _without_managed_fields(run.body), output)
     elif not watch:
-        _print(console, detail_lines(await _detail(server, run), datetime.now(UTC)))
+        _print(console, detail_lines(await _detail(api, run), datetime.now(UTC)))
     elif console.is_terminal:
         with _live(console) as live:
             async for detail in poll(read, _printing(live.console)):
@@ -79,21 +79,21 @@ async def show_run(server: Server, name: str, console: Console, *, watch: bool, 
                 if detail.run.status.terminal:
                     return
     else:
-        await wait_until(server, run, _printing(console), lambda current: current.status.terminal)
+        await wait_until(api, run, _printing(console), lambda current: current.status.terminal)
 
 
-async def _detail(server: Server, run: SeenRun) -> Detail:
+async def _detail(api: RunsApi, run: SeenRun) -> Detail:
     """The run with its pods and events, as far as the user may read them."""
     pods, events = None, None
     refused = []
     try:
-        pods = see_pods(await server.pods(run.name), run.uid)
+        pods = see_pods(await api.pods(run.name), run.uid)
     except Unreachable:
         raise
     except ServerError as error:
         refused.append(str(error))
     try:
-        events = await server.events(run.name, run.uid)
+        events = await api.events(run.name, run.uid)
     except Unreachable:
         raise
     except ServerError as error:

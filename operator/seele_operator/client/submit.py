@@ -11,7 +11,7 @@ from seele_operator.api.types import BadRunError
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.client.errors import BadInput
 from seele_operator.client.runs import Print, SeenRun, read_again, see, wait_until
-from seele_operator.client.server import Server
+from seele_operator.client.runs_api import RunsApi
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
 from seele_operator.validation.load import check_cluster, check_run, read_run
@@ -38,39 +38,39 @@ def read_submission(file: str, namespace: str | None) -> Manifest:
     return body
 
 
-async def submit(server: Server, body: Manifest, print_line: Print, *, dry_run: bool, wait: bool) -> ExitCode:
+async def submit(api: RunsApi, body: Manifest, print_line: Print, *, dry_run: bool, wait: bool) -> ExitCode:
     """Apply the run and print the next commands; with `wait`, DONE if the run succeeds and FAILED if it does not."""
     name = body["metadata"]["name"]
-    before = await server.run(name)
-    wanted = _without_server_fields(body, server.namespace)
+    before = await api.run(name)
+    wanted = _without_server_fields(body, api.namespace)
     if before is not None:
-        await _check_changeable(server, see(before), wanted)
-    after = await server.apply_run(wanted, dry_run=dry_run)
+        await _check_changeable(api, see(before), wanted)
+    after = await api.apply_run(wanted, dry_run=dry_run)
     outcome = "created" if before is None else "changed" if _content(before) != _content(after) else "unchanged"
     note = " (dry run: nothing was changed)" if dry_run else ""
-    print_line(f"{name}: {outcome} in namespace {server.namespace}{note}")
+    print_line(f"{name}: {outcome} in namespace {api.namespace}{note}")
     if dry_run:
         return ExitCode.DONE
     run = see(after)
     if run.policy.suspend:
-        print_line(f"It is suspended; to start it: {server.command('resume', name)}")
+        print_line(f"It is suspended; to start it: {api.command('resume', name)}")
     if wait:
-        return await _wait_for_end(server, run, print_line)
+        return await _wait_for_end(api, run, print_line)
     if outcome == "changed":
-        await _print_rejection(server, run, print_line)
-    status, logs = server.command("status", name, "-w"), server.command("logs", name, "-f")
+        await _print_rejection(api, run, print_line)
+    status, logs = api.command("status", name, "-w"), api.command("logs", name, "-f")
     print_line(f"To follow it: {status}, or its logs: {logs}")
     return ExitCode.DONE
 
 
-async def _wait_for_end(server: Server, run: SeenRun, print_line: Print) -> ExitCode:
+async def _wait_for_end(api: RunsApi, run: SeenRun, print_line: Print) -> ExitCode:
     """Follow a run to its end: FAILED too if it is deleted, or can never start."""
 
     def ended(current: SeenRun) -> bool:
         never_accepted = current.invalid is not None and current.status.accepted_spec is None
         return current.status.terminal or never_accepted
 
-    last = await wait_until(server, run, print_line, ended)
+    last = await wait_until(api, run, print_line, ended)
     return ExitCode.DONE if last is not None and last.status.phase == "Succeeded" else ExitCode.FAILED
 
 
@@ -86,24 +86,24 @@ def _without_server_fields(body: Manifest, namespace: str) -> Manifest:
     }
 
 
-async def _check_changeable(server: Server, existing: SeenRun, wanted: Manifest) -> None:
+async def _check_changeable(api: RunsApi, existing: SeenRun, wanted: Manifest) -> None:
     """Refuse a change that would have no effect, because the run has ended or is being deleted."""
     if existing.deleting:
         raise BadInput(f"{existing.name}: is being deleted; submit it again when it is gone, or use another name")
     if not existing.status.terminal:
         return
-    if mapping(await server.apply_run(wanted, dry_run=True), "spec") != mapping(existing.body, "spec"):
+    if mapping(await api.apply_run(wanted, dry_run=True), "spec") != mapping(existing.body, "spec"):
         raise BadInput(
             f"{existing.name}: has {existing.status.phase.lower()}, and a run that has ended does not start again; "
             "delete it first (seele delete), or use another name"
         )
 
 
-async def _print_rejection(server: Server, run: SeenRun, print_line: Print) -> None:
+async def _print_rejection(api: RunsApi, run: SeenRun, print_line: Print) -> None:
     """Print why the operator rejects a change, if it says so soon."""
     deadline = time.monotonic() + OPERATOR_ANSWER_SECONDS
     while time.monotonic() < deadline:
-        current = await read_again(server, run)
+        current = await read_again(api, run)
         if current is None:
             return
         if current.up_to_date:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 EXAMPLE = REPOSITORY / "tests" / "unit" / "data" / "plan" / "one-of-each.run.yaml"
 LOCAL = ("run", "validate", "render", "crd", "train", "prepare-model", "eval", "report", "operator")
-REMOTE = ("submit", "status", "logs", "suspend", "resume", "delete")
+CLIENT = ("submit", "status", "logs", "suspend", "resume", "delete")
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def changed(folder: Path, old: str, new: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [*LOCAL, *REMOTE])
+@pytest.mark.parametrize("command", [*LOCAL, *CLIENT])
 def test_every_command_explains_itself_with_an_example(seele: CliRunner, command: str) -> None:
     result = seele.invoke(app, [command, "--help"])
 
     assert result.exit_code == 0
     assert f"seele {command}" in result.output.partition("Example")[2]
-    if command in REMOTE:
+    if command in CLIENT:
         assert all(option in result.output for option in ("--kubeconfig", "--context", "--namespace", "-n"))
 
 

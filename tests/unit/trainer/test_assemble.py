@@ -1,4 +1,4 @@
-"""Building a run's parts: what exceeds the model's context is refused or shortened."""
+"""Building a run's parts: what exceeds the model's context, or cannot be loaded, is refused in one line with a remedy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.assemble import PodEnvironment, assemble
-from seele_trainer.config import TrainerConfig
+from seele_trainer.assemble import PodEnvironment, assemble, context_length, load_tokenizer
+from seele_trainer.config import Model, TrainerConfig
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.loop import RunParts
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.telemetry.recorder import Recorder
+from seele_trainer.termination import RefusedInput
+from seele_trainer.weights.prepare import BadModelError
 from tests.support.fake_vllm import FakeVllm
 from tests.support.rollout_pool import canary_of, folder_with
 from tests.support.small_models import EOS, VOCABULARY, save_llama
@@ -136,3 +138,32 @@ async def test_the_pool_follows_the_list_of_servers_and_checks_that_the_attempt_
 def test_without_a_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadDataError, match="set SEELE_ROLLOUT_URLS"):
         assembled(tmp_path, engine="vllm")
+
+
+def test_a_model_that_does_not_exist_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        BadModelError, match=r"^model.name is 'nowhere/nothing', whose .* cannot be loaded: "
+    ) as refused:
+        load_tokenizer(Model(name="nowhere/nothing"))
+    assert "\n" not in str(refused.value)
+    assert isinstance(refused.value, RefusedInput)
+
+
+def test_a_broken_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(BadModelError, match="whose tokenizer cannot be loaded: "):
+        load_tokenizer(Model(name=str(tmp_path)))
+
+
+def test_the_context_length_of_the_run_comes_first_then_that_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "max_position_embeddings": 64}))
+    assert context_length(Model(name=str(tmp_path))) == 64
+    assert context_length(Model(name=str(tmp_path), context_length=32)) == 32
+
+
+def test_a_model_without_a_limit_needs_one_in_the_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
+    with pytest.raises(BadModelError, match=r"has no max_position_embeddings: set model.contextLength"):
+        context_length(Model(name=str(tmp_path)))

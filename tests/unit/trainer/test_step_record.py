@@ -1,9 +1,10 @@
-"""The record of a step follows from its rollouts and updates."""
+"""The record of a step follows from its rollouts and updates, and so does what the step gains on its problems."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from seele_trainer.collect import PROBE_ROUND, Collected
@@ -11,7 +12,15 @@ from seele_trainer.hints.controller import ControllerSummary
 from seele_trainer.learner.learner import UpdateStats
 from seele_trainer.rollout.protocol import Completion, WeightSync
 from seele_trainer.run_folder.records import StepRecord, Tokens
-from seele_trainer.step_record import StepFacts, sample_rollouts, summarise
+from seele_trainer.step_record import (
+    MAX_GROUPS,
+    StepFacts,
+    descents,
+    measured_groups,
+    sample_rollouts,
+    sequences,
+    summarise,
+)
 from seele_trainer.strategies import build_strategy
 from tests.support.strategy_cases import config, rollout
 
@@ -129,3 +138,41 @@ def test_sample_rollouts_separate_the_hint_from_the_completion() -> None:
     sample, _ = sample_rollouts(COLLECTED, 5, 3, lambda tokens: "/".join(map(str, tokens)))
     assert (sample.prompt, sample.hint, sample.completion) == ("1/2/3", "10/11/12/13", "30/31")
     assert (sample.round, sample.rate, sample.reward) == (2, 0.4, 1.0)
+
+
+# Gains, checked against numbers computed by hand and against the theory
+
+
+def test_only_generated_tokens_count() -> None:
+    group = [rollout(1, 1.0, 1, (7, 8)), rollout(1, 0.0, 2, (7, 8, 9))]
+    measured = measured_groups([group])
+    assert sequences(measured) == [[1, 2, 3, 10, 7, 8], [1, 2, 3, 10, 11, 7, 8, 9]]
+    before = [np.zeros(5, dtype=np.float32), np.zeros(7, dtype=np.float32)]
+    # Advantages are 1/2 and -1/2. Prompt and hint are not part of the policy gradient.
+    after = [np.array([9, 9, 9, 0.5, 0.25]), np.array([9, 9, 9, 9, -0.25, 0.5, -1.0])]
+    (one,) = descents(measured, before, [row.astype(np.float32) for row in after])
+    assert one.accuracy == 0.5
+    assert one.descent == pytest.approx((0.5 * 0.75 - 0.5 * -0.75) / 2)
+
+
+def test_groups_without_advantages_are_skipped_and_their_number_is_limited() -> None:
+    mixed = [rollout(1, 1.0), rollout(1, 0.0)]
+    same = [rollout(1, 1.0), rollout(1, 1.0)]
+    assert [group.accuracy for group in measured_groups([same, mixed, [rollout(1, 0.0)]])] == [0.5]
+    assert len(measured_groups([mixed] * (MAX_GROUPS + 5))) == MAX_GROUPS
+    assert measured_groups([]) == []
+    assert descents([], [], []) == ()
+
+
+@pytest.mark.parametrize("right", range(1, 8))
+def test_a_policy_of_two_answers_gains_what_the_theory_says(right: int) -> None:
+    # The right answer has one logit z: a step dz changes log a by (1-a) dz and log (1-a) by -a dz.
+    accuracy, dz = right / 8, 1e-3
+    group = [rollout(1, float(index < right), tokens=(7,)) for index in range(8)]
+    measured = measured_groups([group])
+    before = [np.zeros(3, dtype=np.float32)] * 8
+    after = [
+        np.array([0, 0, ((1 - accuracy) if index < right else -accuracy) * dz], dtype=np.float32) for index in range(8)
+    ]
+    (one,) = descents(measured, before, after)
+    assert one.descent == pytest.approx(accuracy * (1 - accuracy) * dz, rel=1e-5)

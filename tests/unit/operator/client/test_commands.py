@@ -18,10 +18,10 @@ from seele_operator.client.control import consequences
 from seele_operator.client.errors import BadInput
 from seele_operator.client.logs import seconds_of
 from seele_operator.client.runs import see
-from seele_operator.client.server import ClusterOptions, connect
+from seele_operator.client.runs_api import ClusterOptions, connect
 from seele_operator.client.status import show_run
+from tests.support.client_bodies import RUNNING, Body, pod_body, run_body
 from tests.support.fake_api_server import FakeApiServer
-from tests.support.remote_bodies import RUNNING, Body, pod_body, run_body
 
 pytestmark = pytest.mark.unit
 
@@ -131,9 +131,14 @@ def test_what_a_deletion_keeps_is_said(storage: Body, said: list[str]) -> None:
     assert rest == said
 
 
-def test_the_next_command_names_the_same_cluster_and_namespace(server: FakeApiServer) -> None:
+def test_the_next_command_names_the_same_cluster_and_namespace(server: FakeApiServer, tmp_path: Path) -> None:
     def command(options: ClusterOptions, namespace: str | None = None) -> str:
         return connect(options, namespace).command("status", "quick")
+
+    (tmp_path / "my files").mkdir()
+    kubeconfig = str(server.kubeconfig(tmp_path / "my files"))
+    assert command(ClusterOptions(kubeconfig=kubeconfig)) == f"seele status quick --kubeconfig '{kubeconfig}'"
+    assert command(ClusterOptions(namespace="team")) == "seele status quick -n team"
 
     assert command(ClusterOptions(context="fake")) == "seele status quick --context fake"
     assert command(ClusterOptions(), "team") == "seele status quick -n team"

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from seele_operator.cli import app
 from seele_operator.client.errors import NO_CRD, Request, user_error
 from seele_operator.kube.errors import Answer, Target, error_of
+from tests.support.client_bodies import run_body
 from tests.support.fake_api_server import FakeApiServer, status
-from tests.support.remote_bodies import run_body
 
 pytestmark = pytest.mark.unit
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from seele_operator.cli import app
 from seele_operator.client import logs
+from tests.support.client_bodies import RUNNING, Body, ended, pod_body, run_body, waiting
 from tests.support.fake_api_server import FakeApiServer, status
-from tests.support.remote_bodies import RUNNING, Body, ended, pod_body, run_body, waiting
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,7 @@ import pytest
 from seele_operator.client.pages import Detail, detail_lines, runs_table
 from seele_operator.client.pods import SeenPod, see_pods
 from seele_operator.client.runs import NO_OPERATOR, see
-from tests.support.remote_bodies import RUN_UID, RUNNING, Body, ended, pod_body, run_body, waiting
+from tests.support.client_bodies import RUN_UID, RUNNING, Body, ended, pod_body, run_body, waiting
 
 pytestmark = pytest.mark.unit
 

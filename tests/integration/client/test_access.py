@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
-from tests.integration.remote.remote_runs import Cluster
+from tests.integration.client.client_runs import Cluster
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration

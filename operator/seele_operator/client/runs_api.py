@@ -60,8 +60,8 @@ class LogRange:
         return {key: str(value) for key, value in parameters.items() if value is not None}
 
 
-class Server:
-    """The API server, and the namespace that a command works in. Requests raise RemoteError, with one line for the user."""
+class RunsApi:
+    """The API server, and the namespace that a command works in. Requests raise CommandError, with one line for the user."""
 
     def __init__(
         self, options: ClusterOptions, access: ClusterAccess, connection: ApiConnection, namespace: str | None
@@ -170,7 +170,7 @@ class Server:
             raise user_error(error, request, self._access.cluster) from error
 
 
-def connect(options: ClusterOptions, namespace: str | None = None) -> Server:
+def connect(options: ClusterOptions, namespace: str | None = None) -> RunsApi:
     """Find the cluster as kubectl does; `namespace` is that of the user's file. Nothing is sent yet. Raises BadInput."""
 
     def find() -> ClusterAccess:
@@ -180,4 +180,4 @@ def connect(options: ClusterOptions, namespace: str | None = None) -> Server:
         access = find()
     except NoCluster as error:
         raise BadInput(str(error)) from error
-    return Server(options, access, ApiConnection(access.configuration, lambda: find().configuration), namespace)
+    return RunsApi(options, access, ApiConnection(access.configuration, lambda: find().configuration), namespace)

@@ -1,9 +1,8 @@
-"""Model folders: exports, the folder that servers start from, versions and the canary."""
+"""Model folders: exports, and the folder that servers start from."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
 import subprocess
@@ -17,16 +16,10 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
-from seele_trainer.rollout.canary import canary_sequences, default_tolerance, difference, prove
-from seele_trainer.rollout.protocol import Canary, WeightSyncError
-from seele_trainer.run_folder.attempt import Attempt, Superseded
-from seele_trainer.weights.directory import WeightsDirectory
 from seele_trainer.weights.export import WeightExportError, write_model_folder
 from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepare_model
 from seele_trainer.weights.stored_tensors import HEAD, UntieError
@@ -268,114 +261,3 @@ def test_preparing_starts_quickly(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "model"), str(tmp_path / "out")], check=True)
     print(f"prepared in {time.monotonic() - began:.2f} s, the interpreter included")
     assert HEAD in stored(tmp_path / "out")
-
-
-# --- versions
-
-
-def make_versions(root: Path, versions: list[int]) -> WeightsDirectory:
-    weights = WeightsDirectory(root, Attempt(root, 1))
-    for age, version in enumerate(versions):
-        weights.folder(version).mkdir(parents=True)
-        (weights.folder(version) / "config.json").write_text("{}")
-        os.utime(weights.folder(version), (1000 + age, 1000 + age))
-    return weights
-
-
-def test_the_current_version_is_the_published_one(tmp_path: Path) -> None:
-    weights = make_versions(tmp_path, [1, 2])
-    assert weights.current() is None
-    weights.publish(1)
-    assert weights.current() == 1
-    weights.publish(2)
-    assert weights.current() == 2
-    with pytest.raises(FileNotFoundError, match="export version 3"):
-        weights.publish(3)
-
-
-def test_pruning_keeps_the_newest_and_the_published(tmp_path: Path) -> None:
-    weights = make_versions(tmp_path, [1, 2, 3, 4])
-    weights.publish(1)
-    weights.prune(keep=2)
-    assert weights.versions() == [1, 3, 4]
-
-
-def test_pruning_after_a_resume_deletes_the_lost_attempts_versions(tmp_path: Path) -> None:
-    weights = make_versions(tmp_path, [11, 12, 10])
-    weights.prune(keep=1)
-    assert weights.versions() == [10]
-
-
-def test_pruning_removes_the_remains_of_killed_exports_but_not_of_other_pods(tmp_path: Path) -> None:
-    weights = make_versions(tmp_path, [1, 2])
-    root = weights.folder(1).parent
-    for name in (
-        "version-3.attempt-7",
-        ".version-3.attempt-7.0123456789abcdef",
-        ".initial.0123456789abcdef0123456789abcdef",
-    ):
-        (root / name).mkdir()
-    weights.prune(keep=2)
-    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == [
-        ".initial.0123456789abcdef0123456789abcdef",
-        "version-1",
-        "version-2",
-    ]
-
-
-def test_a_superseded_attempt_publishes_and_prunes_nothing(tmp_path: Path) -> None:
-    old, new = WeightsDirectory(tmp_path, Attempt(tmp_path, 1)), WeightsDirectory(tmp_path, Attempt(tmp_path, 2))
-    for weights, content in ((old, "old"), (new, "new")):
-        weights.staged(3).mkdir()
-        (weights.staged(3) / "config.json").write_text(content)
-    new.publish(3)
-    with pytest.raises(Superseded):
-        old.publish(3)
-    new.staged(4).mkdir()
-    with pytest.raises(Superseded):
-        old.prune(keep=1)
-    assert (new.folder(3) / "config.json").read_text() == "new"
-    assert new.current() == 3
-    assert new.staged(4).is_dir()
-
-
-# --- the canary
-
-CANARY = Canary(((1, 2, 3), (4, 5)), ((-1.0, -2.0), (-3.0,)), tolerance=0.01)
-
-
-def test_the_difference_is_the_mean_over_tokens_not_over_sequences() -> None:
-    assert difference(CANARY, [[-1.0, -2.0], [-3.3]]) == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize("measured", [[], [[-1.0, -2.0]], [[-1.0], [-3.0]], [[-1.0, math.nan], [-3.0]]])
-def test_missing_and_undefined_values_are_infinitely_wrong(measured: list[list[float]]) -> None:
-    assert difference(CANARY, measured) == math.inf
-    with pytest.raises(WeightSyncError, match="server A was given the weights of version 3"):
-        prove(CANARY, measured, "server A", 3)
-
-
-def test_a_difference_within_the_tolerance_passes() -> None:
-    assert prove(CANARY, [[-1.0, -2.0], [-3.02]], "server A", 3) == pytest.approx(0.02 / 3)
-
-
-def test_half_precision_is_allowed_more_than_single() -> None:
-    assert default_tolerance("float32") == 0.01
-    assert default_tolerance("bfloat16") == default_tolerance("float16") == 0.15
-
-
-@given(
-    st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=20),
-    st.integers(1, 6),
-    st.integers(2, 6),
-)
-def test_canary_sequences_are_distinct_scorable_and_within_their_limits(lists, count: int, longest: int) -> None:
-    if not any(len(tokens) >= 2 for tokens in lists):
-        with pytest.raises(ValueError, match="no sequence"):
-            canary_sequences(lists, count, longest)
-        return
-    chosen = canary_sequences(lists, count, longest)
-    assert 1 <= len(chosen) <= count
-    assert len(set(chosen)) == len(chosen)
-    assert all(2 <= len(tokens) <= longest for tokens in chosen)
-    assert all(any(tuple(tokens[:longest]) == one for tokens in lists) for one in chosen)

@@ -11,8 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
-from tests.integration.remote.remote_runs import POD_SPEC, Cluster
-from tests.support.remote_bodies import RUNNING, pod_body
+from tests.integration.client.client_runs import POD_SPEC, Cluster
+from tests.support.client_bodies import RUNNING, pod_body
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.integration

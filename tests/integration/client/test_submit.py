@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from seele_operator.cli import app
 from seele_operator.client import submit
-from tests.integration.remote.remote_runs import Body, Cluster, shared_run
+from tests.integration.client.client_runs import Body, Cluster, shared_run
 from tests.support.spec_data import small_run
 from tests.support.waiting import wait_for
 

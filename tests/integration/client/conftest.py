@@ -10,7 +10,7 @@ import pytest
 
 from seele_operator.client import runs as following
 from seele_operator.client import submit
-from tests.integration.remote.remote_runs import Cluster
+from tests.integration.client.client_runs import Cluster
 from tests.support.control_plane import ControlPlane
 
 
