@@ -178,6 +178,20 @@ def test_the_stalled_tile_has_the_conditions_of_its_alert() -> None:
     assert conditions == f"count(max by (namespace, run) ({' '.join(alert.split())})) or on() vector(0)"
 
 
+def test_the_mismatch_is_limited_as_in_its_alert() -> None:
+    (panel,) = [one for one in panels(DASHBOARDS["run"]) if one["title"].startswith("Mismatch")]
+    (limit,) = [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"] if step["value"]]
+
+    assert panel["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+    assert f"avg_over_time(seele_policy_mismatch_kl[15m]) > {limit}\n" in RULES.read_text()
+
+
+def test_restarts_are_compared_with_the_step_before() -> None:
+    (mark,) = DASHBOARDS["fleet"]["annotations"]["list"]
+
+    assert re.fullmatch(rf"(.+)\) > \1 offset {mark['step']}\)", mark["expr"])
+
+
 def test_rounds_and_their_target_have_distinct_colours() -> None:
     by_title = {panel["title"]: panel for panel in panels(DASHBOARDS["run"])}
     colours = [

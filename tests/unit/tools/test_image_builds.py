@@ -1,11 +1,13 @@
-"""What pip installs into images, and where it looks for packages during a build."""
+"""The Dockerfile's stages, what pip installs into images, and where it looks for packages during a build."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support import REPOSITORY
 from tools import pip_settings, requirements
@@ -13,12 +15,93 @@ from tools import pip_settings, requirements
 pytestmark = pytest.mark.unit
 
 PROJECT = (REPOSITORY / "pyproject.toml").read_text()
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+IMAGES = ("operator", "trainer", "trainer-cpu")
+
+# Parent and instructions of each stage
+STAGES: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+for line in re.sub(r"(?m)^\s*#.*\n|\\\n\s*", "", DOCKERFILE).splitlines():
+    instruction, _, argument = line.partition(" ")
+    if instruction == "FROM":
+        parent, _, name = argument.partition(" AS ")
+        STAGES[name] = parent, []
+    elif instruction and STAGES:
+        STAGES[name][1].append((instruction, argument))
 
 
-def test_the_base_of_all_images_is_pinned() -> None:
-    (pin,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+def arguments(stage: str, instruction: str, *, inherited: bool = True) -> list[str]:
+    """The arguments of an instruction, in order."""
+    parent, own = STAGES[stage]
+    before = arguments(parent, instruction) if inherited and parent in STAGES else []
+    return [*before, *(argument for found, argument in own if found == instruction)]
+
+
+def test_all_stages_start_from_one_pinned_and_replaceable_base() -> None:
+    (pin,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE)
 
     assert re.fullmatch(r"docker\.io/library/python:\d+\.\d+\.\d+-slim-[a-z]+", pin)
+    assert {parent for parent, _ in STAGES.values()} <= {"${PYTHON_IMAGE}", *STAGES}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_is_not_root_and_consists_of_what_other_stages_built(image: str) -> None:
+    assert arguments(image, "USER")[-1] == "1000:1000"
+    assert arguments(image, "ENTRYPOINT")[-1] == '["seele"]'
+    assert "HOME=/tmp" in " ".join(arguments(image, "ENV")).split()
+    # A command would leave empty folders where the build had mounted something.
+    assert arguments(image, "RUN") == []
+    copied = arguments(image, "COPY")
+    assert copied
+    assert all(argument.startswith("--from=") for argument in copied)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_has_the_labels_of_the_open_container_initiative(image: str) -> None:
+    labels = " ".join(arguments(image, "LABEL"))
+    found = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]+)"', labels))
+
+    required = "title description version revision source documentation licenses vendor base.name"
+    assert set(found) == set(required.split())
+    assert (found["version"], found["revision"]) == ("${VERSION}", "${REVISION}")
+    assert f'license = "{found["licenses"]}"' in PROJECT
+
+
+def test_only_the_operator_has_a_health_check_on_the_port_of_its_chart() -> None:
+    port = yaml.safe_load((REPOSITORY / "charts/seele-operator/values.yaml").read_text())["service"]["port"]
+
+    assert [image for image in IMAGES if arguments(image, "HEALTHCHECK")] == ["operator"]
+    assert f"http://127.0.0.1:{port}/healthz" in arguments("operator", "HEALTHCHECK")[-1]
+    assert arguments("operator", "EXPOSE") == [str(port)]
+
+
+def test_the_image_without_a_compiler_compiles_nothing() -> None:
+    """PyTorch would look for g++, and vLLM's first request would end the server."""
+    assert "TORCHDYNAMO_DISABLE=1" in " ".join(arguments("trainer-cpu", "ENV")).split()
+
+
+def test_packages_are_installed_from_lists_alone_so_a_change_of_code_installs_nothing() -> None:
+    for stage in ("operator-build", "trainer-packages", "trainer-cpu-packages"):
+        parent, own = STAGES[stage]
+        last = max(index for index, (_, argument) in enumerate(own) if "--requirement" in argument)
+        copied = {argument.split()[0] for found, argument in own[:last] if found == "COPY"}
+        assert (parent, copied) == ("build", {"--from=requirements"})
+    assert arguments("build", "COPY") == []
+
+
+def test_the_builder_gets_what_is_copied_and_little_else() -> None:
+    lines = [line for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    copied = {
+        word.removeprefix("./").rstrip("/")
+        for stage in STAGES
+        for argument in arguments(stage, "COPY", inherited=False)
+        if not argument.startswith("--from=")
+        for word in argument.split()[:-1]
+    }
+
+    assert lines[0] == "*"
+    assert {path for path in allowed if not any(fnmatch.fnmatch(path, word) for word in copied)} == set()
+    assert {word for word in copied if not any(fnmatch.fnmatch(path, word) for path in allowed)} == set()
 
 
 def test_the_operator_gets_what_it_imports_and_no_numerical_packages() -> None:

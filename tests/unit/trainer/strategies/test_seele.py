@@ -92,10 +92,11 @@ def test_grpo_samples_the_same_budget_without_a_hint_and_supervises_nothing() ->
         ("not-below-baseline", (0.001, 0.0), (EVERY_TOKEN, EVERY_TOKEN)),
     ],
 )
+@pytest.mark.parametrize("strategy", ["seele", "uft", "fixed_hint"])
 def test_which_hint_tokens_learn_is_an_option(
-    supervision: str, weights: tuple[float, float], learning: tuple[int, int]
+    strategy: str, supervision: str, weights: tuple[float, float], learning: tuple[int, int]
 ) -> None:
-    built = build_strategy(config(supervision=supervision))
+    built = build_strategy(config(strategy, supervision=supervision))
     right, wrong = built.samples(PROBLEM, [rollout(1, 1.0, hint_length=10), rollout(1, 0.0, hint_length=10)])
     for sample, weight, uncertain in zip((right, wrong), weights, learning, strict=True):
         np.testing.assert_array_equal(sample.supervised, np.float32([0] * 3 + [weight] * 10 + [0] * 2))
