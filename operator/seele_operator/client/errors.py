@@ -66,6 +66,8 @@ def user_error(error: kube.ClusterError, request: Request, cluster: str) -> Comm
     """The error for the user of a request that failed; `cluster` is the cluster in words."""
     answer = error.answer or kube.Answer(0)
     message = " ".join((answer.text[:200] or answer.message).split())
+    # Rejected by the schema, or denied by a webhook.
+    invalid = answer.code in (400, 413, 422)
     match error:
         case kube.UntrustedCertificate():
             return ServerError(
@@ -80,7 +82,8 @@ def user_error(error: kube.ClusterError, request: Request, cluster: str) -> Comm
             )
         case kube.Unauthorized():
             return ServerError(f"{cluster} does not accept the credentials; log in again, or check the kubeconfig")
-        case kube.ClusterUnavailable():
+        # A webhook that does not answer is a 500, too.
+        case _ if isinstance(error, kube.ClusterUnavailable) or answer.code == 500:
             return Unreachable(f"the API server cannot {request} now ({answer.code}): {message}; try again")
         case kube.NamespaceMissing():
             return BadInput(
@@ -91,9 +94,9 @@ def user_error(error: kube.ClusterError, request: Request, cluster: str) -> Comm
             return ServerError(NO_CRD)
         case kube.Gone():
             return Missing(message)
-        case kube.Refused() if error.refusal.reason == "Invalid" and request.resource == "pods/log":
+        case kube.Refused() if invalid and request.resource == "pods/log":
             return NotReady(message)
-        case kube.Refused() if error.refusal.reason == "Invalid":
+        case kube.Refused() if invalid:
             return BadInput("\n".join(_causes(answer)) or f"the API server refuses to {request}: {message}")
         case kube.Refused() if error.refusal.reason == "Forbidden" and "denied the request" not in message:
             return ServerError(f"forbidden: {request}: {message}; ask for a role with these rights")

@@ -10,11 +10,14 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner, Result
 
+from seele_operator.api.yaml_files import yaml_text
 from seele_operator.cli import app
+from seele_operator.client import logs, runs
 from seele_operator.client.errors import NO_CRD, Request, user_error
 from seele_operator.kube.errors import Answer, Target, error_of
 from tests.support.client_bodies import run_body
 from tests.support.fake_api_server import FakeApiServer, status
+from tests.support.spec_data import good_run, patched
 
 pytestmark = pytest.mark.unit
 
@@ -128,6 +131,58 @@ def test_what_the_user_may_not_list_is_not_needed_to_say_that_a_run_is_missing(s
     assert result.stderr == (
         "quik: no such run in namespace default; give another name, or another namespace with -n\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "exit_code", "said"),
+    [
+        (
+            400,
+            'admission webhook "w" denied the request: no',
+            2,
+            "refuses to patch seeleruns in namespace x: admission",
+        ),
+        (403, 'admission webhook "w" denied the request: no', 1, "refuses to patch seeleruns in namespace x (403)"),
+        (422, "denied request: no", 2, "refuses to patch"),
+        (500, 'failed calling webhook "w": timed out', 1, "cannot patch seeleruns in namespace x now (500)"),
+        (409, "the object has been modified", 1, "try again"),
+    ],
+)
+def test_a_rejected_run_is_bad_input_and_a_failure_of_the_server_is_not(
+    code: int, message: str, exit_code: int, said: str
+) -> None:
+    answer = Answer(code, {"kind": "Status", "message": message})
+    error = user_error(error_of(Target("v1", "SeeleRun"), answer), Request("patch", "seeleruns", "x"), "the cluster")
+
+    assert error.exit_code == exit_code
+    assert said in str(error)
+
+
+@pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "words", [("status", "quick", "-w"), ("logs", "quick", "-f"), ("submit", "--wait", "-f", "run.yaml")]
+)
+def test_following_survives_answers_that_mean_try_again(
+    server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(yaml_text(patched(good_run(), {"metadata": {"name": "quick"}})))
+    for module in (runs, logs):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    codes = iter([200, 200, 200, code, code])
+
+    def answer() -> web.Response:
+        next_code = next(codes, None)
+        if next_code == code:
+            return status(code, "Trouble", "a moment")
+        return web.json_response(run_body(phase="Running" if next_code else "Succeeded"))
+
+    server.refusals["/seeleruns/quick"] = answer
+    result = seele(*words)
+
+    assert result.exit_code == 0, result.output
+    assert result.output.count(f"now ({code}): a moment; try again; retrying\n") == 1
+    assert "quick: Succeeded" in result.output
 
 
 def test_every_field_that_the_server_refuses_has_its_line() -> None:
