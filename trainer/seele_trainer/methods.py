@@ -1,6 +1,7 @@
 """The training methods: facts that other code asks about, and the options that only one method has.
 
-Defaults are those of each method's paper.
+A run names its method in the field `training.strategy`: "method" and "strategy" mean the same thing. Defaults are those
+of each method's paper.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A constant hinting rate for all problems: SEELE without its controller, to measure what that contributes."""
+"""A constant hint rate for all problems: SEELE without its controller, to measure what that contributes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from seele_trainer.strategies.sft import Sft
 class SftThenGrpo(Strategy):
     """SFT in the first `training.sftThenGrpo.sftShare` of the steps, GRPO in the others.
 
-    `schedule.learning_rate` gives each phase its own learning rate. The KL term is to the run's initial model, not to
+    `learner/learner.py: learning_rate` gives each phase its own schedule. The KL term is to the run's initial model, not to
     the model at the end of SFT.
     """
 
