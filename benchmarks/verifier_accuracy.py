@@ -1,11 +1,11 @@
-"""Measures how often the verifier accepts right and wrong answers, made from the gold answers of six benchmarks.
+"""Measures how often the verifier accepts right and wrong answers, made from the answers of six benchmarks.
 
     python -m benchmarks.verifier_accuracy [FOLDER]
 
 FOLDER has gsm8k/test.jsonl and benchmarks/*.jsonl; the default is ../shared/data, next to the repository. Right answers: the
-gold answer in a box, as `The answer is $…$`, as an unmarked formula at the end, and the reference solution itself (recognised
-only if it ends in a marked answer). Wrong answers: the gold answer with its last number plus one or its sign flipped, and the
-gold answer of another problem.
+answer in a box, as `The answer is $…$`, as an unmarked formula at the end, and the reference solution itself (recognised
+only if it ends in a marked answer). Wrong answers: the answer with its last number plus one or its sign flipped, and the
+answer of another problem.
 """
 
 from __future__ import annotations
@@ -49,49 +49,49 @@ class Rate:
         return self.accepted / self.checked if self.checked else 0.0
 
 
-def plus_one(gold: str) -> str | None:
+def plus_one(answer: str) -> str | None:
     """The answer with its last number increased by one; None if it has no number."""
-    numbers = list(re.finditer(r"(?<![\d_^])(?<!_\{)(?<!\^\{)\d+", gold))
+    numbers = list(re.finditer(r"(?<![\d_^])(?<!_\{)(?<!\^\{)\d+", answer))
     if not numbers:
         return None
     last = numbers[-1]
-    return f"{gold[: last.start()]}{int(last.group()) + 1}{gold[last.end() :]}"
+    return f"{answer[: last.start()]}{int(last.group()) + 1}{answer[last.end() :]}"
 
 
-def sign_flipped(gold: str) -> str | None:
+def sign_flipped(answer: str) -> str | None:
     """The negative of a single term; None for zero, and for sums, lists and words."""
-    core = right_hand_side(unwrapped(gold))
+    core = right_hand_side(unwrapped(answer))
     if re.search(r".[-+=,]|\\pm|\\in\b|\\cup", core) or not re.search(r"\d", core) or normalised(core) == "0":
         return None
     return core[1:] if core.startswith("-") else f"-{core}"
 
 
-def inner(gold: str) -> str:
+def inner(answer: str) -> str:
     """The answer without a final full stop and enclosing dollar signs."""
-    return gold.strip().removesuffix(".").strip("$")
+    return answer.strip().removesuffix(".").strip("$")
 
 
 def variants(problems: list[Problem], solutions: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """(completion, gold) pairs by kind of answer."""
-    golds = [problem.answer for problem in problems]
+    """(completion, expected answer) pairs by kind of answer."""
+    answers = [problem.answer for problem in problems]
     others = [
-        next(other for other in golds[index + 1 :] + golds if normalised(other) != normalised(gold))
-        for index, gold in enumerate(golds)
+        next(other for other in answers[index + 1 :] + answers if normalised(other) != normalised(answer))
+        for index, answer in enumerate(answers)
     ]
     return {
-        "boxed": [(f"So it is \\boxed{{{gold}}}.", gold) for gold in golds],
-        "stated": [(f"So, finally, the answer is ${inner(gold)}$.", gold) for gold in golds],
-        "unmarked": [(f"In the end we get ${inner(gold)}$", gold) for gold in golds],
-        "solution": [(solution, gold) for solution, gold in zip(solutions, golds, strict=True) if solution],
-        "plus one": _changed(golds, plus_one),
-        "sign flipped": _changed(golds, sign_flipped),
-        "another's": [(f"So it is \\boxed{{{other}}}.", gold) for other, gold in zip(others, golds, strict=True)],
+        "boxed": [(f"So it is \\boxed{{{answer}}}.", answer) for answer in answers],
+        "stated": [(f"So, finally, the answer is ${inner(answer)}$.", answer) for answer in answers],
+        "unmarked": [(f"In the end we get ${inner(answer)}$", answer) for answer in answers],
+        "solution": [(solution, answer) for solution, answer in zip(solutions, answers, strict=True) if solution],
+        "plus one": _changed(answers, plus_one),
+        "sign flipped": _changed(answers, sign_flipped),
+        "another's": [(f"So it is \\boxed{{{other}}}.", answer) for other, answer in zip(others, answers, strict=True)],
     }
 
 
-def _changed(golds: list[str], change: Callable[[str], str | None]) -> list[tuple[str, str]]:
-    changed = [(change(gold), gold) for gold in golds]
-    return [(f"So it is \\boxed{{{wrong}}}.", gold) for wrong, gold in changed if wrong is not None]
+def _changed(answers: list[str], change: Callable[[str], str | None]) -> list[tuple[str, str]]:
+    changed = [(change(answer), answer) for answer in answers]
+    return [(f"So it is \\boxed{{{wrong}}}.", answer) for wrong, answer in changed if wrong is not None]
 
 
 RIGHT = ("boxed", "stated", "unmarked", "solution")
@@ -132,8 +132,8 @@ async def main(data: Path, show_errors: int) -> None:
     print(f"{undecided} checks timed out ({pool.timeouts}) or crashed ({pool.crashes})")
     for title, rates in table.items():
         for kind, rate in rates.items():
-            for text, gold in rate.errors[:show_errors]:
-                print(f"judged wrongly: {title}, {kind}: {text[-100:]!r} for {gold!r}")
+            for text, answer in rate.errors[:show_errors]:
+                print(f"judged wrongly: {title}, {kind}: {text[-100:]!r} for {answer!r}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ RUNS = "apis/seele.dev/v1alpha1"
 METADATA_ONLY = "application/json;as={};v=v1;g=meta.k8s.io"
 """Answers without spec and status, which are read faster; the labels of a pod are enough."""
 WATCH_SECONDS = 3600
-LONGEST_LINE = 2**22
+MAX_LINE_BYTES = 2**22
 
 
 class ApiFailure(Exception):
@@ -49,7 +49,7 @@ class Api:
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._in_flight + 8)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         self._session = aiohttp.ClientSession(
-            connector=connector, headers=self._headers, timeout=timeout, read_bufsize=LONGEST_LINE
+            connector=connector, headers=self._headers, timeout=timeout, read_bufsize=MAX_LINE_BYTES
         )
         return self
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seele_trainer.telemetry.rollout_metrics import LONGEST_ANSWER
+from seele_trainer.telemetry.rollout_metrics import MAX_ANSWER_BYTES
 from tests.e2e.runs import records
 from tests.e2e.watched_run import CHECKPOINTS, LABELS, STEPS, QuickstartRun
 from tests.support import REPOSITORY
@@ -98,7 +98,7 @@ def test_promtool_accepts_what_the_trainer_serves(quickstart_run: QuickstartRun)
     # promtool dislikes some of vLLM's names, but can parse the text, which has only vLLM's families.
     exposed = quickstart_run.expositions["seele-rollout"]
     assert "parsing error" not in complaints_about_metrics(exposed)
-    assert len(exposed) < LONGEST_ANSWER / 10
+    assert len(exposed) < MAX_ANSWER_BYTES / 10
     names = {line.split()[2] for line in exposed.splitlines() if line.startswith("# TYPE")}
     assert names
     assert all(name.startswith("vllm:") and not name.endswith("_created") for name in names)

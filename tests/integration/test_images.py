@@ -14,8 +14,8 @@ from tests.support.built_image import SCRIPT, built_image
 
 pytestmark = pytest.mark.integration
 
-LARGEST = 250e6
-"""Bytes of the operator's image, unpacked and with its base."""
+MAX_IMAGE_BYTES = 250e6
+"""Of the operator's image, unpacked and with its base."""
 VERSION: str = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 PINNED = next(
     line.partition("=")[2]
@@ -122,7 +122,7 @@ def test_the_operators_image_is_small_and_labelled() -> None:
     image = built_image("operator")
 
     print(f"the operator's image: {image.size / 1e6:.0f} MB unpacked, base included")
-    assert image.size <= LARGEST
+    assert image.size <= MAX_IMAGE_BYTES
     assert (image.config["User"], image.config["Entrypoint"], image.config["Cmd"]) == (
         "1000:1000",
         ["seele"],

@@ -1,4 +1,4 @@
-"""On the gold answers of six real benchmarks the verifier accepts right answers and rejects wrong ones.
+"""On the answers of six real benchmarks the verifier accepts right answers and rejects wrong ones.
 
 The floors are the results of `benchmarks/verifier_accuracy.py` on the whole files, less a small margin. The tests take
 the first problems of each file.

@@ -42,4 +42,4 @@ class TextVerifier:
     async def close(self) -> None: ...
 
     async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-        return [text == gold for text, gold in items]
+        return [text == expected for text, expected in items]

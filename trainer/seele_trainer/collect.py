@@ -149,8 +149,10 @@ class Collector:
     async def _verify(
         self, problem: TokenizedProblem, round_number: int, hint_length: int, completions: Sequence[Completion]
     ) -> list[Rollout]:
-        gold = problem.problem.answer
-        verdicts = await self._verifier.check([(self._decode(completion.tokens), gold) for completion in completions])
+        expected = problem.problem.answer
+        verdicts = await self._verifier.check(
+            [(self._decode(completion.tokens), expected) for completion in completions]
+        )
         rate = problem.rate_of(hint_length, self._config.hints.unit)
         return [
             Rollout(problem, round_number, hint_length, rate, completion, None if verdict is None else float(verdict))

@@ -29,7 +29,7 @@ class Refusal:
 
 
 REPORTER = "seele-operator"
-LONGEST_MESSAGE = 1024
+MAX_MESSAGE_LENGTH = 1024
 """Characters; the API server rejects longer messages."""
 
 
@@ -70,7 +70,7 @@ def event_manifest(run: Mapping[str, Any], event: RunEvent, now: datetime, insta
 
 def shortened(message: str) -> str:
     """The message, cut to what fits into an event."""
-    return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
+    return message if len(message) <= MAX_MESSAGE_LENGTH else f"{message[: MAX_MESSAGE_LENGTH - 1]}…"
 
 
 def timestamp(now: datetime) -> str:

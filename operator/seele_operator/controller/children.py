@@ -28,16 +28,16 @@ from seele_operator.plan import objects as plan
 from seele_operator.plan.names import RUN_LABEL, Manifest
 
 FIRST_RETRY_SECONDS = 5.0
-"""After a refused creation, such as one beyond a quota; doubled after each further one."""
-LONGEST_RETRY_SECONDS = 60.0
+"""Delay after a refused creation, such as one beyond a quota; it doubles after each further refusal."""
+MAX_RETRY_SECONDS = 60.0
 UPKEEP_SECONDS = 600.0
-"""Shortest interval in which a run's support objects are applied again, in case they were changed; the longest is twice
+"""Minimum time between re-applications of a run's support objects, which someone may have changed; the maximum is twice
 that."""
 UPKEEP_AFTER_START_SECONDS = 60.0
-UPKEEP_SECONDS_A_RUN = 2.0
+UPKEEP_SECONDS_PER_RUN = 2.0
 """With many runs the interval is longer, so that an idle operator stays idle."""
 IN_FLIGHT = 16
-"""Concurrent requests for all runs together: more would only slow down each of them."""
+"""Concurrent requests for all runs together: more would only slow each one down."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Denied:
 
     refusal: Refusal
     generation: int
-    """The refused spec's generation: another one is tried at once."""
+    """The refused spec's generation: a newer one is tried at once."""
     times: int
     until: float
 
@@ -61,7 +61,7 @@ class _Applied:
 
 
 class Children:
-    """The child objects of all runs. Its memory only saves requests: a new operator starts without it."""
+    """The child objects of all runs. What it remembers only saves requests: a new operator starts without it."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Children:
             case CreatePods():
                 return await self._unless_denied(run, lambda: self._create(action), then=0.0)
             case UpdateChildren():
-                # Decided only once: if it fails, or this operator dies, the upkeep makes up for it.
+                # Decided only once: if it fails, or this operator dies, a later upkeep repeats it.
                 self._applied[uid_of(run)] = _Applied(0, self._clock())
                 return await self._unless_denied(run, lambda: self._ensure(action.run, action.attempt))
             case AdoptPods():
@@ -119,14 +119,14 @@ class Children:
         """Seconds until a run's support objects should be applied again; 0 when it is time."""
         applied = self._applied.get(uid)
         if applied is None:
-            # This operator has just started: make up soon for what the last one did not finish, but not for all runs
-            # at once.
+            # This operator has just started: catch up soon on what the previous operator left unfinished, but not for
+            # all runs at once.
             applied = self._applied[uid] = _Applied(0, self._next_upkeep(UPKEEP_AFTER_START_SECONDS))
         return max(0.0, applied.due - self._clock())
 
     async def upkeep(self, run: Body, accepted: SeeleRun, attempt: int) -> None:
         """Apply a run's support objects again, in case they were changed or deleted."""
-        # Due until it is done.
+        # Stays due until it succeeds.
         self._applied[uid_of(run)] = _Applied(0, self._clock())
         await self._unless_denied(run, lambda: self._ensure(accepted, attempt))
 
@@ -143,7 +143,7 @@ class Children:
             await create()
         except Refused as error:
             times = denied.times + 1 if denied is not None and denied.generation == generation else 0
-            delay = min(FIRST_RETRY_SECONDS * 2 ** min(times, 8), LONGEST_RETRY_SECONDS) * (1 + self._chance() / 4)
+            delay = min(FIRST_RETRY_SECONDS * 2 ** min(times, 8), MAX_RETRY_SECONDS) * (1 + self._chance() / 4)
             self._denied[uid] = _Denied(error.refusal, generation, times, self._clock() + delay)
             # If there are no pods to create, the upkeep tries again.
             self._put_off_upkeep(uid, self._clock() + delay)
@@ -178,7 +178,7 @@ class Children:
     async def _ensure(self, run: SeeleRun, attempt: int) -> None:
         uid = run.metadata.uid or ""
         manifests = plan.support_objects(run, self._cluster.features)
-        # Each attempt applies them again: one that was deleted must not keep its pods from starting.
+        # Each attempt applies them again: a deleted object must not keep the pods from starting.
         digest = hash(json.dumps([attempt, manifests], sort_keys=True))
         applied = self._applied.get(uid)
         if applied is None or applied.digest != digest:
@@ -191,7 +191,7 @@ class Children:
         try:
             await self._cluster.adopt_pod(key.namespace, pod.name, pod.uid, owner)
         except (Conflict, Gone):
-            return  # the watch reports what has become of it
+            return  # the watch reports what happened to it
 
     async def _each(self, requests: Iterable[Awaitable[object]]) -> None:
         """Send all requests, even if some fail, and then raise the most important error."""
@@ -209,7 +209,9 @@ class Children:
         self._applied[uid] = _Applied(applied.digest if applied is not None else 0, until)
 
     def _next_upkeep(self, at_least: float | None = None) -> float:
-        soonest = max(UPKEEP_SECONDS if at_least is None else at_least, UPKEEP_SECONDS_A_RUN * self._store.run_count())
+        soonest = max(
+            UPKEEP_SECONDS if at_least is None else at_least, UPKEEP_SECONDS_PER_RUN * self._store.run_count()
+        )
         return self._clock() + soonest * (1 + self._chance())
 
 

@@ -1,4 +1,4 @@
-"""While the API server does not answer, all workers pause, and a single probe finds out when it is back."""
+"""While the API server does not answer, all workers pause and a single probe waits for it to come back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from seele_operator.kube.errors import ClusterError, ClusterUnavailable, NotLeading
 
 FIRST_PROBE_SECONDS = 0.2
-LONGEST_PROBE_SECONDS = 5.0
+MAX_PROBE_INTERVAL_SECONDS = 5.0
 """The API server is probed at least this often, so that runs do not wait long after an outage."""
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Gate:
             self._probing = asyncio.create_task(self._until_back(reason), name="probe of the API server")
 
     async def leave_open(self) -> None:
-        """Stop probing and let all workers pass, because the operator ends."""
+        """Stop probing and let all workers pass, because the operator is stopping."""
         self._passable.set()
         if self._probing is not None:
             self._probing.cancel()
@@ -69,17 +69,17 @@ class Gate:
                 await self._probe()
                 break
             except (ClusterUnavailable, NotLeading) as error:
-                # Only now: a single failed request is not an outage.
+                # Logged only now: a single failed request is not an outage.
                 if not reported:
                     _log.warning("API server lost: %s; waiting and trying again", error)
                     reported = True
                 retry_after = getattr(error, "retry_after", None) or 0.0
             except ClusterError:
                 break  # any answer will do
-            except Exception:  # noqa: BLE001 - if this task ended, the operator would stand still silently
+            except Exception:  # noqa: BLE001 - if this task ended, the operator would stall silently
                 _log.exception("the API server cannot be probed")
                 reported, retry_after = True, 0.0
-            delay = min(2 * delay, LONGEST_PROBE_SECONDS)
+            delay = min(2 * delay, MAX_PROBE_INTERVAL_SECONDS)
         if reported:
             _log.info("API server is back after %.0f s", time.monotonic() - closed)
             self._on_return()

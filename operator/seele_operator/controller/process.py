@@ -34,7 +34,7 @@ from seele_trainer.termination import ExitCode
 
 FINISH_SECONDS = 10.0
 """Time for unfinished passes when the operator is stopped."""
-FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 5.0
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 5.0
 CRD_SECONDS = 3.0
 """How often to check whether the CustomResourceDefinition exists."""
 
@@ -283,7 +283,7 @@ async def _retry(request: Callable[[], Awaitable[Answer]]) -> Answer:
                 _log.warning("the API server does not answer: %s; trying again", error)
                 logged = True
             await asyncio.sleep(max(error.retry_after or 0.0, delay * random.uniform(0.75, 1.25)))
-            delay = min(2 * delay, LONGEST_RETRY_SECONDS)
+            delay = min(2 * delay, MAX_RETRY_SECONDS)
         else:
             if logged:
                 _log.info("the API server answers")

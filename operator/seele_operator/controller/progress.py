@@ -15,14 +15,14 @@ from seele_operator.controller.store import RunKey, Store, uid_of
 from seele_operator.observe.trainer import ProgressSeen, parse_progress
 from seele_operator.plan import names
 
-SHORTEST_ROUND_SECONDS = 2.0
+MIN_ROUND_SECONDS = 2.0
 """Time between two requests to the same trainer, if there are few trainers."""
 POLLS_PER_SECOND = 10.0
 """Requests per second to all trainers together: with many trainers, each is polled less often."""
 ANSWER_SECONDS = 3.0
 """Time limit of a request."""
 IN_FLIGHT = 50
-LONGEST_ANSWER = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 """Bytes read of an answer; a trainer's is shorter than 1 kB."""
 WORTH_SECONDS = 10.0
 """How often a change of values that fluctuate within a step, such as the time left, is reported."""
@@ -97,19 +97,19 @@ class Poller:
             while True:
                 self._board.keep_only({uid_of(run) for _, run in self._store.runs()})
                 trainers = list(trainers_to_poll(self._store))
-                pause = max(SHORTEST_ROUND_SECONDS / max(1, len(trainers)), 1 / POLLS_PER_SECOND)
+                pause = max(MIN_ROUND_SECONDS / max(1, len(trainers)), 1 / POLLS_PER_SECOND)
                 for trainer in trainers:
                     await self._slots.acquire()
                     polls.create_task(self._poll(session, trainer))
                     await asyncio.sleep(pause)
                 if not trainers:
-                    await asyncio.sleep(SHORTEST_ROUND_SECONDS)
+                    await asyncio.sleep(MIN_ROUND_SECONDS)
 
     async def _poll(self, session: aiohttp.ClientSession, trainer: Trainer) -> None:
         try:
             # Without redirects: a pod must not direct the operator's requests elsewhere.
             async with session.get(trainer.url, allow_redirects=False) as response:
-                answer = await response.content.read(LONGEST_ANSWER)
+                answer = await response.content.read(MAX_ANSWER_BYTES)
                 progress = parse_progress(answer, trainer.attempt, trainer.key.name) if response.status == 200 else None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             # Normal while a trainer starts or ends; no decision about the run's health depends on it.

@@ -11,7 +11,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_RETRY_SECONDS = 0.5
 """Delay after the first failure of a key, doubled for each further one."""
-LONGEST_RETRY_SECONDS = 60.0
+MAX_RETRY_SECONDS = 60.0
 
 
 class WorkQueue(Generic[Key]):
@@ -59,7 +59,7 @@ class WorkQueue(Generic[Key]):
         """Queue `key` after a delay that grows with its failures; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), LONGEST_RETRY_SECONDS)
+        delay: float = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), MAX_RETRY_SECONDS)
         # Spread out the retries of runs that failed together.
         delay = max(delay * (0.5 + self._jitter() / 2), at_least)
         self.add_after(key, delay)

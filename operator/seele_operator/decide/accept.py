@@ -123,9 +123,9 @@ def _not_resumable(before: SeeleRun, after: SeeleRun) -> list[str]:
 
 
 def _live_fields(run: SeeleRun) -> tuple[str, ...]:
-    """Fields that may change under running pods; without the number of servers if the gang's size is fixed."""
-    fixed = gang_scheduler_of(run).fixed
-    return tuple(field for field in MAY_CHANGE_LIVE if not (fixed and field == "rollout.replicas"))
+    """Fields that may change under running pods; the number of servers is not one if the gang is all or nothing."""
+    all_or_nothing = gang_scheduler_of(run).all_or_nothing
+    return tuple(field for field in MAY_CHANGE_LIVE if not (all_or_nothing and field == "rollout.replicas"))
 
 
 def _with_live_fields(before: str, after: str, live: Iterable[str]) -> str:

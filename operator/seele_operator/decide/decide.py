@@ -28,7 +28,7 @@ from seele_operator.decide.builder import (
 from seele_operator.decide.conditions import report, report_invalid
 from seele_operator.decide.decision import AdoptPods, CreatePods, Decision, Observed, ReleaseGang, UpdateChildren
 from seele_operator.decide.failures import (
-    LONGEST_BACKOFF_SECONDS,
+    MAX_BACKOFF_SECONDS,
     backoff,
     describe,
     gang_failure,
@@ -224,9 +224,7 @@ def _stop_old(builder: DecisionBuilder) -> None:
         builder.delete(run_pods.own, f"attempt {builder.status.attempt} starts when the pods before it are gone")
         builder.recheck_after.append(GONE_CHECK_SECONDS)
         return
-    if builder.status.not_before is not None and not builder.due(
-        builder.status.not_before, 2 * LONGEST_BACKOFF_SECONDS
-    ):
+    if builder.status.not_before is not None and not builder.due(builder.status.not_before, 2 * MAX_BACKOFF_SECONDS):
         return
     attempt = max(1, builder.status.attempt)
     builder.set(attempt=attempt, gang="creating", attempt_start_time=builder.now, not_before=None)
@@ -306,7 +304,7 @@ def _replace_rollouts(builder: DecisionBuilder, run_pods: RunPods) -> None:
         if pod is not None:
             builder.delete((pod,), "failed and is replaced")
             builder.recheck_after.append(GONE_CHECK_SECONDS)
-        elif builder.due(known.not_before, 2 * LONGEST_BACKOFF_SECONDS):
+        elif builder.due(known.not_before, 2 * MAX_BACKOFF_SECONDS):
             due.append(name)
     unwanted = set(builder.status.replacing) - set(run_pods.rollouts)
     if unwanted:

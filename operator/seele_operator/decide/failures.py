@@ -11,7 +11,7 @@ from seele_operator.plan.gang_schedulers import gang_scheduler_of
 
 BACKOFF_SECONDS = 10.0
 """Delay before the second restart without progress in between, doubled for each further one; the first has no delay."""
-LONGEST_BACKOFF_SECONDS = 300.0
+MAX_BACKOFF_SECONDS = 300.0
 
 
 def gang_failure(builder: DecisionBuilder, run_pods: RunPods) -> tuple[str | None, PodFailure] | None:
@@ -24,7 +24,7 @@ def gang_failure(builder: DecisionBuilder, run_pods: RunPods) -> tuple[str | Non
         for name in run_pods.trainers
         if (failure := _trainer_failure(builder, run_pods, name)) is not None
     ]
-    if gang_scheduler_of(builder.run).fixed and builder.status.gang == "created":
+    if gang_scheduler_of(builder.run).all_or_nothing and builder.status.gang == "created":
         servers = [(name, rollout_failure(name, run_pods.present.get(name))) for name in run_pods.rollouts]
         found += [(name, failure) for name, failure in servers if failure is not None]
     if found:
@@ -117,7 +117,7 @@ def record_failure(builder: DecisionBuilder, pod: str | None, failure: PodFailur
 def backoff(failures: Failures) -> float:
     """Seconds until the next try: 0 after the first failure, then BACKOFF_SECONDS, doubled each time."""
     before = failures.application + failures.disruption - 1
-    return 0.0 if before < 1 else min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(before - 1, 10))
+    return 0.0 if before < 1 else min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(before - 1, 10))
 
 
 def describe(pod: str | None, failure: PodFailure) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from seele_operator.api.events import Refusal
 
-LONGEST_MESSAGE = 1000
+MAX_MESSAGE_LENGTH = 1000
 """Characters kept of a refusal: a webhook may return any text, and all of it goes into the status of the run."""
 POD_GROUP_PROVIDERS = {"scheduling.volcano.sh": "Volcano", "scheduling.x-k8s.io": "the coscheduling plugin"}
 """What serves PodGroups, by API group."""
@@ -129,7 +129,7 @@ class Answer:
     def message(self) -> str:
         """The error in the server's words."""
         message = str(self.body.get("message") or self.text).strip() or f"HTTP status {self.code}"
-        return message if len(message) <= LONGEST_MESSAGE else f"{message[: LONGEST_MESSAGE - 1]}…"
+        return message if len(message) <= MAX_MESSAGE_LENGTH else f"{message[: MAX_MESSAGE_LENGTH - 1]}…"
 
 
 def error_of(target: Target, answer: Answer) -> ClusterError:

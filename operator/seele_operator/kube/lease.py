@@ -1,7 +1,7 @@
 """Leader election by a Lease: of several operators for the same runs, one writes and the others wait.
 
-The official client has an election too, but it uses the wall clock, ends when the API server cannot be reached, and
-neither releases its lease nor says whether it is still valid.
+The official client has leader election too, but it uses the wall clock, gives up when the API server cannot be reached,
+and neither releases its lease nor says whether it is still valid.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from seele_operator.plan.names import Manifest
 
 API_VERSION, KIND = "coordination.k8s.io/v1", "Lease"
 CHECK_SECONDS = 1.0
-"""How often a standby checks the lease: once a leader has released it, the next one starts within this time."""
+"""How often a standby checks the lease: after a leader has released it, the next one starts within this time."""
 REQUEST_SECONDS = 5.0
-"""A later answer is useless."""
+"""Timeout of a request for the lease: a slower answer could come too late to renew it."""
 MARGIN = 1 / 3
-"""A leader that cannot renew stops writing this share of the lease's duration before another may start."""
+"""Safety margin: a leader that cannot renew stops writing this fraction of the duration before the lease expires."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Leadership:
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
-        # A candidate stopped in the middle of a request for the lease may have got it.
+        # A candidate that is stopped during a request for the lease may have acquired it.
         if not self.lost.is_set():
             await self._give_up()
         self._renewing = None
@@ -139,7 +139,7 @@ class Leadership:
         try:
             held = await self._take_or_renew()
         except (Conflict, AlreadyExists):
-            # Another candidate was faster; the next check shows which.
+            # Another candidate was faster; the next check shows which one.
             self._lease = None
             return False
         except ClusterError as error:
@@ -189,7 +189,7 @@ class Leadership:
                 "leaseTransitions": transitions,
             }
         await self._write(lease, {**record, "leaseDurationSeconds": self._duration})
-        # Counted from before the request: others count from when they see the change, which can only be later.
+        # Measured from before the request: others measure from when they see the change, which can only be later.
         self._valid_until = began + self._duration * (1 - MARGIN)
         return True
 
@@ -197,7 +197,7 @@ class Leadership:
         return seen.since + float(seen.record.get("leaseDurationSeconds") or self._duration)
 
     def _wait(self) -> float:
-        """Seconds until the next check: at the latest when the lease that was seen expires."""
+        """Seconds until the next check, which is at the latest when the observed lease expires."""
         if self._seen is None or self._trouble is not None:
             return CHECK_SECONDS
         return min(CHECK_SECONDS, max(0.05, self._expiry(self._seen) - self._clock()))
@@ -218,7 +218,7 @@ class Leadership:
                 try:
                     await self._write(lease, record)
                 except Conflict:
-                    # The renewal that was under way has arrived after all.
+                    # A renewal in flight has been written after all.
                     self._lease = None
                 else:
                     _log.info("lease %s/%s released", self._namespace, self._target.name)

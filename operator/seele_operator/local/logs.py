@@ -11,7 +11,7 @@ from seele_operator.local.display import Display
 from seele_operator.local.translate import LocalPod
 
 LOG_PERIOD = 0.25
-LONGEST_READ = 1 << 20
+MAX_READ_BYTES = 1 << 20
 """Bytes read from a file at once."""
 TAIL_BYTES = 64 << 10
 
@@ -34,7 +34,7 @@ class Follower:
             return []
         with self.path.open("rb") as file:
             file.seek(self.position)
-            data = file.read(LONGEST_READ)
+            data = file.read(MAX_READ_BYTES)
         self.position += len(data)
         *whole, self.rest = (self.rest + data).split(b"\n")
         return [_text(line) for line in whole]

@@ -14,6 +14,11 @@ from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
 from seele_trainer.rollout.vllm_command import SERVE, SERVE_MODULE
 
+KEPT_FROM_MACHINE = frozenset({"HOME", "USER", "HF_HOME"})
+"""Variables that keep this machine's value: its user already has a home folder and a cache of models."""
+BIND_HOST = "SEELE_BIND_HOST"
+DEFAULT_GRACE_SECONDS = 30
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -28,7 +33,7 @@ class Probe:
 
 
 def parse_probe(container: Manifest, kind: str, ports: Mapping[int, int]) -> Probe | None:
-    """The HTTP probe of a container under `kind`, with its local port; None if it has none."""
+    """The HTTP probe of a container under the key `kind`, with its local port; None if it has none."""
     given = container.get(kind)
     if given is None or "httpGet" not in given:
         return None
@@ -43,14 +48,6 @@ def parse_probe(container: Manifest, kind: str, ports: Mapping[int, int]) -> Pro
         failure_threshold=given.get("failureThreshold", 3),
         success_threshold=given.get("successThreshold", 1),
     )
-
-
-MACHINE_OWN = frozenset({"HOME", "USER", "HF_HOME"})
-"""Variables that keep this machine's value: its user already has a home and a cache of models."""
-
-BIND_HOST = "SEELE_BIND_HOST"
-
-DEFAULT_GRACE_SECONDS = 30
 
 
 class CannotRunHere(ValueError):
@@ -68,7 +65,7 @@ class Command:
 
 @dataclass(frozen=True)
 class LocalPod:
-    """A pod that can be executed here."""
+    """A pod that can run on this machine."""
 
     name: str
     role: str
@@ -87,7 +84,7 @@ class LocalPod:
 
 @dataclass(frozen=True)
 class Machine:
-    """What takes the place of the cluster for the pods."""
+    """What replaces the cluster for the pods."""
 
     run_folder: Path
     python: str
@@ -212,7 +209,7 @@ def _command(
     variables: dict[str, str] = {}
     for entry in container.get("env", ()):
         value = own.get(entry["name"], _value(entry, pod))
-        if value is not None and entry["name"] not in MACHINE_OWN:
+        if value is not None and entry["name"] not in KEPT_FROM_MACHINE:
             variables[entry["name"]] = move_paths(rewrite(expand(value, variables)), folders)
     environment = {**machine.environment, **variables}
     first, *rest = [

@@ -1,4 +1,4 @@
-"""Schedulers that start all pods of a run together or not at all: what each needs on the pods and as extra objects."""
+"""Schedulers that start all pods of a run together or not at all: the labels, annotations and extra objects each requires."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seele_operator.plan.names import Manifest
 
 @dataclass(frozen=True)
 class Membership:
-    """What a pod needs to be a member of its gang."""
+    """The labels, annotations and scheduler that make a pod a member of its gang."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -24,20 +24,20 @@ class Membership:
 class GangScheduler(ABC):
     """A way of scheduling a gang."""
 
-    fixed: bool = False
-    """Whether single pods of an attempt can be neither replaced nor added, so that the whole gang must be recreated."""
+    all_or_nothing: bool = False
+    """Whether individual pods of an attempt can be neither replaced nor added, so that the whole gang must be recreated."""
 
     @abstractmethod
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
-        """What the pods of an attempt need."""
+        """The labels, annotations and scheduler of an attempt's pods."""
 
     def objects(self, run: SeeleRun) -> list[Manifest]:
-        """Extra objects, without owner and namespace."""
+        """The extra objects it requires, without owner and namespace."""
         return []
 
 
 class NoGangScheduler(GangScheduler):
-    """The cluster's default scheduler, which places each pod on its own."""
+    """The cluster's default scheduler, which places each pod individually."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
         """Nothing."""
@@ -45,11 +45,11 @@ class NoGangScheduler(GangScheduler):
 
 
 class Kueue(GangScheduler):
-    """Kueue's groups of plain pods (`integrations.frameworks: [pod]` in its configuration), admitted by quota."""
+    """Kueue's groups of plain pods (`integrations.frameworks: [pod]` in its configuration), admitted within a quota."""
 
     # Kueue keeps a failed pod until another pod of the group, with another name, replaces it, and rejects a group whose
     # pods disagree on its size.
-    fixed = True
+    all_or_nothing = True
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
         """One group per attempt, because a group that has ended accepts no more pods."""
@@ -110,7 +110,7 @@ def gang_scheduler_of(run: SeeleRun) -> GangScheduler:
 
 
 def gang_size(run: SeeleRun) -> int:
-    """Pods that start together: trainers and rollout servers."""
+    """Number of pods that start together: trainers and rollout servers."""
     return run.spec.trainer.replicas + run.spec.rollout.servers
 
 

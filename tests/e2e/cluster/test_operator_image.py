@@ -18,7 +18,7 @@ from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200)]
 
-LARGEST_PROCESS = 150e6
+MAX_PROCESS_BYTES = 150e6
 """Bytes of memory with a few runs."""
 SHORT = {"training": {"steps": 4}}
 
@@ -89,4 +89,4 @@ def test_the_charts_deployment_completes_a_run(
     assert operator.container["restartCount"] == 0
     memory = operator.process.memory_info().rss
     print(f"the operator in its pod: {memory / 1e6:.0f} MB of memory")
-    assert memory <= LARGEST_PROCESS
+    assert memory <= MAX_PROCESS_BYTES

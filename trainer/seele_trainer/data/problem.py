@@ -35,7 +35,7 @@ class TokenizedProblem:
     step_ends: tuple[int, ...]
 
     def hint_length(self, rate: float, unit: Literal["token", "step"]) -> int:
-        """Tokens to show at a hinting rate in [0, 1]: `round(rate * revealable)`, or the nearest end of a step."""
+        """Tokens to show at a hint rate in [0, 1]: `round(rate * revealable)`, or the nearest end of a step."""
         if unit == "token":
             return round(rate * self.revealable)
         ends = (0, *self.step_ends)

@@ -2,7 +2,7 @@
 
 A cut that is too early costs little: hints of this problem are shorter, and more is left for the model to do. A cut that
 is too late breaks the method: the model copies the answer from the hint, rollouts succeed at every rate near 1, and the
-controller mistakes the copying for ability. In doubt, the rules below therefore cut earlier.
+controller mistakes the copying for ability. When in doubt, therefore, the rules below cut early.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def revealable_characters(question: str, solution: str, answer: str) -> int:
     - if the question contains it: its first occurrence as a result (after `=` or "is", or before `=`), or any
       occurrence in the last step.
     An answer of several parts is revealed by its last part. If none of these is found, the last step is cut off. The
-    numbers of numbered steps do not count. White space, `=` and opening signs before the cut are removed as well.
+    numbers of numbered steps do not count. White space, `=` and opening delimiters before the cut are removed as well.
     """
     mark = FINAL_ANSWER_MARK.search(solution)
     cut = mark.start() if mark else len(solution)

@@ -27,11 +27,11 @@ CALLS_IN_FLIGHT = 4
 
 @dataclass(frozen=True)
 class LoadedBenchmark:
-    """Held-out problems as token ids with their gold answers, and how often to sample each (0: greedy only)."""
+    """Held-out problems as token ids with their expected answers, and how often to sample each (0: greedy only)."""
 
     title: str
     prompts: tuple[tuple[int, ...], ...]
-    golds: tuple[str, ...]
+    expected: tuple[str, ...]
     samples: int = 0
 
 
@@ -125,11 +125,13 @@ class Examiner:
         async with places:
             answers = await self.engine.generate_batch(benchmark.prompts[start : start + size], sampling)
         items = [
-            (completion, gold)
-            for completions, gold in zip(answers, benchmark.golds[start : start + size], strict=True)
+            (completion, expected)
+            for completions, expected in zip(answers, benchmark.expected[start : start + size], strict=True)
             for completion in completions
         ]
-        verdicts = await self.verifier.check([(self.decode(completion.tokens), gold) for completion, gold in items])
+        verdicts = await self.verifier.check(
+            [(self.decode(completion.tokens), expected) for completion, expected in items]
+        )
         self.answered(len(verdicts))
         return Answers([completion for completion, _ in items], verdicts)
 
@@ -146,7 +148,7 @@ def load_benchmark(benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase, tem
     return LoadedBenchmark(
         title=benchmark.title,
         prompts=tuple(encode_prompt(tokenizer, problem.question, template) for problem in problems),
-        golds=tuple(problem.answer for problem in problems),
+        expected=tuple(problem.answer for problem in problems),
         samples=benchmark.samples,
     )
 

@@ -1,4 +1,4 @@
-"""The model's ability, shared by all problems at a time and changing as the model learns.
+"""The model's ability, which all problems share and which changes as the model learns.
 
 A Kalman filter estimates its position and drift. Within a step the model does not change: problems send Gaussian
 messages about the position, and the step ends with one update by their product. How fast ability moves is unknown too,
@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-# Positions are minus the rate of the 50 % point of an average problem, expected at 0.75 before any data.
+# Positions are minus the threshold of an average problem, expected at 0.75 before any data.
 START, START_SD = -0.75, 0.3
 START_DRIFT_SD = 0.03
 # The share of the drift kept in the next step: learning slows down rather than stops.

@@ -18,7 +18,7 @@ from seele_trainer.termination import RefusedInput
 
 
 class Estimator(Protocol):
-    """Decides hinting rates. Its arguments are valid: rates in [0, 1], 0 <= successes <= trials, trials > 0."""
+    """Decides hint rates. Its arguments are valid: rates in [0, 1], 0 <= successes <= trials, trials > 0."""
 
     def propose(self, problem_id: str) -> float:
         """The next rate of a problem, in [0, 1]."""
@@ -64,7 +64,7 @@ class ControllerSummary:
 
 
 class HintController:
-    """Per-problem hinting rates that keep the accuracy of rollouts at `target`.
+    """Per-problem hint rates that keep the accuracy of rollouts at `target`.
 
     `rounds` and `rollouts_per_round` (m and n) are the size of a step. `first_rate` is the paper's estimator's first rate
     of a problem. Whatever the data, no method raises and `propose` stays in [0, 1]. Calls for different problems may
@@ -101,7 +101,7 @@ class HintController:
         self._fallbacks = 0
 
     def propose(self, problem_id: str) -> float:
-        """The hinting rate of the problem's next round, in [0, 1]."""
+        """The hint rate of the problem's next round, in [0, 1]."""
         start = self._clock()
         rate = self._estimator.propose(problem_id)
         self._seconds += self._clock() - start

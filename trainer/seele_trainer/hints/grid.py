@@ -1,6 +1,6 @@
-"""The grid of curves that a posterior is summed over: guessing b, discrimination k, 50 % point.
+"""The grid of curves that a posterior is summed over: guessing b, discrimination k, threshold.
 
-Arrays with three axes have them in the order (b, k, 50 % point): the longest last, which is fastest.
+Arrays with three axes have them in the order (b, k, threshold): the longest last, which is fastest.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import numpy as np
 from seele_trainer.hints.irt import Floats, sigmoid
 
 DISCRIMINATION: Floats = np.geomspace(2.5, 50.0, 8)
-# The 50 % point may lie beyond the longest hint, or below no hint.
+# The threshold may lie beyond the longest hint, or below no hint.
 THRESHOLD: Floats = np.linspace(-1.0, 2.0, 91)
-# Mass and first two moments of a density over the 50 % points, as one product.
+# Mass and first two moments of a density over the thresholds, as one product.
 THRESHOLD_MOMENTS: Floats = np.stack([np.ones_like(THRESHOLD), THRESHOLD, THRESHOLD**2], axis=1)
 GUESSING: Floats = np.array([0.0, 0.08, 0.2, 0.35, 0.55])
 SHAPE = (len(GUESSING), len(DISCRIMINATION), len(THRESHOLD))
 # Nothing is certain: verifiers err, and curves are not exactly logistic. This also keeps logarithms finite.
 LAPSE = 0.02
 
-# More rollouts than this in one round add nothing: the model of the curve is not that exact.
+# More rollouts than this in one round add no information: the model of the curve is not that exact.
 MAX_TRIALS = 500.0
 
 _FLOOR: Floats = (0.5 * LAPSE + (1.0 - LAPSE) * GUESSING)[:, None, None]
 _RISE: Floats = ((1.0 - LAPSE) * (1.0 - GUESSING))[:, None, None]
 
 RATES: Floats = np.linspace(0.0, 1.0, 101)
-# (rates, k * 50 % points): the logistic part of every curve at every rate.
+# (rates, k * thresholds): the logistic part of every curve at every rate.
 _SLOPES: Floats = sigmoid(DISCRIMINATION[:, None] * (RATES[:, None, None] - THRESHOLD)).reshape(len(RATES), -1)
 BAND = (0.1, 0.9)
 """Quantiles between which the posterior of the accuracy is drawn in plots."""
@@ -49,7 +49,7 @@ def log_likelihood(rate: float, successes: float, trials: float) -> Floats:
 def rate_for(target: float, slope_mass: Floats, guess_mass: float) -> float:
     """The rate at which the mean accuracy of a weighted mixture of curves is `target`, clamped to [0, 1].
 
-    `slope_mass` of shape (k, 50 % point) is weight * (1 - b) summed over b, `guess_mass` the total of weight * b. The
+    `slope_mass` of shape (k, threshold) is weight * (1 - b) summed over b, `guess_mass` the total of weight * b. The
     mean never decreases with the rate, so it is inverted by interpolation.
     """
     # vecdot, not @: a matrix product would start BLAS's threads for 90,000 multiplications.

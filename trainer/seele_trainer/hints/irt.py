@@ -25,7 +25,7 @@ GUESSING_SCALE = 0.15
 MARGIN_TRIALS = 8.0
 # The limit of single precision.
 MAX_TRIALS = 1e5
-# First grid of `fit` over (log k, 50 % point, b); each later grid spans SPAN standard deviations on both sides of the
+# First grid of `fit` over (log k, threshold, b); each later grid spans SPAN standard deviations on both sides of the
 # mean.
 COARSE = (8, 25, 5)
 FINE = (6, 6, 5)
@@ -44,7 +44,7 @@ def sigmoid(x: ArrayLike) -> Floats:
 class Curve:
     """f(p) = b + (1 - b) / (1 + exp(-k (p + mu))) (Eq. 12). Fields are arrays of shape (problems,), or scalars.
 
-    `discrimination` is k, `ability` is mu (minus the rate of the 50 % point), `guessing` is b.
+    `discrimination` is k, `guessing` is b, and `ability` is mu: minus the threshold, at which f is halfway from b to 1.
     """
 
     discrimination: Floats
@@ -52,7 +52,7 @@ class Curve:
     guessing: Floats
 
     def accuracy(self, rate: ArrayLike) -> Floats:
-        """Accuracy in [0, 1] at hinting rates that broadcast against the fields."""
+        """Accuracy in [0, 1] at hint rates that broadcast against the fields."""
         with np.errstate(over="ignore"):
             slope = sigmoid(self.discrimination * (np.asarray(rate, dtype=np.float64) + self.ability))
         return np.asarray(self.guessing + (1.0 - self.guessing) * slope)
@@ -74,7 +74,7 @@ class Curve:
 
 
 def fit(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) -> Curve:
-    """Fit a curve to each problem, independently: the posterior mean of (log k, 50 % point, b) under weak priors.
+    """Fit a curve to each problem, independently: the posterior mean of (log k, threshold, b) under weak priors.
 
     No run uses it: it is a reference to compare estimators with, and for notebooks that fit the rounds of a finished
     run. Arrays have shape (problems, observations), or (observations,) for one problem; NaN or no trials marks missing
@@ -130,7 +130,7 @@ def _observations(rates: ArrayLike, accuracies: ArrayLike, trials: ArrayLike) ->
 
 
 def _posterior_mean(rates: Floats, accuracies: Floats, weights: Floats) -> Floats:
-    """Posterior mean of (log k, 50 % point, b), shape (problems, 3)."""
+    """Posterior mean of (log k, threshold, b), shape (problems, 3)."""
     low = np.array([math.log(MIN_DISCRIMINATION), THRESHOLD_RANGE[0], 0.0])
     high = np.array([math.log(MAX_DISCRIMINATION), THRESHOLD_RANGE[1], MAX_GUESSING])
     left, right = np.tile(low, (len(rates), 1)), np.tile(high, (len(rates), 1))
@@ -153,7 +153,7 @@ def _posterior_mean(rates: Floats, accuracies: Floats, weights: Floats) -> Float
 
 
 def _posterior(axes: list[Floats], rates: Floats, accuracies: Floats, weights: Floats) -> Floats:
-    """Normalised posterior of shape (problems, k, 50 % point, b) for binomial outcomes, on each problem's grid."""
+    """Normalised posterior of shape (problems, k, threshold, b) for binomial outcomes, on each problem's grid."""
     # Single precision is four times as fast, and its rounding is finer than the grid.
     log_k, threshold, guessing = (axis.astype(np.float32) for axis in axes)
     k, threshold, guessing = np.exp(log_k)[:, :, None], threshold[:, None, :], guessing[:, None, None, :]
@@ -161,7 +161,7 @@ def _posterior(axes: list[Floats], rates: Floats, accuracies: Floats, weights: F
         values.T.astype(np.float32) for values in (rates, accuracies * weights, (1.0 - accuracies) * weights)
     )
     prior_k = -0.5 * ((log_k - LOG_DISCRIMINATION_MEAN) / LOG_DISCRIMINATION_SD) ** 2
-    # The part independent of b, of shape (problems, k, 50 % point); the probability of a failure factors.
+    # The part independent of b, of shape (problems, k, threshold); the probability of a failure factors.
     log_slopes = prior_k[:, :, None] + np.zeros_like(threshold)
     log_density = wrong.sum(axis=0)[:, None, None, None] * np.log1p(-guessing) - guessing / GUESSING_SCALE
     log_density = log_density + np.zeros_like(log_slopes)[..., None]

@@ -1,10 +1,10 @@
 """The default estimator: one ability of the model, and a difficulty, discrimination and guessing of each problem.
 
-The 50 % point of a problem is its difficulty minus the current ability. Evidence about the ability from any problem
-therefore changes the proposals of all others, and a new problem starts from the population's difficulties. Within a
-step ability is constant: it is the centre of a star whose leaves are the step's problems, and each leaf sends it a
-Gaussian message (expectation propagation). The proposal is the rate at which the posterior predictive accuracy, not
-that of one best curve, is the target.
+The threshold of a problem, the rate at which its curve is halfway up, is its difficulty minus the current ability.
+Evidence about the ability from any problem therefore changes the proposals of all others, and a new problem starts from
+the population's difficulties. Ability is constant within a step: it is the centre of a star whose leaves are the step's
+problems, and each leaf sends it a Gaussian message (expectation propagation). The proposal is the rate at which the
+posterior predictive accuracy, not that of one best curve, equals the target.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from seele_trainer.hints.ability import NO_MESSAGE, Ability, Message
 from seele_trainer.hints.irt import Curve, Floats
 from seele_trainer.hints.population import CENTRE_SD, CENTRES, Population
 
-# Knowledge of a problem fades: its difficulty by this much per step and by this share of the movement of ability, since
-# problems do not all move alike; and this share of its curve's shape returns to the population's.
+# Knowledge about a problem fades: the deviation of its difficulty grows by this much per step and by this share of the
+# movement of ability, since problems do not all move alike; this share of its curve's shape returns to the population's.
 FADE_SD = 0.003
 FADE_SHARE = 0.25
 SHAPE_FADE = 0.2
@@ -41,7 +41,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the estimator knows of a problem: the posterior of its accuracy at the current ability, and its kept rounds.
+    """What the estimator knows about a problem: the posterior of its accuracy at the current ability, and its kept rounds.
 
     `accuracy` is the posterior mean, `low` and `high` its quantiles `grid.BAND`: shape (rates,), at `grid.RATES`.
     `proposed` is the rate of the next hint. `earlier` and `latest` are rounds, oldest first; the latest are those of the
@@ -59,9 +59,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a problem after a step: difficulty, shape and the last rounds (rate, successes, trials).
+    """What is kept about a problem after a step: difficulty, shape and the last rounds (rate, successes, trials).
 
-    `latest` is the number of rounds of that step; 0 in states of versions that did not record it.
+    `latest` is the number of rounds of that step; 0 in states saved by versions that did not record it.
     """
 
     difficulty: float
@@ -78,7 +78,7 @@ class Record:
 class Visit:
     """A problem in the current step. Difficulty is a mixture of Gaussians; `log_likelihood` has the grid's shape.
 
-    `evidence` (50 % points), `slope_mass` (k, 50 % points) and `guess_mass` (50 % points) are the likelihood times the
+    `evidence` (thresholds), `slope_mass` (k, thresholds) and `guess_mass` (thresholds) are the likelihood times the
     prior of (k, b), summed over the other axes.
     """
 
@@ -106,7 +106,7 @@ class Visit:
         self.joint: Floats = joint
 
     def curves(self, thresholds: Floats) -> Floats:
-        """Posterior of the grid's curves, given the one of the 50 % point."""
+        """Posterior of the grid's curves, given the posterior of the threshold."""
         return np.asarray(self.joint * (thresholds / np.maximum(self.evidence, 1e-300)))
 
     def see(self, rate: float, successes: float, trials: float) -> None:
@@ -118,10 +118,10 @@ class Visit:
 
 @dataclass(frozen=True)
 class Belief:
-    """Posterior of one visit, given the ability according to the other problems: moments by component of the mixture."""
+    """Posterior of one visit, given the ability that the other problems imply: moments by component of the mixture."""
 
     density: Floats
-    """(components, 50 % points), not normalised."""
+    """(components, thresholds), not normalised."""
     components: Floats
     """Posterior weight of each component."""
     ability: float
@@ -131,12 +131,12 @@ class Belief:
 
     @property
     def thresholds(self) -> Floats:
-        """Posterior of the 50 % point on the grid."""
+        """Posterior of the threshold on the grid."""
         return np.asarray(self.density.sum(axis=0) / self.density.sum())
 
 
 def prior_density(visit: Visit, mean: float, variance: float) -> Floats:
-    """Prior of (component, 50 % point) for an ability with this mean and variance, not normalised."""
+    """Prior of (component, threshold) for an ability with this mean and variance, not normalised."""
     spread = visit.variances + variance
     centre = np.minimum(np.maximum(visit.means - mean, grid.THRESHOLD[0]), grid.THRESHOLD[-1])
     scaled = (grid.THRESHOLD - centre[:, None]) ** 2 / spread[:, None]
@@ -250,7 +250,7 @@ class SharedAbilityEstimator:
         return {problem_id: record.difficulty for problem_id, record in self._records.items()}
 
     def explain(self, problem_id: str) -> Explanation:
-        """What is known of a problem that was observed before. Raises KeyError for others."""
+        """What is known about a problem that was observed before. Raises KeyError for others."""
         record = self._records[problem_id]
         visit = self._visits.get(problem_id) or self._begin(record)
         thresholds = prior_density(visit, *self._ability.without(visit.message)).sum(axis=0) * visit.evidence

@@ -7,7 +7,7 @@ from typing import Any
 
 from seele_trainer.config import TrainerConfig
 
-_LARGEST_BUCKET = 500_000_000
+_MAX_BUCKET = 500_000_000
 
 
 def engine_config(config: TrainerConfig, *, parameters: int, pin_memory: bool) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def clips_itself(config: TrainerConfig) -> bool:
 def _zero(config: TrainerConfig, parameters: int, pin_memory: bool) -> dict[str, Any]:
     options = config.trainer.deepspeed
     # DeepSpeed allocates whole buckets, of half a billion elements by default.
-    bucket = min(_LARGEST_BUCKET, max(parameters, 1))
+    bucket = min(_MAX_BUCKET, max(parameters, 1))
     zero: dict[str, Any] = {"stage": options.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
     if options.offload_optimizer == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pin_memory}

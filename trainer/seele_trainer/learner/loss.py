@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from seele_trainer.learner.sample import Sample, SampleFields
 
 # exp() of more is useless for a gradient and soon infinite in float32.
-_LARGEST_LOG_RATIO = 20.0
+_MAX_LOG_RATIO = 20.0
 # Elements of one chunk of logits that are held in float32 at a time: 256 MiB.
 _CHUNK_ELEMENTS = 1 << 26
 
@@ -135,7 +135,7 @@ def most_uncertain(entropy: Tensor, candidates: Tensor, rows: Tensor, counts: Te
 
 def importance_ratio(logprobs: Tensor, behaviour: Tensor) -> Tensor:
     """Probability ratio of the policy to the sampler, finite whatever the difference."""
-    return (logprobs - behaviour).clamp(max=_LARGEST_LOG_RATIO).exp()
+    return (logprobs - behaviour).clamp(max=_MAX_LOG_RATIO).exp()
 
 
 def policy_loss(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: float, cap: float) -> Tensor:
@@ -159,7 +159,7 @@ def off_policy_loss(logprobs: Tensor, advantage: Tensor, shaping: Tensor) -> Ten
     the shaping keeps the gradient of unlikely tokens alive. If c is 0, f is the ratio to the current policy, which is
     1: the gradient is `-A` times that of log w.
     """
-    probability = logprobs.clamp(min=-_LARGEST_LOG_RATIO).exp()
+    probability = logprobs.clamp(min=-_MAX_LOG_RATIO).exp()
     shaped = probability / (probability + torch.where(shaping > 0, shaping, 1.0))
     ratio = (logprobs - logprobs.detach()).exp()
     return -advantage * torch.where(shaping > 0, shaped, ratio)
@@ -173,7 +173,7 @@ def is_clipped(ratio: Tensor, advantage: Tensor, clipped: Tensor, epsilon: float
 
 def k3(log_ratio: Tensor) -> Tensor:
     """The k3 estimate `exp(x) - x - 1` of KL(q || p) from a sample of q, where x = log p - log q (Schulman, 2020)."""
-    bounded = log_ratio.clamp(max=_LARGEST_LOG_RATIO)
+    bounded = log_ratio.clamp(max=_MAX_LOG_RATIO)
     return bounded.exp() - bounded - 1.0
 
 

@@ -36,11 +36,11 @@ class MicroBatch(SampleFields[NDArray[Any], NDArray[Any]]):
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A micro-batch on the device: padded `tokens` (rows, width), and the tokens that are scored, as flat lists.
+    """A micro-batch on the device: padded `tokens` (rows, width), and flat lists of the tokens that are scored.
 
-    Of those, `positions` indexes `tokens` flattened and `rows` is the row. `temperature` is the sampling temperature
-    for tokens with a policy gradient, whose policy is the tempered one, and 1 for supervised tokens; None means 1 for
-    all. `scored` has the fields of their samples, one value for each token.
+    For each scored token, `positions` is its index into the flattened `tokens` and `rows` its row. `temperature` is the
+    sampling temperature for tokens with a policy gradient, because the tempered policy sampled them, and 1 for
+    supervised tokens; None means 1 for all. `scored` has the fields of their samples, one value per token.
     """
 
     tokens: Tensor
@@ -106,11 +106,11 @@ def pack(samples: Sequence[Sample], ranks: int, token_budget: int) -> list[list[
 
 
 def _balanced_groups(lengths: NDArray[np.int64], ranks: int, token_budget: int) -> list[list[int]]:
-    """Indices of the samples of each micro-batch: a multiple of `ranks` of even size, as few as the budget allows."""
+    """Indices of the samples of each micro-batch: as few as the budget allows, a multiple of `ranks`, of equal size."""
     order = [int(index) for index in np.argsort(-lengths, kind="stable")]
     fewest = len(_fill(lengths, order, token_budget))
     wanted = math.ceil(fewest / ranks) * ranks
-    # The smallest budget that still needs no more micro-batches makes them as even as they can be.
+    # The smallest budget that needs no more micro-batches makes them as equal in size as possible.
     low, high = 1, token_budget
     while low < high:
         middle = (low + high) // 2
@@ -196,7 +196,7 @@ def to_device(batch: MicroBatch, device: torch.device, temperature: float) -> De
     """Move a micro-batch to the device. Only tokens with some weight are scored, and at least one."""
     chosen = np.flatnonzero(batch.trained)
     if not len(chosen):
-        # Ranks have to make the same passes, so a micro-batch without samples scores a token of no weight.
+        # Ranks have to make the same passes, so a micro-batch without samples scores one token with zero weight.
         chosen = np.array([1])
     rows = chosen // batch.tokens.shape[1]
 

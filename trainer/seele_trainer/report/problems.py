@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 6
 COLUMNS = 2
-LONGEST_TITLE = 28
+MAX_TITLE_LENGTH = 28
 
 
 class UnknownProblemError(ValueError):
@@ -102,7 +102,7 @@ def draw_problems(figure: Figure, theme: Theme, problems: Sequence[Explanation],
         _draw_rounds(axes, problem.earlier, edge=theme.faint, face="none")
         _draw_rounds(axes, problem.latest, edge=theme.hues[1], face=theme.hues[1])
         title = problem.problem_id
-        axes.set_title(title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…", fontsize=9.5)
+        axes.set_title(title if len(title) <= MAX_TITLE_LENGTH else f"{title[: MAX_TITLE_LENGTH - 1]}…", fontsize=9.5)
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.06, 1.06)
         for axis in (axes.xaxis, axes.yaxis):

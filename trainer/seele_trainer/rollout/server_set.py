@@ -1,4 +1,4 @@
-"""The servers of the pool as they are added, removed, fail and come back, each watched by a task."""
+"""The servers of the pool as they join, leave, fail and recover; a task watches each."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ServerSet:
         return [server for server in self.listed if server.state == "ready"]
 
     def follow(self, urls: Iterable[str]) -> None:
-        """Make `urls` the list: watch servers that are new, and release those that are no longer listed.
+        """Replace the list with `urls`: watch servers that are new, and release those that are no longer listed.
 
         A released server gets no new requests, and those in flight may finish. If it is killed first, they fail as on
         any lost server and are retried elsewhere.

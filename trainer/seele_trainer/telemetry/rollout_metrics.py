@@ -26,7 +26,7 @@ ANSWER_SECONDS = 8.0
 """Time limit for all servers together: they are queried at once, and a scrape usually has ten seconds."""
 SHARED_SECONDS = 3.0
 """How long an answer is shared: less than any usual scrape interval, so that a Prometheus never gets the same one twice."""
-LONGEST_ANSWER = 8 * 2**20
+MAX_ANSWER_BYTES = 8 * 2**20
 """Longest accepted answer in bytes; vLLM's has about 200 kB."""
 PREFIX = "vllm:"
 
@@ -118,8 +118,8 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> str | None:
         async with session.get(f"{url}/metrics", allow_redirects=False, raise_for_status=True) as response:
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > LONGEST_ANSWER:
-                    raise aiohttp.ClientPayloadError(f"it has more than {LONGEST_ANSWER} bytes")
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise aiohttp.ClientPayloadError(f"it has more than {MAX_ANSWER_BYTES} bytes")
     except (aiohttp.ClientError, OSError) as error:
         logger.debug("%s/metrics is skipped: %s", url, error or type(error).__name__)
         return None

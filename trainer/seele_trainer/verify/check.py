@@ -16,7 +16,7 @@ RELATIVE_TOLERANCE = Decimal("1e-6")
 """Two decimals count as the same number up to this; whole numbers must be equal."""
 
 TAIL = 2000
-"""Characters at the end of a text in which an unmarked answer is searched."""
+"""Characters at the end of a text that are searched for an unmarked answer."""
 
 _IN_A_BASE = re.compile(r"\s*[0-9A-Fa-f]+_\{?\d+\}?\s*")
 
@@ -25,40 +25,40 @@ _IN_A_BASE = re.compile(r"\s*[0-9A-Fa-f]+_\{?\d+\}?\s*")
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
-def is_correct(completion_text: str, gold: str, method: Method) -> bool:
-    """Whether the completion ends in the answer `gold`.
+def is_correct(completion_text: str, expected: str, method: Method) -> bool:
+    """Whether the completion's final answer is `expected`.
 
     `exact` compares the extracted answers as normalised text. `math` compares them as text, then as numbers, and then
     symbolically with math-verify, which can take unbounded time and memory: call it in a process that can be killed.
     """
     if method == "exact":
         answer = extract_answer(completion_text)
-        return answer is not None and normalised(answer) == normalised(gold)
+        return answer is not None and normalised(answer) == normalised(expected)
     answer = marked_answer(completion_text)
     if answer is None:
-        return _symbolically_equal(completion_text, gold, whole_text=True)
-    if normalised(answer) == normalised(gold):
+        return _symbolically_equal(completion_text, expected, whole_text=True)
+    if normalised(answer) == normalised(expected):
         return True
-    value, gold_value = number_value(answer), number_value(gold)
-    if value is not None and gold_value is not None and "%" not in answer + gold:
-        return _same_number(value, gold_value)
-    return _symbolically_equal(answer, gold, whole_text=False)
+    value, expected_value = number_value(answer), number_value(expected)
+    if value is not None and expected_value is not None and "%" not in answer + expected:
+        return _same_number(value, expected_value)
+    return _symbolically_equal(answer, expected, whole_text=False)
 
 
-def _same_number(value: Decimal, gold: Decimal) -> bool:
-    if value == gold:
+def _same_number(value: Decimal, expected: Decimal) -> bool:
+    if value == expected:
         return True
-    if max(value.adjusted(), gold.adjusted()) > 50 or (_is_whole(value) and _is_whole(gold)):
+    if max(value.adjusted(), expected.adjusted()) > 50 or (_is_whole(value) and _is_whole(expected)):
         return False
-    return abs(value - gold) <= RELATIVE_TOLERANCE * abs(gold)
+    return abs(value - expected) <= RELATIVE_TOLERANCE * abs(expected)
 
 
 def _is_whole(value: Decimal) -> bool:
     return value == value.to_integral_value()
 
 
-def _symbolically_equal(answer: str, gold: str, *, whole_text: bool) -> bool:
-    """Whether `answer` equals `gold` as mathematics. With `whole_text`, `answer` is a text that contains the answer.
+def _symbolically_equal(answer: str, expected: str, *, whole_text: bool) -> bool:
+    """Whether `answer` equals `expected` as mathematics. With `whole_text`, `answer` is a text that contains the answer.
 
     Never returns for some inputs, such as a tower of exponents.
     """
@@ -66,7 +66,7 @@ def _symbolically_equal(answer: str, gold: str, *, whole_text: bool) -> bool:
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
     from sympy import nan, zoo
 
-    if not whole_text and _IN_A_BASE.fullmatch(gold) and _IN_A_BASE.fullmatch(answer):
+    if not whole_text and _IN_A_BASE.fullmatch(expected) and _IN_A_BASE.fullmatch(answer):
         return False  # math-verify ignores the base of `52_8`; equal texts were accepted before
     # An extracted answer is boxed again and parsed as a whole. By default a box that cannot be parsed would be replaced
     # by any fraction or number inside it, and half an answer would be accepted.
@@ -76,13 +76,13 @@ def _symbolically_equal(answer: str, gold: str, *, whole_text: bool) -> bool:
         found = parse(answer[-TAIL:].replace("\\$", ""), anywhere, parsing_timeout=None)
     else:
         found = parse(_boxed(answer), box, parsing_timeout=None)
-    # Without expressions for which sympy found no value, since they compare equal to many others: `\gamma(x-1)`, for
+    # Drop expressions for which sympy found no value, since they compare equal to many others: `\gamma(x-1)`, for
     # example, is read as the gamma function at a pole.
-    expected, found = (
+    wanted, found = (
         [value for value in parsed if isinstance(value, str) or not value.has(zoo, nan)]
-        for parsed in (parse(_boxed(gold), box, parsing_timeout=None), found)
+        for parsed in (parse(_boxed(expected), box, parsing_timeout=None), found)
     )
-    return bool(verify(expected, found, timeout_seconds=None))
+    return bool(verify(wanted, found, timeout_seconds=None))
 
 
 def _boxed(answer: str) -> str:

@@ -14,13 +14,13 @@ from seele_trainer.verify.process import VerifierError, WorkerDied, WorkerProces
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BATCH = 64
+MAX_BATCH = 64
 """Pairs sent to a worker in one message."""
 
-REMEMBERED = 8192
+MAX_CACHED_VERDICTS = 8192
 """Verdicts kept for repeated pairs, which are frequent with small problem sets and identical rollouts."""
 
-MOST_START_FAILURES = 3
+MAX_START_FAILURES = 3
 """Consecutive failed starts after which the whole verifier gives up."""
 
 Pair = tuple[str, str]
@@ -36,7 +36,7 @@ class _Check:
 
 
 class VerifierPool:
-    """Checks (completion text, gold answer) pairs in `workers` processes.
+    """Checks (completion text, expected answer) pairs in `workers` processes.
 
     A worker that takes longer than `timeout_seconds` for a pair is killed and replaced, and that pair gets no verdict
     (counted in `timeouts`). The same happens if a worker dies or raises (`crashes`). All methods run on one asyncio loop.
@@ -77,7 +77,7 @@ class VerifierPool:
             raise
 
     async def check(self, items: Sequence[Pair]) -> list[bool | None]:
-        """Whether each completion text ends in its gold answer, in order; None if the check timed out or crashed.
+        """Whether each completion text has the expected final answer, in order; None if the check timed out or crashed.
 
         A repeated pair is checked and counted once. Raises VerifierError if no worker can run.
         """
@@ -97,7 +97,7 @@ class VerifierPool:
         return [verdicts[key] for key in keys]
 
     async def close(self) -> None:
-        """Kill the workers; waiting checks get a VerifierError."""
+        """Kill the workers; pending checks raise VerifierError."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -127,7 +127,7 @@ class VerifierPool:
                     if not ready.done():
                         ready.set_exception(error)
                         return
-                    if failures == MOST_START_FAILURES:
+                    if failures == MAX_START_FAILURES:
                         self._fail(error)
                         return
                     continue
@@ -173,13 +173,13 @@ class VerifierPool:
             await self._work.wait()
         # An equal share for each worker, so that none is idle while another has a long batch.
         share = -(-len(self._waiting) // self._config.workers)
-        return [self._waiting.popleft() for _ in range(min(share, LARGEST_BATCH))]
+        return [self._waiting.popleft() for _ in range(min(share, MAX_BATCH))]
 
     def _resolve(self, check: _Check, verdict: bool | None) -> None:
         self._pending.pop(check.key, None)
         if verdict is not None:
             self._known[check.key] = verdict
-            if len(self._known) > REMEMBERED:
+            if len(self._known) > MAX_CACHED_VERDICTS:
                 self._known.popitem(last=False)
         if not check.verdict.done():
             check.verdict.set_result(verdict)
@@ -201,5 +201,5 @@ class VerifierPool:
 
 
 def _key(pair: Pair) -> bytes:
-    text, gold = pair
-    return hashlib.blake2b(f"{len(text)}:{text}{gold}".encode(errors="surrogatepass"), digest_size=16).digest()
+    text, expected = pair
+    return hashlib.blake2b(f"{len(text)}:{text}{expected}".encode(errors="surrogatepass"), digest_size=16).digest()

@@ -1,6 +1,6 @@
 """A process that checks answers: `python -m seele_trainer.verify.worker METHOD PARENT_PID`.
 
-It reads lines with a JSON list of [text, gold] pairs, and writes one JSON line per pair: true, false, or null, with the
+It reads lines with a JSON list of [text, expected] pairs, and writes one JSON line per pair: true, false, or null, with the
 error on stderr, if the check raised one. The first line it writes is "ready". It may be killed at any time.
 """
 
@@ -34,13 +34,13 @@ def main(method: Method, parent: int) -> None:
     is_correct("\\boxed{x+1}", "1+x", method)
     _write("ready")
     for line in sys.stdin:
-        for text, gold in json.loads(line):
-            _write(_checked(text, gold, method))
+        for text, expected in json.loads(line):
+            _write(_checked(text, expected, method))
 
 
-def _checked(text: str, gold: str, method: Method) -> bool | None:
+def _checked(text: str, expected: str, method: Method) -> bool | None:
     try:
-        return is_correct(text, gold, method)
+        return is_correct(text, expected, method)
     except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
         traceback.print_exc(limit=-3)
         return None

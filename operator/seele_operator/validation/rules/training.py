@@ -95,7 +95,7 @@ RULES += [
 # Unhinted rollouts need at least two for a baseline. Each round keeps a hinted one, or two if it has its own baseline.
 _UNHINTED = f"(self.hints.unhintedShare * double({_ROLLOUTS}))"
 
-_MOST_UNHINTED = f"(self.hints.rounds * (self.hints.rolloutsPerRound - ({_BY_ROUND} ? 2 : 1)))"
+_MAX_UNHINTED = f"(self.hints.rounds * (self.hints.rolloutsPerRound - ({_BY_ROUND} ? 2 : 1)))"
 
 _NONE_UNHINTED = f"!({_ADAPTS}) || self.hints.unhintedShare == 0.0"
 
@@ -118,18 +118,18 @@ def _unhinted(message: str, cel: str, broken: Callable[[int, int], bool]) -> Rul
 RULES += [
     _unhinted(
         "is too few rollouts for a baseline of their own; use 0, or [at least {lowest:g}|more]",
-        f"{_UNHINTED} >= 1.5 || {_MOST_UNHINTED} < 2",
+        f"{_UNHINTED} >= 1.5 || {_MAX_UNHINTED} < 2",
         lambda unhinted, most: unhinted < 2 <= most,
     ),
     _unhinted(
         "leaves too few hinted rollouts in each round; use [at most {highest:g}|0, or less]",
-        f"{_MOST_UNHINTED} < 2 || {_UNHINTED} < double({_MOST_UNHINTED}) + 0.5 || "
-        f"({_UNHINTED} == double({_MOST_UNHINTED}) + 0.5 && {_MOST_UNHINTED} % 2 == 0)",
+        f"{_MAX_UNHINTED} < 2 || {_UNHINTED} < double({_MAX_UNHINTED}) + 0.5 || "
+        f"({_UNHINTED} == double({_MAX_UNHINTED}) + 0.5 && {_MAX_UNHINTED} % 2 == 0)",
         lambda unhinted, most: 2 <= most < unhinted,
     ),
     _unhinted(
         "is more than rounds with so few rollouts can spare; use 0, or raise rolloutsPerRound",
-        f"{_MOST_UNHINTED} >= 2",
+        f"{_MAX_UNHINTED} >= 2",
         lambda unhinted, most: most < 2,
     ),
 ]

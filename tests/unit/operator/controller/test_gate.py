@@ -37,7 +37,7 @@ class Server:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "FIRST_PROBE_SECONDS", 0.01)
-    monkeypatch.setattr(backpressure, "LONGEST_PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(backpressure, "MAX_PROBE_INTERVAL_SECONDS", 0.01)
 
 
 async def test_an_open_gate_lets_workers_pass() -> None:

@@ -209,7 +209,7 @@ async def test_a_pass_without_changes_sends_no_requests() -> None:
 
 async def test_support_objects_are_applied_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "UPKEEP_SECONDS", 0.0)
-    monkeypatch.setattr(children, "UPKEEP_SECONDS_A_RUN", 0.0)
+    monkeypatch.setattr(children, "UPKEEP_SECONDS_PER_RUN", 0.0)
     world = await running_world()
     world.cluster.remove("ConfigMap/first-config")
     await world.reconcile()

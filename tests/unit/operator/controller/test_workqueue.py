@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from seele_operator.controller.workqueue import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, WorkQueue, work
+from seele_operator.controller.workqueue import FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, WorkQueue, work
 
 pytestmark = pytest.mark.unit
 
@@ -89,7 +89,7 @@ async def test_retry_delays_grow_to_a_limit_and_start_again_after_success() -> N
     keys = queue()
     delays = [keys.retry("a") for _ in range(12)]
     assert delays[:3] == [FIRST_RETRY_SECONDS, 2 * FIRST_RETRY_SECONDS, 4 * FIRST_RETRY_SECONDS]
-    assert delays[-1] == LONGEST_RETRY_SECONDS
+    assert delays[-1] == MAX_RETRY_SECONDS
     assert keys.retry("b") == FIRST_RETRY_SECONDS
     keys.succeeded("a")
     assert keys.retry("a") == FIRST_RETRY_SECONDS

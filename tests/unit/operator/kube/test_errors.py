@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from seele_operator.kube.errors import (
-    LONGEST_MESSAGE,
+    MAX_MESSAGE_LENGTH,
     AlreadyExists,
     Answer,
     ClusterError,
@@ -180,6 +180,6 @@ def test_a_missing_definition_is_not_a_missing_object(said: Answer) -> None:
 
 
 def test_a_webhook_that_talks_without_end_is_cut_short() -> None:
-    error = error_of(POD, answer(403, "no" * LONGEST_MESSAGE, "Forbidden"))
-    assert len(str(error)) == len("Pod r-trainer-0: ") + LONGEST_MESSAGE
+    error = error_of(POD, answer(403, "no" * MAX_MESSAGE_LENGTH, "Forbidden"))
+    assert len(str(error)) == len("Pod r-trainer-0: ") + MAX_MESSAGE_LENGTH
     assert str(error).endswith("…")

@@ -80,7 +80,7 @@ class TestPodGroups:
         assert planned["demo-trainer-0"]["spec"]["schedulerName"] != "own"
 
     def test_its_pods_can_be_replaced_one_by_one(self, gang: str) -> None:
-        assert not gang_scheduler_of(run_in(gang)).fixed
+        assert not gang_scheduler_of(run_in(gang)).all_or_nothing
 
 
 def test_volcano_finds_its_group_queue_and_priority() -> None:
@@ -144,7 +144,7 @@ class TestKueue:
         assert gang_objects(in_queue("kueue")) == []
 
     def test_its_pods_cannot_be_replaced_one_by_one(self) -> None:
-        assert gang_scheduler_of(in_queue("kueue")).fixed
+        assert gang_scheduler_of(in_queue("kueue")).all_or_nothing
 
 
 class TestAGangOfFixedSize:

@@ -55,15 +55,15 @@ class EqualTexts:
         self._times_out_on = times_out_on
 
     async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-        return [None if text == self._times_out_on else text == gold for text, gold in items]
+        return [None if text == self._times_out_on else text == expected for text, expected in items]
 
 
 def decode(tokens: Sequence[int]) -> str:
     return "".join(map(str, tokens))
 
 
-def digits(numbers: Sequence[int], golds: Sequence[int], samples: int = 0) -> LoadedBenchmark:
-    return LoadedBenchmark("digits", tuple((n,) for n in numbers), tuple(map(str, golds)), samples)
+def digits(numbers: Sequence[int], expected: Sequence[int], samples: int = 0) -> LoadedBenchmark:
+    return LoadedBenchmark("digits", tuple((n,) for n in numbers), tuple(map(str, expected)), samples)
 
 
 def examiner(engine: DigitEngine, times_out_on: str = "", answered: Callable[[int], None] = lambda _: None) -> Examiner:
@@ -83,7 +83,7 @@ async def test_avg_at_k_is_the_mean_over_all_samples() -> None:
     engine = DigitEngine()
     score = (await examiner(engine).scores([digits([1, 2, 3], [1, 2, 7], samples=4)]))["digits"]
     assert score.greedy_accuracy == pytest.approx(2 / 3)
-    # Right: 1 of 4, 2 of 4, and none of the third problem's, whose gold is 7.
+    # Right: 1 of 4, 2 of 4, and none of the third problem's, whose answer is 7.
     assert score.sampled_accuracy == pytest.approx((1 + 2 + 0) / 12)
     assert score.samples == 4
     assert [(s.n, s.temperature) for s in engine.samplings] == [(1, 0.0), (4, 0.6)]
@@ -124,7 +124,9 @@ def test_benchmarks_are_read_and_tokenised_with_the_template_of_the_run(tmp_path
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="?")
     path = tmp_path / "test.jsonl"
     path.write_text(
-        "".join(json.dumps({"problem": text, "answer": gold}) + "\n" for text, gold in (("one", 7), ("two", "8")))
+        "".join(
+            json.dumps({"problem": text, "answer": expected}) + "\n" for text, expected in (("one", 7), ("two", "8"))
+        )
     )
     evaluation = {
         "benchmarks": [

@@ -40,7 +40,7 @@ def controller_after(history: list[tuple[str, float | None, int] | None], target
 
 
 def train(controller: HintController, threshold: float, problems: range, steps: int = 1) -> None:
-    """Steps in which every problem's 50 % point is `threshold`, four rounds each, without sampling noise."""
+    """Steps in which every problem's curve has this `threshold`, four rounds each, without sampling noise."""
     for _ in range(steps):
         for _ in range(4):
             for problem in problems:

@@ -134,7 +134,7 @@ async def test_servers_that_fail_are_skipped_and_delay_no_other() -> None:
         "http://127.0.0.1:9",
         await servers.start(running(1), status=500),
         await servers.start("vllm:num_requests_running{{{ 1\n"),
-        await servers.start("vllm:" + "x" * rollout_metrics.LONGEST_ANSWER),
+        await servers.start("vllm:" + "x" * rollout_metrics.MAX_ANSWER_BYTES),
     ]
     listed = [RolloutServer(url, "ready") for url in (*broken, await servers.start(running(7)))]
     try:

@@ -51,24 +51,24 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "gold"), SAME)
+@pytest.mark.parametrize(("answer", "expected"), SAME)
 @pytest.mark.parametrize("method", ["math", "exact"])
-def test_spellings_of_one_answer_are_the_same(answer: str, gold: str, method: Method) -> None:
+def test_spellings_of_one_answer_are_the_same(answer: str, expected: str, method: Method) -> None:
     if (method, answer) == ("exact", "\\frac12"):
         assert normalised("\\frac12") == normalised("\\frac{1}{2}")
-    assert is_correct(f"So \\boxed{{{answer}}}.", gold, method)
+    assert is_correct(f"So \\boxed{{{answer}}}.", expected, method)
 
 
-@pytest.mark.parametrize(("answer", "gold"), SAME_AS_MATHEMATICS)
-def test_mathematics_sees_through_the_form(answer: str, gold: str) -> None:
-    assert is_correct(f"So \\boxed{{{answer}}}.", gold, "math")
-    assert not is_correct(f"So \\boxed{{{answer}}}.", gold, "exact")
+@pytest.mark.parametrize(("answer", "expected"), SAME_AS_MATHEMATICS)
+def test_mathematics_sees_through_the_form(answer: str, expected: str) -> None:
+    assert is_correct(f"So \\boxed{{{answer}}}.", expected, "math")
+    assert not is_correct(f"So \\boxed{{{answer}}}.", expected, "exact")
 
 
-@pytest.mark.parametrize(("answer", "gold"), DIFFERENT)
+@pytest.mark.parametrize(("answer", "expected"), DIFFERENT)
 @pytest.mark.parametrize("method", ["math", "exact"])
-def test_other_answers_are_wrong(answer: str, gold: str, method: Method) -> None:
-    assert not is_correct(f"So \\boxed{{{answer}}}.", gold, method)
+def test_other_answers_are_wrong(answer: str, expected: str, method: Method) -> None:
+    assert not is_correct(f"So \\boxed{{{answer}}}.", expected, method)
 
 
 @pytest.mark.parametrize("method", ["math", "exact"])

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from seele_trainer.config import Verifier
-from seele_trainer.verify.pool import LARGEST_BATCH, VerifierPool
+from seele_trainer.verify.pool import MAX_BATCH, VerifierPool
 from seele_trainer.verify.process import VerifierError, WorkerProcess
 from tests.support import REPOSITORY
 
@@ -127,7 +127,7 @@ async def test_answers_go_to_the_workers_in_batches(monkeypatch: pytest.MonkeyPa
     async with running(Verifier(method="exact", workers=2)) as pool:
         assert all(await pool.check([(f"a={number} so\n#### {number}", str(number)) for number in range(512)]))
     assert sum(sizes) == 512
-    assert len(sizes) <= 2 * 512 / LARGEST_BATCH
+    assert len(sizes) <= 2 * 512 / MAX_BATCH
 
 
 async def test_closing_ends_the_workers_and_fails_waiting_checks() -> None:
