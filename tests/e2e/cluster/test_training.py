@@ -31,7 +31,7 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
     for series in ("seele_training_step", "seele_target_accuracy", "seele_hint_rate_bucket", "seele_policy_version"):
         assert f"\n{series}" in metrics, series
     progress = json.loads(run.trainer_answers("progress"))
-    assert (progress["steps"], progress["phase"] in ("rollout", "train", "sync", "eval", "checkpoint")) == (60, True)
+    assert (progress["steps"], progress["phase"] in ("rollout", "train", "sync", "eval", "checkpoint")) == (80, True)
     detail = cluster.seele("status", "quickstart")
     assert detail.startswith("quickstart in namespace default: Running\n")
     for pod in ("quickstart-trainer-0", "quickstart-rollout-0"):
