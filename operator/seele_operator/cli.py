@@ -12,13 +12,16 @@ import typer
 
 from seele_operator.api.types import BadRunError
 from seele_operator.client import commands as cluster_commands
+from seele_operator.client.command_line import CommandLine
 from seele_operator.client.commands import RunFile
 from seele_trainer.termination import ExitCode, write_termination_message
 
 if TYPE_CHECKING:
     from seele_trainer.config import TrainerConfig
 
-app = typer.Typer(
+PODS_PANEL = "Used by pods and manifests"
+
+app = CommandLine(
     name="seele",
     help="Reinforcement learning with adaptive hints (SEELE), on this machine or on Kubernetes.",
     no_args_is_help=True,
@@ -26,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+cluster_commands.register(app)
 
 ConfigFile = Annotated[
     Path,
@@ -69,9 +73,8 @@ def run(
 
     Examples:
 
-        seele run -f manifests/examples/quickstart.yaml
-
-        seele run -f run.yaml --out runs/first --verbose
+    - `seele run -f manifests/examples/quickstart.yaml`
+    - `seele run -f run.yaml --out runs/first --verbose`
     """
     from seele_operator.local.command import run_command
 
@@ -81,13 +84,14 @@ def run(
 
 @app.command()
 def validate(file: RunFile) -> None:
-    """Check a SeeleRun file. Every problem is listed with its field, its value and the remedy.
+    """Check a SeeleRun file, and list all problems, each with its field, its value and the remedy.
+
+    A rule that involves a wrong field is checked once that field is right.
 
     Examples:
 
-        seele validate -f run.yaml
-
-        cat run.yaml | seele validate -f -
+    - `seele validate -f run.yaml`
+    - `cat run.yaml | seele validate -f -`
     """
     from seele_operator.validation.load import validate_file
 
@@ -103,11 +107,12 @@ def render(
 ) -> None:
     """Print the Kubernetes objects of a SeeleRun as YAML.
 
+    The file is checked as by `seele validate`, but models and data sets are not looked up on this machine.
+
     Examples:
 
-        seele render -f run.yaml
-
-        seele render -f run.yaml | kubectl apply --dry-run=server -f -
+    - `seele render -f run.yaml`
+    - `seele render -f run.yaml | kubectl apply --dry-run=server -f -`
     """
     from seele_operator.api.yaml_files import yaml_text
     from seele_operator.plan.objects import plan
@@ -118,7 +123,7 @@ def render(
     print(yaml_text(*objects), end="")
 
 
-@app.command()
+@app.command(rich_help_panel=PODS_PANEL)
 def crd(
     cel: Annotated[
         bool,
@@ -132,9 +137,8 @@ def crd(
 
     Examples:
 
-        seele crd | kubectl apply -f -
-
-        seele crd --no-cel | kubectl apply -f -
+    - `seele crd | kubectl apply -f -`
+    - `seele crd --no-cel | kubectl apply -f -`
     """
     from seele_operator.api.yaml_files import yaml_text
     from seele_operator.validation.crd import crd as definition
@@ -142,13 +146,13 @@ def crd(
     print(yaml_text(definition(cel=cel)), end="")
 
 
-@app.command()
+@app.command(rich_help_panel=PODS_PANEL)
 def train(config: ConfigFile) -> None:
     """Train as one pod of a run (the command of trainer pods).
 
     Example:
 
-        seele train --config /etc/seele/config.yaml
+    - `seele train --config /etc/seele/config.yaml`
     """
     with _refusals():
         _read_config(config)
@@ -157,7 +161,7 @@ def train(config: ConfigFile) -> None:
     raise typer.Exit(train_here(config))
 
 
-@app.command()
+@app.command(rich_help_panel=PODS_PANEL)
 def prepare_model(
     config: ConfigFile,
     out: Annotated[Path, typer.Option(help="Folder for the model.", metavar="DIR", show_default=False)],
@@ -166,7 +170,7 @@ def prepare_model(
 
     Example:
 
-        seele prepare-model --config /etc/seele/config.yaml --out /seele/run/weights/initial
+    - `seele prepare-model --config /etc/seele/config.yaml --out /seele/run/weights/initial`
     """
     with _refusals():
         checked = _read_config(config)
@@ -219,17 +223,15 @@ def evaluate(
 
     Examples:
 
-        seele eval --model runs/first/final --benchmark gsm8k,math500
-
-        seele eval --model Qwen/Qwen2.5-1.5B --benchmark aime24 --samples 32 --out scores.json
-
-        seele eval --model final --benchmark gsm8k --data gsm8k=data/gsm8k/test.jsonl --limit 200
+    - `seele eval --model runs/first/final --benchmark gsm8k,math500`
+    - `seele eval --model Qwen/Qwen2.5-1.5B --benchmark aime24 --samples 32 --out scores.json`
+    - `seele eval --model final --benchmark gsm8k --data gsm8k=data/gsm8k/test.jsonl --limit 200`
     """
     files: dict[str, str | Path] = {}
     for entry in data or ():
         name, equals, path = entry.partition("=")
         if not (name and equals and path):
-            _refuse([f"--data: {entry!r} is not NAME=PATH; give the name of a benchmark and its file"])
+            _refuse([f'--data: "{entry}" is not NAME=PATH; give the name of a benchmark and its file'])
         if not Path(path).is_file():
             _refuse([f"--data: {path} does not exist; give the file of {name}"])
         files[name] = Path(path)
@@ -256,10 +258,12 @@ def report(
 
     Examples:
 
-        seele report runs/quickstart-20261122-101500
-
-        seele report runs/first --problem 17 --problem 4
+    - `seele report runs/quickstart-20261122-101500`
+    - `seele report runs/first --problem 17 --problem 4`
     """
+    if not folder.is_dir():
+        wrong = "is not a folder" if folder.exists() else "no such folder"
+        _refuse([f"{folder}: {wrong}; give a folder created by `seele run`"])
     if not (folder / "config.yaml").is_file():
         _refuse([f"{folder} is not the folder of a run: it has no config.yaml; give a folder created by `seele run`"])
     from seele_trainer.report.page import ReportError, write_report
@@ -270,7 +274,7 @@ def report(
         _refuse([str(error)])
 
 
-@app.command()
+@app.command(rich_help_panel=PODS_PANEL)
 def operator(
     namespace: Annotated[
         list[str] | None,
@@ -313,11 +317,9 @@ def operator(
 
     Examples:
 
-        seele operator
-
-        seele operator --namespace research --namespace teaching --log-format json
-
-        seele operator --kubeconfig ~/.kube/config --context lab --no-leader-election
+    - `seele operator`
+    - `seele operator --namespace research --namespace teaching --log-format json`
+    - `seele operator --kubeconfig ~/.kube/config --context lab --no-leader-election`
     """
     from seele_operator.controller.process import OperatorOptions, operator_command
 
@@ -334,9 +336,6 @@ def operator(
         log_format=log_format,
     )
     raise typer.Exit(operator_command(options))
-
-
-cluster_commands.register(app)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from seele_trainer.frozen_model import (
     Fraction,
@@ -59,7 +59,14 @@ class Fields(FrozenModel):
 
 
 ONE_SOURCE = "give exactly one of `name` (Hugging Face data set) and `path` (local file)"
-DATA_FORMATS = "use a .jsonl, .json or .parquet file"
+DATA_FORMATS = "is not a .jsonl, .json or .parquet file; convert it to one of these, or give another"
+DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+def _data_file(path: str) -> str:
+    if PurePosixPath(path).suffix not in DATA_SUFFIXES:
+        raise ValueError(DATA_FORMATS)
+    return path
 
 
 class DatasetSource(FrozenModel):
@@ -67,7 +74,7 @@ class DatasetSource(FrozenModel):
 
     name: str | None = None
     """Hugging Face data set ID. Set either this or `path`."""
-    path: Annotated[str, Field(max_length=4096)] | None = None
+    path: Annotated[str, Field(max_length=4096), AfterValidator(_data_file)] | None = None
     """Local .jsonl, .json or .parquet file. Set either this or `name`."""
     subset: str | None = None
     """Configuration name of a Hugging Face data set, such as `main`. The data set's default if unset."""
@@ -86,8 +93,6 @@ class DatasetSource(FrozenModel):
     def _one_source(self) -> DatasetSource:
         if (self.name is None) == (self.path is None):
             raise ValueError(ONE_SOURCE)
-        if self.path is not None and PurePosixPath(self.path).suffix not in {".jsonl", ".json", ".parquet"}:
-            raise ValueError(f"`path` is {self.path!r}: {DATA_FORMATS}")
         return self
 
 
@@ -317,7 +322,7 @@ class Benchmark(DatasetSource):
     """Sampled answers per problem for avg@k (k). With 0 only greedy pass@1 is measured."""
 
 
-DISTINCT_TITLES = "two benchmarks have the same title: give each its own"
+DISTINCT_TITLES = "two benchmarks have the same title; give each its own"
 
 
 class Evaluation(FrozenModel):
@@ -337,7 +342,7 @@ class Evaluation(FrozenModel):
         titles = [benchmark.title for benchmark in self.benchmarks]
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
-            raise ValueError(f"{DISTINCT_TITLES}, not {twice[0]!r} twice")
+            raise ValueError(f'{DISTINCT_TITLES}, not "{twice[0]}" twice')
         return self
 
 

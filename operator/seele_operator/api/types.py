@@ -6,9 +6,10 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -65,6 +66,9 @@ RESERVED_ENVIRONMENT = frozenset({"MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_R
 
 SET_BY_SEELE = "is set by Seele itself; remove it"
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""The form of the name of a model or data set on the Hugging Face Hub."""
+
 ABSOLUTE_PATH = "is not an absolute path: start it with `/` and leave out `..`"
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -76,6 +80,8 @@ class Syntax:
 
     pattern: str
     message: str
+    repaired: Callable[[str], str] = str
+    """Turns text that does not match into similar text that usually does."""
 
     @property
     def cel(self) -> str:
@@ -85,23 +91,28 @@ class Syntax:
     def check(self, text: str) -> str:
         """`text` itself. Raises ValueError if it does not match."""
         if not re.fullmatch(self.pattern, text):
-            raise ValueError(self.message)
+            near = self.repaired(text)
+            example = f", such as {near}" if re.fullmatch(self.pattern, near) else ""
+            raise ValueError(f"{self.message}{example}")
         return text
 
 
 DNS_LABEL = Syntax(
     _LABEL,
-    "is not a valid DNS label: use lowercase letters, digits and hyphens, with a letter or digit at both ends",
+    "is not a valid DNS label; use lowercase letters, digits and hyphens, with a letter or digit at both ends",
+    lambda text: re.sub("[^a-z0-9]+", "-", text.lower()).strip("-"),
 )
 
 OBJECT_NAME = Syntax(
     f"{_LABEL}([.]{_LABEL})*",
     "is not a valid Kubernetes name: use lowercase letters, digits, hyphens and dots",
+    lambda text: re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-."),
 )
 
 ENVIRONMENT_NAME = Syntax(
     "[A-Za-z_][A-Za-z0-9_]*",
-    "is not a valid environment variable name: use letters, digits and underscores",
+    "is not a valid environment variable name; use letters, digits and underscores",
+    lambda text: re.sub("[^A-Za-z0-9]+", "_", text),
 )
 
 QUANTITY = Syntax(
@@ -111,16 +122,25 @@ QUANTITY = Syntax(
 
 
 def _run_name(name: str) -> str:
+    if not re.fullmatch(f"(?=[a-z]){_LABEL}", name):
+        near = DNS_LABEL.repaired(name)
+        near = near if near[:1].isalpha() else f"run-{near}"
+        raise ValueError(
+            f"is not a valid name for a run; use {near[:MAX_NAME_LENGTH].rstrip('-')} "
+            "(lowercase letters, digits and hyphens, with a letter first)"
+        )
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(f"has {len(name)} characters; use at most {MAX_NAME_LENGTH}, as pods are named after it")
-    if not re.match(r"[a-z]", name):
-        raise ValueError("does not start with a lowercase letter; start it with one, as Services are named after it")
-    return DNS_LABEL.check(name)
+    return name
 
 
 def _absolute(path: str) -> str:
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise ValueError(ABSOLUTE_PATH)
+    if not path.startswith("/"):
+        unexpanded = "a ~ is not expanded; " if path.startswith("~") else ""
+        example = f"/var/lib/seele/{PurePosixPath(path).name.strip('.~') or 'runs'}"
+        raise ValueError(f"is not an absolute path: {unexpanded}start it with `/`, as in {example}")
+    if ".." in path.split("/"):
+        raise ValueError("contains `..`; write the path without it")
     return path
 
 
@@ -199,6 +219,8 @@ EngineValue = Annotated[
 ]
 """Value of a flag of vLLM. True passes the flag without a value, and false omits it."""
 
+BARE_FRACTION = "is a fraction without a unit"
+
 _SUFFIXES = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -221,7 +243,7 @@ def amount(quantity: str) -> Decimal:
 def _quantity(value: object) -> str:
     if isinstance(value, float):
         # The API server accepts no fractions in an int-or-string of a custom resource.
-        raise ValueError(f"is a bare fraction; quote it ({str(value)!r}) or write it in thousandths, such as 500m")
+        raise ValueError(BARE_FRACTION)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(QUANTITY.message)
     amount(str(value))

@@ -62,13 +62,40 @@ def read_run_file(path: str | Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         where = error.problem_mark or error.context_mark
         place = f":{where.line + 1}:{where.column + 1}" if where else ""
-        reason = " ".join(str(error.problem or error.context).split())
-        raise BadRunError([f"{name}{place}: not valid YAML: {reason}; correct the file there"]) from error
+        raise BadRunError([f"{name}{place}: not valid YAML: {_yaml_problem(error)}"]) from error
     except yaml.reader.ReaderError as error:
         place = f"character {error.position} (code {error.character})"
         raise BadRunError([f"{name}: not valid YAML: {place} is not text; remove it"]) from error
     except RecursionError as error:
         raise BadRunError([f"{name}: nested too deeply for a SeeleRun; `seele crd` prints its fields"]) from error
+
+
+_YAML_PROBLEMS = (
+    (r"expected <block end>.*", "this line does not continue the one above; check the indentation of this line"),
+    (r"found character '\\t'.*", "found a tab; use spaces, not tabs"),
+    (r"(found character) ('.').*", r"a value cannot start with \2; put the value in quotes"),
+    (
+        r"mapping values.*",
+        "a value here has its own `: `; check the indentation of this line, or put the value in quotes",
+    ),
+    (r"sequence entries.*", "a list starts in the middle of a line; start each entry on a line of its own, with `- `"),
+    (r"could not find expected ':'", "the line above is not `name: value`; correct it, or put a long text in quotes"),
+    (r"expected ',' or '(.)'.*", r"a bracket is not closed; close it with \1 before this"),
+    (r"found unexpected end of stream", "a quote is not closed; close it"),
+    (r"found undefined alias '(.*)'", r'"*\1" is an alias that is not defined; put the value in quotes'),
+    (r"could not determine a constructor.*", "a tag (!) has no meaning here; remove it, or put the value in quotes"),
+    (r"found unknown escape.*", "a \\ in double quotes starts an escape; use single quotes"),
+)
+"""Messages of PyYAML, each with what is wrong in other words, and the remedy."""
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError) -> str:
+    reason = " ".join(str(error.problem or error.context).split())
+    for pattern, line in _YAML_PROBLEMS:
+        match = re.fullmatch(pattern, reason)
+        if match is not None:
+            return match.expand(line)
+    return f"{reason}; correct the file there"
 
 
 def _parsed(text: str, name: str) -> dict[str, Any]:

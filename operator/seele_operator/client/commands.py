@@ -63,11 +63,9 @@ def submit(
 
     Examples:
 
-        seele submit -f run.yaml
-
-        seele submit -f run.yaml -n team-a --dry-run
-
-        seele submit -f run.yaml --wait && echo trained
+    - `seele submit -f run.yaml`
+    - `seele submit -f run.yaml -n team-a --dry-run`
+    - `seele submit -f run.yaml --wait && echo trained`
     """
     with _errors_to_exit_codes():
         if dry_run and wait:
@@ -98,13 +96,10 @@ def status(
 
     Examples:
 
-        seele status
-
-        seele status -A --watch
-
-        seele status quickstart
-
-        seele status quickstart -o json
+    - `seele status`
+    - `seele status -A --watch`
+    - `seele status quickstart`
+    - `seele status quickstart -o json`
     """
     with _errors_to_exit_codes():
         if name is not None and all_namespaces:
@@ -147,11 +142,9 @@ def logs(
 
     Examples:
 
-        seele logs quickstart
-
-        seele logs quickstart -f --role trainer
-
-        seele logs quickstart --pod rollout-0 --tail 50 --timestamps
+    - `seele logs quickstart`
+    - `seele logs quickstart -f --role trainer`
+    - `seele logs quickstart --pod rollout-0 --tail 50 --timestamps`
     """
     with _errors_to_exit_codes():
         from rich.console import Console
@@ -179,9 +172,8 @@ def suspend(
 
     Examples:
 
-        seele suspend quickstart
-
-        seele suspend quickstart -n team-a --wait
+    - `seele suspend quickstart`
+    - `seele suspend quickstart -n team-a --wait`
     """
     with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as cluster:
         from seele_operator.client.control import suspend as suspend_run
@@ -200,9 +192,8 @@ def resume(
 
     Examples:
 
-        seele resume quickstart
-
-        seele resume quickstart -n team-a --wait
+    - `seele resume quickstart`
+    - `seele resume quickstart -n team-a --wait`
     """
     with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as cluster:
         from seele_operator.client.control import resume as resume_run
@@ -222,9 +213,8 @@ def delete(
 
     Examples:
 
-        seele delete quickstart
-
-        seele delete first second --yes --wait
+    - `seele delete quickstart`
+    - `seele delete first second --yes --wait`
     """
     with _errors_to_exit_codes(), _cluster(kubeconfig, context, namespace) as (api, run):
         from seele_operator.client import control
@@ -279,7 +269,7 @@ def _errors_to_exit_codes() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name != "kubernetes":
             raise
-        typer.echo("the Kubernetes client is not installed here: pip install '.[operator]' in a checkout", err=True)
+        typer.echo("the Kubernetes client is not installed here; run pip install '.[operator]' in a checkout", err=True)
         raise typer.Exit(ExitCode.BAD_INPUT) from error
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from interrupt

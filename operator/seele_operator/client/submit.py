@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 from seele_operator.api.seelerun import API_VERSION, KIND
-from seele_operator.api.types import BadRunError
 from seele_operator.api.yaml_files import read_run_file
 from seele_operator.client.errors import BadInput
 from seele_operator.client.runs import Print, SeenRun, read_again, see, wait_until
 from seele_operator.client.runs_api import RunsApi
 from seele_operator.observe.raw import mapping
 from seele_operator.plan.names import Manifest
-from seele_operator.validation.load import check_cluster, check_run, read_run
+from seele_operator.validation.load import checked_run
+from seele_operator.validation.rules import ON_A_CLUSTER
 from seele_trainer.termination import ExitCode
 
 OPERATOR_ANSWER_SECONDS = 2.0
@@ -28,10 +28,7 @@ def read_submission(file: str, namespace: str | None) -> Manifest:
     Models and data sets are not looked up here: they exist where the pods run.
     """
     body = read_run_file(file)
-    checked = read_run(body)
-    problems = [*check_run(checked), *check_cluster(checked)]
-    if problems:
-        raise BadRunError(problems)
+    checked_run(body, *ON_A_CLUSTER)
     own = mapping(body, "metadata").get("namespace")
     if namespace is not None and own not in (None, namespace):
         raise BadInput(f"metadata.namespace: {own} is not what -n says, {namespace}; leave one of them out")

@@ -57,7 +57,7 @@ def missing_packages(run: SeeleRun) -> list[str]:
     if run.spec.rollout.engine == "vllm":
         needed["vllm"] = "rollout-cpu"
     return [
-        f"{package} is not installed here: run `make quickstart` once, or pip install '.[{extra}]' in a checkout"
+        f"{package} is not installed here; run `make quickstart` once, or pip install '.[{extra}]' in a checkout"
         for package, extra in needed.items()
         if importlib.util.find_spec(package) is None
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from pydantic import ValidationError
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.types import BadRunError, nearest, yaml_path
 from seele_operator.api.yaml_files import read_run_file
-from seele_operator.validation.local_files import check_local_files
-from seele_operator.validation.messages import problem
-from seele_operator.validation.rules import check_cluster, check_run
+from seele_operator.validation.local_files import local_files
+from seele_operator.validation.rules import ANYWHERE, LineCheck, check_cluster, check_run
+from seele_operator.validation.wrong_fields import WrongFieldsError, parsed, wrong_fields
 
-__all__ = ["check_cluster", "check_run", "load_run", "parse_run", "read_run", "validate_file"]
+__all__ = ["check_cluster", "check_run", "checked_run", "load_run", "parse_run", "validate_file"]
 
 _METADATA_FIELDS = ("name", "namespace", "labels", "annotations")
 
@@ -27,33 +26,37 @@ _METADATA_OF_THE_SERVER = (
 
 
 def parse_run(body: Mapping[str, Any]) -> SeeleRun:
-    """The SeeleRun in plain data from the API server or a file. Raises BadRunError for wrong fields."""
+    """The SeeleRun in plain data from the API server or a file. Raises WrongFieldsError."""
     try:
-        # JSON mode is strict about types but turns lists into tuples. Only the names of the YAML are allowed.
-        return SeeleRun.model_validate_json(json.dumps(body), strict=True, by_alias=True, by_name=False)
+        return parsed(SeeleRun, body)
     except ValidationError as error:
-        raise BadRunError([problem(details) for details in error.errors(include_url=False)]) from error
+        raise wrong_fields(body, error) from error
 
 
-def load_run(path: str | Path) -> SeeleRun:
-    """The SeeleRun in a YAML file, or on standard input for `-`. Raises BadRunError for wrong fields."""
-    return read_run(read_run_file(path))
+def checked_run(body: Mapping[str, Any], *more: LineCheck) -> SeeleRun:
+    """The SeeleRun in the content of a file, after the rules and `more` checks. Raises BadRunError with all problems.
 
-
-def read_run(body: Mapping[str, Any]) -> SeeleRun:
-    """The SeeleRun in the content of a file. Raises BadRunError for wrong fields."""
+    If fields are wrong, only what needs none of them is checked.
+    """
     metadata = body.get("metadata")
     # The API server may add unknown fields to metadata; in a file they are typos.
     names = metadata if isinstance(metadata, dict) else ()
     known = (*_METADATA_FIELDS, *_METADATA_OF_THE_SERVER)
     problems = [_unknown_metadata(name) for name in names if name not in known]
+    checks = (*ANYWHERE, *more)
     try:
         run = parse_run(body)
-    except BadRunError as error:
-        raise BadRunError([*problems, *error.problems]) from error
+    except WrongFieldsError as error:
+        raise BadRunError([*problems, *error.problems, *error.broken(checks)]) from error
+    problems += [line for check in checks for line in check(run.spec)]
     if problems:
         raise BadRunError(problems)
     return run
+
+
+def load_run(path: str | Path) -> SeeleRun:
+    """The SeeleRun in a YAML file, or on standard input for `-`, after the rules. Raises BadRunError with all problems."""
+    return checked_run(read_run_file(path))
 
 
 def validate_file(path: str | Path) -> SeeleRun:
@@ -61,11 +64,7 @@ def validate_file(path: str | Path) -> SeeleRun:
 
     Relative paths of models and data sets start at the working directory, as in `seele run`.
     """
-    run = load_run(path)
-    problems = [*check_run(run), *check_local_files(run, Path.cwd())]
-    if problems:
-        raise BadRunError(problems)
-    return run
+    return checked_run(read_run_file(path), *local_files(Path.cwd()))
 
 
 def _unknown_metadata(name: str) -> str:

@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seele_operator.api.seelerun import SeeleRun, SeeleRunSpec
-from seele_operator.api.types import nearest, shown, yaml_path
+from seele_operator.api.seelerun import SeeleRunSpec
+from seele_operator.api.types import HUB_ID, nearest, shown, yaml_path
+from seele_operator.validation.rules import LineCheck
 from seele_operator.validation.rules.lengths import problems_in_context
-from seele_trainer.config import DatasetSource
+from seele_trainer.config import DatasetSource, Training
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.sources import load_problems
 from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def check_local_files(run: SeeleRun, base_dir: Path) -> list[str]:
+def local_files(base_dir: Path) -> tuple[LineCheck, ...]:
     """Data sets and models that are missing, empty, or not as the run describes. Relative paths start at `base_dir`."""
-    spec = run.spec
-    needed = spec.training.problems_per_step
-    problems = [*_data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True, needed=needed)]
+    return tuple(partial(check, base_dir=base_dir) for check in (_training_data, _benchmarks, _model_problems))
+
+
+def _training_data(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
+    yield from _data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True, training=spec.training)
+
+
+def _benchmarks(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
-        problems += _data_problems(
-            ("spec", "evaluation", "benchmarks", index), benchmark, base_dir, need_solution=False
-        )
-    return [*problems, *_model_problems(spec, base_dir)]
+        place = ("spec", "evaluation", "benchmarks", index)
+        yield from _data_problems(place, benchmark, base_dir, need_solution=False)
 
 
 def _data_problems(
-    path: tuple[str | int, ...], source: DatasetSource, base_dir: Path, *, need_solution: bool, needed: int = 1
+    path: tuple[str | int, ...],
+    source: DatasetSource,
+    base_dir: Path,
+    *,
+    need_solution: bool,
+    training: Training | None = None,
 ) -> Iterator[str]:
     if source.path is None:
         return
@@ -54,11 +62,11 @@ def _data_problems(
         if columns is None:
             return
         found = [*_column_problems(path, source, columns, need_solution or source.fields.answer is None)]
-        yield from found or _row_problems(path, source, file, need_solution, needed)
+        yield from found or _row_problems(path, source, file, need_solution, training)
 
 
 def _row_problems(
-    path: tuple[str | int, ...], source: DatasetSource, file: Path, need_solution: bool, needed: int
+    path: tuple[str | int, ...], source: DatasetSource, file: Path, need_solution: bool, training: Training | None
 ) -> Iterator[str]:
     """The first row that the trainer would refuse, so that no run starts only to find it."""
     place = yaml_path((*path, "path"))
@@ -67,6 +75,7 @@ def _row_problems(
     except BadDataError as error:
         yield f"{place}: {error}"
     else:
+        needed = 1 if training is None else training.problems_per_step
         if count < needed:
             yield (
                 f"{place}: {shown(source.path)} has {count} problems, and a step takes {needed} different ones; "
@@ -101,7 +110,7 @@ def _column_problems(
 
 def _listed(columns: Mapping[str, object]) -> str:
     names = sorted(columns)
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
 
 
 def _near_file(file: Path) -> str:
@@ -162,7 +171,7 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     name = spec.model.name
     folder = base_dir / name
     if not folder.is_dir():
-        if _HUB_NAME.fullmatch(name) is None:
+        if HUB_ID.fullmatch(name) is None:
             yield (
                 f"spec.model.name: {shown(name)} is neither a folder here nor a Hugging Face ID; "
                 "give the path of a model folder, or an ID such as Qwen/Qwen2.5-1.5B"

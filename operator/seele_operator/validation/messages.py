@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from pydantic_core import ErrorDetails
 
-from seele_operator.api.types import nearest, shown, yaml_path
-from seele_operator.validation.schema import Schema, run_schema
+from seele_operator.api.types import BARE_FRACTION, QUANTITY, nearest, shown, yaml_path
+from seele_operator.validation.field_names import Path, field_schema, meant_fields
+from seele_operator.validation.schema import Schema
+from seele_trainer.config import DATA_SUFFIXES
 
 _KEY = "[key]"
 """What pydantic appends to the place of an error in the key of a mapping."""
 
-_WRONG_TYPE = {
-    "int": ("is not a whole number", "write it with digits only, without quotes"),
-    "float": ("is not a number", "write it with digits, without quotes"),
-    "bool": ("is neither true nor false", "write true or false, without quotes"),
-    "string": ("is not text", "put it in quotes"),
-    "model": ("is not a mapping", "write its fields below it, each as `name: value`"),
-    "dict": ("is not a mapping", "write its entries below it, each as `name: value`"),
-    "tuple": ("is not a list", "write each entry on a line of its own, after `- `"),
-}
+_MOST_NAMES = 10
+"""The largest number of field names in one line."""
+
+_MOST_PLACES = 3
+"""The largest number of fields that a line suggests for one name."""
 
 _BOUNDS = {
     "greater_than": ("gt", "is not above"),
@@ -32,8 +31,11 @@ _BOUNDS = {
 }
 
 
-def problem(error: ErrorDetails) -> str:
-    """An error of pydantic as one line: `spec.hints.targetAccuracy: 1.5 is not below 1; use a number …`."""
+def problem(error: ErrorDetails, default_fits: bool = True) -> str:
+    """An error of pydantic as one line: `spec.hints.targetAccuracy: 1.5 is not below 1; use a number …`.
+
+    The line suggests the field's default unless that does not fit the rest of the run.
+    """
     path = tuple(error["loc"])
     if path and path[-1] == _KEY and not field_schema(path[:-1]).keys() & {"properties", "additionalProperties"}:
         # Not a field that is really named so.
@@ -41,12 +43,16 @@ def problem(error: ErrorDetails) -> str:
     kind, value, limits = error["type"], error["input"], error.get("ctx", {})
     place = yaml_path(path)
     schema = field_schema(path)
+    if not default_fits:
+        schema = {key: entry for key, entry in schema.items() if key != "default"}
     if kind == "missing" and isinstance(path[-1], int):
         return f"{yaml_path(path[:-1])}: has too few entries; {_count(field_schema(path[:-1]))}"
     if kind == "missing":
         return f"{place}: is missing; add it{_description(schema)}"
     if kind == "extra_forbidden":
         return f"{place}: is not a field; {_known_field(path)}"
+    if kind == "value_error" and _message(error) in {QUANTITY.message, BARE_FRACTION}:
+        return f"{place}: {shown(value)} {_message(error).split(';')[0]}; {_quantity(str(path[-1]), value)}"
     if kind == "value_error":
         return f"{place}: {_valued(value)}{_message(error)}"
     if value is None:
@@ -64,21 +70,68 @@ def problem(error: ErrorDetails) -> str:
         return f"{place}: is empty; give it a value{_description(schema)}"
     if kind == "finite_number":
         return f"{place}: {shown(value)} is not a finite number; {_range(schema)}"
-    wrong, remedy = _WRONG_TYPE.get(kind.split("_")[0], ("is not accepted", error["msg"]))
-    return f"{place}: {shown(value)} {wrong}; {remedy}"
+    return f"{place}: {shown(value)} {_wrong_type(kind, value, schema) or f'is not accepted; {_message(error)}'}"
 
 
-def field_schema(path: Sequence[str | int]) -> Schema:
-    """The structural schema of a field by its path from the root of a SeeleRun; empty if there is no such field."""
-    schema = run_schema()
-    for part in path:
-        if isinstance(part, int):
-            schema = schema.get("items", {})
-        elif "properties" in schema:
-            schema = schema["properties"].get(part, {})
-        else:
-            schema = schema.get("additionalProperties", {})
-    return schema
+def _wrong_type(kind: str, value: object, schema: Schema) -> str:
+    """What is wrong with a value of another type, and the remedy; empty for other errors."""
+    match kind.split("_")[0]:
+        case "int":
+            written = "written as " if isinstance(value, float) and value.is_integer() else ""
+            return f"is not {written}a whole number; {_as_number(value, schema)}"
+        case "float":
+            return f"is not a number; {_as_number(value, schema)}"
+        case "bool":
+            quoted = isinstance(value, str) and value.lower() in {"true", "false", "yes", "no", "on", "off"}
+            return "is neither true nor false; write true or false" + (", without quotes" if quoted else "")
+        case "string":
+            if isinstance(value, (Mapping, list, tuple)):
+                return "is not text; write one value"
+            return f'is not text; put it in quotes: "{shown(value)}"'
+        case "model":
+            return f"is not a mapping; {_as_section(value, schema)}"
+        case "dict":
+            return "is not a mapping; write its entries below it, each as `name: value`"
+        case "tuple":
+            return "is not a list; write each entry on a line of its own, after `- `"
+    return ""
+
+
+def _as_number(value: object, schema: Schema) -> str:
+    """How to write the number that the value seems to stand for, or which numbers are possible."""
+    integer = schema.get("type") == "integer"
+    if isinstance(value, float) and integer and value.is_integer() and abs(value) < 2**53:
+        return f"write {int(value)}"
+    if isinstance(value, str) and re.fullmatch(r"-?\d+" if integer else r"-?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", value):
+        return f"write {value}, without quotes"
+    return _range(schema)
+
+
+def _as_section(value: object, schema: Schema) -> str:
+    """How to write the section that the value seems to stand for, or what a section looks like."""
+    fields = schema.get("properties", {})
+    if isinstance(value, str) and value:
+        local = value.startswith((".", "/", "~")) or PurePosixPath(value).suffix in DATA_SUFFIXES
+        if "hostPath" in fields:
+            kind = f"hostPath: {{path: {value}}}" if local else f"persistentVolumeClaim: {{claimName: {value}}}"
+            return f"write {kind} below it"
+        for name in ("path" if local else "name", *schema.get("required", ())):
+            if name in fields and fields[name].get("type") == "string":
+                return f"write its fields below it, such as `{name}: {value}`"
+    return f"write its fields below it, each as `name: value`: {_names(fields)}"
+
+
+def _quantity(resource: str, value: object) -> str:
+    """How to write an amount of a resource, or of bytes."""
+    if resource == "cpu":
+        thousandths = f"{value * 1000:g}m" if isinstance(value, float) else "500m"
+        return f"write processors, such as 4, or thousandths of one, such as {thousandths}"
+    if "/" in resource:
+        return "write a whole number, such as 1"
+    match = re.fullmatch(r"(\d+)\s*([kmgtpe])i?b?", str(value), re.IGNORECASE)
+    number, unit = (match[1], match[2].upper()) if match else ("8", "G")
+    decimal = "k" if unit == "K" else unit
+    return f"write bytes with a unit, such as {number}{unit}i or {number}{decimal}"
 
 
 def _message(error: ErrorDetails) -> str:
@@ -94,31 +147,21 @@ def _description(schema: Schema) -> str:
     return f" ({text})" if text else ""
 
 
-def _known_field(path: Sequence[str | int]) -> str:
-    name = str(path[-1])
-    known = list(field_schema(path[:-1]).get("properties", {}))
-    near = nearest(name, known)
-    if near is not None:
-        return f"did you mean {near}?"
-    elsewhere = _places().get(name, ())
-    if len(elsewhere) == 1:
-        return f"did you mean {elsewhere[0]}?"
-    return f"remove it, or use one of {', '.join(known)}"
+def _known_field(path: Path) -> str:
+    meant = meant_fields(path)
+    if 0 < len(meant) <= _MOST_PLACES:
+        places = [str(field[-1]) if field[:-1] == path[:-1] else yaml_path(field) for field in meant]
+        other_word = len(meant) == 1 and nearest(str(path[-1]), [str(meant[0][-1])]) is None
+        purpose = field_schema(meant[0])["description"].rstrip(".").split(". ")[0] if other_word else ""
+        return f"did you mean {' or '.join(places)}?" + (f" ({purpose})" if purpose else "")
+    return f"remove it, or use one of {_names(field_schema(path[:-1]).get('properties', {}))}"
 
 
-@cache
-def _places() -> dict[str, tuple[str, ...]]:
-    """The places of each field name in a SeeleRun."""
-
-    def fields(schema: Schema, path: tuple[str | int, ...]) -> Iterator[tuple[str, ...]]:
-        for name, inner in schema.get("properties", {}).items():
-            yield name, yaml_path((*path, name))
-            yield from fields(inner, (*path, name))
-
-    places: dict[str, tuple[str, ...]] = {}
-    for name, place in fields(run_schema()["properties"]["spec"], ("spec",)):
-        places[name] = (*places.get(name, ()), place)
-    return places
+def _names(fields: Mapping[str, object]) -> str:
+    """The names of fields, of which only the first ones if they are many."""
+    names = list(fields)
+    more = ", … (docs/seelerun.md lists all)" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _choice(value: object, schema: Schema) -> str:
@@ -126,8 +169,8 @@ def _choice(value: object, schema: Schema) -> str:
     if len(choices) == 1:
         return f"write {choices[0]}"
     near = nearest(value, [choice for choice in choices if isinstance(choice, str)]) if isinstance(value, str) else None
-    listed = f"use one of {', '.join(str(choice) for choice in choices)}"
-    return f"did you mean {near}? ({listed})" if near else listed
+    listed = f"one of {', '.join(str(choice) for choice in choices)}"
+    return f"did you mean {near}? Use {listed}" if near else f"use {listed}"
 
 
 def _range(schema: Schema) -> str:

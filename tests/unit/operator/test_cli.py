@@ -77,6 +77,45 @@ def test_render_prints_the_plan(seele: CliRunner) -> None:
     assert list(yaml.safe_load_all(result.stdout)) == plan(load_run(EXAMPLE), 3)
 
 
+def test_render_refuses_what_validate_refuses(seele: CliRunner, tmp_path: Path) -> None:
+    bad = changed(tmp_path, "  model:\n", "  training: {problemsPerStep: 64, problemsPerUpdate: 30}\n  model:\n")
+    rendered, validated = (seele.invoke(app, [command, "-f", str(bad)]) for command in ("render", "validate"))
+
+    assert (rendered.exit_code, rendered.stdout) == (validated.exit_code, validated.stdout) == (2, "")
+    assert rendered.stderr == validated.stderr
+    assert rendered.stderr.startswith("spec.training.problemsPerUpdate: 30 does not divide problemsPerStep")
+
+
+@pytest.mark.parametrize("command", ["validate", "run", "render", "submit"])
+def test_a_file_without_its_option_gets_the_right_command(seele: CliRunner, command: str) -> None:
+    result = seele.invoke(app, [command, "run.yaml"])
+
+    assert result.exit_code == 2
+    assert "write -f run.yaml" in result.stderr
+
+
+def test_other_commands_keep_the_messages_about_their_options(seele: CliRunner) -> None:
+    assert "Missing option '--config'" in seele.invoke(app, ["train", "config.yaml"]).stderr
+    assert "Missing option '--file'" in seele.invoke(app, ["validate"]).stderr
+    assert "unexpected extra argument" in seele.invoke(app, ["validate", "-f", "a.yaml", "b.yaml"]).stderr
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["crd"], ["delete"]])
+def test_help_shows_no_value_for_a_flag(seele: CliRunner, command: list[str]) -> None:
+    output = seele.invoke(app, [*command, "--help"]).output
+
+    assert "--help" in output
+    assert "bool" not in output.lower()
+
+
+def test_help_separates_the_commands_of_pods(seele: CliRunner) -> None:
+    output = seele.invoke(app, ["--help"]).output
+    people, _, pods = output.partition("Used by pods and manifests")
+
+    assert all(f" {command} " in people for command in ("run", "validate", "render", "eval", "report", *CLIENT))
+    assert all(f" {command} " in pods for command in ("crd", "train", "prepare-model", "operator"))
+
+
 def test_crd_prints_the_definition(seele: CliRunner) -> None:
     result = seele.invoke(app, ["crd"])
 
@@ -102,7 +141,7 @@ def test_pods_refuse_a_file_that_is_not_a_configuration(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--data", "gsm8k"], "--data: 'gsm8k' is not NAME=PATH"),
+        (["--data", "gsm8k"], '--data: "gsm8k" is not NAME=PATH'),
         (["--data", "gsm8k=none.jsonl"], "--data: none.jsonl does not exist"),
     ],
 )
@@ -144,10 +183,12 @@ def test_eval_refuses_an_unknown_benchmark_before_it_loads_anything(tmp_path: Pa
 
 
 def test_a_folder_without_a_run_gets_no_report(seele: CliRunner, tmp_path: Path) -> None:
-    result = seele.invoke(app, ["report", str(tmp_path)])
+    (tmp_path / "file").write_text("")
+    for folder, line in ((".", ". is not the folder of a run"), ("none", "none: no such"), ("file", "file: is not a")):
+        result = seele.invoke(app, ["report", folder])
 
-    assert result.exit_code == 2
-    assert "is not the folder of a run" in result.stderr
+        assert result.exit_code == 2
+        assert result.stderr.startswith(line)
 
 
 def test_help_and_validation_import_nothing_heavy() -> None:

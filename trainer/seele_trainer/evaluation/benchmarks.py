@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from seele_trainer.config import Benchmark, Fields
+from seele_trainer.config import DATA_FORMATS, DATA_SUFFIXES, Benchmark, Fields
 from seele_trainer.data.problem import BadDataError
 
 _QUESTION_AND_FINAL_ANSWER = Fields(problem="question", answer="final_answer", solution=None, id="id")
@@ -57,6 +57,6 @@ def known_benchmark(title: str, path: str | None = None) -> Benchmark:
         raise BadDataError(f"unknown benchmark {title!r}; use {', '.join(BENCHMARKS)}{guess}")
     if path is None:
         return benchmark
-    if not path.endswith((".jsonl", ".json", ".parquet")):
-        raise BadDataError(f"the file of {title} is {path!r}: use a .jsonl, .json or .parquet file")
+    if not path.endswith(DATA_SUFFIXES):
+        raise BadDataError(f'the file of {title}, "{path}", {DATA_FORMATS}')
     return benchmark.model_copy(update={"name": None, "subset": None, "path": path})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from seele_operator.api.pod_template import template_problems
-from seele_operator.api.seelerun import SeeleRun
+from seele_operator.api.seelerun import SeeleRun, SeeleRunSpec
 from seele_operator.validation.rules import cluster, data, lengths, pods, training, values
 from seele_operator.validation.rules.rule import Rule
 
@@ -15,18 +16,28 @@ _ANYWHERE: tuple[Rule, ...] = (*training.RULES, *data.RULES, *lengths.RULES, *po
 
 RULES: tuple[Rule, ...] = (*_ANYWHERE, *cluster.RULES)
 
+LineCheck = Callable[[SeeleRunSpec], Iterable[str]]
+"""Yields a line for each problem of one kind."""
+
+ANYWHERE: tuple[LineCheck, ...] = (
+    *(rule.problems for rule in _ANYWHERE),
+    lambda spec: template_problems(("spec", "trainer"), spec.trainer.pod_template),
+    lambda spec: template_problems(("spec", "rollout"), spec.rollout.pod_template),
+)
+"""What cannot work, on a cluster or on one machine."""
+
+ON_A_CLUSTER: tuple[LineCheck, ...] = tuple(rule.problems for rule in cluster.RULES)
+"""What works on one machine but not on a cluster."""
+
 
 def check_run(run: SeeleRun) -> list[str]:
     """A line for each combination of fields that cannot work, on a cluster or on one machine."""
-    lines = [line for rule in _ANYWHERE for line in rule.problems(run.spec)]
-    for name, section in (("trainer", run.spec.trainer), ("rollout", run.spec.rollout)):
-        lines += template_problems(("spec", name), section.pod_template)
-    return lines
+    return [line for check in ANYWHERE for line in check(run.spec)]
 
 
 def check_cluster(run: SeeleRun) -> list[str]:
     """A line for each thing that works on one machine but not on a cluster."""
-    return [line for rule in cluster.RULES for line in rule.problems(run.spec)]
+    return [line for check in ON_A_CLUSTER for line in check(run.spec)]
 
 
 def add_rules(schema: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from seele_operator.decide.accept import differences
 from seele_operator.local.accelerator import requested_gpus
 from seele_operator.plan.objects import plan, pods
 from seele_operator.validation.load import check_cluster, check_run, load_run
-from seele_operator.validation.local_files import check_local_files
+from seele_operator.validation.local_files import local_files
 from seele_trainer.evaluation.benchmarks import BENCHMARKS
 from tests.support import REPOSITORY
 
@@ -104,7 +104,7 @@ def test_an_example_is_valid_here_and_on_a_cluster(name: str, tmp_path: Path) ->
 
     assert [*check_run(run), *check_cluster(run)] == []
     # The quickstart names files that `make quickstart` makes; the others name what is on the hub.
-    missing = [line.split(":")[0] for line in check_local_files(run, tmp_path)]
+    missing = [line.split(":")[0] for check in local_files(tmp_path) for line in check(run.spec)]
     assert missing == (
         ["spec.dataset.path", "spec.evaluation.benchmarks[0].path", "spec.model.name"] if name == "quickstart" else []
     )

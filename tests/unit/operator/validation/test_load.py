@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seele_operator.api.seelerun import SeeleRun
-from seele_operator.api.types import BadRunError
-from seele_operator.validation.load import check_cluster, check_run, load_run, parse_run
+from seele_operator.api.types import BadRunError, yaml_path
+from seele_operator.validation.field_names import FOREIGN_NAMES, field_schema
+from seele_operator.validation.load import check_cluster, check_run, checked_run, load_run, parse_run
 from seele_operator.validation.schema import PRESERVE, Schema, run_schema
 from seele_trainer.config import RESERVED_OVERRIDES
 from seele_trainer.learner.deepspeed import engine_config
 from tests.support import REPOSITORY
-from tests.support.spec_data import BAD_SPECS, FULL_RUN, full_run, patched, small_run
+from tests.support.spec_data import ABSENT, BAD_SPECS, FULL_RUN, full_run, patched, small_run
 
 pytestmark = pytest.mark.unit
 
 
-def problems_of(body: Any, folder: Path) -> list[str]:
-    """The problems in a run that is loaded from a file and checked."""
-    file = folder / "run.yaml"
-    file.write_text(yaml.safe_dump(body))
+def problems_of(body: Any) -> list[str]:
+    """The problems in the content of a file."""
     try:
-        return check_run(load_run(file))
+        checked_run(body)
     except BadRunError as error:
         return error.problems
+    return []
 
 
 def test_the_full_example_is_accepted() -> None:
-    assert check_run(load_run(FULL_RUN)) == []
+    load_run(FULL_RUN)
 
 
-def test_the_shortest_run_is_accepted(tmp_path: Path) -> None:
-    assert problems_of(small_run(), tmp_path) == []
+def test_the_shortest_run_is_accepted() -> None:
+    assert problems_of(small_run()) == []
 
 
 def test_the_cases_have_distinct_names() -> None:
@@ -48,8 +47,8 @@ def test_the_cases_have_distinct_names() -> None:
 
 
 @pytest.mark.parametrize("case", BAD_SPECS, ids=lambda case: case["name"])
-def test_a_bad_spec_is_refused_in_one_line_with_place_and_remedy(case: dict[str, Any], tmp_path: Path) -> None:
-    problems = problems_of(patched(full_run(), case["patch"]), tmp_path)
+def test_a_bad_spec_is_refused_in_one_line_with_place_and_remedy(case: dict[str, Any]) -> None:
+    problems = problems_of(patched(full_run(), case["patch"]))
     assert len(problems) == 1, problems
     place, remedy = case["place"], case["remedy"]
     assert problems[0].startswith(place)
@@ -58,20 +57,79 @@ def test_a_bad_spec_is_refused_in_one_line_with_place_and_remedy(case: dict[str,
     assert "\n" not in problems[0]
 
 
-def test_all_wrong_fields_are_reported_at_once(tmp_path: Path) -> None:
+def test_all_wrong_fields_are_reported_at_once() -> None:
     wrong = {
         "metadata": {"lables": {}},
         "spec": {"training": {"steps": 0, "seed": -1}, "modell": {}, "model": {"name": 1}},
     }
-    problems = problems_of(patched(small_run(), wrong), tmp_path)
+    problems = problems_of(patched(small_run(), wrong))
     places = {problem.split(":")[0] for problem in problems}
     assert places == {"metadata.lables", "spec.training.steps", "spec.training.seed", "spec.modell", "spec.model.name"}
     assert len(problems) == 5
 
 
-def test_all_broken_rules_are_reported_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", BAD_SPECS, ids=lambda case: case["name"])
+def test_a_problem_is_also_reported_beside_a_wrong_field_elsewhere(case: dict[str, Any]) -> None:
+    body = patched(full_run(), case["patch"])
+    if not isinstance(body.get("spec"), dict):
+        return
+    wrong = {"spec": {"checkpoints": {"keep": "x"}}}
+    (beside,) = problems_of(patched(full_run(), wrong))
+
+    assert sorted(problems_of(patched(body, wrong))) == sorted([*problems_of(body), beside])
+
+
+def leaves(section: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in section.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def nested(path: tuple[str, ...], value: Any) -> Any:
+    return {path[0]: nested(path[1:], value)} if path else value
+
+
+@pytest.mark.parametrize("path", list(leaves(full_run()["spec"])), ids=".".join)
+def test_no_rule_is_checked_with_a_default_in_place_of_a_wrong_field(path: tuple[str, ...]) -> None:
+    """All that may be reported is the field itself: with its right value the run breaks no rule."""
+    *section, name = path
+    wrong_type = patched(full_run(), {"spec": nested(path, [[]])})
+    misspelt = patched(patched(full_run(), {"spec": nested(path, ABSENT)}), {"spec": nested((*section, f"{name}x"), 1)})
+
+    for body in (wrong_type, misspelt):
+        for line in problems_of(body):
+            assert line.startswith(yaml_path(("spec", *path)).removesuffix('"]'))
+
+
+@pytest.mark.parametrize(("per_step", "suggestion"), [(128, ", such as 64"), (48, ""), ("x", ", such as 64")])
+def test_a_default_is_suggested_only_where_it_fits(per_step: Any, suggestion: str) -> None:
+    training = {"problemsPerStep": per_step, "problemsPerUpdate": 0}
+    problems = problems_of(patched(small_run(), {"spec": {"training": training}}))
+
+    remedy = f"use a whole number of at least 1{suggestion}"
+    assert problems[-1] == f"spec.training.problemsPerUpdate: 0 is below 1; {remedy}"
+
+
+def test_each_foreign_name_stands_for_a_field_of_ours_and_is_none_itself() -> None:
+    ours = {name.lower() for path in leaves(full_run()["spec"]) for name in path}
+    for field, names in FOREIGN_NAMES.items():
+        assert field_schema(("spec", *field.split(".")))["description"]
+        assert not ours & {name.lower() for name in names.split()}
+
+
+def test_no_line_lists_more_than_ten_names() -> None:
+    for section in SECTIONS:
+        body = full_run()
+        at(body, section)["zzz"] = 1
+        (problem,) = problems_of(body)
+        assert len(problem.partition("one of ")[2].split(", ")) <= 10 + ("…" in problem)
+
+
+def test_all_broken_rules_are_reported_at_once() -> None:
     wrong = {"spec": {"training": {"problemsPerUpdate": 48, "warmupUpdates": 9999}, "hints": {"rounds": 1}}}
-    places = [problem.split(":")[0] for problem in problems_of(patched(small_run(), wrong), tmp_path)]
+    places = [problem.split(":")[0] for problem in problems_of(patched(small_run(), wrong))]
     assert places == ["spec.training.problemsPerUpdate", "spec.hints.rounds", "spec.training.warmupUpdates"]
 
 
@@ -98,8 +156,8 @@ def test_validation_and_trainer_refuse_the_same_keys_of_deepspeed(key: str) -> N
     assert str(refused.value) == refusal
 
 
-def test_long_values_are_cut_short(tmp_path: Path) -> None:
-    (problem,) = problems_of(patched(small_run(), {"metadata": {"name": "x" * 5000}}), tmp_path)
+def test_long_values_are_cut_short() -> None:
+    (problem,) = problems_of(patched(small_run(), {"metadata": {"name": "x" * 5000}}))
     assert len(problem) < 200
 
 
@@ -109,15 +167,15 @@ def test_metadata_of_the_api_server_is_accepted() -> None:
     assert parse_run(body).metadata.name == "small"
 
 
-def test_null_stands_for_an_absent_optional_field(tmp_path: Path) -> None:
+def test_null_stands_for_an_absent_optional_field() -> None:
     body = patched(small_run(), {"spec": {"model": {"contextLength": None}, "storage": {"huggingFaceCache": None}}})
-    assert problems_of(body, tmp_path) == []
+    assert problems_of(body) == []
 
 
-def test_grpo_needs_no_room_for_hints(tmp_path: Path) -> None:
+def test_grpo_needs_no_room_for_hints() -> None:
     lengths = {"model": {"contextLength": 3072}}
-    assert problems_of(patched(small_run(), {"spec": {**lengths, "training": {"strategy": "grpo"}}}), tmp_path) == []
-    (problem,) = problems_of(patched(small_run(), {"spec": lengths}), tmp_path)
+    assert problems_of(patched(small_run(), {"spec": {**lengths, "training": {"strategy": "grpo"}}})) == []
+    (problem,) = problems_of(patched(small_run(), {"spec": lengths}))
     assert "dataset.maxSolutionTokens 2048" in problem
     assert "= 5120 tokens" in problem
 

@@ -13,7 +13,7 @@ import yaml
 
 from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import parse_run, validate_file
-from seele_operator.validation.local_files import check_local_files
+from seele_operator.validation.local_files import local_files
 from tests.support.spec_data import patched, small_run
 
 pytestmark = pytest.mark.unit
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def problems(folder: Path, spec: dict[str, Any]) -> list[str]:
     """Problems of the smallest run with a local model and the changes in `spec`."""
     body = patched(small_run(), {"spec": patched({"model": {"name": "model"}}, spec)})
-    return check_local_files(parse_run(body), folder)
+    return [line for check in local_files(folder) for line in check(parse_run(body).spec)]
 
 
 def only_problem(folder: Path, spec: dict[str, Any]) -> str:
@@ -248,6 +248,17 @@ def test_validate_file_reports_rules_and_files_together(folder: Path, monkeypatc
     places = [problem.split(":")[0] for problem in refused.value.problems]
     assert places == ["spec.training.problemsPerUpdate", "spec.dataset.path"]
     assert str(refused.value).splitlines() == refused.value.problems
+
+
+def test_files_are_checked_beside_wrong_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmarks = [{"title": "a", "path": "none.jsonl"}]
+    wrong = {"training": {"problemsPerStep": "x"}, "evaluation": {"benchmarks": benchmarks}, "model": {"name": "./no"}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(patched(small_run(), {"spec": wrong})))
+    monkeypatch.chdir(folder)
+    with pytest.raises(BadRunError) as refused:
+        validate_file("run.yaml")
+    places = [problem.split(":")[0] for problem in refused.value.problems]
+    assert places == ["spec.training.problemsPerStep", "spec.evaluation.benchmarks[0].path", "spec.model.name"]
 
 
 def test_validate_file_returns_a_good_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

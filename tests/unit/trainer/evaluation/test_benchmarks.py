@@ -44,5 +44,5 @@ def test_an_unknown_title_lists_the_known_ones() -> None:
 
 
 def test_a_file_of_another_type_is_refused() -> None:
-    with pytest.raises(BadDataError, match=r"math\.csv.*use a \.jsonl"):
+    with pytest.raises(BadDataError, match=r"math\.csv.*not a \.jsonl"):
         known_benchmark("math500", "math.csv")
