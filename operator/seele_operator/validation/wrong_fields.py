@@ -77,7 +77,7 @@ def _readable_part(spec: object) -> tuple[SeeleRunSpec, set[Path]] | None:
 
 
 def _fill_in_required(spec: dict[str, Any]) -> set[Path]:
-    """Fill in a model and a data set where there is none. Returns the paths of what is not the user's."""
+    """Fill in a model and a data set if the spec has none. Returns the paths of what is not the user's."""
     filled: set[Path] = set()
     for section, names in (("model", ("name",)), ("dataset", ("name", "path"))):
         given = spec.get(section)
