@@ -88,7 +88,7 @@ class Loop:
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
         except (Interrupted, RolloutUnavailable):
-            # If the servers are lost, what has been learnt is still good.
+            # If the servers are lost, what has been learnt is still valid.
             if not self._ahead:
                 await self._save()
             raise

@@ -38,7 +38,7 @@ class Unreachable(ServerError):
 
 
 class Silence(Unreachable):
-    """The connection stands, but nothing was received for some time."""
+    """The connection is open, but nothing was received for some time."""
 
 
 NO_CRD = (

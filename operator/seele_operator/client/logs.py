@@ -1,4 +1,4 @@
-"""`seele logs`: the logs of all containers of a run, as they are or as they grow, across attempts and lost connections."""
+"""`seele logs`: the logs of all containers of a run, printed once or followed across attempts and lost connections."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ class LogFollower:
         await self._arrived.put(_Disconnected(log, error))
 
     async def _print_arrivals(self) -> None:
-        """Print the lines that arrive until the run is to be read again."""
+        """Print the lines that arrive until it is time to read the run again."""
         deadline = time.monotonic() + POLL_SECONDS
         while (left := deadline - time.monotonic()) > 0:
             try:

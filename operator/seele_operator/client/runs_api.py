@@ -23,7 +23,7 @@ PAGE = 500
 """Objects requested at once."""
 REQUEST_SECONDS = 30.0
 LOG_SILENCE_SECONDS = 60.0
-"""After this time without a line a log is requested again: a connection that died silently looks the same."""
+"""After this time without a line a log is requested again, because a connection that died silently looks the same."""
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class _Operator:
         store, queue, board = Store(), WorkQueue[RunKey](), ProgressBoard()
         resync = Resync(cluster, store, self._options.namespaces, queue.add)
         await self._first_list(resync)
-        # Modules and runs live long: searching them for cycles again and again would take a sixth of the time.
+        # Modules and runs live long: searching them repeatedly for reference cycles would take a sixth of the time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS, 20, 20)

@@ -84,7 +84,7 @@ class Reconciler:
             except NotLeading as error:
                 self._failed(key, "not_leading")
                 self._gate.close(error)
-            except (Conflict, Gone):  # Gone: of the run or its namespace, which the watch reports
+            except (Conflict, Gone):  # Gone: the run or its namespace, as the watch will report
                 self._failed(key, "conflict")
             except NamespaceTerminating as error:
                 _log.info("%s: %s; nothing more is created in it", key, error)

@@ -1,4 +1,4 @@
-"""Lists of all runs and pods, with which the operator starts, and which correct the watches from time to time."""
+"""Lists all runs and pods: when the operator starts, and from time to time to correct what the watches have missed."""
 
 from __future__ import annotations
 

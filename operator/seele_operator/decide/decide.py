@@ -69,7 +69,7 @@ def _edit_scope(body: Mapping[str, Any], status: RunStatus, seen: Observed) -> E
         return "live"
     if status.running_time is None and not status.step:
         # Nothing is trained yet, unless a complete gang is about to start. In an incomplete gang trainers may wait for
-        # pods that were refused: whatever keeps those away must be open to repair.
+        # pods that were refused: whatever prevents those must remain repairable.
         running = status.gang == "created" and any(
             pod.role == "trainer" and pod.phase == "Running" for pod in seen.pods
         )
@@ -211,7 +211,7 @@ def _suspend(builder: DecisionBuilder) -> None:
 
 
 def _renumber(builder: DecisionBuilder) -> None:
-    """After the status was lost, number the next attempt above all existing ones: trainers tell by it who may write."""
+    """After the status was lost, number the next attempt above all existing ones: the highest attempt alone may write."""
     highest = max((pod.attempt for pod in builder.run_pods.own if pod.owner == "run"), default=0)
     if builder.status.gang == "stopping" and highest >= max(1, builder.status.attempt):
         builder.set(attempt=highest + 1)

@@ -79,6 +79,6 @@ class Decision:
     actions: tuple[Action, ...] = ()
     events: tuple[RunEvent, ...] = ()
     recheck_seconds: float | None = None
-    """Seconds until the run must be looked at again although nothing happened; None if never."""
+    """Seconds until the next pass if nothing happens before; None if none is needed."""
     needs_fresh_read: bool = False
     """It counts a failure, ends an attempt or finishes the run: decide again on a fresh read before acting."""

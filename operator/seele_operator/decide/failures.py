@@ -15,7 +15,7 @@ MAX_BACKOFF_SECONDS = 300.0
 
 
 def gang_failure(builder: DecisionBuilder, run_pods: RunPods) -> tuple[str | None, PodFailure] | None:
-    """The failure that ends the attempt, and the pod in which it began; None while the trainers are well.
+    """The failure that ends the attempt, and the pod in which it began; None while the trainers are healthy.
 
     In a gang whose pods cannot be replaced one by one, a failed rollout server ends the attempt too.
     """
@@ -60,7 +60,7 @@ def _deleted(name: str) -> PodFailure:
 def _stalled(builder: DecisionBuilder) -> bool:
     status, limit = builder.status, builder.run.spec.run_policy.stalled_after_seconds
     running = status.attempt_running_time
-    # Without an answer of the trainer its progress is unknown: this operator may have just started.
+    # Without an answer from the trainer its progress is unknown: this operator may have just started.
     if limit is None or running is None or builder.seen.progress is None or status.gang != "created":
         return False
     if status.steps is not None and status.step is not None and status.step >= status.steps:
@@ -69,7 +69,7 @@ def _stalled(builder: DecisionBuilder) -> bool:
 
 
 def rollout_failure(name: str, pod: ObservedPod | None) -> PodFailure | None:
-    """Why a rollout pod of a complete gang has to be replaced; None while it is well."""
+    """Why a rollout pod of a complete gang has to be replaced; None while it is healthy."""
     if pod is None:
         return _deleted(name)
     if pod.failure is not None:

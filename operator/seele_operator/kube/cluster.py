@@ -1,4 +1,4 @@
-"""The operator's requests to the API server: raw JSON bodies in and out, its errors as exceptions of ours."""
+"""The operator's requests to the API server: raw JSON bodies in and out, and errors as our own exceptions."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Cluster:
         await self._delete(Target("v1", "Pod", name), namespace, uid, grace)
 
     async def adopt_pod(self, namespace: str, name: str, uid: str, owner: Mapping[str, Any]) -> None:
-        """Add an owner reference to the pod with this uid. Raises Gone, or Conflict (also if it has got a controller)."""
+        """Add an owner reference to the pod with this uid. Raises Gone, or Conflict (including if it now has a controller)."""
         target = Target("v1", "Pod", name)
         body = {"metadata": {"uid": uid, "ownerReferences": [owner]}}
         path = path_of(target, namespace)
@@ -260,7 +260,7 @@ class Cluster:
             try:
                 return await self._list_pages(target, namespace, query, take)
             except Expired:
-                continue  # a continue token is valid for some minutes
+                continue  # a continue token expires after a few minutes
         try:
             return await self._list_pages(target, namespace, query, take)
         except Expired as error:
@@ -281,7 +281,7 @@ class Cluster:
             if not metadata.get("continue"):
                 return str(metadata["resourceVersion"])
             more = {"continue": metadata["continue"]}
-            await asyncio.sleep(0)  # other tasks have waited while this page was parsed
+            await asyncio.sleep(0)  # let other tasks run, which waited while this page was parsed
 
     async def _create(self, manifest: Manifest) -> Manifest:
         target = _target_of(manifest)
@@ -294,7 +294,7 @@ class Cluster:
             options["gracePeriodSeconds"] = grace
         try:
             await self._write("DELETE", target, path_of(target, namespace), options)
-        except (Gone, Conflict):  # Conflict: another object has got its name
+        except (Gone, Conflict):  # Conflict: another object now has its name
             return
 
     async def _take_over_created_fields(self, target: Target, existing: Manifest) -> None:

@@ -29,7 +29,7 @@ REQUEST_SECONDS = 15.0
 """Time limit of a request; admission webhooks alone may take 10 s of it."""
 CONNECT_SECONDS = 5.0
 RELOAD_SECONDS = 10.0
-"""Shortest time between two reloads of the credentials after a 401."""
+"""Minimum time between two reloads of the credentials after a 401."""
 
 ContentType = Literal[
     "application/json",

@@ -43,7 +43,7 @@ class ClusterUnavailable(ClusterError):
 
 
 class Unauthorized(ClusterUnavailable):
-    """The credentials were rejected, freshly loaded ones too; they may be renewed, or the server may be starting."""
+    """The credentials were rejected, even when freshly loaded; they may be renewed, or the server may be starting."""
 
 
 class NoAnswer(ClusterUnavailable):
@@ -55,7 +55,7 @@ class NoAnswer(ClusterUnavailable):
 
 
 class TimedOut(NoAnswer):
-    """The connection stands, but nothing was received for some time."""
+    """The connection is open, but nothing was received for some time."""
 
 
 class UntrustedCertificate(NoAnswer):
@@ -186,7 +186,7 @@ def _missing(target: Target, answer: Answer) -> ClusterError:
 
 
 def _is_other_object(answer: Answer) -> bool:
-    """Whether the object has another uid than the change was meant for, or has got another controller."""
+    """Whether the object has another uid than the change was meant for, or now has another controller."""
     causes = (answer.body.get("details") or {}).get("causes") or []
     return any(cause.get("field") in ("metadata.uid", "metadata.ownerReferences") for cause in causes)
 

@@ -40,7 +40,7 @@ class NoGangScheduler(GangScheduler):
     """The cluster's default scheduler, which places each pod individually."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
-        """Nothing."""
+        """No labels, annotations or scheduler."""
         return Membership()
 
 
@@ -70,12 +70,12 @@ class Volcano(GangScheduler):
     """A PodGroup of Volcano, in the named queue or its default one."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
-        """The name of the group."""
+        """The scheduler, and the name of the PodGroup."""
         group = names.pod_group(run.metadata.name)
         return Membership(annotations={"scheduling.k8s.io/group-name": group}, scheduler="volcano")
 
     def objects(self, run: SeeleRun) -> list[Manifest]:
-        """The group."""
+        """The PodGroup."""
         scheduling = run.spec.scheduling
         optional = {"queue": scheduling.queue_name, "priorityClassName": scheduling.priority_class_name}
         spec = {"minMember": gang_size(run), **{name: value for name, value in optional.items() if value is not None}}
@@ -86,12 +86,12 @@ class Coscheduling(GangScheduler):
     """A PodGroup of the coscheduling plugin from Kubernetes' scheduler-plugins."""
 
     def membership(self, run: SeeleRun, attempt: int) -> Membership:
-        """The name of the group."""
+        """The scheduler, and the name of the PodGroup."""
         group = names.pod_group(run.metadata.name)
         return Membership(labels={"scheduling.x-k8s.io/pod-group": group}, scheduler="scheduler-plugins-scheduler")
 
     def objects(self, run: SeeleRun) -> list[Manifest]:
-        """The group."""
+        """The PodGroup."""
         return [_pod_group(run, "scheduling.x-k8s.io/v1alpha1", {"minMember": gang_size(run)})]
 
 

@@ -30,7 +30,7 @@ _LINE_BREAK = re.compile(r"(?<=\S)[ \t\r]*\n(?:[ \t\r]*\n)*")
 
 @dataclass(frozen=True)
 class Dropped:
-    """How many problems were skipped, and why; those `without_hint` were kept, but nothing of them can be shown."""
+    """How many problems were skipped, and why; those `without_hint` were kept, but no part of them can be shown."""
 
     prompt_too_long: int = 0
     solution_too_long: int = 0

@@ -1,4 +1,4 @@
-"""`seele eval`: puts benchmarks to a model without hints, shows the scores and writes them to a file."""
+"""`seele eval`: runs benchmarks on a model without hints, shows the scores and writes them to a file."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Puts benchmarks to an engine without hints, and has the answers checked.
+    """Runs benchmarks on an engine without hints, and has the answers checked.
 
     `temperature` is that of sampled answers. `answered` is called with the number of completions each time some have been
     checked.

@@ -87,7 +87,7 @@ class Learner:
 
     def __init__(self, config: TrainerConfig, total_updates: int, seed: int) -> None:
         self._ranks = Ranks.join()
-        import deepspeed  # only now: its accelerator is chosen at import, by what `join` sets
+        import deepspeed  # only now: it chooses its accelerator at import, from what `join` sets
 
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         # Otherwise its first start spends minutes compiling an operator that only inference uses.

@@ -79,7 +79,7 @@ def gathered_weights(model: nn.Module, dtype: torch.dtype, *, zero3: bool, keep:
 
     Tied parameters appear once. Collective if ZeRO 3 has partitioned the model: all ranks call it, one keeps the result.
     """
-    import deepspeed  # only now: its accelerator is chosen at import, by what `Ranks.join` sets
+    import deepspeed  # only now: it chooses its accelerator at import, from what `Ranks.join` sets
 
     weights: dict[str, Tensor] = {}
     for group in _groups(model):

@@ -1,4 +1,4 @@
-"""The picture of single problems in a report: what the hint controller knew of each at the last checkpoint."""
+"""Plots of individual problems in a report: what the hint controller knew about each at the last checkpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UnknownProblemError(ValueError):
 
 
 def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> Plot | None:
-    """A picture of the wanted problems or, by default, of a few between the hardest and the easiest.
+    """A figure of the wanted problems or, by default, of a few from the hardest to the easiest.
 
     None if no checkpoint of the run has posteriors. Raises UnknownProblemError if a wanted problem cannot be drawn.
     """
@@ -56,7 +56,7 @@ def problems_plot(run_dir: Path, target: float, wanted: Sequence[str] = ()) -> P
     rows = -(-len(explained) // COLUMNS)
     return Plot(
         "problems",
-        "What the controller knows of single problems",
+        "What the controller knows about individual problems",
         f"{'Problems' if wanted else 'From the hardest to the easiest'}, as of the checkpoint of step {step}: expected "
         "accuracy by hint rate, with the middle 80% of its posterior. Filled: rounds of the problem's last step; hollow: "
         "earlier rounds, by an earlier model. Dotted: the next hint.",

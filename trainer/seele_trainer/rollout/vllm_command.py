@@ -1,4 +1,4 @@
-"""vLLM's command line and environment, for all who start a server: rollout pods, `seele run`, `seele eval` and the tests.
+"""vLLM's command line and environment, for whatever starts a server: rollout pods, `seele run`, `seele eval` and the tests.
 
 It needs no torch, so that the operator can plan pods with it.
 """

@@ -30,7 +30,7 @@ class Luffy(Strategy):
     """
 
     def next_round(self, problem: TokenizedProblem, done: Sequence[Rollout]) -> RoundPlan | None:
-        """One round without a hint and with one rollout less, which the solution replaces."""
+        """One round without a hint and with one rollout fewer, which the solution replaces."""
         return None if done else RoundPlan(round=1, hint_length=0, rollouts=self.total - 1)
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:

@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 8.0
 """Time limit for all servers together: they are queried at once, and a scrape usually has ten seconds."""
 SHARED_SECONDS = 3.0
-"""How long an answer is shared: less than any usual scrape interval, so that a Prometheus never gets the same one twice."""
+"""How long an answer is shared: less than any usual scrape interval, so that Prometheus never gets the same one twice."""
 MAX_ANSWER_BYTES = 8 * 2**20
-"""Longest accepted answer in bytes; vLLM's has about 200 kB."""
+"""Size of the largest accepted answer; vLLM's has about 200 kB."""
 PREFIX = "vllm:"
 
 
