@@ -178,6 +178,7 @@ def connect(options: ClusterOptions, namespace: str | None = None) -> RunsApi:
 
     try:
         access = find()
+        connection = ApiConnection(access.configuration, lambda: find().configuration)
     except NoCluster as error:
         raise BadInput(str(error)) from error
-    return RunsApi(options, access, ApiConnection(access.configuration, lambda: find().configuration), namespace)
+    return RunsApi(options, access, connection, namespace)

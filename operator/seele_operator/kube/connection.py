@@ -53,7 +53,7 @@ class ApiConnection:
         in_flight: int = IN_FLIGHT,
         on_request: RequestSeen | None = None,
     ) -> None:
-        """`reload` loads the configuration again, with fresh credentials; it is called in a thread."""
+        """`reload` loads the configuration again, with fresh credentials; it is called in a thread. Raises NoCluster."""
         self._slots = asyncio.Semaphore(in_flight)
         self._on_request = on_request
         self._reload_configuration = reload
@@ -179,14 +179,14 @@ class ApiConnection:
                 return False
             self._reloaded = time.monotonic()
             try:
-                configuration = await asyncio.to_thread(self._reload_configuration)
+                fresh = self._new_client(await asyncio.to_thread(self._reload_configuration))
             except NoCluster:
                 return False
             # Other requests may still use the previous client; those of the one before it are over.
             for client in self._retired:
                 await client.close()  # type: ignore[no-untyped-call]
             self._retired = [self._client]
-            self._client = self._new_client(configuration)
+            self._client = fresh
             return True
 
     def _new_client(self, configuration: Configuration) -> ApiClient:
@@ -194,7 +194,11 @@ class ApiConnection:
         configuration.proxy = _proxy(configuration)
         # aiohttp would look for a proxy in a thread for each request, which takes twice the request's own work.
         configuration.client_session_kwargs = {"trust_env": False}
-        return ApiClient(configuration)
+        try:
+            return ApiClient(configuration)
+        except OSError as error:  # also an SSLError
+            reason = f"certificates for {configuration.host} cannot be used: {_reason(error)}"
+            raise NoCluster(f"kubeconfig: {reason}; correct them, or log in again") from error
 
 
 def _proxy(configuration: Configuration) -> str | None:

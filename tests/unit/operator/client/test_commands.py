@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -144,6 +146,20 @@ def test_the_next_command_names_the_same_cluster_and_namespace(server: FakeApiSe
     assert command(ClusterOptions(), "team") == "seele status quick -n team"
     assert command(ClusterOptions(), "default") == "seele status quick"
     assert command(ClusterOptions(namespace="default")) == "seele status quick -n default"
+
+
+def test_certificates_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    cluster = {"server": "https://a:1", "certificate-authority-data": base64.b64encode(b"nonsense").decode()}
+    content = {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a"}}],
+        "clusters": [{"name": "a", "cluster": cluster}],
+    }
+    (tmp_path / "bad").write_text(yaml.safe_dump(content))
+    result = seele("status", "--kubeconfig", str(tmp_path / "bad"))
+
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert "kubeconfig: certificates for https://a:1 cannot be used" in result.stderr
 
 
 @pytest.mark.parametrize(("since", "seconds"), [("45s", 45), ("90", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800)])
