@@ -35,7 +35,7 @@ PAGE = 250
 """Objects of a list that are parsed at a time: about 2 MB, which block the event loop for 20 ms."""
 LIST_TRIES = 3
 LIST_SECONDS = 60.0
-EVENTS_REMEMBERED = 2000
+MAX_REMEMBERED_EVENTS = 2000
 """Events whose count is kept in memory."""
 
 Take = Callable[[Manifest], None]
@@ -242,7 +242,7 @@ class Cluster:
                 await self._create(event_manifest(run, event, now, self._instance))
         self._event_counts[name] = count + 1
         self._event_counts.move_to_end(name)
-        while len(self._event_counts) > EVENTS_REMEMBERED:
+        while len(self._event_counts) > MAX_REMEMBERED_EVENTS:
             self._event_counts.popitem(last=False)
 
     async def _read(self, target: Target, namespace: str, *, with_managers: bool = False) -> Manifest | None:

@@ -17,10 +17,10 @@ from seele_trainer.config import DATA_SUFFIXES
 _KEY = "[key]"
 """What pydantic appends to the place of an error in the key of a mapping."""
 
-_MOST_NAMES = 10
+_MAX_NAMES = 10
 """The largest number of field names in one line."""
 
-_MOST_PLACES = 3
+_MAX_PLACES = 3
 """The largest number of fields that a line suggests for one name."""
 
 _BOUNDS = {
@@ -149,7 +149,7 @@ def _description(schema: Schema) -> str:
 
 def _known_field(path: Path) -> str:
     meant = meant_fields(path)
-    if 0 < len(meant) <= _MOST_PLACES:
+    if 0 < len(meant) <= _MAX_PLACES:
         places = [str(field[-1]) if field[:-1] == path[:-1] else yaml_path(field) for field in meant]
         other_word = len(meant) == 1 and nearest(str(path[-1]), [str(meant[0][-1])]) is None
         purpose = field_schema(meant[0])["description"].rstrip(".").split(". ")[0] if other_word else ""
@@ -160,8 +160,8 @@ def _known_field(path: Path) -> str:
 def _names(fields: Mapping[str, object]) -> str:
     """The names of fields, of which only the first ones if they are many."""
     names = list(fields)
-    more = ", … (docs/seelerun.md lists all)" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    more = ", … (docs/seelerun.md lists all)" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _choice(value: object, schema: Schema) -> str:
