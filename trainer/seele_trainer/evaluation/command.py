@@ -27,7 +27,6 @@ from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.formatting import percent
 from seele_trainer.rollout.protocol import RolloutEngine
 from seele_trainer.run_folder.attempt import CONFIG_FILE, ConfigError, read_tree
-from seele_trainer.run_folder.durable import write_file
 from seele_trainer.run_folder.records import BenchmarkScore
 from seele_trainer.termination import ExitCode, ExpectedFailure
 from seele_trainer.verify.pool import VerifierPool
@@ -100,7 +99,8 @@ def run(
     if out is not None:
         shown = {title: score.model_dump(mode="json", by_alias=True) for title, score in scores.items()}
         content = {"model": model, "template": chosen, "maxTokens": exam.max_tokens, "seed": seed, "scores": shown}
-        write_file(out, json.dumps(content, indent=2) + "\n")
+        # Not replaced by a new file: it may be /dev/stdout, a pipe or a link.
+        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return ExitCode.DONE
 
 

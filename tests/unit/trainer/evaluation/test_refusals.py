@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.evaluation.command import run
+from seele_trainer.run_folder.records import BenchmarkScore
 from seele_trainer.termination import ExitCode
 
 pytestmark = pytest.mark.unit
@@ -73,6 +74,19 @@ def test_the_scores_cannot_be_written_to_a_folder(
     assert refusal(capsys, model, problems, tmp_path) == (
         f"--out {tmp_path}: is a folder; give the file to write the scores to"
     )
+
+
+def test_scores_are_written_to_what_out_is_and_do_not_replace_it(
+    model: Path, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def examined(*_: object) -> dict[str, BenchmarkScore]:
+        return {"gsm8k": BenchmarkScore(problems=1, greedy_accuracy=1.0)}
+
+    monkeypatch.setattr("seele_trainer.evaluation.command._examine", examined)
+    (tmp_path / "link").symlink_to(tmp_path / "scores.json")
+    assert run(str(model), ["gsm8k"], {"gsm8k": problems}, url="http://a:1", out=tmp_path / "link") == ExitCode.DONE
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "scores.json").read_text())["scores"]["gsm8k"]["greedyAccuracy"] == 1.0
 
 
 def test_waiting_for_a_server_is_shown_and_limited(
