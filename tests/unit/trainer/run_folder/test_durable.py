@@ -62,3 +62,10 @@ def test_a_file_that_cannot_be_written_keeps_its_content_and_is_named(tmp_path: 
     assert list(tmp_path.iterdir()) == [path]
     if isinstance(caught.value, OSError):
         assert caught.value.filename == str(path)
+
+
+def test_a_file_in_what_is_not_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        write_file(tmp_path / "run" / "attempt", "1\n")
+    assert caught.value.filename == str(tmp_path / "run" / "attempt")
