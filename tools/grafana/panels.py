@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from tools.grafana.looks import GREEN, Limit, Look, thresholds
 from tools.grafana.queries import DATASOURCE, Format, Query
@@ -15,14 +15,15 @@ CONNECTED_SECONDS = 120
 """Longer gaps stay visible, such as those of a restart; a missed scrape does not."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Panel:
-    """What all panels have in common. The description says what a healthy run looks like."""
+    """What all panels have in common. A panel is built up: its head, what a healthy run looks like, its queries."""
 
     title: str
-    description: str
     unit: str
-    queries: tuple[Query, ...]
+    _: dataclasses.KW_ONLY
+    description: str = ""
+    queries: tuple[Query, ...] = ()
     width: int = 8
     """Of the 24 columns of a dashboard."""
     height: int = 8
@@ -37,6 +38,23 @@ class Panel:
 
     kind: ClassVar[str] = ""
     shape: ClassVar[Format] = "time_series"
+
+    def healthy(self, description: str) -> Self:
+        """With this description, which says what a healthy run looks like."""
+        return dataclasses.replace(self, description=description)
+
+    def query(self, legend: str, expr: str, colour: str | None = None, *, instant: bool = False) -> Self:
+        """With one more query; a colour is for a legend without labels."""
+        panel = dataclasses.replace(self, queries=(*self.queries, Query(expr, legend, instant)))
+        return panel if colour is None else panel.styled(Look(legend, colour))
+
+    def styled(self, *looks: Look) -> Self:
+        """With the looks of single series."""
+        return dataclasses.replace(self, looks=(*self.looks, *looks))
+
+    def limit(self, value: float, colour: str) -> Self:
+        """With this colour from a value on."""
+        return dataclasses.replace(self, limits=(*self.limits, Limit(value, colour)))
 
     def json(self, identifier: int, x: int, y: int) -> Json:
         """The panel at its place on the dashboard's grid."""
@@ -200,13 +218,14 @@ class Timeline(Panel):
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """A column of a table: its field, title and format."""
 
     field: str
     """The name of a label, or `Value #B` for the values of query B."""
     title: str
+    _: dataclasses.KW_ONLY
     unit: str = "none"
     decimals: int | None = None
     colours: dict[str, str] = dataclasses.field(default_factory=dict)

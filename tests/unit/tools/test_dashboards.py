@@ -29,7 +29,6 @@ from tools.grafana import fleet, run
 from tools.grafana.dashboard import Dashboard, Row
 from tools.grafana.looks import PHASE_COLOURS
 from tools.grafana.panels import Graph
-from tools.grafana.queries import Query
 
 pytestmark = pytest.mark.unit
 
@@ -233,8 +232,7 @@ def test_gpu_panels_are_not_queried_until_their_row_is_opened() -> None:
 
 def test_panels_are_placed_from_left_to_right_and_then_below() -> None:
     def graph(title: str, width: int, height: int) -> Graph:
-        query = Query("up", "up")
-        return Graph(title=title, description="", unit="none", queries=(query,), width=width, height=height)
+        return Graph(title, "none", width=width, height=height).query("up", "up")
 
     board = Dashboard(
         uid="u",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tools.grafana.fleet.selectors import in_phase, of_operator, of_trainers
-from tools.grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED, Limit
+from tools.grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED
 from tools.grafana.panels import Number
-from tools.grafana.queries import Query
 
 _SINCE_PROGRESS = f"time() - {of_trainers('seele_last_progress_timestamp_seconds')}"
 
@@ -20,26 +19,15 @@ STALLED = (
 
 
 def _runs(title: str, description: str, colour: str, *phases: str, bad: bool = False) -> Number:
-    limits = (Limit(1, colour),) if bad else ()
-    return Number(
-        title=title,
-        description=description,
-        unit="none",
-        queries=(Query(in_phase(*phases), title.lower()),),
-        base=GREEN if bad else colour,
-        limits=limits,
-        decimals=0,
-    )
+    number = Number(title, "none", base=GREEN if bad else colour, decimals=0).healthy(description)
+    number = number.query(title.lower(), in_phase(*phases))
+    return number.limit(1, colour) if bad else number
 
 
 OVERVIEW = (
     _runs("Running", "Runs that are training.", GREEN, "Running"),
     _runs(
-        "Starting",
-        "Runs that wait for pods or start them. Few, and not for long.",
-        LIGHT_BLUE,
-        "Pending",
-        "Starting",
+        "Starting", "Runs that wait for pods or start them. Few, and not for long.", LIGHT_BLUE, "Pending", "Starting"
     ),
     _runs(
         "Restarting", "Runs that resume from a checkpoint after a failure. Rarely any.", ORANGE, "Restarting", bad=True
@@ -47,22 +35,13 @@ OVERVIEW = (
     _runs("Suspended", "Runs that a user has suspended.", PURPLE, "Suspended"),
     _runs("Succeeded", "Runs that have finished all steps.", BLUE, "Succeeded"),
     _runs("Failed", "Runs that failed; `seele status` has the reason. None.", RED, "Failed", bad=True),
-    Number(
-        title="Stalled",
-        description="Runs without progress for half an hour, ten steps or three evaluations, whichever is longest. None.",
-        unit="none",
-        queries=(Query(STALLED, "stalled"),),
-        limits=(Limit(1, RED),),
-        decimals=0,
-    ),
-    Number(
-        title="Leading operators",
-        description="Exactly one, regardless of the number of replicas.",
-        unit="none",
-        queries=(Query(f"sum({of_operator('seele_operator_leader')})", "leading"),),
-        base=RED,
-        limits=(Limit(1, GREEN), Limit(2, RED)),
-        decimals=0,
-        absent="no operator",
-    ),
+    Number("Stalled", "none", decimals=0)
+    .healthy("Runs without progress for half an hour, ten steps or three evaluations, whichever is longest. None.")
+    .query("stalled", STALLED)
+    .limit(1, RED),
+    Number("Leading operators", "none", base=RED, decimals=0, absent="no operator")
+    .healthy("Exactly one, regardless of the number of replicas.")
+    .query("leading", f"sum({of_operator('seele_operator_leader')})")
+    .limit(1, GREEN)
+    .limit(2, RED),
 )

@@ -15,7 +15,6 @@ from tools.grafana.fleet.selectors import (
 )
 from tools.grafana.looks import BLUE, ORANGE, PHASE_COLOURS, PURPLE, RED, Limit, looks
 from tools.grafana.panels import Column, Graph, HeatMap, Table, Timeline
-from tools.grafana.queries import Query
 
 _NUMBERS = {phase: number for number, phase in enumerate(PHASE_COLOURS, start=1)}
 
@@ -31,132 +30,89 @@ def _numbered() -> str:
 
 RUNS = (
     Table(
-        title="All runs",
-        description="All runs, linked to their own dashboards. Look first at those that failed or are near their limit.",
-        unit="none",
-        queries=(
-            Query(reported("seele_run_phase", "phase", condition=" == 1"), "", instant=True),
-            Query(f"{reported('seele_run_step')} / {reported('seele_run_steps_planned')}", "", instant=True),
-            Query(reported("seele_run_step"), "", instant=True),
-            Query(reported("seele_run_accuracy"), "", instant=True),
-            Query(measured("seele_hint_rate_mean"), "", instant=True),
-            Query(f"sum by (namespace, run) ({reported('seele_run_failures', 'class')})", "", instant=True),
-            Query(
-                f"max by (namespace, run) ({reported('seele_run_failures', 'class')}"
-                f" / ({reported('seele_run_failures_limit', 'class')} > 0))",
-                "",
-                instant=True,
-            ),
-            Query(reported("seele_run_attempt"), "", instant=True),
-        ),
+        "All runs",
+        "none",
         columns=(
-            Column(field="namespace", title="Namespace"),
-            Column(field="run", title="Run", link=RUN_URL),
-            Column(field="phase", title="Phase", colours=PHASE_COLOURS, width=110),
-            Column(field="Value #B", title="Progress", unit="percentunit", decimals=0, gauge=True),
-            Column(field="Value #C", title="Step", decimals=0, width=80),
-            Column(field="Value #D", title="Accuracy", unit="percentunit", decimals=1),
-            Column(field="Value #E", title="Hint rate", unit="percentunit", decimals=0),
-            Column(field="Value #F", title="Failures", decimals=0, limits=(Limit(1, ORANGE),), width=90),
+            Column("namespace", "Namespace"),
+            Column("run", "Run", link=RUN_URL),
+            Column("phase", "Phase", colours=PHASE_COLOURS, width=110),
+            Column("Value #B", "Progress", unit="percentunit", decimals=0, gauge=True),
+            Column("Value #C", "Step", decimals=0, width=80),
+            Column("Value #D", "Accuracy", unit="percentunit", decimals=1),
+            Column("Value #E", "Hint rate", unit="percentunit", decimals=0),
+            Column("Value #F", "Failures", decimals=0, limits=(Limit(1, ORANGE),), width=90),
             Column(
-                field="Value #G",
-                title="Of limit",
+                "Value #G",
+                "Of limit",
                 unit="percentunit",
                 decimals=0,
                 limits=(Limit(0.3, ORANGE), Limit(0.7, RED)),
                 width=110,
             ),
-            Column(field="Value #H", title="Attempt", decimals=0, width=90),
+            Column("Value #H", "Attempt", decimals=0, width=90),
         ),
         sort="Phase",
         width=24,
         height=9,
-    ),
-    Graph(
-        title="Runs by phase",
-        description="Runs go from grey to green to blue. Red ones failed, orange ones resume from a checkpoint.",
-        unit="none",
-        queries=(
-            Query(
-                "count by (phase) (max by (run_namespace, run, phase) "
-                f'(seele_run_phase{{run_namespace=~"$namespace"}} {LEADING}))'
-                # Phases without runs.
-                f" or 0 * max by (phase) ({of_operator('seele_operator_runs')})",
-                "{{phase}}",
-            ),
-        ),
-        width=10,
-        height=9,
-        stacked=True,
-        steps=True,
-        decimals=0,
-        looks=looks(PHASE_COLOURS),
+    )
+    .healthy("All runs, linked to their own dashboards. Look first at those that failed or are near their limit.")
+    .query("", reported("seele_run_phase", "phase", condition=" == 1"), instant=True)
+    .query("", f"{reported('seele_run_step')} / {reported('seele_run_steps_planned')}", instant=True)
+    .query("", reported("seele_run_step"), instant=True)
+    .query("", reported("seele_run_accuracy"), instant=True)
+    .query("", measured("seele_hint_rate_mean"), instant=True)
+    .query("", f"sum by (namespace, run) ({reported('seele_run_failures', 'class')})", instant=True)
+    .query(
+        "",
+        f"max by (namespace, run) ({reported('seele_run_failures', 'class')}"
+        f" / ({reported('seele_run_failures_limit', 'class')} > 0))",
+        instant=True,
+    )
+    .query("", reported("seele_run_attempt"), instant=True),
+    Graph("Runs by phase", "none", width=10, height=9, stacked=True, steps=True, decimals=0)
+    .styled(*looks(PHASE_COLOURS))
+    .healthy("Runs go from grey to green to blue. Red ones failed, orange ones resume from a checkpoint.")
+    .query(
+        "{{phase}}",
+        "count by (phase) (max by (run_namespace, run, phase) "
+        f'(seele_run_phase{{run_namespace=~"$namespace"}} {LEADING}))'
+        # Phases without runs.
+        f" or 0 * max by (phase) ({of_operator('seele_operator_runs')})",
     ),
     Timeline(
-        title="Phases of each run",
-        description="A long green bar. Orange parts are restarts; a bar that stays grey is waiting for resources.",
-        unit="none",
-        queries=(Query(_numbered(), "{{run}}"),),
+        "Phases of each run",
+        "none",
         width=14,
         height=9,
         highest=len(_NUMBERS),
         decimals=0,
         meanings={number: (phase, PHASE_COLOURS[phase]) for phase, number in _NUMBERS.items()},
+    )
+    .healthy("A long green bar. Orange parts are restarts; a bar that stays grey is waiting for resources.")
+    .query("{{run}}", _numbered()),
+    Graph("Time to running", "s")
+    .healthy("From a run's start until all its pods are running: image pulls, scheduling and vLLM's start.")
+    .query("90 % below", operator_quantile(0.9, "seele_operator_time_to_running_seconds", "$__range"), PURPLE)
+    .query("half below", operator_quantile(0.5, "seele_operator_time_to_running_seconds", "$__range"), BLUE),
+    HeatMap("Distribution of start times", "s")
+    .healthy("Starts are in one band; a second, higher one means that nodes pull images first.")
+    .query(
+        "{{le}}", f"sum by (le) (increase({of_operator('seele_operator_time_to_running_seconds_bucket')}[{WINDOW}]))"
     ),
-    Graph(
-        title="Time to running",
-        description="From a run's start until all its pods are running: image pulls, scheduling and vLLM's start.",
-        unit="s",
-        queries=(
-            Query(operator_quantile(0.9, "seele_operator_time_to_running_seconds", "$__range"), "90 % below"),
-            Query(operator_quantile(0.5, "seele_operator_time_to_running_seconds", "$__range"), "half below"),
-        ),
-        looks=looks({"90 % below": PURPLE, "half below": BLUE}),
-    ),
-    HeatMap(
-        title="Distribution of start times",
-        description="Starts are in one band; a second, higher one means that nodes pull images first.",
-        unit="s",
-        queries=(
-            Query(
-                f"sum by (le) (increase({of_operator('seele_operator_time_to_running_seconds_bucket')}[{WINDOW}]))",
-                "{{le}}",
-            ),
-        ),
-    ),
-    Graph(
-        title="Restarts by class",
-        description="Few. Disruptions are caused by the cluster, application failures by the runs themselves.",
-        unit="none",
-        queries=(Query(restarts(WINDOW), "{{class}}"),),
-        stacked=True,
-        looks=looks({"application": RED, "disruption": ORANGE}),
-    ),
+    Graph("Restarts by class", "none", stacked=True)
+    .styled(*looks({"application": RED, "disruption": ORANGE}))
+    .healthy("Few. Disruptions are caused by the cluster, application failures by the runs themselves.")
+    .query("{{class}}", restarts(WINDOW)),
 )
 
 COMPARISON = (
-    Graph(
-        title="Accuracy without hints, by run",
-        description="On held-out problems, or on probes without an evaluation. Every line rises.",
-        unit="percentunit",
-        queries=(Query(reported("seele_run_accuracy"), "{{run}}"),),
-        highest=1,
-        fill=0,
-    ),
-    Graph(
-        title="Hint rate by run",
-        description="Falls as models need less help. A line at 1 means that the problems are too hard.",
-        unit="percentunit",
-        queries=(Query(live("seele_hint_rate_mean"), "{{run}}"),),
-        highest=1,
-        fill=0,
-    ),
-    Graph(
-        title="Share of steps done, by run",
-        description="Rises steadily. A flat line is a run that waits, restarts or is stuck.",
-        unit="percentunit",
-        queries=(Query(f"{reported('seele_run_step')} / {reported('seele_run_steps_planned')}", "{{run}}"),),
-        highest=1,
-        fill=0,
-    ),
+    Graph("Accuracy without hints, by run", "percentunit", highest=1, fill=0)
+    .healthy("On held-out problems, or on probes without an evaluation. Every line rises.")
+    .query("{{run}}", reported("seele_run_accuracy")),
+    Graph("Hint rate by run", "percentunit", highest=1, fill=0)
+    .healthy("Falls as models need less help. A line at 1 means that the problems are too hard.")
+    .query("{{run}}", live("seele_hint_rate_mean")),
+    Graph("Share of steps done, by run", "percentunit", highest=1, fill=0)
+    .healthy("Rises steadily. A flat line is a run that waits, restarts or is stuck.")
+    .query("{{run}}", f"{reported('seele_run_step')} / {reported('seele_run_steps_planned')}"),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tools.grafana.panels import Graph
-from tools.grafana.queries import Query
 
 _PODS = "$run-(trainer|rollout)-[0-9]+"
 _LEGEND = "{{pod}}, GPU {{gpu}}"
@@ -19,34 +18,16 @@ def _of_gpus(metric: str) -> str:
 
 
 GPU = (
-    Graph(
-        title="GPU utilisation",
-        description="Rollout GPUs are busy during sampling, trainer GPUs during training.",
-        unit="percent",
-        queries=(Query(_of_gpus("DCGM_FI_DEV_GPU_UTIL"), _LEGEND),),
-        width=12,
-        highest=100,
-    ),
-    Graph(
-        title="GPU memory in use",
-        description="Steady; a trainer's peak leaves some room. vLLM allocates its memory when it starts.",
-        unit="mbytes",
-        queries=(Query(_of_gpus("DCGM_FI_DEV_FB_USED"), _LEGEND),),
-        width=12,
-    ),
-    Graph(
-        title="SMs active",
-        description="Above half while a GPU works. DCGM_FI_PROF_SM_ACTIVE must be enabled in the exporter.",
-        unit="percentunit",
-        queries=(Query(_of_gpus("DCGM_FI_PROF_SM_ACTIVE"), _LEGEND),),
-        width=12,
-        highest=1,
-    ),
-    Graph(
-        title="GPU power",
-        description="Close to the limit of the GPU while it works; the best indicator of real use.",
-        unit="watt",
-        queries=(Query(_of_gpus("DCGM_FI_DEV_POWER_USAGE"), _LEGEND),),
-        width=12,
-    ),
+    Graph("GPU utilisation", "percent", width=12, highest=100)
+    .healthy("Rollout GPUs are busy during sampling, trainer GPUs during training.")
+    .query(_LEGEND, _of_gpus("DCGM_FI_DEV_GPU_UTIL")),
+    Graph("GPU memory in use", "mbytes", width=12)
+    .healthy("Steady; a trainer's peak leaves some room. vLLM allocates its memory when it starts.")
+    .query(_LEGEND, _of_gpus("DCGM_FI_DEV_FB_USED")),
+    Graph("SMs active", "percentunit", width=12, highest=1)
+    .healthy("Above half while a GPU works. DCGM_FI_PROF_SM_ACTIVE must be enabled in the exporter.")
+    .query(_LEGEND, _of_gpus("DCGM_FI_PROF_SM_ACTIVE")),
+    Graph("GPU power", "watt", width=12)
+    .healthy("Close to the limit of the GPU while it works; the best indicator of real use.")
+    .query(_LEGEND, _of_gpus("DCGM_FI_DEV_POWER_USAGE")),
 )

@@ -2,167 +2,76 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tools.grafana.dashboard import WINDOW
-from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TURQUOISE, YELLOW, Limit, Look, looks
+from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PINK, PURPLE, RED, TURQUOISE, YELLOW, Look, looks
 from tools.grafana.panels import Graph, HeatMap
-from tools.grafana.queries import Query, by, of_run, one, quantile
+from tools.grafana.queries import by, of_run, one, quantile
 
 # Distinct hues, especially for the four default rounds; none is the target's.
-_ROUNDS = looks(
-    {
-        "round 1": YELLOW,
-        "round 2": GREEN,
-        "round 3": BLUE,
-        "round 4": PURPLE,
-        "round 5": ORANGE,
-        "round 6": TURQUOISE,
-        "round 7": PINK,
-        "round 8": GREY,
-    }
-)
-_QUANTILES = looks({"90 % below": PURPLE, "half below": BLUE, "10 % below": TURQUOISE})
-_TARGET = Look("target", RED, dashed=True)
+_HUES = (YELLOW, GREEN, BLUE, PURPLE, ORANGE, TURQUOISE, PINK, GREY)
+_ROUNDS = looks({f"round {number}": hue for number, hue in enumerate(_HUES, start=1)})
 
 
-def _quantiles(histogram: str) -> tuple[Query, ...]:
+def _fitted(graph: Graph, histogram: str) -> Graph:
     return (
-        Query(quantile(0.9, histogram, WINDOW), "90 % below"),
-        Query(quantile(0.5, histogram, WINDOW), "half below"),
-        Query(quantile(0.1, histogram, WINDOW), "10 % below"),
+        dataclasses.replace(graph, fill=0)
+        .query("90 % below", quantile(0.9, histogram, WINDOW), PURPLE)
+        .query("half below", quantile(0.5, histogram, WINDOW), BLUE)
+        .query("10 % below", quantile(0.1, histogram, WINDOW), TURQUOISE)
     )
 
 
 LEARNING = (
-    Graph(
-        title="Reward and accuracy without hints",
-        description="Held-out and unhinted accuracy rise; the reward, which includes hints, stays near the target.",
-        unit="percentunit",
-        queries=(
-            Query(one("seele_reward_mean"), "reward, with hints"),
-            Query(one("seele_unhinted_accuracy"), "probes, no hints"),
-            Query(by("benchmark", "seele_eval_accuracy"), "{{benchmark}}, greedy, no hints"),
-        ),
-        width=12,
-        height=9,
-        highest=1,
-        looks=(
-            Look("reward, with hints", BLUE),
-            Look("probes, no hints", YELLOW),
-            Look("held-out, greedy, no hints", GREEN),
-        ),
+    Graph("Reward and accuracy without hints", "percentunit", width=12, height=9, highest=1)
+    .healthy("Held-out and unhinted accuracy rise; the reward, which includes hints, stays near the target.")
+    .query("reward, with hints", one("seele_reward_mean"), BLUE)
+    .query("probes, no hints", one("seele_unhinted_accuracy"), YELLOW)
+    .query("{{benchmark}}, greedy, no hints", by("benchmark", "seele_eval_accuracy"))
+    .styled(Look("held-out, greedy, no hints", GREEN)),
+    Graph("Accuracy by round, against the target", "percentunit", width=12, height=9, highest=1, fill=0)
+    .styled(*_ROUNDS, Look("target", RED, dashed=True))
+    .healthy("Later rounds are on the target, which means that hints have the right length.")
+    .query("round {{round}}", by("round", "seele_rollout_accuracy"))
+    .query("target", one("seele_target_accuracy")),
+    Graph("Hint rate by round", "percentunit", highest=1, fill=0)
+    .styled(*_ROUNDS)
+    .healthy("The mean share of the solution that is shown falls as the model needs less help.")
+    .query("round {{round}}", by("round", "seele_hint_rate_mean")),
+    HeatMap("Hint rates of all rollouts", "percentunit", highest=1)
+    .healthy("The distribution moves from long hints to none; a wide one means that problems differ in difficulty.")
+    .query("{{le}}", f"sum by (le) (increase({of_run('seele_hint_rate_bucket')}[{WINDOW}]))"),
+    Graph("Learning efficiency", "percentunit", highest=1)
+    .healthy("4a(1−a) is near 1. Few groups have equal rewards, from which nothing is learned.")
+    .query("4a(1−a), mean over groups", one("seele_learning_efficiency"), GREEN)
+    .query("groups without a gradient", one("seele_zero_gradient_groups_ratio"), RED),
+    _fitted(Graph("Ability µ of fitted curves", "none", lowest=None, decimals=2), "seele_irt_ability").healthy(
+        "It rises. At −1 half of the rollouts succeed with the whole solution shown, at 0 without a hint."
     ),
-    Graph(
-        title="Accuracy by round, against the target",
-        description="Later rounds are on the target, which means that hints have the right length.",
-        unit="percentunit",
-        queries=(
-            Query(by("round", "seele_rollout_accuracy"), "round {{round}}"),
-            Query(one("seele_target_accuracy"), "target"),
-        ),
-        width=12,
-        height=9,
-        highest=1,
-        fill=0,
-        looks=(*_ROUNDS, _TARGET),
+    _fitted(Graph("Discrimination k of fitted curves", "none", decimals=1), "seele_irt_discrimination").healthy(
+        "How steeply accuracy depends on the hint. Steady; if all values are equal, fits are at a bound."
     ),
-    Graph(
-        title="Hint rate by round",
-        description="The mean share of the solution that is shown falls as the model needs less help.",
-        unit="percentunit",
-        queries=(Query(by("round", "seele_hint_rate_mean"), "round {{round}}"),),
-        highest=1,
-        fill=0,
-        looks=_ROUNDS,
+    _fitted(Graph("Guessing b of fitted curves", "percentunit", highest=1), "seele_irt_guessing").healthy(
+        "Accuracy without any skill. It stays low; high values mean that answers can be guessed."
     ),
-    HeatMap(
-        title="Hint rates of all rollouts",
-        description="The distribution moves from long hints to none; a wide one means that problems differ in difficulty.",
-        unit="percentunit",
-        queries=(Query(f"sum by (le) (increase({of_run('seele_hint_rate_bucket')}[{WINDOW}]))", "{{le}}"),),
-        highest=1,
-    ),
-    Graph(
-        title="Learning efficiency",
-        description="4a(1−a) is near 1. Few groups have equal rewards, from which nothing is learned.",
-        unit="percentunit",
-        queries=(
-            Query(one("seele_learning_efficiency"), "4a(1−a), mean over groups"),
-            Query(one("seele_zero_gradient_groups_ratio"), "groups without a gradient"),
-        ),
-        highest=1,
-        looks=looks({"4a(1−a), mean over groups": GREEN, "groups without a gradient": RED}),
-    ),
-    Graph(
-        title="Ability µ of fitted curves",
-        description="It rises. At −1 half of the rollouts succeed with the whole solution shown, at 0 without a hint.",
-        unit="none",
-        queries=_quantiles("seele_irt_ability"),
-        lowest=None,
-        decimals=2,
-        fill=0,
-        looks=_QUANTILES,
-    ),
-    Graph(
-        title="Discrimination k of fitted curves",
-        description="How steeply accuracy depends on the hint. Steady; if all values are equal, fits are at a bound.",
-        unit="none",
-        queries=_quantiles("seele_irt_discrimination"),
-        decimals=1,
-        fill=0,
-        looks=_QUANTILES,
-    ),
-    Graph(
-        title="Guessing b of fitted curves",
-        description="Accuracy without any skill. It stays low; high values mean that answers can be guessed.",
-        unit="percentunit",
-        queries=_quantiles("seele_irt_guessing"),
-        highest=1,
-        fill=0,
-        looks=_QUANTILES,
-    ),
-    Graph(
-        title="Loss terms",
-        description="The policy term stays around zero, the supervised term falls. Only the total includes coefficients.",
-        unit="none",
-        queries=(Query('max by (term) (seele_loss{namespace="$namespace", run="$run", term!="kl"})', "{{term}}"),),
-        lowest=None,
-        fill=0,
-        looks=looks({"policy": BLUE, "supervised": YELLOW, "total": GREEN}),
-    ),
-    Graph(
-        title="KL divergence to the initial model",
-        description="It grows slowly and then levels off. A steep rise means that the training diverges.",
-        unit="suffix: nats",
-        queries=(Query(one("seele_loss", term="kl"), "KL to the initial model"),),
-        looks=looks({"KL to the initial model": PURPLE}),
-    ),
-    Graph(
-        title="Mismatch of engine and trainer",
-        description="KL divergence between the policies that sample and learn: far below 0.015 nats per token.",
-        unit="suffix: nats",
-        queries=(Query(one("seele_policy_mismatch_kl"), "mismatch KL"),),
-        decimals=6,  # smaller values are rounding errors
-        limits=(Limit(0.015, RED),),
-        looks=looks({"mismatch KL": BLUE}),
-    ),
-    Graph(
-        title="Size of updates",
-        description="The gradient norm is steady and few tokens are clipped. If spikes persist, lower the learning rate.",
-        unit="none",
-        queries=(
-            Query(one("seele_gradient_norm"), "gradient norm"),
-            Query(one("seele_clip_ratio"), "clipped tokens"),
-        ),
-        width=12,
-        fill=0,
-        looks=(Look("gradient norm", BLUE), Look("clipped tokens", ORANGE, right_axis_unit="percentunit")),
-    ),
-    Graph(
-        title="Learning rate",
-        description="It follows the schedule in the run's spec.",
-        unit="sci",
-        queries=(Query(one("seele_learning_rate"), "learning rate"),),
-        width=12,
-        looks=looks({"learning rate": TURQUOISE}),
-    ),
+    Graph("Loss terms", "none", lowest=None, fill=0)
+    .styled(*looks({"policy": BLUE, "supervised": YELLOW, "total": GREEN}))
+    .healthy("The policy term stays around zero, the supervised term falls. Only the total includes coefficients.")
+    .query("{{term}}", 'max by (term) (seele_loss{namespace="$namespace", run="$run", term!="kl"})'),
+    Graph("KL divergence to the initial model", "suffix: nats")
+    .healthy("It grows slowly and then levels off. A steep rise means that the training diverges.")
+    .query("KL to the initial model", one("seele_loss", term="kl"), PURPLE),
+    Graph("Mismatch of engine and trainer", "suffix: nats", decimals=6)  # smaller values are rounding errors
+    .healthy("KL divergence between the policies that sample and learn: far below 0.015 nats per token.")
+    .query("mismatch KL", one("seele_policy_mismatch_kl"), BLUE)
+    .limit(0.015, RED),
+    Graph("Size of updates", "none", width=12, fill=0)
+    .healthy("The gradient norm is steady and few tokens are clipped. If spikes persist, lower the learning rate.")
+    .query("gradient norm", one("seele_gradient_norm"), BLUE)
+    .query("clipped tokens", one("seele_clip_ratio"))
+    .styled(Look("clipped tokens", ORANGE, right_axis_unit="percentunit")),
+    Graph("Learning rate", "sci", width=12)
+    .healthy("It follows the schedule in the run's spec.")
+    .query("learning rate", one("seele_learning_rate"), TURQUOISE),
 )
