@@ -32,8 +32,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several workers, start the longest tests first."""
+    """Mark tests by their folder: unit, integration or e2e. With several workers, start the longest tests first."""
+    for item in items:
+        item.add_marker(item.path.relative_to(REPOSITORY / "tests").parts[0])
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank_of(item.path.relative_to(REPOSITORY / "tests")))
 

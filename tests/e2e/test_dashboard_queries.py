@@ -10,7 +10,7 @@ from tests.e2e.watched_run import QuickstartRun
 from tests.support.dashboard_queries import PanelQuery, Seen, dashboard, legends, queries_of, source_of, title
 from tests.support.prometheus_server import QueryRefused
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 QUERIES = [one for one in queries_of("run") if source_of(one) == "trainer"]
 """Those about an operator and GPUs are tested in tests/integration/operator/test_fleet_queries.py."""

@@ -15,7 +15,7 @@ from tests.support import REPOSITORY
 from tests.support.prometheus_server import RULES, complaints_about_metrics
 from tools.metrics_page import VLLM_ROWS, trainer_rows
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 SAMPLED_BENCHMARKS_ONLY = {"seele_eval_sampled_accuracy"}
 """Metrics without data here, since the quickstart's evaluation is greedy only."""

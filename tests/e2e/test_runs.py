@@ -19,7 +19,7 @@ from tests.e2e.watched_run import STEPS, QuickstartRun
 from tests.support import REPOSITORY
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 IN_PROCESS: dict[str, Any] = {
     "training": {"steps": 6, "problemsPerStep": 4, "problemsPerUpdate": 2, "learningRateSchedule": "linear"},

@@ -25,7 +25,7 @@ from tests.e2e.runs import QUICKSTART, merged, records
 from tests.support import REPOSITORY
 from tests.support.docs_pages import blocks, text_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 EVERY: tuple[StrategyName, ...] = get_args(StrategyName)
 # No rollouts at first and another schedule; hints learnt by cross-entropy, which trains even without rewards; off-policy

@@ -19,8 +19,6 @@ from tests.support.spec_data import CEL_CASES, full_run, good_run, patched, smal
 from tests.support.status_data import FULL_STATUS
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 RUNS = "seeleruns"
 DEFINITION = "seeleruns.seele.dev"
 MANIFESTS = REPOSITORY / "manifests"

@@ -25,8 +25,6 @@ from tests.support.pods_driver import PodsDriver
 from tests.support.run_folder import make_run_folder
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 SECONDS = 120.0
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 OWN = {".git", "runs", "problems.jsonl", "run.yaml"}

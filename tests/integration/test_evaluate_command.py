@@ -19,8 +19,6 @@ from seele_trainer.rollout.protocol import RolloutUnavailable
 from seele_trainer.termination import ExitCode
 from tests.support.small_models import EOS, save_llama
 
-pytestmark = pytest.mark.integration
-
 QUESTIONS = ("alpha", "beta", "gamma", "delta")
 ANSWERS = ("7", "8", "9", "12")
 

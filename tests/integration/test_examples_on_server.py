@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import subprocess
 
-import pytest
-
 from seele_operator.plan.objects import ClusterFeatures, plan
 from seele_operator.validation.load import load_run
 from tests.support import REPOSITORY
 from tests.support.control_plane import ControlPlane
 from tests.support.kubernetes_api import plural
-
-pytestmark = pytest.mark.integration
 
 FOLDER = REPOSITORY / "manifests" / "examples"
 

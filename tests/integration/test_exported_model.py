@@ -8,14 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.integration.learner_cases import Case, environment
 from tests.support import REPOSITORY
 from tests.support.small_models import EOS, save_llama, save_tokenizer
-
-pytestmark = pytest.mark.integration
 
 ENDS = [EOS, 5]
 """Tokens that end a completion. As with many chat models, the tokenizer only has the first."""

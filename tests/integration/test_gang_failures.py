@@ -15,8 +15,6 @@ from tests.integration.learner_cases import environment
 from tests.support import REPOSITORY
 from tests.support.small_models import save_llama, save_tokenizer
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.mark.parametrize(
     ("what", "failing_rank", "words"),

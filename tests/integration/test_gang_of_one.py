@@ -7,10 +7,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
-pytestmark = pytest.mark.integration
-
 JOINS_TWICE = """
 import json, sys
 import torch.distributed as dist

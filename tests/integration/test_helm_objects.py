@@ -16,8 +16,6 @@ from tests.support.control_plane import ControlPlane, kubernetes_binaries
 from tests.support.helm_chart import CHART, NAMESPACE, NEW, OLD, RELEASE, Body, as_file, helm_done, objects, rendered
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 MANIFESTS = REPOSITORY / "manifests"
 OLDEST = "before-1.23"
 DATA = REPOSITORY / "tests" / "unit" / "data" / "chart"

@@ -17,8 +17,6 @@ from tests.support.operator_process import OperatorProcess
 from tests.support.pods_driver import PodsDriver
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 # Other tests of this cluster apply manifests/rbac.yaml, whose objects Helm would refuse to adopt.
 RELEASE = "seele-operator-chart"
 

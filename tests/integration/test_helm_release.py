@@ -17,8 +17,6 @@ from tests.support.helm_chart import CHART, RELEASE, Body, helm, helm_done
 from tests.support.kubernetes_api import ApiError
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 NAMESPACE = "seele-helm"
 DEFINITION = "seeleruns.seele.dev"
 

@@ -12,8 +12,6 @@ import pytest
 from tests.support import REPOSITORY
 from tests.support.built_image import SCRIPT, built_image
 
-pytestmark = pytest.mark.integration
-
 MAX_IMAGE_BYTES = 250e6
 """Of the operator's image, unpacked and with its base."""
 VERSION: str = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]

@@ -18,8 +18,6 @@ from tests.support.control_plane import ControlPlane, die_with_parent
 from tests.support.operator_process import NAMESPACE, grant
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 DURATION = 5
 STANDBY_SECONDS = 2.0
 """How much longer than the lease's duration a standby may take."""

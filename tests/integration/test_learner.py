@@ -24,8 +24,6 @@ from tests.integration.plain_learner import Plain, plain_pytorch
 from tests.support import REPOSITORY
 from tests.support.small_models import VOCABULARY, save_tokenizer
 
-pytestmark = pytest.mark.integration
-
 HINT_WEIGHT = np.float32(0.05)
 STAGES = (0, 1, 2, 3)
 RANKS = (1, 2)

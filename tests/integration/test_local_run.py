@@ -17,8 +17,6 @@ import yaml
 
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 PODS = Path(__file__).parent / "pods"
 RUNNER = """
 import sys, yaml

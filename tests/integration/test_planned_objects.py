@@ -20,8 +20,6 @@ from tests.support.kubernetes_api import KubernetesApi
 from tests.support.pod_groups import pod_group_crd
 from tests.support.spec_data import ABSENT, patched
 
-pytestmark = pytest.mark.integration
-
 PLANS = REPOSITORY / "tests" / "unit" / "data" / "plan"
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
 POD_GROUPS = ("scheduling.volcano.sh/v1beta1", "scheduling.x-k8s.io/v1alpha1")

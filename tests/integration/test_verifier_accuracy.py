@@ -16,8 +16,6 @@ from benchmarks.verifier_accuracy import measure
 from seele_trainer.config import Verifier
 from seele_trainer.verify.pool import VerifierPool
 
-pytestmark = pytest.mark.integration
-
 FIRST = 60
 FLOORS = {"boxed": 1.0, "stated": 1.0, "solution": 1.0, "unmarked": 0.98}
 CEILINGS = {"plus one": 0.005, "sign flipped": 0.005, "another's": 0.005}

@@ -18,7 +18,7 @@ from seele_trainer.weights.prepare import prepare_model
 from tests.support.small_models import EOS, logprobs_of, save_llama
 from tests.support.vllm_process import VllmProcess
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CANARY_SEQUENCES = ((2, 5, 9, 33, 7, 60, 12, 12, 40), (2, 17, 3, 44))
 PREFIX = (2, 5, 6, 30)

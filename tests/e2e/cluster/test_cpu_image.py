@@ -19,7 +19,6 @@ from tests.support.built_image import built_image
 BUILD = "SEELE_E2E_IMAGES"
 
 pytestmark = [
-    pytest.mark.e2e,
     pytest.mark.disturbance,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(

@@ -13,7 +13,7 @@ from tests.e2e.cluster.clusters import Cluster
 from tests.e2e.runs import merged
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200), pytest.mark.usefixtures("own_node")]
+pytestmark = [pytest.mark.disturbance, pytest.mark.timeout(1200), pytest.mark.usefixtures("own_node")]
 
 Submit = Callable[[str, Mapping[str, Any]], ClusterRun]
 LONG = 150

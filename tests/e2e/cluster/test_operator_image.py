@@ -16,7 +16,7 @@ from tests.support.built_image import BuiltImage, built_image
 from tests.support.helm_chart import NAMESPACE, RELEASE
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.disturbance, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.disturbance, pytest.mark.timeout(1200)]
 
 MAX_PROCESS_BYTES = 150e6
 """Bytes of memory with a few runs."""

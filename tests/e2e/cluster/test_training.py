@@ -15,7 +15,7 @@ from tests.e2e.cluster.clusters import Cluster
 from tests.e2e.runs import held_out, merged
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 Submit = Callable[[str, Mapping[str, Any]], ClusterRun]
 

@@ -10,8 +10,6 @@ from seele_operator.cli import app
 from tests.integration.client.client_runs import Cluster
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_namespace_that_does_not_exist_is_named(cluster: Cluster) -> None:
     result = CliRunner().invoke(app, ["submit", "-f", cluster.file(), "-n", "nowhere"])

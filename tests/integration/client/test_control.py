@@ -15,8 +15,6 @@ from tests.integration.client.client_runs import POD_SPEC, Cluster
 from tests.support.client_bodies import RUNNING, pod_body
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 
 def test_status_shows_runs_and_one_in_detail(cluster: Cluster) -> None:
     assert cluster.seele("status").stdout == f"no runs in namespace {cluster.namespace}\n"

@@ -13,8 +13,6 @@ from tests.integration.client.client_runs import Body, Cluster, shared_run
 from tests.support.spec_data import small_run
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 
 def invalid(message: str, generation: int) -> list[Body]:
     return [

@@ -20,8 +20,6 @@ from tests.integration.cluster.bodies import ACCOUNT, NOW, Body, config_of, owne
 from tests.support.control_plane import ControlPlane, write_kubeconfig
 from tests.support.kubernetes_api import KubernetesApi
 
-pytestmark = pytest.mark.integration
-
 
 async def test_without_the_lease_nothing_is_written(kubeconfig: Path, admin: KubernetesApi, run: Body) -> None:
     metadata = run["metadata"]

@@ -19,8 +19,6 @@ from tests.support.kubernetes_api import KubernetesApi
 from tests.support.pod_groups import pod_group_crd
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 # Support objects
 
 

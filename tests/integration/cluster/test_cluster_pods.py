@@ -25,8 +25,6 @@ from tests.support.control_plane import ControlPlane
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 # Reading
 
 

@@ -14,8 +14,6 @@ from tests.support.kubernetes_api import ApiError
 from tests.support.spec_data import DATA, full_run, patched
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 ONE_POD = {"trainer": {"replicas": 1}, "rollout": {"engine": "transformers"}}
 AT_LEAST = 40
 """Bad specs that the schema accepts, so that the operator has to refuse them."""

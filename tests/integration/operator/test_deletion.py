@@ -9,8 +9,6 @@ from tests.support.operator_process import OperatorProcess
 from tests.support.pods_driver import PodsDriver
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 KINDS = ("pods", "configmaps", "services", "networkpolicies", "poddisruptionbudgets")
 
 

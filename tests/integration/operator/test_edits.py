@@ -9,8 +9,6 @@ from tests.support.cluster_runs import ClusterRuns
 from tests.support.pods_driver import PodsDriver
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 
 def uids(runs: ClusterRuns) -> dict[str, str]:
     return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in runs.pods()}

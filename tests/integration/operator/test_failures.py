@@ -14,8 +14,6 @@ from tests.support.operator_process import OperatorProcess
 from tests.support.pods_driver import PodsDriver
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 TO_NEXT_ATTEMPT_SECONDS = 15.0
 """From a failure to the first pod of the next attempt, on a busy machine; the documentation promises 5 s."""
 

@@ -20,8 +20,6 @@ from tests.support.prometheus_server import Series
 from tests.support.waiting import wait_for
 from tools.grafana.dashboard import MARK_STEP
 
-pytestmark = pytest.mark.integration
-
 FLEET = [
     # One step of the annotations before, these runs were not watched yet.
     dataclasses.replace(one, expr=one.expr.replace(f"offset {MARK_STEP}", "offset 2s"))

@@ -11,8 +11,6 @@ from tests.support.operator_process import OperatorProcess
 from tests.support.pods_driver import PodsDriver
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_run_goes_from_pending_to_succeeded(runs: ClusterRuns, driver: PodsDriver, operator: OperatorProcess) -> None:
     driver.behave(runs.namespace, schedule=False)

@@ -14,8 +14,6 @@ from tests.support.prometheus_server import RULES, Job, PrometheusServer, Scrape
 from tests.support.waiting import wait_for
 from tools.metrics_page import operator_rows
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def prometheus(operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:

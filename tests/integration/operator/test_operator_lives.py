@@ -15,8 +15,6 @@ from tests.support.operator_process import LEASE_SECONDS, OperatorProcess, grant
 from tests.support.pods_driver import PodsDriver
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 API_SERVER_DOWN_SECONDS = 30.0
 TAKEOVER_SECONDS = LEASE_SECONDS + 10.0
 """The lease time, and the time in which a standby notices and lists everything on a busy machine."""

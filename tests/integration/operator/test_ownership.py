@@ -10,8 +10,6 @@ from tests.support.cluster_runs import SECONDS, ClusterRuns
 from tests.support.operator_process import OperatorProcess
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 
 def orphan(runs: ClusterRuns, kind: str, name: str) -> None:
     runs.api.patch(kind, name, runs.namespace, {"metadata": {"ownerReferences": None}})

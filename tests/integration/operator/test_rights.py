@@ -16,8 +16,6 @@ from tests.support.pods_driver import PodsDriver
 from tests.support.spec_data import ABSENT
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.integration
-
 Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"

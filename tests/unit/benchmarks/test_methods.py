@@ -25,8 +25,6 @@ from tests.support import REPOSITORY
 from tests.support.method_studies import an_evaluation, write_records
 from tests.support.run_folder import step_record
 
-pytestmark = pytest.mark.unit
-
 SCALE = Scale()
 
 

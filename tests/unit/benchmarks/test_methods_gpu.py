@@ -18,8 +18,6 @@ from tests.support import REPOSITORY
 from tests.support.method_studies import an_evaluation, write_records
 from tests.support.run_folder import step_record
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("plan", [methods_gpu.Plan(), methods_gpu.TINY], ids=["whole", "tiny"])

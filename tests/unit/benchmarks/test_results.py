@@ -27,8 +27,6 @@ from seele_trainer.run_folder.records import Descent, Tokens
 from tests.support.method_studies import BASE, WHOLE, a_setting, a_source, a_study, an_evaluation, write_records
 from tests.support.run_folder import step_record
 
-pytestmark = pytest.mark.unit
-
 
 def test_an_interval_is_that_of_students_t() -> None:
     # Mean 0.9, deviation 0.1; t(0.975, 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3).

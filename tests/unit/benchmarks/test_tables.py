@@ -11,8 +11,6 @@ from benchmarks.methods_study.tables import END, page, tables
 from seele_trainer.run_folder.records import Tokens
 from tests.support.method_studies import BASE, WHOLE, a_setting, a_source, a_study
 
-pytestmark = pytest.mark.unit
-
 
 def rows(study: Study, table: str) -> list[str]:
     return tables(study)[table].splitlines()[2:]

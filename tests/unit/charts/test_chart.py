@@ -16,8 +16,6 @@ from tests.support import REPOSITORY
 from tests.support.helm_chart import CHART, NEW, OLD, RELEASE, Body, as_file, helm, helm_done, objects, one, rendered
 from tools.chart_values import described_values
 
-pytestmark = pytest.mark.unit
-
 DATA = REPOSITORY / "tests" / "unit" / "data" / "chart"
 CASES = {"defaults": NEW, "namespaces": OLD, "everything": NEW}
 """Cases of values, with the version of Kubernetes that they are rendered for."""

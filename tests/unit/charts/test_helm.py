@@ -12,8 +12,6 @@ import pytest
 
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 VERSION = "v3.18.6"
 MACHINE = {"x86_64": "linux-amd64", "aarch64": "linux-arm64"}.get(platform.machine(), "")
 

@@ -13,8 +13,6 @@ import yaml
 from tests.support.helm_chart import CHART, as_file, helm
 from tools.chart_values import described_values
 
-pytestmark = pytest.mark.unit
-
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 Schema = dict[str, Any]

@@ -8,8 +8,6 @@ import pytest
 
 from tests.support.helm_chart import one, rendered
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def pod() -> dict[str, Any]:

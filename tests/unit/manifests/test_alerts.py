@@ -13,8 +13,6 @@ from tests.support import REPOSITORY
 from tests.support.prometheus_server import RULES, promtool
 from tools.metrics_page import operator_rows, trainer_rows
 
-pytestmark = pytest.mark.unit
-
 FILES = sorted((REPOSITORY / "tests" / "prometheus").glob("*.yaml"))
 RUNBOOKS = REPOSITORY / "docs" / "runbooks.md"
 RULE_LIST: list[dict[str, Any]] = [

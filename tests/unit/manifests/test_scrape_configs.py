@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from seele_operator.plan import objects as plan
@@ -17,8 +16,6 @@ from seele_trainer.telemetry.rollout_metrics import ANSWER_SECONDS
 from tests.support import REPOSITORY
 from tests.support.prometheus_server import promtool
 from tests.support.spec_data import small_run
-
-pytestmark = pytest.mark.unit
 
 FOLDER = REPOSITORY / "manifests" / "prometheus"
 JOBS = {"seele-trainer": "/metrics", "seele-rollout": "/rollout/metrics", "seele-operator": "/metrics"}

@@ -15,8 +15,6 @@ from seele_operator.plan.objects import plan
 from seele_operator.validation.load import load_run
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 EXAMPLE = REPOSITORY / "tests" / "unit" / "data" / "plan" / "one-of-each.run.yaml"
 LOCAL = ("run", "validate", "render", "crd", "train", "prepare-model", "eval", "report", "operator")
 CLIENT = ("submit", "status", "logs", "suspend", "resume", "delete")

@@ -5,10 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
-pytestmark = pytest.mark.unit
-
 
 def test_all_of_the_operator_is_imported_without_the_trainers_libraries() -> None:
     script = (

@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from tests.support import REPOSITORY
 from tests.support.docs_pages import blocks, prose
-
-pytestmark = pytest.mark.unit
 
 PAGE = "docs/development.md"
 PACKAGES = ("operator/seele_operator", "trainer/seele_trainer")

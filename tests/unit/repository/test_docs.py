@@ -20,8 +20,6 @@ from tests.support import REPOSITORY
 from tests.support.docs_pages import Block, blocks, commands, headings, pages, prose, shows, text_of
 from tests.support.spec_data import patched, small_run
 
-pytestmark = pytest.mark.unit
-
 PAGES = pages()
 LANGUAGES = {"console", "yaml", "json", "python", "diff", "promql", "text", "mermaid"}
 HOW = """say how the block is tested, in a comment on the line before it:

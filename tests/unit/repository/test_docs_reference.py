@@ -6,14 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 from seele_operator.decide.accept import EditScope, accept
 from seele_operator.validation.schema import run_schema
 from tests.support.spec_data import patched, small_run
 from tools import seelerun_page
-
-pytestmark = pytest.mark.unit
 
 TEXTS = {"dataset.path": "other.jsonl", "storage.huggingFaceTokenSecret.name": "token"}
 """Values for fields of text that do not accept any text."""

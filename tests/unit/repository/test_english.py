@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-import pytest
-
 from tests.support import REPOSITORY
-
-pytestmark = pytest.mark.unit
 
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".sh", ".toml", ".tpl", ".j2", ".txt"}
 NAMES = {"Makefile", "Dockerfile", "run"}

@@ -13,9 +13,6 @@ import yaml
 
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
-
 FILES = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 PLANS: dict[str, dict[Any, Any]] = {file.stem: yaml.safe_load(file.read_text()) for file in FILES}
 JOBS = [(name, job, body) for name, plan in PLANS.items() for job, body in plan["jobs"].items()]

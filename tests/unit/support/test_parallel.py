@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-import pytest
-
 from tests.support import REPOSITORY
 from tests.support.parallel import group_of, rank_of
-
-pytestmark = pytest.mark.unit
 
 TESTS = REPOSITORY / "tests"
 

@@ -12,8 +12,6 @@ from tests.support import played_fleet, prometheus_server
 from tests.support.played_fleet import PlayedFleet
 from tests.support.prometheus_server import PrometheusServer
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_prometheus_that_does_not_become_ready_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = tmp_path / "prometheus"

@@ -6,8 +6,6 @@ import pytest
 
 from tools.chart_values import BEGIN, END, UndescribedValue, Value, described_values, sections, with_table
 
-pytestmark = pytest.mark.unit
-
 TEXT = """\
 # Of the file.
 

@@ -30,8 +30,6 @@ from tools.grafana.dashboard import Dashboard, Row
 from tools.grafana.looks import PHASE_COLOURS
 from tools.grafana.panels import Graph
 
-pytestmark = pytest.mark.unit
-
 DASHBOARDS = {name: dashboard(name) for name in ("run", "fleet")}
 PANELS = [pytest.param(panel, id=panel["title"]) for board in DASHBOARDS.values() for panel in panels(board)]
 QUERIES = [one for name in DASHBOARDS for one in queries_of(name)]

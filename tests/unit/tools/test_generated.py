@@ -12,8 +12,6 @@ import pytest
 from tests.support import REPOSITORY
 from tools import generate
 
-pytestmark = pytest.mark.unit
-
 FILES = generate.generated_files()
 
 

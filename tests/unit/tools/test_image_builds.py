@@ -12,8 +12,6 @@ import yaml
 from tests.support import REPOSITORY
 from tools import pip_settings, requirements
 
-pytestmark = pytest.mark.unit
-
 PROJECT = (REPOSITORY / "pyproject.toml").read_text()
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 IMAGES = ("operator", "trainer", "trainer-cpu")

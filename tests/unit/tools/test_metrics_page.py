@@ -6,14 +6,10 @@ import importlib.util
 import re
 from pathlib import Path
 
-import pytest
-
 from seele_operator.controller.metrics import OperatorMetrics
 from tests.support import REPOSITORY
 from tests.support.dashboard_queries import series_names
 from tools.metrics_page import VLLM_ROWS, operator_rows, page, trainer_rows
-
-pytestmark = pytest.mark.unit
 
 ROWS = [*trainer_rows(), *VLLM_ROWS, *operator_rows()]
 

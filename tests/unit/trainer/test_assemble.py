@@ -23,8 +23,6 @@ from tests.support.fake_vllm import FakeVllm
 from tests.support.rollout_pool import canary_of, folder_with
 from tests.support.small_models import EOS, VOCABULARY, save_llama
 
-pytestmark = pytest.mark.unit
-
 CONTEXT = 20
 
 

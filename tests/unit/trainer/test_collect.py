@@ -15,8 +15,6 @@ from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies import build_strategy
 from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
 
-pytestmark = pytest.mark.unit
-
 
 def config(engine: str = "vllm", probes: int = 2) -> TrainerConfig:
     return TrainerConfig.model_validate(

@@ -6,8 +6,6 @@ import pytest
 
 from seele_trainer.formatting import ABSENT, amount, clock, counted, duration, percent, short_duration, step_count
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize(
     ("seconds", "written"),

@@ -29,8 +29,6 @@ from seele_trainer.termination import RefusedInput
 from seele_trainer.weights.directory import WeightsDirectory
 from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
 
-pytestmark = pytest.mark.unit
-
 PROBLEMS = [problem(number) for number in range(4)]
 
 

@@ -24,8 +24,6 @@ from seele_trainer.step_record import (
 from seele_trainer.strategies import build_strategy
 from tests.support.strategy_cases import config, rollout
 
-pytestmark = pytest.mark.unit
-
 
 def update(**changes: float) -> UpdateStats:
     values = {

@@ -21,8 +21,6 @@ from seele_trainer.run_folder.checkpoint import CheckpointError
 from seele_trainer.termination import MAX_BYTES, ExitCode, write_termination_message
 from tests.support.run_folder import run_config
 
-pytestmark = pytest.mark.unit
-
 
 def ended(rank: int, exit_code: int) -> ChildFailedError:
     """What torchrun raises when a process has ended with that code, and another one after it."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seele_operator.api.pod_template import merge
-
-pytestmark = pytest.mark.unit
 
 POD = {
     "containers": [

@@ -17,8 +17,6 @@ from seele_operator.validation.schema import PRESERVE, Schema, run_schema
 from seele_trainer import config
 from tests.support.spec_data import full_run, patched, small_run
 
-pytestmark = pytest.mark.unit
-
 # The full example has one of each group.
 CLAIMS = ("persistentVolumeClaim", "persistentVolumeClaimTemplate")
 ALTERNATIVES = {"dataset.path"} | {f"storage.run.{kind}" for kind in ("persistentVolumeClaim", "hostPath", "emptyDir")}

@@ -24,8 +24,6 @@ from seele_operator.api.status import (
 )
 from tests.support.status_data import FULL_STATUS, NOW, PRECISELY
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_status_survives_a_round_trip() -> None:
     written = json.loads(json.dumps(FULL_STATUS.to_api()))

@@ -15,8 +15,6 @@ from seele_operator.api.yaml_files import read_run_file
 from seele_operator.validation.load import load_run
 from tests.support.spec_data import small_run
 
-pytestmark = pytest.mark.unit
-
 
 def refusal(path: Path | str) -> str:
     with pytest.raises(BadRunError) as refused:

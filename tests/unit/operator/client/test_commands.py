@@ -25,8 +25,6 @@ from seele_operator.client.status import show_run
 from tests.support.client_bodies import RUNNING, Body, pod_body, run_body
 from tests.support.fake_api_server import FakeApiServer
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:

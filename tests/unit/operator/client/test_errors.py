@@ -19,8 +19,6 @@ from tests.support.client_bodies import run_body
 from tests.support.fake_api_server import FakeApiServer, status
 from tests.support.spec_data import good_run, patched
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from seele_operator.client.log_lines import Position, log_line
 
-pytestmark = pytest.mark.unit
-
 
 def test_the_time_stamp_is_taken_off() -> None:
     line = log_line(b"2026-11-22T10:11:12.000000345Z step 1 of 2\n")

@@ -19,8 +19,6 @@ from tests.support.client_bodies import RUNNING, Body, ended, pod_body, run_body
 from tests.support.fake_api_server import FakeApiServer, status
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.unit
-
 T0, T1, T2, T3 = (f"2026-11-22T10:00:0{second}.5Z" for second in range(4))
 
 

@@ -11,8 +11,6 @@ from seele_operator.client.pods import SeenPod, see_pods
 from seele_operator.client.runs import NO_OPERATOR, see
 from tests.support.client_bodies import RUN_UID, RUNNING, Body, ended, pod_body, run_body, waiting
 
-pytestmark = pytest.mark.unit
-
 NOW = datetime(2026, 11, 22, 11, 0, tzinfo=UTC)
 BUSY: Body = {
     "phase": "Running",

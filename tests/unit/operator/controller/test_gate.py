@@ -11,8 +11,6 @@ from seele_operator.controller import gate as backpressure
 from seele_operator.controller.gate import Gate
 from seele_operator.kube.errors import ClusterUnavailable, Gone, NotLeading
 
-pytestmark = pytest.mark.unit
-
 
 class Server:
     """Fails with `failures`, then answers; counts its requests."""

@@ -13,8 +13,6 @@ from seele_operator.controller.store import RunKey, Store
 from tests.support.fake_cluster import NAMESPACE
 from tests.support.raw_pods import run_pod
 
-pytestmark = pytest.mark.unit
-
 KEY = RunKey(NAMESPACE, "first")
 RUN: dict[str, Any] = {"metadata": {"namespace": NAMESPACE, "name": "first", "uid": "run-1", "resourceVersion": "5"}}
 

@@ -17,8 +17,6 @@ from seele_operator.controller.workqueue import WorkQueue
 from seele_operator.kube.errors import ClusterUnavailable
 from tests.support.control_plane import free_port
 
-pytestmark = pytest.mark.unit
-
 KEY = RunKey("lab", "first")
 
 

@@ -13,8 +13,6 @@ from prometheus_client.exposition import generate_latest
 from seele_operator.api.status import LastFailure, RunPhase, RunStatus
 from seele_operator.controller.metrics import OperatorMetrics
 
-pytestmark = pytest.mark.unit
-
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 

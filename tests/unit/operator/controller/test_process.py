@@ -21,8 +21,6 @@ from seele_trainer.termination import ExitCode
 from tests.support.control_plane import free_port
 from tests.support.fake_cluster import FakeCluster, Request
 
-pytestmark = pytest.mark.unit
-
 
 class ClusterOfTest(FakeCluster):
     """A fake cluster as a context manager."""

@@ -25,8 +25,6 @@ from seele_operator.observe.trainer import ProgressSeen
 from seele_operator.plan import names
 from tests.support.raw_pods import run_pod
 
-pytestmark = pytest.mark.unit
-
 Body = dict[str, Any]
 SEEN = ProgressSeen(attempt=1, step=3, steps=10, phase="train", reward=0.5, eta_seconds=70.0, last_checkpoint_step=2)
 

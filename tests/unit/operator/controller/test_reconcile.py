@@ -24,8 +24,6 @@ from tests.support.reconcile_world import (
     world_with_run,
 )
 
-pytestmark = pytest.mark.unit
-
 
 class Died(BaseException):
     """The operator's process was killed."""

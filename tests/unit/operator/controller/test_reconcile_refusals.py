@@ -10,8 +10,6 @@ from seele_operator.kube.errors import NamespaceTerminating, NotLeading, Refused
 from tests.support.fake_cluster import Request
 from tests.support.reconcile_world import KEY, ROLLOUT, RUN, TRAINER, World, pods, run_body, world_with_run
 
-pytestmark = pytest.mark.unit
-
 
 def over_quota(request: Request) -> None:
     if request == ("create", ROLLOUT):

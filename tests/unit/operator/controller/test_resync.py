@@ -12,8 +12,6 @@ from seele_operator.controller.store import RunKey, Store
 from seele_operator.kube.errors import ClusterUnavailable, Conflict
 from tests.support.fake_cluster import NAMESPACE, FakeCluster
 
-pytestmark = pytest.mark.unit
-
 KEY = RunKey(NAMESPACE, "first")
 
 

@@ -9,8 +9,6 @@ import pytest
 from seele_operator.controller.store import RunKey, Store
 from tests.support.raw_pods import run_pod
 
-pytestmark = pytest.mark.unit
-
 Body = dict[str, Any]
 KEY = RunKey("lab", "first")
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from seele_operator.controller.workqueue import FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, WorkQueue, work
-
-pytestmark = pytest.mark.unit
 
 
 def queue(jitter: float = 1.0) -> WorkQueue[str]:

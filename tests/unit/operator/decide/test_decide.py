@@ -10,8 +10,6 @@ import pytest
 from seele_operator.decide.decision import DeleteRun, ReleaseGang
 from tests.support.run_world import STEPS, answer, happen_to_trainer, kinds, new_world, started
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_new_run_goes_through_pending_and_starting_to_running() -> None:
     world = new_world(2, {})

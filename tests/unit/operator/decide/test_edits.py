@@ -12,8 +12,6 @@ from seele_operator.observe.pods import Waiting
 from seele_operator.observe.trainer import ProgressSeen
 from tests.support.run_world import STEPS, World, answer, kinds, new_world, started
 
-pytestmark = pytest.mark.unit
-
 
 def test_rollout_servers_can_be_added_and_taken_away_while_training() -> None:
     world = started()

@@ -12,8 +12,6 @@ from seele_operator.observe.failures import PodFailure
 from seele_operator.observe.pods import Waiting
 from tests.support.run_world import FAILURES, STEPS, answer, happen_to_trainer, kinds, new_world, started
 
-pytestmark = pytest.mark.unit
-
 
 def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
     world = started(trainers=2)

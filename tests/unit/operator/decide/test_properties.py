@@ -5,14 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seele_operator.decide.decision import DeletePods
 from tests.support.run_world import FAILURES, STEPS, World, new_world
-
-pytestmark = pytest.mark.unit
 
 OPERATOR = st.tuples(st.just("operator"), st.sampled_from([None, None, None, 0, 1]))
 KUBELET = st.tuples(st.just("kubelet"))

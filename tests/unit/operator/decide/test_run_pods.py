@@ -11,8 +11,6 @@ from seele_operator.decide.decision import AdoptPods, CreatePods, DeletePods
 from seele_operator.observe.failures import PodFailure
 from tests.support.run_world import STEPS, answer, kinds, new_world, started
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_lost_rollout_pod_is_replaced_alone() -> None:
     world = started()

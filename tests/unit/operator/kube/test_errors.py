@@ -21,8 +21,6 @@ from seele_operator.kube.errors import (
     error_of,
 )
 
-pytestmark = pytest.mark.unit
-
 POD = Target("v1", "Pod", "r-trainer-0")
 VOLCANO = Target("scheduling.volcano.sh/v1beta1", "PodGroup", "r")
 COSCHEDULING = Target("scheduling.x-k8s.io/v1alpha1", "PodGroup", "r")

@@ -13,8 +13,6 @@ from seele_operator.kube import kubeconfig
 from seele_operator.kube.errors import NoCluster
 from seele_operator.kube.kubeconfig import ClusterAccess, find_cluster
 
-pytestmark = pytest.mark.unit
-
 
 def write(path: Path, *contexts: str, current: str | None = None, namespace: str | None = None) -> Path:
     """A kubeconfig whose contexts each have a cluster of the same name."""

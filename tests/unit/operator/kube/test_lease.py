@@ -13,8 +13,6 @@ from seele_operator.kube import lease as leader
 from seele_operator.kube.errors import Answer, ClusterUnavailable
 from seele_operator.kube.lease import Leadership
 
-pytestmark = pytest.mark.unit
-
 DURATION = 15
 WRITES_FOR = 10.0
 """Seconds from a renewal in which a leader may write: two thirds of the lease."""

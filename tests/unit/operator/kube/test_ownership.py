@@ -8,8 +8,6 @@ import pytest
 
 from seele_operator.kube.ownership import applied_instead_of_created, controller_of, taken
 
-pytestmark = pytest.mark.unit
-
 RUN = {"seele.dev/run": "r"}
 MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "r-config", "labels": RUN}}
 

@@ -10,9 +10,6 @@ from seele_operator.local.display import Display, plain_line, rounds, split
 from seele_operator.local.translate import Command, LocalPod
 from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Progress
 
-pytestmark = pytest.mark.unit
-
-
 PROGRESS = Progress(
     name="one",
     step=12,

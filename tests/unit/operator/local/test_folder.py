@@ -10,8 +10,6 @@ import pytest
 from seele_operator.api.types import BadRunError
 from seele_operator.local.folder import LOCK, open_run_folder
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_new_run_gets_its_folder_and_a_second_start_counts_up(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"

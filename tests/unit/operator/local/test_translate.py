@@ -30,8 +30,6 @@ from seele_operator.plan.objects import plan
 from seele_operator.validation.load import load_run
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 PLANS = REPOSITORY / "tests" / "unit" / "data" / "plan"
 
 

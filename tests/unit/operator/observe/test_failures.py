@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from seele_operator.observe.failures import shortened
 from tests.support.raw_pods import EVICTED, Body, container, ended, failed, observed, pod_body, running, state
 
-pytestmark = pytest.mark.unit
-
 NEVER_PULLED = container(waiting={"reason": "PodInitializing"})
 FAILURES: dict[str, tuple[Body, str]] = {
     "an error": (failed(ended()), "application Error trainer 1"),

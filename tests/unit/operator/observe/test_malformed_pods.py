@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seele_operator.observe.pods import observe_pod
 from tests.support.raw_pods import ASKED, UID, Body, ended, failed, lost, pod_body, running, waiting
-
-pytestmark = pytest.mark.unit
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

@@ -24,8 +24,6 @@ from tests.support.raw_pods import (
     waiting,
 )
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_pod_that_runs() -> None:
     body = pod_body(RUNNING)

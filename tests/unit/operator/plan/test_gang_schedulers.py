@@ -15,8 +15,6 @@ from seele_operator.validation.load import check_run, parse_run
 from tests.support.run_world import World, new_world
 from tests.support.spec_data import patched, small_run
 
-pytestmark = pytest.mark.unit
-
 
 def run_in(gang: str, **spec: Any) -> SeeleRun:
     """Two trainers and three servers."""

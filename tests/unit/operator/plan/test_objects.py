@@ -21,8 +21,6 @@ from seele_operator.validation.load import load_run, parse_run
 from seele_trainer.config import TrainerConfig
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 DATA = REPOSITORY / "tests" / "unit" / "data" / "plan"
 CLAIMS = {
     "run": {"persistentVolumeClaimTemplate": {"size": "500Gi", "storageClassName": "fast"}},

@@ -20,8 +20,6 @@ from seele_operator.validation.schema import Schema
 from seele_trainer.methods import StrategyName
 from tests.support.spec_data import CEL_CASES, full_run, good_run, patched
 
-pytestmark = pytest.mark.unit
-
 SCHEMA: Schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 IN_CEL = [rule for rule in RULES if rule.cel]
 compiled = cache(cel.compile)

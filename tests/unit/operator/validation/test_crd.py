@@ -20,8 +20,6 @@ from seele_operator.validation.schema import PRESERVE, Schema, structural
 from tests.support.spec_data import full_run, small_run
 from tests.support.status_data import FULL_STATUS
 
-pytestmark = pytest.mark.unit
-
 INT_OR_STRING = "x-kubernetes-int-or-string"
 # The part of OpenAPI v3.0 that we use and apiextensions v1 supports; it refuses or drops `$ref`, `const` and others.
 ALLOWED = {

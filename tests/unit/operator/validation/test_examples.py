@@ -20,8 +20,6 @@ from seele_operator.validation.local_files import local_files
 from seele_trainer.evaluation.benchmarks import BENCHMARKS
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 FOLDER = REPOSITORY / "manifests" / "examples"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 

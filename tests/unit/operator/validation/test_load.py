@@ -21,8 +21,6 @@ from seele_trainer.learner.deepspeed import engine_config
 from tests.support import REPOSITORY
 from tests.support.spec_data import ABSENT, BAD_SPECS, FULL_RUN, full_run, patched, small_run
 
-pytestmark = pytest.mark.unit
-
 
 def problems_of(body: Any) -> list[str]:
     """The problems in the content of a file."""

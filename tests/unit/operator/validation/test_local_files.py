@@ -16,8 +16,6 @@ from seele_operator.validation.load import parse_run, validate_file
 from seele_operator.validation.local_files import local_files
 from tests.support.spec_data import patched, small_run
 
-pytestmark = pytest.mark.unit
-
 ROW = {"problem": "1 + 1?", "question": "1 + 1?", "solution": "1 + 1 = 2\n#### 2", "answer": "2"}
 STEP = 256
 """Default number of problems per step."""

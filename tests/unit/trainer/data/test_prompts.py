@@ -9,8 +9,6 @@ from transformers import PreTrainedTokenizerFast
 from seele_trainer.data.problem import BadTokenizerError
 from seele_trainer.data.tokenize import encode_prompt
 
-pytestmark = pytest.mark.unit
-
 
 def with_bos_and_eos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """A copy that puts <s> before every text and the end token after it."""

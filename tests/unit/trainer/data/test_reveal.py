@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from seele_trainer.data.reveal import in_result_position, occurrences, revealable_characters
 
-pytestmark = pytest.mark.unit
-
 
 def shown(question: str, solution: str, answer: str) -> str:
     return solution[: revealable_characters(question, solution, answer)]

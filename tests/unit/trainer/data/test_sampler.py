@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.sampler import ProblemSampler
 
-pytestmark = pytest.mark.unit
-
 
 @st.composite
 def sizes(draw: st.DrawFn) -> tuple[int, int]:

@@ -15,8 +15,6 @@ from seele_trainer.config import DatasetSource, Fields
 from seele_trainer.data.problem import BadDataError, Problem
 from seele_trainer.data.sources import fingerprint, load_problems
 
-pytestmark = pytest.mark.unit
-
 ROWS = [
     {"problem": "1+1?", "solution": "Add.\nSo \\boxed{2}.", "answer": "2"},
     {"problem": "2+2?", "solution": "Add.\nSo \\boxed{4}.", "answer": "4"},

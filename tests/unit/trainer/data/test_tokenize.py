@@ -9,8 +9,6 @@ from seele_trainer.config import Dataset
 from seele_trainer.data.problem import BadTokenizerError, Problem
 from seele_trainer.data.tokenize import tokenize, tokenize_all
 
-pytestmark = pytest.mark.unit
-
 SOLUTION = "First 2+3 = 5.\n\nStep 2: then 5*4 = 20.\nIn all 20+1 = 21.\n#### 21"
 PROBLEM = Problem("1", "How many?", SOLUTION, "21")
 

@@ -10,8 +10,6 @@ from seele_trainer.data.problem import BadDataError
 from seele_trainer.data.sources import load_problems
 from seele_trainer.evaluation.benchmarks import BENCHMARKS, known_benchmark
 
-pytestmark = pytest.mark.unit
-
 FILES = {
     "gsm8k": ("gsm8k/test.jsonl", 1319, "18"),
     "math500": ("benchmarks/math500.jsonl", 500, "\\left( 3, \\frac{\\pi}{2} \\right)"),

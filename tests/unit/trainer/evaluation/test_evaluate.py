@@ -19,8 +19,6 @@ from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampl
 from tests.support.run_folder import run_config
 from tests.support.text_answers import IdleEngine
 
-pytestmark = pytest.mark.unit
-
 
 class DigitEngine(IdleEngine):
     """Answers the prompt (p,) greedily with p; of n samples the first p are right and the others are 0."""

@@ -13,8 +13,6 @@ from seele_trainer.evaluation.command import run
 from seele_trainer.run_folder.records import BenchmarkScore
 from seele_trainer.termination import ExitCode
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:

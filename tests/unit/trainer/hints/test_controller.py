@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from benchmarks import hint_simulation as simulation
 from seele_trainer.hints.controller import EstimatorName, HintController, HintStateError
 
-pytestmark = pytest.mark.unit
-
 ESTIMATORS: tuple[EstimatorName, ...] = ("shared-ability", "paper")
 names = st.sampled_from(["a", "b", "c"])
 counts = st.integers(0, 8)

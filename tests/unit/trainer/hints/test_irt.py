@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from seele_trainer.hints import irt
 from seele_trainer.hints.irt import Curve
 
-pytestmark = pytest.mark.unit
-
 # Fig. 3 of arXiv 2509.06923.
 PAPER_CURVES = Curve(
     np.array([4.46, 43.15, 19.03, 50.0]), np.array([-0.50, -0.84, -0.64, -0.59]), np.array([0.0, 0.02, 0.45, 0.0])

@@ -9,8 +9,6 @@ from seele_trainer.hints import grid
 from seele_trainer.hints.irt import Floats
 from seele_trainer.hints.population import CENTRES, KEPT, MEMORY_PROBLEMS, Population
 
-pytestmark = pytest.mark.unit
-
 
 def one(size: int, index: int) -> Floats:
     return np.eye(size)[index]

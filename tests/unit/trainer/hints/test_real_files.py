@@ -17,8 +17,6 @@ from seele_trainer.data.problem import Problem, TokenizedProblem
 from seele_trainer.data.sources import load_problems
 from seele_trainer.data.tokenize import tokenize
 
-pytestmark = pytest.mark.unit
-
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 UNITS: tuple[Literal["token", "step"], ...] = ("token", "step")
 GSM8K_SAMPLE = {"gsm8k_tokenizer": 1500, "merging_tokenizer": 400}

@@ -23,8 +23,6 @@ from seele_trainer.learner.loss import (
 )
 from seele_trainer.learner.sample import EVERY_TOKEN, SampleFields
 
-pytestmark = pytest.mark.unit
-
 COEFFICIENTS = Coefficients(clip_epsilon=0.2, importance_cap=2.0, kl=0.1)
 GAMMA = 0.01
 

@@ -23,8 +23,6 @@ from seele_trainer.learner.packing import (
 )
 from seele_trainer.learner.sample import EVERY_TOKEN, FIELDS, Sample
 
-pytestmark = pytest.mark.unit
-
 
 def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.0) -> Sample:
     """A sample of `length` tokens: `prompt` tokens of prompt, then half hint, half generated.

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from seele_trainer.quickstart import chains
 
-pytestmark = pytest.mark.unit
-
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, len(chains.LABELS)))
 def test_the_clean_solution_follows_the_operations_and_ends_in_the_answer(seed: int, longest: int) -> None:

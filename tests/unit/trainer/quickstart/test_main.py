@@ -19,8 +19,6 @@ from seele_trainer.quickstart import base_model, chains
 from seele_trainer.quickstart.__main__ import SHIPPED, Recipe, main, make
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 TINY = Recipe(training_problems=8, test_problems=4, updates=2, batch=4)
 CHECKSUMS = {
     "base/model.safetensors": "33d51fbf90c69dd0af511ff6a081329eb24849936304da752451726992e5e580",

@@ -22,8 +22,6 @@ from seele_trainer.run_folder.records import Descent, StepRecord
 from seele_trainer.telemetry.metric import hint_rate_histogram
 from tests.support.run_folder import evaluation_record, make_run_folder, sample_rollouts, step_record
 
-pytestmark = pytest.mark.unit
-
 
 def text_of(page: Path) -> str:
     """The visible text, with white space collapsed."""

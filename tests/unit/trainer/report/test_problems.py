@@ -21,8 +21,6 @@ from seele_trainer.report.problems import problems_plot, telling
 from seele_trainer.run_folder.checkpoint import RunState
 from tests.support.run_folder import make_run_folder
 
-pytestmark = pytest.mark.unit
-
 THRESHOLDS = {"easy": 0.15, "fair": 0.35, "middling": 0.5, "hard": 0.65, "harder": 0.8}
 
 

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from seele_trainer.rollout.canary import canary_sequences, default_tolerance, difference, prove
 from seele_trainer.rollout.protocol import Canary, WeightSyncError
 
-pytestmark = pytest.mark.unit
-
 CANARY = Canary(((1, 2, 3), (4, 5)), ((-1.0, -2.0), (-3.0,)), tolerance=0.01)
 
 

@@ -14,8 +14,6 @@ from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, Vllm
 from tests.support.fake_vllm import INITIAL_NUMBER, FakeVllm
 from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def servers(servers: list[FakeVllm]) -> list[FakeVllm]:

@@ -19,8 +19,6 @@ from seele_trainer.run_folder.attempt import Superseded
 from tests.support.fake_vllm import FakeVllm
 from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Callable[..., None]:

@@ -16,8 +16,6 @@ from seele_trainer.rollout.protocol import Canary, RolloutEngine, Sampling, Weig
 from seele_trainer.rollout.transformers_engine import TransformersEngine
 from tests.support.small_models import EOS, logprobs_of, save_llama
 
-pytestmark = pytest.mark.unit
-
 PREFIX = (2, 5, 6)
 SAMPLING = Sampling(n=6, max_tokens=20, temperature=0.8, seed=3)
 

@@ -9,8 +9,6 @@ import pytest
 from seele_trainer.evaluation.local_server import server_command, server_environment
 from seele_trainer.rollout.vllm_command import SERVE, SERVER_MODULE, server_arguments, without_gpu
 
-pytestmark = pytest.mark.unit
-
 
 def arguments_of(command: tuple[str, ...]) -> list[str]:
     flags = {"enforce-eager": False, "block-size": 32, "enable-lora": True, "kv-cache-memory-bytes": 7}

@@ -10,8 +10,6 @@ from seele_operator.local.folder import open_run_folder
 from seele_trainer.assemble import PodEnvironment
 from seele_trainer.run_folder.attempt import Attempt, AttemptFileError, Superseded, recorded_attempt
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_newer_attempt_takes_the_folder_and_the_older_one_stops(tmp_path: Path) -> None:
     first, second = Attempt(tmp_path / "run", 1), Attempt(tmp_path / "run", 2)

@@ -9,8 +9,6 @@ import pytest
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, RunState
 
-pytestmark = pytest.mark.unit
-
 
 def state(step: int) -> RunState:
     return RunState(

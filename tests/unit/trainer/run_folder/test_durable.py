@@ -8,8 +8,6 @@ import pytest
 
 from seele_trainer.run_folder.durable import put_in_place, write_file
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:

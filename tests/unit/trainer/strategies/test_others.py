@@ -22,8 +22,6 @@ from seele_trainer.strategies.prefix_rft import HYBRID, PLAIN, PrefixRft
 from seele_trainer.strategies.uft import Uft, slice_ends
 from tests.support.strategy_cases import PROBLEM, config, play, rollout
 
-pytestmark = pytest.mark.unit
-
 PROMPT, SOLUTION = [1, 2, 3], list(range(10, 21))
 
 

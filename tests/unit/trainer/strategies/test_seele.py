@@ -10,8 +10,6 @@ from seele_trainer.strategies import build_strategy
 from seele_trainer.strategies.seele import UNHINTED
 from tests.support.strategy_cases import PROBLEM, config, play, rollout
 
-pytestmark = pytest.mark.unit
-
 
 def test_seele_gives_every_problem_its_rounds_of_rollouts() -> None:
     done = play(build_strategy(config()), reward=1.0)

@@ -32,8 +32,6 @@ from seele_trainer.telemetry.recorder import Recorder, remaining_evaluations, re
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
 from tests.support.run_folder import evaluation_record, make_run_folder, run_config, sample_rollouts, step_record
 
-pytestmark = pytest.mark.unit
-
 CONTRACT = {
     ("gauge", None): "training_step training_steps_total_planned target_accuracy unhinted_accuracy irt_fit_seconds "
     "learning_efficiency zero_gradient_groups_ratio reward_mean policy_mismatch_kl weight_sync_seconds policy_version "

@@ -21,8 +21,6 @@ from seele_trainer.telemetry.rollout_metrics import SHARED_SECONDS, SharedAnswer
 from seele_trainer.telemetry.server import TelemetryServer
 from tests.support.run_folder import run_config
 
-pytestmark = pytest.mark.unit
-
 ANSWER = """\
 # HELP python_gc_objects_collected_total Objects collected during gc
 # TYPE python_gc_objects_collected_total counter

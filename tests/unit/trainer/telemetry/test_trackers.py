@@ -13,8 +13,6 @@ from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.telemetry.trackers import BackgroundTracker, TrackerError
 from tests.support.run_folder import evaluation_record, run_config, step_record
 
-pytestmark = pytest.mark.unit
-
 
 class RecordingTracker:
     name = "recording"

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from seele_trainer.verify.check import Method, is_correct
 from seele_trainer.verify.normalise import normalised, number_value
 
-pytestmark = pytest.mark.unit
-
 SAME = [
     ("1,000", "1000"),
     ("1000.0", "1000"),

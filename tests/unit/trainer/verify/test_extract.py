@@ -8,8 +8,6 @@ import pytest
 
 from seele_trainer.verify.extract import extract_answer, marked_answer
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize(
     ("text", "answer"),

@@ -19,8 +19,6 @@ from seele_trainer.verify.pool import MAX_BATCH, VerifierPool
 from seele_trainer.verify.process import VerifierError, WorkerProcess
 from tests.support import REPOSITORY
 
-pytestmark = pytest.mark.unit
-
 TOWER = ("so \\boxed{9^{9^{9^{9}}}}", "\\frac{1}{3}")
 """sympy never finishes with this."""
 

@@ -10,8 +10,6 @@ import pytest
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.weights.directory import WeightsDirectory
 
-pytestmark = pytest.mark.unit
-
 
 def make_versions(root: Path, versions: list[int]) -> WeightsDirectory:
     weights = WeightsDirectory(root, Attempt(root, 1))

@@ -25,8 +25,6 @@ from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepa
 from seele_trainer.weights.stored_tensors import HEAD, UntieError
 from tests.support.small_models import logprobs_of, save_llama
 
-pytestmark = pytest.mark.unit
-
 SEQUENCE = (2, 5, 9, 33, 7)
 
 
