@@ -12,8 +12,7 @@ import typer
 
 from seele_operator.api.types import BadRunError
 from seele_operator.client import commands as cluster_commands
-from seele_operator.client.command_line import CommandLine
-from seele_operator.client.commands import RunFile
+from seele_operator.client.commands import Command, Group, RunFile
 from seele_trainer.termination import ExitCode, write_termination_message
 
 if TYPE_CHECKING:
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
 
 PODS_PANEL = "Used by pods and manifests"
 
-app = CommandLine(
+app = typer.Typer(
     name="seele",
+    cls=Group,
     help="Reinforcement learning with adaptive hints (SEELE), on this machine or on Kubernetes.",
     no_args_is_help=True,
     add_completion=False,
@@ -373,6 +373,11 @@ def _read_config(path: Path) -> TrainerConfig:
         return read_config(path)
     except ConfigError as error:
         raise BadRunError(f"--config: {problem}" for problem in error.problems) from error
+
+
+# Typer has no setting for the class of all commands.
+for command in app.registered_commands:
+    command.cls = Command
 
 
 def main() -> None:

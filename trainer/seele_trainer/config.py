@@ -21,11 +21,9 @@ from seele_trainer.frozen_model import (
     PositiveFloat,
     PositiveFraction,
     PositiveInt,
+    Replicas,
 )
 from seele_trainer.methods import METHODS, FixedHint, Luffy, Method, PrefixRft, SftThenGrpo, StrategyName, Uft
-
-Replicas = Annotated[int, Field(ge=1, le=1000)]
-"""Pods of one kind. Bounded because the operator visits each by name: one typo must not delay all other runs."""
 
 
 class Model(FrozenModel):
@@ -59,6 +57,9 @@ class Fields(FrozenModel):
 
 
 ONE_SOURCE = "give exactly one of `name` (Hugging Face data set) and `path` (local file)"
+DISTINCT_TITLES = "two benchmarks have the same title; give each its own"
+OFFLOADED_OPTIMIZER = "`offloadOptimizer: cpu` needs `zeroStage` 1, 2 or 3"
+OFFLOADED_PARAMETERS = "`offloadParameters: cpu` needs `zeroStage: 3`"
 DATA_FORMATS = "is not a .jsonl, .json or .parquet file; convert it to one of these, or give another"
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -201,9 +202,6 @@ class Training(FrozenModel):
         return int(self.sft_then_grpo.sft_share * self.steps + 1e-9)
 
 
-OFFLOADED_OPTIMIZER = "`offloadOptimizer: cpu` needs `zeroStage` 1, 2 or 3"
-OFFLOADED_PARAMETERS = "`offloadParameters: cpu` needs `zeroStage: 3`"
-
 _BATCH = "remove it: training.problemsPerUpdate and training.tokensPerMicroBatch determine batches"
 _SCALE = "remove it: the loss is already divided by global token counts"
 
@@ -320,9 +318,6 @@ class Benchmark(DatasetSource):
     """Name in metrics and reports, such as `gsm8k`."""
     samples: NonNegativeInt = 0
     """Sampled answers per problem for avg@k (k). With 0 only greedy pass@1 is measured."""
-
-
-DISTINCT_TITLES = "two benchmarks have the same title; give each its own"
 
 
 class Evaluation(FrozenModel):

@@ -13,6 +13,8 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
+Replicas = Annotated[int, Field(ge=1, le=1000)]
+"""Pods of one kind. Bounded because the operator visits each by name: one typo must not delay all other runs."""
 
 
 class FrozenModel(BaseModel):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from seele_operator.api.types import BadRunError
 from seele_operator.client.errors import BadInput, CommandError
@@ -37,6 +39,36 @@ Namespace = Annotated[
     str | None,
     typer.Option("--namespace", "-n", help="Namespace of the run.", metavar="NAME", show_default="that of the context"),
 ]
+
+
+class _PlainFlags:
+    """Help that does not show flags as if they took a value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Group(_PlainFlags, TyperGroup):
+    """The group of all commands."""
+
+
+class Command(_PlainFlags, TyperCommand):
+    """A command, which says how to give it a file if `-f` is missing."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments that are left."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            positional = self.make_parser(ctx).parse_args(given)[1]
+            if positional and error.param is not None and error.param.name == "file":
+                ctx.fail(f"Missing option '--file' / '-f': write -f {shlex.quote(positional[0])}")
+            raise
 
 
 def register(app: typer.Typer) -> None:
