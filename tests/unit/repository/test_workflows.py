@@ -64,16 +64,6 @@ def test_permissions_are_given_to_single_jobs_and_are_minimal() -> None:
     }
 
 
-def test_a_newer_push_cancels_the_checks_of_a_pull_request_but_never_a_release() -> None:
-    checks, release = (PLANS[name]["concurrency"] for name in ("ci", "release"))
-
-    # On main each commit has its own group, so that none is skipped.
-    assert "github.event_name == 'pull_request' && github.ref || github.sha" in checks["group"]
-    assert checks["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
-    assert "github.ref" in release["group"]
-    assert release["cancel-in-progress"] is False
-
-
 def test_nothing_is_published_before_all_checks_have_passed() -> None:
     jobs = PLANS["release"]["jobs"]
 

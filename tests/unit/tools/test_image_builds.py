@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.support import REPOSITORY
 from tools import pip_settings, requirements
@@ -51,39 +50,6 @@ def test_an_image_is_not_root_and_consists_of_what_other_stages_built(image: str
     copied = arguments(image, "COPY")
     assert copied
     assert all(argument.startswith("--from=") for argument in copied)
-
-
-@pytest.mark.parametrize("image", IMAGES)
-def test_an_image_has_the_labels_of_the_open_container_initiative(image: str) -> None:
-    labels = " ".join(arguments(image, "LABEL"))
-    found = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]+)"', labels))
-
-    required = "title description version revision source documentation licenses vendor base.name"
-    assert set(found) == set(required.split())
-    assert (found["version"], found["revision"]) == ("${VERSION}", "${REVISION}")
-    assert f'license = "{found["licenses"]}"' in PROJECT
-
-
-def test_only_the_operator_has_a_health_check_on_the_port_of_its_chart() -> None:
-    port = yaml.safe_load((REPOSITORY / "charts/seele-operator/values.yaml").read_text())["service"]["port"]
-
-    assert [image for image in IMAGES if arguments(image, "HEALTHCHECK")] == ["operator"]
-    assert f"http://127.0.0.1:{port}/healthz" in arguments("operator", "HEALTHCHECK")[-1]
-    assert arguments("operator", "EXPOSE") == [str(port)]
-
-
-def test_the_image_without_a_compiler_compiles_nothing() -> None:
-    """PyTorch would look for g++, and vLLM's first request would end the server."""
-    assert "TORCHDYNAMO_DISABLE=1" in " ".join(arguments("trainer-cpu", "ENV")).split()
-
-
-def test_packages_are_installed_from_lists_alone_so_a_change_of_code_installs_nothing() -> None:
-    for stage in ("operator-build", "trainer-packages", "trainer-cpu-packages"):
-        parent, own = STAGES[stage]
-        last = max(index for index, (_, argument) in enumerate(own) if "--requirement" in argument)
-        copied = {argument.split()[0] for found, argument in own[:last] if found == "COPY"}
-        assert (parent, copied) == ("build", {"--from=requirements"})
-    assert arguments("build", "COPY") == []
 
 
 def test_the_builder_gets_what_is_copied_and_little_else() -> None:
