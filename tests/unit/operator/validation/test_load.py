@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.types import BadRunError, yaml_path
+from seele_operator.validation import wrong_fields
 from seele_operator.validation.field_names import FOREIGN_NAMES, field_schema
 from seele_operator.validation.load import check_cluster, check_run, checked_run, load_run, parse_run
 from seele_operator.validation.schema import PRESERVE, Schema, run_schema
@@ -108,6 +109,16 @@ def test_a_default_is_suggested_only_where_it_fits(per_step: Any, suggestion: st
 
     remedy = f"use a whole number of at least 1{suggestion}"
     assert problems[-1] == f"spec.training.problemsPerUpdate: 0 is below 1; {remedy}"
+
+
+def test_the_rules_are_not_checked_again_for_each_of_many_wrong_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(wrong_fields, "ANYWHERE", [lambda spec: calls.append(spec) or []])
+    flags = {f"--flag-{number}": 1 for number in range(500)}
+    with pytest.raises(BadRunError) as caught:
+        parse_run(patched(small_run(), {"spec": {"rollout": {"engineArgs": flags}, "training": {"steps": 0}}}))
+    assert len(caught.value.problems) == 501
+    assert len(calls) < 10
 
 
 def test_each_foreign_name_stands_for_a_field_of_ours_and_is_none_itself() -> None:
