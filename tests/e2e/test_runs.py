@@ -134,23 +134,16 @@ def test_two_ranks_and_two_servers_survive_the_death_of_a_server(tmp_path: Path)
 def test_the_whole_path_works_on_gsm8k_with_a_bpe_tokenizer(
     tmp_path: Path, shared_data: Path, gsm8k_tokenizer: Any
 ) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tests.support.small_models import save_llama
 
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(gsm8k_tokenizer),
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-            # Tied, like most small pretrained models.
-            tie_word_embeddings=True,
-        )
-    ).save_pretrained(tmp_path / "model")
+    # Tied, like most small pretrained models.
+    changes = {
+        "vocab_size": len(gsm8k_tokenizer),
+        "max_position_embeddings": 1024,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+    }
+    save_llama(tmp_path / "model", seed=0, tied=True, **changes)
     gsm8k_tokenizer.save_pretrained(tmp_path / "model")
     out = tmp_path / "run"
     run = write_run(

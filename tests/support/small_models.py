@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -13,26 +14,28 @@ VOCABULARY = 64
 EOS = 1
 
 
-def save_llama(folder: Path, *, seed: int, tied: bool = False, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+def save_llama(
+    folder: Path, *, seed: int, tied: bool = False, dtype: torch.dtype = torch.float32, **changes: Any
+) -> LlamaForCausalLM:
     """A Llama of two layers and 64 tokens, with weights large enough for predictions that differ from chance."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=32,
-            max_position_embeddings=256,
-            tie_word_embeddings=tied,
-            initializer_range=0.2,
-            bos_token_id=2,
-            eos_token_id=EOS,
-            pad_token_id=0,
-        )
-    ).to(dtype)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        initializer_range=0.2,
+        bos_token_id=2,
+        eos_token_id=EOS,
+        pad_token_id=0,
+    )
+    config.update(changes)
+    model = LlamaForCausalLM(config).to(dtype)
     model.save_pretrained(folder)
     return model.eval()
 

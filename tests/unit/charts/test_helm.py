@@ -13,6 +13,7 @@ import pytest
 from tests.support import REPOSITORY
 
 VERSION = "v3.18.6"
+COMMANDS = "bash chmod curl dirname flock gzip mkdir mktemp mv rm sha256sum tar uname"
 MACHINE = {"x86_64": "linux-amd64", "aarch64": "linux-arm64"}.get(platform.machine(), "")
 
 
@@ -21,21 +22,7 @@ def tools(tmp_path: Path) -> Path:
     """The only folder on PATH: what the script calls, without helm and npm."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in (
-        "bash",
-        "chmod",
-        "curl",
-        "dirname",
-        "flock",
-        "mkdir",
-        "mktemp",
-        "mv",
-        "rm",
-        "sha256sum",
-        "tar",
-        "gzip",
-        "uname",
-    ):
+    for name in COMMANDS.split():
         (folder / name).symlink_to(next(Path(at) / name for at in ("/usr/bin", "/bin") if (Path(at) / name).exists()))
     return folder
 
