@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -26,7 +23,7 @@ from seele_trainer.methods import Method
 from seele_trainer.rollout.canary import canary_sequences, default_tolerance
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutEngine
-from seele_trainer.run_folder.attempt import Attempt, recorded_attempt
+from seele_trainer.run_folder.attempt import PodEnvironment
 from seele_trainer.run_folder.checkpoint import Checkpoints
 from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
@@ -38,39 +35,6 @@ logger = logging.getLogger(__name__)
 
 CANARY_SEQUENCES = 4
 CANARY_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class PodEnvironment:
-    """What a trainer pod reads from its environment variables rather than from its configuration."""
-
-    run_dir: Path
-    rollout_urls: tuple[str, ...]
-    rendezvous: str
-    node_rank: int
-    bind_host: str
-    http_port: int
-    attempt: Attempt
-    rollout_urls_file: Path | None = None
-    """File with the list of servers, if it may change during the run."""
-
-    @classmethod
-    def from_environment(cls) -> PodEnvironment:
-        """Read the variables set by the plan; the defaults suit a trainer started by hand."""
-        urls, urls_file = os.environ.get("SEELE_ROLLOUT_URLS", ""), os.environ.get("SEELE_ROLLOUT_URLS_FILE", "")
-        run_dir = Path(os.environ.get("SEELE_RUN_DIR", "run"))
-        # Without the variable, as for a trainer started by hand, this is the next attempt.
-        attempt = int(os.environ.get("SEELE_ATTEMPT", 0)) or recorded_attempt(run_dir) + 1
-        return cls(
-            run_dir=run_dir,
-            rollout_urls=tuple(url for url in urls.split(",") if url),
-            rendezvous=os.environ.get("SEELE_RENDEZVOUS", "127.0.0.1:29500"),
-            node_rank=int(os.environ.get("SEELE_NODE_RANK", "0")),
-            bind_host=os.environ.get("SEELE_BIND_HOST", "0.0.0.0"),
-            http_port=int(os.environ.get("SEELE_HTTP_PORT", "9400")),
-            attempt=Attempt(run_dir, attempt, os.environ.get("SEELE_RUN_UID", "")),
-            rollout_urls_file=Path(urls_file) if urls_file else None,
-        )
 
 
 def build_learner(config: TrainerConfig) -> Learner:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.run_folder.attempt import read_config
+from seele_trainer.run_folder.attempt import PodEnvironment, read_config
 from seele_trainer.termination import ExitCode, ExpectedFailure, write_termination_message
 
 if TYPE_CHECKING:
     # Imported where they are used: the process that only launches the others needs none of it.
-    from seele_trainer.assemble import PodEnvironment
     from seele_trainer.telemetry.recorder import Recorder
 
 logger = logging.getLogger(__name__)
@@ -62,8 +61,6 @@ def exit_code(failure: Exception) -> ExitCode:
 
 
 def _launch_ranks(config: TrainerConfig, config_path: Path) -> int:
-    from seele_trainer.assemble import PodEnvironment
-
     environment = PodEnvironment.from_environment()
     if "OMP_NUM_THREADS" in os.environ:
         # The value is meant for the whole pod, whose processes share it.
@@ -123,7 +120,6 @@ def _follow(config: TrainerConfig) -> int:
 
 
 async def _drive(config: TrainerConfig, config_path: Path) -> int:
-    from seele_trainer.assemble import PodEnvironment
     from seele_trainer.telemetry.recorder import Recorder
     from seele_trainer.telemetry.server import TelemetryServer
 

@@ -103,6 +103,8 @@ def see(body: Manifest) -> SeenRun:
 
 async def find(api: RunsApi, name: str) -> SeenRun:
     """The run of this name. Raises BadInput, with a similar name if there is one, if it does not exist."""
+    if not name:
+        raise BadInput("the name of the run is empty; give its name, or list all with `seele status`")
     body = await api.run(name)
     if body is None:
         raise BadInput(f"{name}: no such run in namespace {api.namespace}; {await _alternatives(api, name)}")

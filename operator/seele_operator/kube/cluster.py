@@ -57,12 +57,18 @@ _log = logging.getLogger(__name__)
 
 
 def path_of(target: Target, namespace: str | None, subresource: str = "") -> str:
-    """URL path of an object or, without a name, of all objects of a kind; in one namespace or in all (None)."""
+    """URL path of an object or of all objects of a kind; in one namespace or in all (None).
+
+    Raises ValueError for an empty name.
+    """
+    if target.name == "":
+        # The path would be that of all objects of the kind.
+        raise ValueError(f"a {target.kind} without a name")
     version = target.api_version
     parts = ["apis" if "/" in version else "api", *version.split("/")]
     if namespace is not None:
         parts += ["namespaces", namespace]
-    parts += [PLURALS[target.kind], target.name, subresource]
+    parts += [PLURALS[target.kind], target.name or "", subresource]
     return "/" + "/".join(quote(part, safe="") for part in parts if part)
 
 

@@ -108,10 +108,11 @@ class Target:
 
     api_version: str
     kind: str
-    name: str = ""
+    name: str | None = None
+    """None stands for all objects of the kind."""
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}".strip()
+        return self.kind if self.name is None else f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)

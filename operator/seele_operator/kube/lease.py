@@ -73,6 +73,7 @@ class Leadership:
         self.identity = identity or f"{default_identity()}_{uuid.uuid4()}"
         self._connection = connection
         self._namespace = namespace
+        self._name = name
         self._target = Target(API_VERSION, KIND, name)
         self._duration = max(1, math.ceil(duration))
         self._renew_every = renew_every if renew_every is not None else self._duration / 5
@@ -109,7 +110,7 @@ class Leadership:
         self.lost.clear()
         while not await self._attempt():  # noqa: ASYNC110 - the change happens in another process
             await asyncio.sleep(self._wait())
-        _log.info("%s is the leader by lease %s/%s", self.identity, self._namespace, self._target.name)
+        _log.info("%s is the leader by lease %s/%s", self.identity, self._namespace, self._name)
         self._renewing = asyncio.create_task(self._renew(), name="lease")
 
     def valid(self) -> bool:
@@ -148,7 +149,7 @@ class Leadership:
             self._trouble = str(error)
             return False
         except Exception:  # noqa: BLE001 - if renewing ended here, the operator would stop silently
-            _log.exception("lease %s/%s", self._namespace, self._target.name)
+            _log.exception("lease %s/%s", self._namespace, self._name)
             self._trouble = "unexpected"
             return False
         if self._trouble is not None:
@@ -170,13 +171,13 @@ class Leadership:
         if holder == self.identity:
             record = {**record, "renewTime": _micro_time(self._now())}
         elif self._renewing is not None and holder:
-            _log.error("lease %s/%s was lost to %s", self._namespace, self._target.name, holder)
+            _log.error("lease %s/%s was lost to %s", self._namespace, self._name, holder)
             self._valid_until = -math.inf
             self.lost.set()
             return False
         elif holder and self._clock() < self._expiry(self._seen):
             if holder != self._logged_holder:
-                _log.info("standing by: lease %s/%s is held by %s", self._namespace, self._target.name, holder)
+                _log.info("standing by: lease %s/%s is held by %s", self._namespace, self._name, holder)
                 self._logged_holder = holder
             return False
         else:
@@ -221,13 +222,13 @@ class Leadership:
                     # A renewal in flight has been written after all.
                     self._lease = None
                 else:
-                    _log.info("lease %s/%s released", self._namespace, self._target.name)
+                    _log.info("lease %s/%s released", self._namespace, self._name)
                     return
         if self._renewing is not None:
-            _log.warning("lease %s/%s could not be released: it will expire", self._namespace, self._target.name)
+            _log.warning("lease %s/%s could not be released: it will expire", self._namespace, self._name)
 
     async def _read(self) -> Manifest | None:
-        answer = await self._connection.request("GET", self._path(self._target.name), seconds=REQUEST_SECONDS)
+        answer = await self._connection.request("GET", self._path(self._name), seconds=REQUEST_SECONDS)
         if answer.code < 300:
             return dict(answer.body)
         error = error_of(self._target, answer)
@@ -239,11 +240,11 @@ class Leadership:
         """Create the lease, or replace it if it is unchanged since it was read."""
         self._lease = None
         if lease is None:
-            metadata = {"name": self._target.name, "namespace": self._namespace}
+            metadata = {"name": self._name, "namespace": self._namespace}
             body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": record}
             answer = await self._connection.request("POST", self._path(), body, seconds=REQUEST_SECONDS)
         else:
-            path, body = self._path(self._target.name), {**lease, "spec": record}
+            path, body = self._path(self._name), {**lease, "spec": record}
             answer = await self._connection.request("PUT", path, body, seconds=REQUEST_SECONDS)
         if answer.code >= 300:
             raise error_of(self._target, answer)

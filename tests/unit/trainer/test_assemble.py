@@ -11,11 +11,11 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from seele_trainer.assemble import PodEnvironment, assemble, context_length, load_tokenizer
+from seele_trainer.assemble import assemble, context_length, load_tokenizer
 from seele_trainer.config import Model, TrainerConfig
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.loop import RunParts
-from seele_trainer.run_folder.attempt import Attempt, Superseded
+from seele_trainer.run_folder.attempt import Attempt, PodEnvironment, Superseded
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.termination import RefusedInput
 from seele_trainer.weights.prepare import BadModelError

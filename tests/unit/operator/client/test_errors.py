@@ -111,6 +111,16 @@ def test_a_name_that_cannot_be_resolved_is_one_line(tmp_path: Path, monkeypatch:
     assert "object at 0x" not in result.stderr
 
 
+@pytest.mark.parametrize("command", [["status"], ["logs"], ["suspend"], ["resume"], ["delete", "--yes"]])
+def test_an_empty_name_never_means_all_runs(server: FakeApiServer, command: list[str]) -> None:
+    server.runs = {"quick": run_body("quick")}
+    result = seele(*command, "")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the name of the run is empty" in result.stderr
+    assert set(server.runs) == {"quick"}
+
+
 def test_a_run_that_is_not_there_has_a_near_name(server: FakeApiServer) -> None:
     server.runs = {name: run_body(name) for name in ("quick", "other")}
 

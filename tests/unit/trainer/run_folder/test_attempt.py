@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from seele_operator.local.folder import open_run_folder
-from seele_trainer.assemble import PodEnvironment
-from seele_trainer.run_folder.attempt import Attempt, AttemptFileError, Superseded, recorded_attempt
+from seele_trainer.run_folder.attempt import Attempt, AttemptFileError, PodEnvironment, Superseded, recorded_attempt
 
 
 def test_a_newer_attempt_takes_the_folder_and_the_older_one_stops(tmp_path: Path) -> None:
