@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from seele_trainer.collect import Collector
 from seele_trainer.config import Model, TrainerConfig
@@ -18,6 +18,7 @@ from seele_trainer.data.problem import BadDataError, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all
+from seele_trainer.data.tokenizer import load_tokenizer as load_tokenizer_of
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.thread import LearnerThread
@@ -91,7 +92,8 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
     verifier = VerifierPool(config.verifier)
 
     def decode(tokens: Sequence[int]) -> str:
-        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+        # A clean-up of spaces, which some tokenizers request, would show another text than the model wrote.
+        return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     run_dir, attempt = environment.run_dir, environment.attempt
     return RunParts(
@@ -184,10 +186,7 @@ def _build_engine(config: TrainerConfig, environment: PodEnvironment) -> Rollout
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises BadModelError."""
     with _load_errors(model, "tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-        return tokenizer
+        return load_tokenizer_of(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def context_length(model: Model) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -32,12 +32,29 @@ def words(count: int) -> str:
     return " ".join(f"w{3 + index % 50}" for index in range(count))
 
 
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for a word with the space before it, and one for a line break."""
+    vocabulary = {f"▁w{index}": index for index in range(VOCABULARY - 2)} | {
+        "▁####": VOCABULARY - 2,
+        "\n": VOCABULARY - 1,
+    }
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="▁w0"))
+    lines = pre_tokenizers.Split("\n", "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.Metaspace(prepend_scheme="first")])
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"▁w{EOS}")
+
+
 def write_rows(path: Path, question: int, after_answer: int, worked: int = 3) -> None:
     """Two problems with that many words in the question, and in the solution before and after the answer.
 
     Hints show only what is before the answer.
     """
-    row = {"problem": words(question), "solution": f"{words(worked)} #### w60 {words(after_answer)}", "answer": "w60"}
+    row = {
+        "problem": words(question),
+        "solution": f"{words(worked)} #### w60 {words(after_answer)}".rstrip(),
+        "answer": "w60",
+    }
     path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
 
 
@@ -53,9 +70,7 @@ def assembled(
     **evaluation: Any,
 ) -> RunParts:
     save_llama(tmp_path / "model", seed=0)
-    tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{EOS}").save_pretrained(tmp_path / "model")
+    word_tokenizer().save_pretrained(tmp_path / "model")
     write_rows(tmp_path / "train.jsonl", question, after_answer, worked)
     write_rows(tmp_path / "test.jsonl", benchmark_words, 0)
     fields = {"answer": "answer"}
