@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +68,27 @@ def assembled(
     engine: str = "transformers",
     strategy: str = "seele",
     urls_file: Path | None = None,
+    rows: Sequence[str] | None = None,
+    on_bad_row: str = "fail",
     **evaluation: Any,
 ) -> RunParts:
     save_llama(tmp_path / "model", seed=0)
     word_tokenizer().save_pretrained(tmp_path / "model")
     write_rows(tmp_path / "train.jsonl", question, after_answer, worked)
+    if rows is not None:
+        (tmp_path / "train.jsonl").write_text("\n".join(rows))
     write_rows(tmp_path / "test.jsonl", benchmark_words, 0)
     fields = {"answer": "answer"}
     config = TrainerConfig.model_validate(
         {
             "name": "t",
             "model": {"name": str(tmp_path / "model"), "context_length": CONTEXT},
-            "dataset": {"path": str(tmp_path / "train.jsonl"), "prompt_template": "plain", "fields": fields},
+            "dataset": {
+                "path": str(tmp_path / "train.jsonl"),
+                "prompt_template": "plain",
+                "fields": fields,
+                "on_bad_row": on_bad_row,
+            },
             "training": {"strategy": strategy, "problems_per_step": 2, "problems_per_update": 2},
             "rollout": {"engine": engine, "max_completion_tokens": 6},
             "evaluation": {
@@ -148,6 +158,27 @@ async def test_the_pool_follows_the_list_of_servers_and_checks_that_the_attempt_
     finally:
         await parts.engine.close()
         await server.stop()
+
+
+def test_a_method_that_reads_no_solutions_starts_without_them(tmp_path: Path) -> None:
+    row = json.dumps({"problem": words(3), "answer": "w60"})
+    with pytest.raises(BadDataError, match=r"no column 'solution'"):
+        assembled(tmp_path, strategy="luffy", rows=[row, row])
+    assert [problem.solution for problem in assembled(tmp_path, strategy="grpo", rows=[row, row]).problems] == [
+        (EOS,)
+    ] * 2
+
+
+def test_bad_rows_are_skipped_with_a_warning_that_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = json.dumps({"problem": "w3 w4", "solution": "w5 #### w60", "answer": "w60"})
+    rows = ["{", good, good.replace("w3", "strange"), good]
+    with pytest.raises(BadDataError, match=r"train\.jsonl, line 1: broken JSON"):
+        assembled(tmp_path, rows=rows)
+    assert len(assembled(tmp_path, rows=rows, on_bad_row="skip").problems) == 2
+    (warning,) = [record.getMessage() for record in caplog.records if "bad rows" in record.getMessage()]
+    assert warning.startswith("skipped 2 bad rows: ")
+    assert "line 1: broken JSON" in warning
+    assert "changes the prompt of problem 3: character 1, 'strange w4\\n' becomes 'w0 w4\\n'" in warning
 
 
 def test_without_a_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from jinja2 import TemplateError
+
 from seele_trainer.data.problem import BadTokenizerError
 from seele_trainer.data.tokenizer import TextTokenizer, difference
 
@@ -23,6 +25,9 @@ R1_ZERO = (
 
 INSTRUCTION = "Reason step by step, and give the final answer inside \\boxed{}."
 """Follows the question in the chat template; the rest of the template is the model's."""
+
+_UNUSABLE = "dataset.promptTemplate is chat, but the chat template of the model's tokenizer cannot be used"
+_NO_CHAT = "use r1-zero for a base model"
 
 _MARKER = "seele-question-marker"
 """Stands for the question when the parts of a chat template around it are needed."""
@@ -61,14 +66,18 @@ class PromptEncoder:
             return cls(text, template, _beginning(tokenizer))
         if not getattr(tokenizer, "chat_template", None):
             raise BadTokenizerError(
-                "dataset.promptTemplate is chat, but the model's tokenizer has no chat template: "
-                "use r1-zero for a base model"
+                f"dataset.promptTemplate is chat, but the model's tokenizer has no chat template: {_NO_CHAT}"
             )
 
         def render(content: str) -> str:
             messages = [{"role": "user", "content": content}]
-            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            try:
+                return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            except (ValueError, TemplateError) as error:
+                raise BadTokenizerError(f"{_UNUSABLE}: {' '.join(str(error).split())}; {_NO_CHAT}") from error
 
+        if _MARKER not in render(_MARKER):
+            raise BadTokenizerError(f"{_UNUSABLE}: it leaves the question out; {_NO_CHAT}")
         # The template writes its own special tokens, including the first one.
         return cls(text, template, render=render)
 
