@@ -287,6 +287,12 @@ class TestDevices:
         assert "nvidia.com/gpu" in notes[0]
         assert {"name": "DS_ACCELERATOR", "value": "cpu"} in adapted[0]["spec"]["containers"][0]["env"]
 
+    @pytest.mark.parametrize("amount", [2, "2", "2000m", "2e0", "0.2e1", "0"])
+    def test_gpus_are_counted_in_every_spelling_of_a_quantity(self, amount: int | str) -> None:
+        pod = {"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": amount}}}, {}]}}
+
+        assert requested_gpus(pod) == (0 if amount == "0" else 2)
+
     @pytest.mark.parametrize(("count", "shared"), [(12, False), (8, True)])
     def test_gpus_are_dealt_out_one_pod_after_the_other(self, count: int, shared: bool) -> None:
         adapted, notes = adapt(pods_of("two-by-two"), devices=[str(number) for number in range(count)], cores=4)
