@@ -45,6 +45,8 @@ class FakeVllm:
         self.resume_status = 200
         self.lost = False
         """Answer nothing at all, like a machine without network."""
+        self.version: str | None = "0.32.0"
+        """Answer of /version; None if it has no such route."""
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._forget()
@@ -58,6 +60,7 @@ class FakeVllm:
         application = web.Application(middlewares=[self._answer])
         for method, route, handler in (
             ("GET", "/health", self._health),
+            ("GET", "/version", self._version),
             ("GET", "/weight_info", self._weight_info),
             ("GET", "/is_paused", self._is_paused),
             ("POST", "/update_weight_version", self._label),
@@ -97,6 +100,11 @@ class FakeVllm:
     async def _health(self, _: web.Request) -> web.Response:
         self.requests["health"] += 1
         return web.Response()
+
+    async def _version(self, _: web.Request) -> web.Response:
+        if self.version is None:
+            raise web.HTTPNotFound
+        return web.json_response({"version": self.version})
 
     async def _weight_info(self, _: web.Request) -> web.Response:
         return web.json_response({"weight_version": self.label})

@@ -216,16 +216,44 @@ async def test_when_no_server_starts_the_error_says_so(make_pool) -> None:
         await make_pool(absent, config=CONFIG.model_copy(update={"server_start_timeout_seconds": 0.3}))
 
 
-async def test_a_server_without_the_routes_for_training_is_refused_at_once(servers, make_pool) -> None:
+@pytest.mark.parametrize("route", ["/weight_info", "/update_weight_version"])
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (
+            "0.26.0",
+            r"is vLLM 0\.26\.0, which has no {route}: training needs vLLM 0\.32 or later, started with VLLM_SERVER",
+        ),
+        (
+            "0.32.0",
+            r"is vLLM 0\.32\.0 without its routes for training \({route}\): start it with VLLM_SERVER_DEV_MODE=1$",
+        ),
+        ("1.0.1.dev3+g1", r"is vLLM 1\.0\.1\.dev3\+g1 without its routes"),
+        (None, r"is a server of unknown version, which has no {route}: training needs vLLM 0\.32 or later"),
+    ],
+)
+async def test_a_server_without_the_routes_for_training_is_refused_at_once(
+    make_pool, tmp_path, route: str, version: str | None, words: str
+) -> None:
     async def missing(_: web.Request) -> web.Response:
         raise web.HTTPNotFound
 
     server = FakeVllm()
-    server._weight_info = missing  # type: ignore[method-assign]
+    server.version = version
+    if route == "/weight_info":
+        server._weight_info = missing  # type: ignore[method-assign]
+    else:
+        server._label = missing  # type: ignore[method-assign]
     await server.start()
+
+    async def first_push() -> None:
+        pool = await make_pool(server)
+        await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
+
     try:
-        with pytest.raises(RequestRefused, match="VLLM_SERVER_DEV_MODE=1"):
-            await make_pool(server)
+        with pytest.raises(RequestRefused, match=words.format(route=route)) as raised:
+            await first_push()
+        assert "\n" not in str(raised.value)
     finally:
         await server.stop()
 
