@@ -1,6 +1,6 @@
 """A server with the part of vLLM's API that training uses, for injecting failures; its policy is a formula.
 
-Its "weights" are one number: the integer in the model folder's file `number`. The logprob of every token is minus that
+Its "weights" are one number: that in the model folder's file `number`. The logprob of every token is minus that
 number, so the folder determines the answers of a correct server.
 """
 
@@ -87,7 +87,9 @@ class FakeVllm:
         await self.start()
 
     def _forget(self) -> None:
-        self.number = INITIAL_NUMBER
+        self.number: float = INITIAL_NUMBER
+        self.loaded: list[float] = []
+        """The numbers that it was given since its start."""
         self.label = "default"
         self.paused = False
 
@@ -142,7 +144,8 @@ class FakeVllm:
             return web.Response(status=self.reload_status, text="cannot reload")
         if not self.stale:
             folder = Path((await request.json())["kwargs"]["weights_path"])
-            self.number = int((folder / "number").read_text())
+            self.number = float((folder / "number").read_text())
+            self.loaded.append(self.number)
         return web.json_response({"results": [None]})
 
     async def _reset(self, _: web.Request) -> web.Response:

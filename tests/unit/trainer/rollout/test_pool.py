@@ -12,7 +12,7 @@ from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable, Sampling, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, VllmServer, open_session
 from tests.support.fake_vllm import INITIAL_NUMBER, FakeVllm
-from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
+from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, decoy_of, folder_with, until
 
 pytestmark = pytest.mark.unit
 
@@ -143,6 +143,54 @@ async def test_a_server_that_answers_200_and_serves_old_weights_stops_the_run(se
         await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4))
     with pytest.raises(WeightSyncError):
         await pool.generate([1], SAMPLING)
+
+
+async def test_a_server_that_loads_nothing_is_found_out_by_the_decoy(servers, make_pool, tmp_path) -> None:
+    pool = await make_pool(*servers)
+    servers[1].stale = True
+    with pytest.raises(WeightSyncError, match=f"{servers[1].url} does not serve the weights that it is given"):
+        # What it serves already.
+        await pool.update_weights(
+            folder_with(INITIAL_NUMBER, tmp_path), 0, canary_of(INITIAL_NUMBER, decoy_of(9, tmp_path))
+        )
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+async def test_a_server_that_keeps_weights_within_the_tolerance_stops_the_run(
+    servers, make_pool, tmp_path, step
+) -> None:
+    pool = await make_pool(*servers)
+    decoy = decoy_of(9, tmp_path)
+    for version in range(step):
+        number = 1 + version / 1000
+        sync = await pool.update_weights(folder_with(number, tmp_path), version, canary_of(number, decoy))
+        assert (sync.engines, sync.unproven) == (2, 0)
+    servers[1].stale = True
+    number = 1 + step / 1000
+    with pytest.raises(WeightSyncError, match=f"{servers[1].url} was given the weights of version {step} and still"):
+        await pool.update_weights(folder_with(number, tmp_path), step, canary_of(number, decoy))
+
+
+async def test_every_new_process_of_a_server_proves_that_it_loads_weights(servers, make_pool, tmp_path) -> None:
+    pool = await make_pool(*servers[:1])
+    decoy = decoy_of(9, tmp_path)
+    for number in (3, 4):
+        await pool.update_weights(folder_with(number, tmp_path), number, canary_of(number, decoy))
+    assert servers[0].loaded == [9, 3, 4]
+    await servers[0].restart()
+    await until(lambda: servers[0].loaded == [9, 4], "the decoy and the current weights")
+    await ready(pool)
+
+
+async def test_a_server_whose_update_failed_half_way_gets_the_decoy_again(servers, make_pool, tmp_path) -> None:
+    pool = await make_pool(*servers)
+    decoy = decoy_of(9, tmp_path)
+    await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3, decoy))
+    servers[1].keeps_cache = True
+    await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4, decoy))
+    servers[1].keeps_cache = False
+    await ready(pool)
+    assert servers[1].loaded[-2:] == [9, 4]
 
 
 @pytest.mark.parametrize("failure", ["reload_status", "keeps_cache", "stuck_paused"])
