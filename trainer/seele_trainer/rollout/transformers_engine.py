@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from seele_trainer.attention import attention_for
 from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.canary import Followed
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
@@ -122,7 +123,11 @@ class TransformersEngine:
         self._model = None
 
     def _load(self, folder: Path) -> Any:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=self._dtype or "auto")
+        # As the learner computes it, because a policy and its servers must agree.
+        attention = attention_for(AutoConfig.from_pretrained(folder))
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=self._dtype or "auto", attn_implementation=attention
+        )
         return model.to(self._device).eval().requires_grad_(False)
 
     @torch.inference_mode()
