@@ -23,7 +23,7 @@ COPY tools/requirements.py tools/setup.sh ./tools/
 RUN python3 tools/requirements.py wanted operator >operator.txt \
     && python3 tools/requirements.py locked >locked.txt \
     && echo "torch==$(python3 tools/requirements.py version torch)" >torch.txt \
-    && { cat torch.txt; python3 tools/requirements.py wanted trainer; } >trainer.txt \
+    && { cat torch.txt; python3 tools/requirements.py wanted trainer wandb mlflow; } >trainer.txt \
     && grep -v '^triton==' locked.txt >locked-for-gpus.txt
 
 # ---- The start of all builds: pip in an environment of its own, which is in no image ----

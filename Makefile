@@ -37,10 +37,10 @@ quickstart: quickstart-model ## Train for real on this machine: vLLM, DeepSpeed,
 test: .venv/.ready kubernetes helm prometheus ## Run the tests, on two workers (tests/support/parallel.py)
 	$(PYTHON_ENV) -m pytest -n 2 --no-loadscope-reorder
 
-e2e: .venv/.ready helm ## Run all tests on a real cluster of one node (root; about half an hour)
+e2e: .venv/.ready helm ## Run all tests on a real cluster of one node, and one on a real model (root; about half an hour)
 	tools/kubernetes.sh kubelet kube-scheduler >/dev/null
 	tools/images.sh operator >/dev/null || [ $$? -eq 2 ] # what this machine cannot do, the test skips
-	SEELE_E2E_ALL=1 $(PYTHON_ENV) -m pytest tests/e2e/cluster
+	SEELE_E2E_ALL=1 $(PYTHON_ENV) -m pytest tests/e2e/cluster tests/e2e/test_real_model.py
 
 test-unit: .venv/.ready prometheus ## Run the quick tests only
 	$(PYTHON_ENV) -m pytest -m unit

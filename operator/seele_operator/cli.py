@@ -16,6 +16,7 @@ from seele_operator.client.commands import Command, Group, RunFile
 from seele_trainer.termination import ExitCode, write_termination_message
 
 if TYPE_CHECKING:
+    from seele_operator.api.seelerun import SeeleRun
     from seele_trainer.config import TrainerConfig
 
 PODS_PANEL = "Used by pods and manifests"
@@ -97,6 +98,7 @@ def validate(file: RunFile) -> None:
 
     with _refusals():
         checked = validate_file(file)
+    _warn(checked)
     print(f"{checked.metadata.name}: valid")
 
 
@@ -119,7 +121,9 @@ def render(
     from seele_operator.validation.load import load_run
 
     with _refusals():
-        objects = plan(load_run(file), attempt)
+        run = load_run(file)
+        objects = plan(run, attempt)
+    _warn(run)
     print(yaml_text(*objects), end="")
 
 
@@ -345,6 +349,14 @@ def _refusals() -> Iterator[None]:
         yield
     except BadRunError as error:
         _refuse(error.problems)
+
+
+def _warn(run: SeeleRun) -> None:
+    """Print on standard error what is valid and probably not meant."""
+    from seele_operator.validation.warnings import run_warnings
+
+    for line in run_warnings(run):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _refuse(problems: list[str], code: ExitCode = ExitCode.BAD_INPUT) -> NoReturn:

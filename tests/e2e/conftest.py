@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,18 @@ import pytest
 from seele_trainer.quickstart.__main__ import Recipe, make
 from tests.e2e.watched_run import QuickstartRun, watched_quickstart
 from tests.support import REPOSITORY
+
+ALL = "SEELE_E2E_ALL"
+LEFT_OUT = ("disturbance", "real_model")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` leaves out what takes half an hour or a download; `make e2e` runs it."""
+    if os.environ.get(ALL):
+        return
+    for item in items:
+        if any(item.get_closest_marker(marker) for marker in LEFT_OUT):
+            item.add_marker(pytest.mark.skip(reason=f"run by `make e2e`, which sets {ALL}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

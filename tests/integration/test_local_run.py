@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.support import REPOSITORY
 from tests.support.waiting import wait_for
 
 PODS = Path(__file__).parent / "pods"
@@ -235,6 +236,25 @@ def test_a_server_that_cannot_start_fails_the_run_after_three_times(execute: Cal
     assert run.log("fake-rollout-0").count("cannot load the model") == 3
     assert "exited with code 7" in run.text()
     assert run.living() == []
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_server_that_dies_twice_of_the_same_error_is_not_started_again(
+    execute: Callable[..., Execution], code: int
+) -> None:
+    log = REPOSITORY / "tests" / "unit" / "data" / "server_logs" / "unsupported-head-dim.log"
+    run = execute(trainer(0, "--steps=-1"), server(0, f"--exit={code}", f"--log={log}"))
+
+    assert run.wait() == 1
+    assert run.log("fake-rollout-0").count("server starting") == 2
+    text = run.text()
+    assert "fake-rollout-0 ended 2 times before it was ready, for the same reason:" in text
+    error = "RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
+    how = "stopped by itself" if code == 0 else "exited with code 1"
+    assert f"fake-rollout-0: container 'rollout' {how}\n  | {error}\n" in text
+    assert f"fake-rollout-0 restarting: container 'rollout' {how}: {error}" in text
+    assert "code 0" not in text
+    assert "nanobind" not in text
 
 
 def test_a_program_that_does_not_exist_fails_the_run(execute: Callable[..., Execution]) -> None:

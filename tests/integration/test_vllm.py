@@ -71,7 +71,7 @@ async def push(pool: VllmPool, folder: Path, *, seed: int, tied: bool, version: 
     """Give the servers a new model, exported as by the learner."""
     model = save_llama(folder / f"source-{version}", seed=seed, tied=tied)
     export = folder / f"version-{version}"
-    write_model_folder(export, dict(model.named_parameters()), model.config, None, untie=True)
+    write_model_folder(export, dict(model.named_parameters()), model.config, untie=True)
     sync = await pool.update_weights(export, version, canary_of(model))
     assert sync.engines == 1
     assert sync.canary_difference < 1e-3

@@ -1,6 +1,6 @@
 """A server with the part of vLLM's API that training uses, for injecting failures; its policy is a formula.
 
-Its "weights" are one number: the integer in the model folder's file `number`. The logprob of every token is minus that
+Its "weights" are one number: that in the model folder's file `number`. The logprob of every token is minus that
 number, so the folder determines the answers of a correct server.
 """
 
@@ -45,6 +45,8 @@ class FakeVllm:
         self.resume_status = 200
         self.lost = False
         """Answer nothing at all, like a machine without network."""
+        self.version: str | None = "0.32.0"
+        """Answer of /version; None if it has no such route."""
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._forget()
@@ -58,6 +60,7 @@ class FakeVllm:
         application = web.Application(middlewares=[self._answer])
         for method, route, handler in (
             ("GET", "/health", self._health),
+            ("GET", "/version", self._version),
             ("GET", "/weight_info", self._weight_info),
             ("GET", "/is_paused", self._is_paused),
             ("POST", "/update_weight_version", self._label),
@@ -84,7 +87,9 @@ class FakeVllm:
         await self.start()
 
     def _forget(self) -> None:
-        self.number = INITIAL_NUMBER
+        self.number: float = INITIAL_NUMBER
+        self.loaded: list[float] = []
+        """The numbers that it was given since its start."""
         self.label = "default"
         self.paused = False
 
@@ -97,6 +102,11 @@ class FakeVllm:
     async def _health(self, _: web.Request) -> web.Response:
         self.requests["health"] += 1
         return web.Response()
+
+    async def _version(self, _: web.Request) -> web.Response:
+        if self.version is None:
+            raise web.HTTPNotFound
+        return web.json_response({"version": self.version})
 
     async def _weight_info(self, _: web.Request) -> web.Response:
         return web.json_response({"weight_version": self.label})
@@ -134,7 +144,8 @@ class FakeVllm:
             return web.Response(status=self.reload_status, text="cannot reload")
         if not self.stale:
             folder = Path((await request.json())["kwargs"]["weights_path"])
-            self.number = int((folder / "number").read_text())
+            self.number = float((folder / "number").read_text())
+            self.loaded.append(self.number)
         return web.json_response({"results": [None]})
 
     async def _reset(self, _: web.Request) -> web.Response:

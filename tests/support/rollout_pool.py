@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seele_trainer.config import RolloutOptions
-from seele_trainer.rollout.protocol import Canary, Sampling
+from seele_trainer.rollout.protocol import Canary, Decoy, Sampling
 
 CONFIG = RolloutOptions(
     request_timeout_seconds=5,
@@ -17,10 +17,10 @@ CONFIG = RolloutOptions(
     sync_timeout_seconds=5,
 )
 SAMPLING = Sampling(n=4, max_tokens=8, temperature=1.0, seed=7)
-SEQUENCES = ((1, 2, 3), (4, 5, 6, 7))
+SEQUENCES = ((1, 2, 3, 4, 5), (4, 5, 6, 7, 8, 9, 10))
 
 
-def folder_with(number: int, parent: Path) -> Path:
+def folder_with(number: float, parent: Path) -> Path:
     """A model folder for FakeVllm."""
     folder = parent / f"number-{number}"
     folder.mkdir(exist_ok=True)
@@ -28,9 +28,18 @@ def folder_with(number: int, parent: Path) -> Path:
     return folder
 
 
-def canary_of(number: int) -> Canary:
+def canary_of(number: float, decoy: Decoy | None = None) -> Canary:
     """The answers of a correct server that serves this number."""
-    return Canary(SEQUENCES, tuple((-float(number),) * (len(tokens) - 1) for tokens in SEQUENCES), tolerance=0.01)
+    return Canary(SEQUENCES, _scores(number), tolerance=0.01, decoy=decoy)
+
+
+def decoy_of(number: float, parent: Path) -> Decoy:
+    """A folder with this number as a decoy."""
+    return Decoy(folder_with(number, parent), _scores(number))
+
+
+def _scores(number: float) -> tuple[tuple[float, ...], ...]:
+    return tuple((-float(number),) * (len(tokens) - 1) for tokens in SEQUENCES)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from seele_trainer.collect import Collector
 from seele_trainer.config import Model, TrainerConfig
-from seele_trainer.data.problem import BadDataError, TokenizedProblem
+from seele_trainer.data.bad_rows import BadRows
+from seele_trainer.data.problem import BadDataError, Problem, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all
+from seele_trainer.data.tokenizer import load_tokenizer as load_tokenizer_of
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.thread import LearnerThread
@@ -26,6 +28,7 @@ from seele_trainer.rollout.protocol import RolloutEngine
 from seele_trainer.run_folder.attempt import PodEnvironment
 from seele_trainer.run_folder.checkpoint import Checkpoints
 from seele_trainer.strategies import build_strategy
+from seele_trainer.telemetry.preparation import Preparation
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
@@ -46,16 +49,15 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
     """Load the data and build every part, without starting any. Raises BadDataError for unusable data."""
     tokenizer = load_tokenizer(config.model)
     longest = context_length(config.model)
-    raw = load_problems(config.dataset, need_solution=True)
-    problems, dropped = tokenize_all(raw, tokenizer, config.dataset)
-    logger.info("%d problems to train on; skipped: %s", len(problems), dropped)
+    raw, problems = _prepare_data(config, tokenizer, Preparation(recorder))
     _check_fits(problems, longest, config.training.method)
     benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, environment)
     verifier = VerifierPool(config.verifier)
 
     def decode(tokens: Sequence[int]) -> str:
-        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+        # A clean-up of spaces, which some tokenizers request, would show another text than the model wrote.
+        return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     run_dir, attempt = environment.run_dir, environment.attempt
     return RunParts(
@@ -84,6 +86,20 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
         ),
         canary_tolerance=config.rollout.canary_tolerance or default_tolerance(config.model.dtype),
     )
+
+
+def _prepare_data(
+    config: TrainerConfig, tokenizer: PreTrainedTokenizerBase, signs: Preparation
+) -> tuple[list[Problem], list[TokenizedProblem]]:
+    """All usable problems of the data set, and those of them that are trained on."""
+    dataset, bad_rows = config.dataset, BadRows(config.dataset.on_bad_row)
+    need_solution = config.training.method.reads_solutions
+    raw = load_problems(dataset, need_solution=need_solution, bad_rows=bad_rows, progress=signs.reading)
+    problems, dropped = tokenize_all(raw, tokenizer, dataset, bad_rows, signs.tokenizing(len(raw)))
+    logger.info("%d problems to train on; skipped: %s", len(problems), dropped)
+    if bad_rows.count:
+        logger.warning("skipped %s", bad_rows)
+    return raw, problems
 
 
 def _check_fits(problems: list[TokenizedProblem], context_length: int, method: Method) -> None:
@@ -148,10 +164,7 @@ def _build_engine(config: TrainerConfig, environment: PodEnvironment) -> Rollout
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises BadModelError."""
     with _load_errors(model, "tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-        return tokenizer
+        return load_tokenizer_of(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
 
 
 def context_length(model: Model) -> int:

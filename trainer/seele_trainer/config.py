@@ -47,13 +47,13 @@ class Fields(FrozenModel):
     problem: str = "problem"
     """Column with the text of the problem."""
     solution: str | None = "solution"
-    """Column with the worked solution, from which hints are cut; null for evaluation sets without one."""
+    """Column with the worked solution, from which hints are cut. Methods that read no solutions work without it."""
     answer: str | None = None
     """Column with the final answer. Extracted from the solution if unset."""
     steps: str | None = None
     """Column with the solution as a list of steps. The solution is split at line breaks if unset."""
     id: str | None = None
-    """Column with a unique ID. The row number if unset."""
+    """Column with a unique ID, a text or a number. The row number if unset."""
 
 
 ONE_SOURCE = "give exactly one of `name` (Hugging Face data set) and `path` (local file)"
@@ -106,6 +106,8 @@ class Dataset(DatasetSource):
     """Longest prompt, in tokens. Problems whose prompt is longer are skipped and counted in the log."""
     max_solution_tokens: PositiveInt = 2048
     """Longest solution, in tokens. Problems whose solution is longer are skipped and counted in the log."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """What to do with rows that cannot be used. `fail`: refuse the run; `skip`: count them and name the first in the log."""
 
 
 class Hints(FrozenModel):

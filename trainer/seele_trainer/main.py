@@ -40,7 +40,7 @@ def train(config_path: Path) -> int:
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
         )
-        for chatty in ("httpx", "matplotlib", "filelock", "fsspec"):
+        for chatty in ("httpx", "httpx2", "matplotlib", "filelock", "fsspec"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         return asyncio.run(_drive(config, config_path)) if rank == 0 else _follow(config)
     except EXPECTED_FAILURES as failure:

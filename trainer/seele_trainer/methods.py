@@ -44,6 +44,11 @@ class Method:
     min_rollouts: int = 2
     """Rollouts that a problem needs for an advantage other than zero."""
 
+    @property
+    def reads_solutions(self) -> bool:
+        """Whether problems need worked solutions; otherwise answers are enough."""
+        return self.shows_hints or self.trains_on_solutions or self.supervised
+
 
 METHODS: Mapping[StrategyName, Method] = {
     "seele": Method(shows_hints=True, adapts_hints=True),

@@ -93,6 +93,7 @@ def summarise(config: TrainerConfig, strategy: Strategy, collected: Collected, f
         irt_fit_fallbacks=summary.fallbacks if summary else 0,
         weight_sync_seconds=facts.sync.seconds,
         canary_difference=facts.sync.canary_difference,
+        unproven_syncs=facts.sync.unproven,
         rollout_requests=facts.requests,
         phase_seconds=facts.phase_seconds,
         step_seconds=facts.step_seconds,

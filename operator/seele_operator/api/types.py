@@ -240,6 +240,11 @@ def amount(quantity: str) -> Decimal:
     return number * (_SUFFIXES[unit] if unit in _SUFFIXES else Decimal(10) ** int(unit[1:]))
 
 
+def is_device(resource: str) -> bool:
+    """Whether a resource is a device, such as `nvidia.com/gpu`, which Kubernetes counts in whole numbers."""
+    return "/" in resource and "kubernetes.io/" not in resource
+
+
 def _quantity(value: object) -> str:
     if isinstance(value, float):
         # The API server accepts no fractions in an int-or-string of a custom resource.

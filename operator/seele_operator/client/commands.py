@@ -103,8 +103,12 @@ def submit(
         if dry_run and wait:
             raise BadInput("--wait: a dry run starts nothing to wait for; leave out either --dry-run or --wait")
         from seele_operator.client import submit as submission
+        from seele_operator.validation.load import parse_run
+        from seele_operator.validation.warnings import run_warnings
 
         body = submission.read_submission(file, namespace)
+        for warning in run_warnings(parse_run(body)):
+            typer.echo(f"warning: {warning}", err=True)
         with _cluster(kubeconfig, context, namespace, body["metadata"].get("namespace")) as cluster:
             raise typer.Exit(cluster.run(submission.submit(cluster.api, body, typer.echo, dry_run=dry_run, wait=wait)))
 

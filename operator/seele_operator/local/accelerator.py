@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seele_operator.api.pod_template import merge
+from seele_operator.api.types import amount
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
 from seele_trainer.rollout.vllm_command import CPU_ENVIRONMENT, without_gpu
@@ -55,7 +56,8 @@ def adapt_to_cpu(pod: Manifest, threads: int) -> Manifest:
 def requested_gpus(pod: Manifest) -> int:
     """GPUs requested by the pod's containers."""
     return sum(
-        int(container.get("resources", {}).get("limits", {}).get(GPU, 0)) for container in pod["spec"]["containers"]
+        int(amount(str(container.get("resources", {}).get("limits", {}).get(GPU, 0))))
+        for container in pod["spec"]["containers"]
     )
 
 

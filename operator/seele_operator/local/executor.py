@@ -16,11 +16,12 @@ import aiohttp
 
 from seele_operator.local.accelerator import adapt, gpus
 from seele_operator.local.display import Display, follow_progress, open_display
-from seele_operator.local.logs import follow_logs, tail
+from seele_operator.local.logs import follow_logs, last_lines
 from seele_operator.local.pod import Exit, PodLife, PodState
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.processes import Processes, guarded
 from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
+from seele_operator.observe.last_words import error_line, last_words, without_noise
 from seele_operator.plan.names import Manifest
 from seele_trainer.termination import ExitCode
 
@@ -159,23 +160,42 @@ async def _train(life: PodLife) -> None:
 
 
 async def _serve(life: PodLife, limits: Limits) -> None:
-    """Keep a rollout server running. Raises RunFailed if it ends too often."""
+    """Keep a rollout server running. Raises RunFailed if it ends too often, or twice for the same reason at its start."""
     early = restarts = 0
+    error_before = ""
     while True:
         exit = await life.live()
+        error = error_line(last_lines(life.log, life.log_began))
         early = 0 if exit.was_ready else early + 1
         restarts += 1
-        if early >= limits.early_exits or restarts > limits.restarts:
-            life.show(PodState.FAILED, exit.reason)
-            times = f"{early} times before it was ready" if early >= limits.early_exits else f"{restarts} times"
-            raise RunFailed(f"{life.pod.name} ended {times}; the last time:\n{_failure(life, exit)}")
-        life.show(PodState.RESTARTING, exit.reason)
+        hopeless = early >= 2 and bool(error) and error == error_before
+        if hopeless or early >= limits.early_exits or restarts > limits.restarts:
+            life.show(PodState.FAILED, _reason(exit, error))
+            raise RunFailed(
+                f"{life.pod.name} ended {_times(early, restarts, hopeless, limits)}:\n{_failure(life, exit)}"
+            )
+        error_before = error if early else ""
+        life.show(PodState.RESTARTING, _reason(exit, error))
         await asyncio.sleep(min(limits.longest_delay, limits.first_delay * 2 ** (restarts - 1)))
 
 
+def _times(early: int, restarts: int, hopeless: bool, limits: Limits) -> str:
+    if hopeless:
+        return f"{early} times before it was ready, for the same reason"
+    if early >= limits.early_exits:
+        return f"{early} times before it was ready; the last time"
+    return f"{restarts} times; the last time"
+
+
+def _reason(exit: Exit, error: str) -> str:
+    return f"{exit.reason}: {error}" if error else exit.reason
+
+
 def _failure(life: PodLife, exit: Exit) -> str:
-    lines = [f"{life.pod.name}: {exit.reason}", *(f"  | {line}" for line in tail(life.log, TAIL_LINES))]
-    return "\n".join([*lines, f"full log: {life.log}"])
+    log = last_lines(life.log, life.log_began)
+    # A trainer's own last words are the last lines of its log.
+    lines = without_noise(log)[-TAIL_LINES:] if life.pod.role == "trainer" else last_words(log, TAIL_LINES)
+    return "\n".join([f"{life.pod.name}: {exit.reason}", *(f"  | {line}" for line in lines), f"full log: {life.log}"])
 
 
 async def _end(lives: Iterable[PodLife], grace: float | None, interrupts: Interrupts) -> None:

@@ -113,12 +113,23 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(lock)
 
 
+def _has_trained(path: Path) -> bool:
+    """Whether a checkpoint, damaged or not, or the record of a step would be lost with the configuration."""
+    journal = path / "metrics.jsonl"
+    return any(path.glob("checkpoints/step-*")) or (journal.is_file() and journal.stat().st_size > 0)
+
+
 def _check_same(path: Path, config: str) -> None:
+    """Raise BadRunError if the run has another configuration. One that never trained may get any."""
     try:
         stored = read_tree(path / CONFIG_KEY)
     except ConfigError as error:
         raise BadRunError([f"--out: {error}, or a new folder"]) from error
     different = differences(stored, yaml.safe_load(config))
+    if different and not _has_trained(path):
+        # Its only line would be the accuracy of the model before training, with the old configuration.
+        (path / "eval.jsonl").unlink(missing_ok=True)
+        return
     if different:
         raise BadRunError(
             f"--out: {path} holds a run with another configuration; undo this change, or give a new folder: {line}"

@@ -13,7 +13,8 @@ from seele_operator.local.translate import LocalPod
 LOG_PERIOD = 0.25
 MAX_READ_BYTES = 1 << 20
 """Bytes read from a file at once."""
-TAIL_BYTES = 64 << 10
+TAIL_BYTES = 256 << 10
+"""Bytes of a log in which the reason of a failure is looked for."""
 
 
 @dataclass
@@ -57,17 +58,17 @@ async def follow_logs(pods: Sequence[tuple[LocalPod, Path]], display: Display) -
         show_new_lines()
 
 
-def tail(path: Path, count: int) -> list[str]:
-    """The last `count` lines of a file that are not empty; none if the file does not exist."""
+def last_lines(path: Path, since: int) -> list[str]:
+    """The last lines that were written to a log after its first `since` bytes, except empty ones; at most TAIL_BYTES."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL_BYTES))
+            file.seek(max(since, size - TAIL_BYTES))
             data = file.read()
     except FileNotFoundError:
         return []
     lines = [_text(line) for line in data.split(b"\n")]
-    return [line for line in lines if line.strip()][-count:]
+    return [line for line in lines if line.strip()]
 
 
 def _text(line: bytes) -> str:

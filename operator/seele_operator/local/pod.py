@@ -82,6 +82,8 @@ class PodLife:
     ):
         self.pod = pod
         self.log = log
+        self.log_began = 0
+        """Size of the log, in bytes, when `live` was last called: what follows is about this life."""
         self._processes = processes
         self._http = http
         self._observe = observe
@@ -92,6 +94,7 @@ class PodLife:
     async def live(self) -> Exit:
         """Run the pod until one of its containers fails or the main one ends."""
         self._was_ready, self._hung = False, ""
+        self.log_began = self.log.stat().st_size if self.log.exists() else 0
         for command in self.pod.init:
             self.show(PodState.PREPARING, command.container)
             if (exit := await self._run(command, "init container")).code != 0:
@@ -125,8 +128,7 @@ class PodLife:
                 await asyncio.gather(watching, return_exceptions=True)
         await self._processes.clear(process)
         self._current = None
-        words = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-        return Exit(128 - code if code < 0 else code, f"{what} {self._hung or words}", self._was_ready)
+        return Exit(128 - code if code < 0 else code, f"{what} {self._hung or _how_it_ended(code)}", self._was_ready)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         """Probe the container while it runs; stop it if it does not start, or hangs."""
@@ -191,3 +193,10 @@ class PodLife:
                 return 200 <= answer.status < 400
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    # vLLM shuts down in order when its engine has died, but its user sees a failure.
+    return f"exited with code {code}" if code else "stopped by itself"

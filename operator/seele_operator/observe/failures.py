@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from seele_operator.api.status import FailureClass
+from seele_operator.observe.last_words import last_words
 from seele_operator.observe.raw import condition, deletion_requested, entries, mapping, moment, number, terminated, text
 from seele_trainer.termination import ExitCode
 
@@ -20,6 +21,7 @@ MAIN_CONTAINERS = ("trainer", "rollout")
 """The containers that do a pod's work; all others prepare these or come from the user's pod template."""
 LOG_TAIL = 1000
 """Characters kept of a container's termination message."""
+_LOG_LINES = 80
 
 _BAD_INPUT_CONTAINERS = ("trainer", "prepare-model")
 _STOPPED_BY_SIGNAL = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -60,7 +62,7 @@ class PodFailure:
     container: str | None
     exit_code: int | None
     message: str
-    """A sentence, followed by the end of the container's log if the kubelet kept it."""
+    """A sentence, followed by the end of the container's log if the kubelet kept it; of a server, the error comes first."""
     ended_at: datetime | None = None
     """When the container ended, by its node's clock; the first pod of a gang to end is the one that failed."""
 
@@ -140,6 +142,13 @@ def shortened(log: str, limit: int = LOG_TAIL) -> str:
     return whole_lines if newline and whole_lines else f"…{log[1 - limit :]}"
 
 
+def _explained(log: str) -> str:
+    """The end of a server's log, with the line that names the error first: the kubelet keeps 80 lines or 2,048 bytes."""
+    first, *others = last_words(log.splitlines(), _LOG_LINES) or [""]
+    rest = shortened("\n".join(others), LOG_TAIL - min(len(first), LOG_TAIL // 2))
+    return "\n".join(line for line in (first[:LOG_TAIL], rest) if line)
+
+
 def _ended_well(body: Mapping[str, Any], disruption: Disruption | None) -> bool:
     """Whether the main container has done its work, so that the fate of sidecars or the node no longer matters.
 
@@ -197,7 +206,7 @@ def _application_message(container: str, state: Mapping[str, Any], exit_code: in
     reason = text(state, "reason")
     why = "was killed for using more memory than its limit" if reason == "OOMKilled" else "ended"
     code = f"exit code {exit_code}{_signal_name(exit_code)}" if exit_code is not None else "no exit code"
-    log = shortened(text(state, "message"))
+    log = _explained(text(state, "message")) if container == "rollout" else shortened(text(state, "message"))
     return f"container {container} {why}, with {code}" + (f":\n{log}" if log else "")
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seele_operator.api.seelerun import SeeleRunSpec
 from seele_operator.api.types import HUB_ID, nearest, shown, yaml_path
+from seele_operator.validation.local_tokenizer import tokenizer_faults
 from seele_operator.validation.rules import LineCheck
 from seele_operator.validation.rules.lengths import problems_in_context
-from seele_trainer.config import DatasetSource, Training
-from seele_trainer.data.problem import BadDataError
+from seele_trainer.config import DatasetSource
+from seele_trainer.data.bad_rows import BadRows
+from seele_trainer.data.problem import BadDataError, Problem
 from seele_trainer.data.sources import load_problems
 from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
 
@@ -23,64 +26,78 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 
 def local_files(base_dir: Path) -> tuple[LineCheck, ...]:
     """Data sets and models that are missing, empty, or not as the run describes. Relative paths start at `base_dir`."""
-    return tuple(partial(check, base_dir=base_dir) for check in (_training_data, _benchmarks, _model_problems))
+    checks = (_training_data_and_tokenizer, _benchmarks, _model_problems)
+    return tuple(partial(check, base_dir=base_dir) for check in checks)
 
 
-def _training_data(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
-    yield from _data_problems(("spec", "dataset"), spec.dataset, base_dir, need_solution=True, training=spec.training)
+def _training_data_and_tokenizer(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
+    source, on_bad_row = spec.dataset, spec.dataset.on_bad_row
+    data = _check_data(
+        ("spec", "dataset"), source, base_dir, need_solution=spec.training.method.reads_solutions, on_bad_row=on_bad_row
+    )
+    yield from data.faults
+    if data.problems and len(data.problems) < spec.training.problems_per_step:
+        yield (
+            f"spec.dataset.path: {shown(source.path)} has {len(data.problems)} problems, and a step takes "
+            f"{spec.training.problems_per_step} different ones; lower training.problemsPerStep, or give more problems"
+        )
+    yield from tokenizer_faults(spec, base_dir / spec.model.name, data.problems)
 
 
 def _benchmarks(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
     for index, benchmark in enumerate(spec.evaluation.benchmarks):
         place = ("spec", "evaluation", "benchmarks", index)
-        yield from _data_problems(place, benchmark, base_dir, need_solution=False)
+        yield from _check_data(place, benchmark, base_dir, need_solution=False).faults
 
 
-def _data_problems(
+@dataclass(frozen=True)
+class _Data:
+    """What is wrong with a data file, and otherwise its problems, if they can be read here."""
+
+    faults: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
+
+
+def _check_data(
     path: tuple[str | int, ...],
     source: DatasetSource,
     base_dir: Path,
     *,
     need_solution: bool,
-    training: Training | None = None,
-) -> Iterator[str]:
+    on_bad_row: Literal["fail", "skip"] = "fail",
+) -> _Data:
     if source.path is None:
-        return
+        return _Data()
     place = yaml_path((*path, "path"))
     file = base_dir / source.path
     try:
         columns = _first_row(file)
     except FileNotFoundError:
-        yield f"{place}: {shown(source.path)} does not exist{_near_file(file)}; give the path of a data file"
+        return _Data([f"{place}: {shown(source.path)} does not exist{_near_file(file)}; give the path of a data file"])
     except IsADirectoryError:
-        yield f"{place}: {shown(source.path)} is a folder; give the path of a .jsonl, .json or .parquet file"
+        return _Data([f"{place}: {shown(source.path)} is a folder; give the path of a .jsonl, .json or .parquet file"])
     except OSError as error:
-        yield f"{place}: {shown(source.path)} cannot be read: {error.strerror or error}; check its permissions"
+        reason = error.strerror or error
+        return _Data([f"{place}: {shown(source.path)} cannot be read: {reason}; check its permissions"])
     except ValueError as error:
-        yield f"{place}: {shown(source.path)} {error}"
-    else:
-        if columns is None:
-            return
+        if on_bad_row == "fail":
+            return _Data([f"{place}: {shown(source.path)} {error}"])
+        columns = {}
+    if columns is None:
+        return _Data()
+    if on_bad_row == "fail":
         found = [*_column_problems(path, source, columns, need_solution or source.fields.answer is None)]
-        yield from found or _row_problems(path, source, file, need_solution, training)
+        if found:
+            return _Data(found)
+    return _read(place, source.model_copy(update={"path": str(file)}), need_solution, on_bad_row)
 
 
-def _row_problems(
-    path: tuple[str | int, ...], source: DatasetSource, file: Path, need_solution: bool, training: Training | None
-) -> Iterator[str]:
-    """The first row that the trainer would refuse, so that no run starts only to find it."""
-    place = yaml_path((*path, "path"))
+def _read(place: str, source: DatasetSource, need_solution: bool, on_bad_row: Literal["fail", "skip"]) -> _Data:
+    """All rows as the trainer reads them, so that no run starts only to find one that it refuses."""
     try:
-        count = len(load_problems(source.model_copy(update={"path": str(file)}), need_solution=need_solution))
+        return _Data(problems=load_problems(source, need_solution=need_solution, bad_rows=BadRows(on_bad_row)))
     except BadDataError as error:
-        yield f"{place}: {error}"
-    else:
-        needed = 1 if training is None else training.problems_per_step
-        if count < needed:
-            yield (
-                f"{place}: {shown(source.path)} has {count} problems, and a step takes {needed} different ones; "
-                "lower training.problemsPerStep, or give more problems"
-            )
+        return _Data([f"{place}: {error}"])
 
 
 def _column_problems(
@@ -123,7 +140,7 @@ def _first_row(file: Path) -> Mapping[str, object] | None:
     """First row of a data file; None if pyarrow is needed and missing. Raises OSError or ValueError."""
     if file.suffix == ".parquet":
         return _parquet_columns(file)
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         try:
             first = next((line for line in lines if line.strip()), None)
             if first is None:

@@ -19,17 +19,7 @@ from tests.e2e.cluster.clusters import Cluster, existing_cluster, own_cluster
 from tests.e2e.runs import QUICKSTART
 from tests.support import REPOSITORY
 
-ALL = "SEELE_E2E_ALL"
 EXISTING = "SEELE_E2E_KUBECONFIG"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs only the first two; the others take half an hour and are run by `make e2e`."""
-    if os.environ.get(ALL):
-        return
-    for item in items:
-        if item.get_closest_marker("disturbance"):
-            item.add_marker(pytest.mark.skip(reason=f"run by `make e2e`, which sets {ALL}"))
 
 
 @pytest.hookimpl(wrapper=True)

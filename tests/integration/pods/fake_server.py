@@ -15,6 +15,7 @@ parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--ready-when", type=Path, help="answers 503 until this file exists")
 parser.add_argument("--child", action="store_true", help="has a child with another environment, as vLLM's engine has")
 parser.add_argument("--exit", type=int, help="exit with this code instead of serving")
+parser.add_argument("--log", type=Path, help="write the lines of this file before exiting")
 options, _flags_of_vllm = parser.parse_known_args()
 
 
@@ -33,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
 
 print("server starting", flush=True)
 if options.exit is not None:
-    print("cannot load the model", flush=True)
+    print("cannot load the model" if options.log is None else options.log.read_text(), flush=True)
     sys.exit(options.exit)
 if options.child:
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], env={})

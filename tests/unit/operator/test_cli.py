@@ -45,7 +45,20 @@ def test_every_command_explains_itself_with_an_example(seele: CliRunner, command
 def test_a_good_run_is_valid(seele: CliRunner) -> None:
     result = seele.invoke(app, ["validate", "-f", str(EXAMPLE)])
 
-    assert (result.exit_code, result.output) == (0, "one: valid\n")
+    assert (result.exit_code, result.stdout) == (0, "one: valid\n")
+
+
+@pytest.mark.parametrize("command", ["validate", "render"])
+def test_what_is_valid_but_hardly_meant_is_a_warning_on_stderr(seele: CliRunner, command: str, tmp_path: Path) -> None:
+    idle = changed(tmp_path, "  model:\n", '  trainer: {resources: {limits: {nvidia.com/gpu: "4"}}}\n  model:\n')
+    result = seele.invoke(app, [command, "-f", str(idle)])
+
+    assert result.exit_code == 0
+    assert "warning" not in result.stdout
+    assert [line.partition(": ")[2].partition(": ")[0] for line in result.stderr.splitlines()] == [
+        "spec.trainer.processesPerReplica",
+        "spec.rollout.resources.limits",
+    ]
 
 
 @pytest.mark.parametrize("command", ["validate", "run", "render"])

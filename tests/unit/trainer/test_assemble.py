@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -30,12 +31,29 @@ def words(count: int) -> str:
     return " ".join(f"w{3 + index % 50}" for index in range(count))
 
 
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for a word with the space before it, and one for a line break."""
+    vocabulary = {f"▁w{index}": index for index in range(VOCABULARY - 2)} | {
+        "▁####": VOCABULARY - 2,
+        "\n": VOCABULARY - 1,
+    }
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="▁w0"))
+    lines = pre_tokenizers.Split("\n", "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.Metaspace(prepend_scheme="first")])
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"▁w{EOS}")
+
+
 def write_rows(path: Path, question: int, after_answer: int, worked: int = 3) -> None:
     """Two problems with that many words in the question, and in the solution before and after the answer.
 
     Hints show only what is before the answer.
     """
-    row = {"problem": words(question), "solution": f"{words(worked)} #### w60 {words(after_answer)}", "answer": "w60"}
+    row = {
+        "problem": words(question),
+        "solution": f"{words(worked)} #### w60 {words(after_answer)}".rstrip(),
+        "answer": "w60",
+    }
     path.write_text("".join(json.dumps(row) + "\n" for _ in range(2)))
 
 
@@ -48,20 +66,27 @@ def assembled(
     engine: str = "transformers",
     strategy: str = "seele",
     urls_file: Path | None = None,
+    rows: Sequence[str] | None = None,
+    on_bad_row: str = "fail",
     **evaluation: Any,
 ) -> RunParts:
     save_llama(tmp_path / "model", seed=0)
-    tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"w{EOS}").save_pretrained(tmp_path / "model")
+    word_tokenizer().save_pretrained(tmp_path / "model")
     write_rows(tmp_path / "train.jsonl", question, after_answer, worked)
+    if rows is not None:
+        (tmp_path / "train.jsonl").write_text("\n".join(rows))
     write_rows(tmp_path / "test.jsonl", benchmark_words, 0)
     fields = {"answer": "answer"}
     config = TrainerConfig.model_validate(
         {
             "name": "t",
             "model": {"name": str(tmp_path / "model"), "context_length": CONTEXT},
-            "dataset": {"path": str(tmp_path / "train.jsonl"), "prompt_template": "plain", "fields": fields},
+            "dataset": {
+                "path": str(tmp_path / "train.jsonl"),
+                "prompt_template": "plain",
+                "fields": fields,
+                "on_bad_row": on_bad_row,
+            },
             "training": {"strategy": strategy, "problems_per_step": 2, "problems_per_update": 2},
             "rollout": {"engine": engine, "max_completion_tokens": 6},
             "evaluation": {
@@ -131,6 +156,27 @@ async def test_the_pool_follows_the_list_of_servers_and_checks_that_the_attempt_
     finally:
         await parts.engine.close()
         await server.stop()
+
+
+def test_a_method_that_reads_no_solutions_starts_without_them(tmp_path: Path) -> None:
+    row = json.dumps({"problem": words(3), "answer": "w60"})
+    with pytest.raises(BadDataError, match=r"no column 'solution'"):
+        assembled(tmp_path, strategy="luffy", rows=[row, row])
+    assert [problem.solution for problem in assembled(tmp_path, strategy="grpo", rows=[row, row]).problems] == [
+        (EOS,)
+    ] * 2
+
+
+def test_bad_rows_are_skipped_with_a_warning_that_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = json.dumps({"problem": "w3 w4", "solution": "w5 #### w60", "answer": "w60"})
+    rows = ["{", good, good.replace("w3", "strange"), good]
+    with pytest.raises(BadDataError, match=r"train\.jsonl, line 1: broken JSON"):
+        assembled(tmp_path, rows=rows)
+    assert len(assembled(tmp_path, rows=rows, on_bad_row="skip").problems) == 2
+    (warning,) = [record.getMessage() for record in caplog.records if "bad rows" in record.getMessage()]
+    assert warning.startswith("skipped 2 bad rows: ")
+    assert "line 1: broken JSON" in warning
+    assert "changes the prompt of problem 3: character 1, 'strange w4\\n' becomes 'w0 w4\\n'" in warning
 
 
 def test_without_a_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ class TokenizedProblem:
 
     `prompt` is the templated question. `revealable` is the number of leading tokens of `solution` that a hint may show:
     no rate reaches the final answer. `step_ends` are the ascending token offsets, each in [1, revealable], at which a
-    step of the solution ends.
+    step of the solution ends. `inside_characters` are the token offsets at which no hint ends, because the tokens before
+    and after are bytes of one character.
     """
 
     problem: Problem
@@ -33,13 +34,21 @@ class TokenizedProblem:
     solution: tuple[int, ...]
     revealable: int
     step_ends: tuple[int, ...]
+    inside_characters: frozenset[int] = frozenset()
 
     def hint_length(self, rate: float, unit: Literal["token", "step"]) -> int:
-        """Tokens to show at a hint rate in [0, 1]: `round(rate * revealable)`, or the nearest end of a step."""
+        """Tokens to show at a hint rate in [0, 1]: `round(rate * revealable)` without a part of a character, or the
+        nearest end of a step."""
         if unit == "token":
-            return round(rate * self.revealable)
+            return self.whole_characters(round(rate * self.revealable))
         ends = (0, *self.step_ends)
         return ends[round(rate * (len(ends) - 1))]
+
+    def whole_characters(self, hint_length: int) -> int:
+        """The longest hint of at most this many tokens that does not end inside a character."""
+        while hint_length in self.inside_characters:
+            hint_length -= 1
+        return hint_length
 
     def rate_of(self, hint_length: int, unit: Literal["token", "step"]) -> float:
         """The actual rate in [0, 1] of a hint of this many tokens, in the given unit; 0 if nothing can be shown."""

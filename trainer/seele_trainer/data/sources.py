@@ -6,14 +6,16 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from seele_trainer.config import DatasetSource, Fields
+from seele_trainer.data.bad_rows import BadRows
 from seele_trainer.data.problem import BadDataError, Problem
 from seele_trainer.verify.extract import marked_answer
 
@@ -40,38 +42,66 @@ GSM8K_FIELDS = Fields(problem="question", solution="answer")
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_UNDECODED = re.compile(r"[\udc80-\udcff]")
+"""What a byte that is not UTF-8 is read as."""
+
+PARQUET_ROWS = 256
+"""Rows of a Parquet file in memory at a time."""
+
 _GSM8K_ANSWER = re.compile(r"^####\s*(\S.*)$", re.MULTILINE)
+
+
+ROWS_PER_SIGN = 1000
+"""Rows read between two signs of life."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set, and its name in error messages (`data.jsonl, line 3`)."""
+    """One row of a data set, and its name in error messages (`data.jsonl, line 3`).
+
+    `fault` is why the row cannot be read, if so. `names` are all columns of the data set, if only some were read.
+    """
 
     place: str
     columns: Mapping[str, Any]
+    fault: BadDataError | None = None
+    names: Sequence[str] = ()
 
 
-def load_problems(source: DatasetSource, *, need_solution: bool) -> list[Problem]:
+def load_problems(
+    source: DatasetSource,
+    *,
+    need_solution: bool,
+    bad_rows: BadRows | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> list[Problem]:
     """Read all problems of a source, or its first `limit`.
 
-    With `need_solution` every problem must have a worked solution; otherwise a missing one is "". Raises BadDataError
-    that names the file, the row, the field and the remedy.
+    With `need_solution` every problem must have a worked solution; otherwise a missing one is "". Rows that cannot be used
+    are given to `bad_rows`, by default refused. `progress` gets the number of rows read, about every thousand. Raises
+    BadDataError that names the file, the row, the field and the remedy.
     """
+    bad_rows = bad_rows or BadRows()
     problems: list[Problem] = []
     places: dict[str, str] = {}
-    for number, row in enumerate(_rows(source), start=1):
-        problem = _problem(row, number, source, need_solution)
-        if problem.id in places:
-            raise BadDataError(
-                f"{row.place}: the id {problem.id!r} is also that of {places[problem.id]}; "
-                "make ids unique, or omit fields.id to number the rows"
-            )
-        places[problem.id] = row.place
-        problems.append(problem)
-        if len(problems) == source.limit:
-            break
+    with closing(_rows(source)) as rows:
+        for number, row in enumerate(rows, start=1):
+            if number % ROWS_PER_SIGN == 0:
+                progress(number)
+            try:
+                problem = _problem(row, number, source, need_solution)
+                _check_id(problem.id, row, places)
+            except BadDataError as error:
+                bad_rows.add(error)
+                continue
+            places[problem.id] = row.place
+            problems.append(problem)
+            if len(problems) == source.limit:
+                break
     if not problems:
-        raise BadDataError(f"{source.path or source.name} has no problems")
+        reason = f": {bad_rows}" if bad_rows.count else ""
+        raise BadDataError(f"{source.path or source.name} has no problems{reason}")
     return problems
 
 
@@ -84,14 +114,24 @@ def fingerprint(problems: list[Problem]) -> str:
     return digest.hexdigest()
 
 
+def _check_id(identifier: str, row: Row, places: Mapping[str, str]) -> None:
+    if identifier in places:
+        raise BadDataError(
+            f"{row.place}: the id {identifier!r} is also that of {places[identifier]}; "
+            "make ids unique, or omit fields.id to number the rows"
+        )
+
+
 def _problem(row: Row, number: int, source: DatasetSource, need_solution: bool) -> Problem:
+    if row.fault is not None:
+        raise row.fault
     if source.format == "gsm8k":
         return _gsm8k_problem(row, number)
     fields = source.fields
     question = _text(row, "problem", fields.problem)
     solution = _solution(row, fields, need_solution)
     return Problem(
-        id=str(_column(row, "id", fields.id)) if fields.id else str(number),
+        id=_identifier(row, fields.id) if fields.id else str(number),
         question=question,
         solution=solution,
         answer=_answer(row, fields, solution),
@@ -115,6 +155,17 @@ def _gsm8k_problem(row: Row, number: int) -> Problem:
     )
 
 
+def _identifier(row: Row, column: str) -> str:
+    value = _column(row, "id", column)
+    identifier = None if isinstance(value, list) else answer_text(value)
+    if identifier is None:
+        raise BadDataError(
+            f"{row.place}: the column {column!r} (fields.id) must be a text or a number, but is {_shortened(value)}; "
+            "omit fields.id to number the rows"
+        )
+    return _readable(row, column, identifier)
+
+
 def _solution(row: Row, fields: Fields, need_solution: bool) -> str:
     if fields.steps is not None:
         steps = _column(row, "steps", fields.steps)
@@ -128,13 +179,13 @@ def _solution(row: Row, fields: Fields, need_solution: bool) -> str:
                 f"but is {_shortened(steps)}; for a solution in one text use fields.solution"
             )
         # One line per step, so that the ends of steps can be found in the text.
-        return "\n".join(" ".join(step.split("\n")) for step in steps)
+        return _readable(row, fields.steps, "\n".join(" ".join(step.split("\n")) for step in steps))
     if need_solution:
         if fields.solution is None:
             raise BadDataError("training needs worked solutions to cut hints from: set dataset.fields.solution")
         return _text(row, "solution", fields.solution)
     solution = row.columns.get(fields.solution) if fields.solution else None
-    return solution if isinstance(solution, str) else ""
+    return _readable(row, str(fields.solution), solution) if isinstance(solution, str) else ""
 
 
 def _answer(row: Row, fields: Fields, solution: str) -> str:
@@ -146,7 +197,7 @@ def _answer(row: Row, fields: Fields, solution: str) -> str:
                 f"{row.place}: the column {fields.answer!r} (fields.answer) must be a text, a number or a list of one "
                 f"of them, but is {_shortened(value)}"
             )
-        return answer
+        return _readable(row, fields.answer, answer)
     extracted = marked_answer(solution)
     if extracted is None:
         raise BadDataError(
@@ -163,14 +214,26 @@ def _text(row: Row, field: str, column: str) -> str:
         raise BadDataError(
             f"{row.place}: the column {column!r} (fields.{field}) must be a text, but is {_shortened(value)}{remedy}"
         )
-    return value
+    return _readable(row, column, value)
+
+
+def _readable(row: Row, column: str, text: str) -> str:
+    """The text, if it is one. Half of a pair of UTF-16 codes, as JSON's `\\ud83d` alone, is no character."""
+    half = None if text.isascii() else _SURROGATE.search(text)
+    if half is not None:
+        raise BadDataError(
+            f"{row.place}: the column {column!r} has half of a UTF-16 pair, {half[0]!a}, at character {half.start() + 1}; "
+            "write the whole character, or delete it"
+        )
+    return text
 
 
 def _column(row: Row, field: str, column: str) -> Any:
     if column in row.columns:
         return row.columns[column]
-    nearest = get_close_matches(column, row.columns, n=1, cutoff=0.7)
-    remedy = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(map(repr, row.columns))}"
+    names = row.names or list(row.columns)
+    nearest = get_close_matches(column, names, n=1, cutoff=0.7)
+    remedy = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(map(repr, names))}"
     raise BadDataError(f"{row.place}: no column {column!r}; set fields.{field} to one it has ({remedy})")
 
 
@@ -179,32 +242,46 @@ def _shortened(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "…"
 
 
-def _rows(source: DatasetSource) -> Iterator[Row]:
+def _rows(source: DatasetSource) -> Generator[Row, None, None]:
     if source.path is None:
-        return _hub_rows(source)
+        yield from _hub_rows(source)
+        return
     path = Path(source.path)
     if not path.is_file():
         raise BadDataError(f"{path} does not exist or is not a file: check dataset.path (relative to {Path.cwd()})")
     try:
-        if path.suffix == ".parquet":
-            return iter(list(_parquet_rows(path)))
-        return iter(list(_json_rows(path)))
-    except (OSError, UnicodeDecodeError) as error:
+        yield from _parquet_rows(path, source) if path.suffix == ".parquet" else _json_rows(path)
+    except OSError as error:
         raise BadDataError(f"{path} cannot be read: {error}") from error
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    if path.suffix == ".json":
-        text = path.read_text(encoding="utf-8")
-        if text.lstrip().startswith("["):
-            for number, value in enumerate(_json(text, str(path)), start=1):
-                yield _row(value, f"{path}, row {number}")
+    # utf-8-sig: some editors put a byte-order mark first. Bytes that are not UTF-8 become halves of pairs, so that
+    # they are the fault of their row alone.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        if path.suffix == ".json" and _first_character(stream) == "[":
+            values = _json(stream.read(), str(path))
+            yield from (_row(value, f"{path}, row {number}") for number, value in enumerate(values, start=1))
             return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(stream, start=1):
             if line.strip():
-                place = f"{path}, line {number}"
-                yield _row(_json(line.rstrip(), place), place)
+                yield _json_row(line.rstrip(), f"{path}, line {number}")
+
+
+def _first_character(stream: TextIO) -> str:
+    """The first character that is not white space; the stream is back at its start."""
+    first = next((line.strip()[0] for line in stream if line.strip()), "")
+    stream.seek(0)
+    return first
+
+
+def _json_row(line: str, place: str) -> Row:
+    try:
+        if not line.isascii() and _UNDECODED.search(line):
+            raise BadDataError(f"{place}: is not UTF-8 text; save the file as UTF-8")
+        return _row(_json(line, place), place)
+    except BadDataError as error:
+        return Row(place, {}, fault=error)
 
 
 def _json(text: str, place: str) -> Any:
@@ -213,24 +290,40 @@ def _json(text: str, place: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
         raise BadDataError(f"{place}: broken JSON at {where}: {error.msg}; correct or delete it") from error
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or brackets nested as deeply.
+        raise BadDataError(f"{place}: unusable JSON: {error}; correct or delete it") from error
 
 
 def _row(value: object, place: str) -> Row:
-    if not isinstance(value, dict):
-        raise BadDataError(f"{place}: a row must be an object with named columns, but is {_shortened(value)}")
-    return Row(place, value)
+    if isinstance(value, dict):
+        return Row(place, value)
+    fault = BadDataError(f"{place}: a row must be an object with named columns, but is {_shortened(value)}")
+    return Row(place, {}, fault=fault)
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _wanted(source: DatasetSource, names: Sequence[str]) -> list[str]:
+    """The columns, among those of a data set, that problems are made of; solutions may be megabytes in others."""
+    fields = GSM8K_FIELDS if source.format == "gsm8k" else source.fields
+    named = {fields.problem, fields.solution, fields.answer, fields.steps, fields.id}
+    return [name for name in names if name in named]
+
+
+def _parquet_rows(path: Path, source: DatasetSource) -> Iterator[Row]:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
+        # Neither the whole file nor a whole group of rows in memory: groups may hold gigabytes.
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
+            names = file.schema_arrow.names
+            size = min(PARQUET_ROWS, source.limit or PARQUET_ROWS)
+            batches = file.iter_batches(batch_size=size, columns=_wanted(source, names), use_threads=False)
+            values = (value for batch in batches for value in batch.to_pylist())
+            for number, value in enumerate(values, start=1):
+                yield Row(f"{path}, row {number}", value, names=names)
     except pyarrow.ArrowException as error:
         raise BadDataError(f"{path} is not a readable Parquet file: {error}") from error
-    for number, value in enumerate(table.to_pylist(), start=1):
-        yield Row(f"{path}, row {number}", value)
 
 
 def _hub_rows(source: DatasetSource) -> Iterator[Row]:
@@ -249,5 +342,6 @@ def _hub_rows(source: DatasetSource) -> Iterator[Row]:
             f"the Hugging Face data set {source.name!r} ({named}) cannot be loaded: {error}; "
             "check the name, the split and the network, or download it and set dataset.path"
         ) from error
-    for number, value in enumerate(loaded, start=1):
-        yield Row(f"{source.name}, row {number}", value)
+    names = list(loaded.column_names)
+    for number, value in enumerate(loaded.select_columns(_wanted(source, names)), start=1):
+        yield Row(f"{source.name}, row {number}", value, names=names)

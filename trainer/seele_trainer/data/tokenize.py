@@ -1,28 +1,28 @@
-"""Tokenise a problem once: its prompt, its solution, and how much of the solution hints may show."""
+"""Tokenise problems once: their prompts, their solutions, and how much of each solution hints may show."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from seele_trainer.config import Dataset
+from seele_trainer.data.bad_rows import BadRows
 from seele_trainer.data.problem import BadTokenizerError, Problem, TokenizedProblem
+from seele_trainer.data.prompts import Prompt, PromptEncoder, Template
 from seele_trainer.data.reveal import revealable_characters
+from seele_trainer.data.tokenizer import Tokens, difference
 
-Template = Literal["r1-zero", "chat", "plain"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-R1_ZERO = (
-    "Below, a user gives an assistant a problem. The assistant first reasons about it step by step, "
-    "and then gives the final answer inside \\boxed{{}}.\n\nUser: {question}\n\nAssistant:\n"
-)
-"""Modelled on DeepSeek-R1-Zero's template (arXiv 2501.12948, Table 1): plain text, for any base model."""
+BATCH = 256
+"""Problems that are tokenised together: enough for all cores, few enough to show progress several times a second."""
 
-INSTRUCTION = "Reason step by step, and give the final answer inside \\boxed{}."
-"""Follows the question in the chat template; the rest of the template is the model's."""
+TooLong: TypeAlias = Literal["prompt", "solution"]
+Outcome: TypeAlias = TokenizedProblem | TooLong | BadTokenizerError
 
 _LINE_BREAK = re.compile(r"(?<=\S)[ \t\r]*\n(?:[ \t\r]*\n)*")
 """The end of a line that is not blank, with the blank lines after it, which belong to the same step."""
@@ -48,101 +48,206 @@ class Dropped:
         )
 
 
-def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Template) -> TokenizedProblem:
-    """Tokenise prompt and solution, the solution in one piece with the end-of-sequence token.
-
-    `revealable` counts the leading tokens that are entirely before the final answer (data.reveal). Steps end at line
-    breaks. Raises BadTokenizerError for a tokenizer without character offsets or an end-of-sequence token.
-    """
-    end = _end_token(tokenizer)
-    encoded = tokenizer(problem.solution, add_special_tokens=False, return_offsets_mapping=True)
-    tokens: list[int] = encoded["input_ids"]
-    ends = _token_ends(encoded["offset_mapping"])
-    shown = revealable_characters(problem.question, problem.solution, problem.answer)
-    revealable = bisect_left(ends, shown + 1)
-    return TokenizedProblem(
-        problem=problem,
-        prompt=encode_prompt(tokenizer, problem.question, template),
-        solution=(*tokens, end),
-        revealable=revealable,
-        step_ends=_step_ends(problem.solution, ends, revealable),
-    )
-
-
 def tokenize_all(
-    problems: list[Problem], tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+    problems: Sequence[Problem],
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    bad_rows: BadRows | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[TokenizedProblem], Dropped]:
-    """Tokenise the problems within the data set's limits, in their order, and count the others."""
-    kept: list[TokenizedProblem] = []
-    prompt_too_long = solution_too_long = 0
-    for problem in problems:
-        tokenized = tokenize(problem, tokenizer, dataset.prompt_template)
-        if len(tokenized.prompt) > dataset.max_prompt_tokens:
-            prompt_too_long += 1
-        elif len(tokenized.solution) > dataset.max_solution_tokens:
-            solution_too_long += 1
-        else:
-            kept.append(tokenized)
-    without_hint = sum(tokenized.revealable == 0 for tokenized in kept)
-    return kept, Dropped(prompt_too_long, solution_too_long, without_hint)
+    """Tokenise the problems within the data set's limits, in their order, and count the others.
 
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str, template: Template) -> tuple[int, ...]:
-    """Token ids of the prompt for a question, with the beginning-of-sequence token if the tokenizer adds one.
-
-    Raises BadTokenizerError for `chat` with a tokenizer that has no chat template.
+    A problem whose text the tokenizer changes is a bad row. `progress` gets the number of problems done, several times a
+    second. Raises BadTokenizerError for a tokenizer that lacks what hints need, or that changes the text of more than
+    half of the first problems.
     """
-    match template:
-        case "r1-zero":
-            return _encode(tokenizer, R1_ZERO.format(question=question))
-        case "plain":
-            return _encode(tokenizer, question + "\n")
-        case "chat":
-            return _encode_chat(tokenizer, question)
+    bad_rows = bad_rows or BadRows()
+    parts = ProblemTokenizer.of(tokenizer, dataset.prompt_template)
+    kept: list[TokenizedProblem] = []
+    too_long: dict[TooLong, int] = {"prompt": 0, "solution": 0}
+    for start in range(0, len(problems), BATCH):
+        batch = problems[start : start + BATCH]
+        outcomes = parts.tokenize(batch, dataset.max_prompt_tokens, dataset.max_solution_tokens)
+        faults = [outcome for outcome in outcomes if isinstance(outcome, BadTokenizerError)]
+        if start == 0 and 2 * len(faults) > len(outcomes):
+            raise faults[0]
+        for outcome in outcomes:
+            if isinstance(outcome, TokenizedProblem):
+                kept.append(outcome)
+            elif isinstance(outcome, BadTokenizerError):
+                bad_rows.add(outcome)
+            else:
+                too_long[outcome] += 1
+        progress(start + len(batch))
+    without_hint = sum(not problem.revealable and bool(problem.problem.solution) for problem in kept)
+    return kept, Dropped(too_long["prompt"], too_long["solution"], without_hint)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    # Some tokenizers end a text with a separator or end token. A prompt must stay open, so only the first token is kept.
-    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
-    whole = tokenizer(text)["input_ids"]
-    begins = tokenizer.bos_token_id is not None and whole[:1] == [tokenizer.bos_token_id]
-    return (*whole[:1], *tokens) if begins and tokens[:1] != whole[:1] else tuple(tokens)
+def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Template) -> TokenizedProblem:
+    """Tokenise one problem of any length. Raises BadTokenizerError if the tokenizer changes its text."""
+    (outcome,) = ProblemTokenizer.of(tokenizer, template).tokenize([problem])
+    if isinstance(outcome, BadTokenizerError):
+        raise outcome
+    assert isinstance(outcome, TokenizedProblem)
+    return outcome
 
 
-def _encode_chat(tokenizer: PreTrainedTokenizerBase, question: str) -> tuple[int, ...]:
-    if not getattr(tokenizer, "chat_template", None):
-        raise BadTokenizerError(
-            "dataset.promptTemplate is chat, but the model's tokenizer has no chat template: "
-            "use r1-zero for a base model"
+@dataclass(frozen=True)
+class ProblemTokenizer:
+    """Tokenises problems: prompts by `prompts`, solutions in one piece with the token `end` after them.
+
+    `model` is the name of the model in messages.
+    """
+
+    prompts: PromptEncoder
+    model: str
+    end: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, template: Template) -> ProblemTokenizer:
+        """For a model's tokenizer. Raises BadTokenizerError if it lacks character offsets or an end-of-sequence token."""
+        prompts = PromptEncoder.of(tokenizer, template)
+        if tokenizer.eos_token_id is None:
+            raise BadTokenizerError(
+                "the model's tokenizer has no end-of-sequence token: set eos_token in tokenizer_config.json"
+            )
+        return cls(prompts, str(tokenizer.name_or_path), int(tokenizer.eos_token_id))
+
+    def tokenize(
+        self, problems: Sequence[Problem], max_prompt: int | None = None, max_solution: int | None = None
+    ) -> list[Outcome]:
+        """For each problem its tokens, or which part of it is too long, or how the tokenizer changes its text.
+
+        Lengths come first, because finding the cut of a solution takes much longer than counting its tokens.
+        """
+        drafts = [_Draft(problem) for problem in problems]
+        for draft in drafts:
+            draft.outcome = self._surely_too_long(draft.problem, max_prompt, max_solution)
+        self._encode(_open(drafts), max_prompt, max_solution)
+        self._compare(_open(drafts))
+        for draft in _open(drafts):
+            draft.cut = _cut(draft.problem, draft.solution)
+        self._compare_hints(_open(drafts))
+        return [draft.outcome or self._assembled(draft) for draft in drafts]
+
+    def _surely_too_long(self, problem: Problem, max_prompt: int | None, max_solution: int | None) -> TooLong | None:
+        text = self.prompts.text
+        if max_prompt is not None and text.surely_longer(problem.question, max_prompt):
+            return "prompt"
+        if max_solution is not None and text.surely_longer(problem.solution, max_solution):
+            return "solution"
+        return None
+
+    def _encode(self, drafts: list[_Draft], max_prompt: int | None, max_solution: int | None) -> None:
+        prompts = self.prompts.encode([draft.problem.question for draft in drafts])
+        solutions = self.prompts.text.encode([draft.problem.solution for draft in drafts])
+        for draft, prompt, solution in zip(drafts, prompts, solutions, strict=True):
+            draft.prompt, draft.solution = prompt, solution
+            if max_prompt is not None and len(prompt.ids) > max_prompt:
+                draft.outcome = "prompt"
+            elif max_solution is not None and len(solution.ids) + 1 > max_solution:
+                draft.outcome = "solution"
+
+    def _compare(self, drafts: list[_Draft]) -> None:
+        """Find the texts that the tokenizer changes."""
+        text = self.prompts.text
+        prompts = self.prompts.changes([draft.prompt for draft in drafts])
+        decoded = text.decode([draft.solution.ids for draft in drafts])
+        for draft, prompt, back in zip(drafts, prompts, decoded, strict=True):
+            solution = text.change(draft.problem.solution, draft.solution.ids, back)
+            if prompt is not None:
+                draft.outcome = self._fault(draft.problem, "prompt", prompt)
+            elif solution is not None:
+                draft.outcome = self._fault(draft.problem, "solution", solution)
+
+    def _compare_hints(self, drafts: list[_Draft]) -> None:
+        """Find the solutions whose longest hint shows another text than the one before their cut."""
+        text = self.prompts.text
+        shown = text.decode([draft.solution.ids[: draft.cut.revealable] for draft in drafts])
+        for draft, decoded in zip(drafts, shown, strict=True):
+            ends = _possible_ends(draft.solution, draft.cut.revealable)
+            expected = [draft.problem.solution[:end].rstrip() for end in ends]
+            if not any(text.same(before, decoded.rstrip()) for before in expected):
+                draft.outcome = self._fault(draft.problem, "longest hint", difference(expected[0], decoded))
+
+    def _fault(self, problem: Problem, part: str, change: str) -> BadTokenizerError:
+        return BadTokenizerError(
+            f"model.name is {self.model!r}, whose tokenizer changes the {part} of problem {problem.id}: {change}. "
+            "Correct the problem's text, or give a model whose tokenizer.json preserves it"
         )
-    messages = [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    # The template writes its own special tokens, including the first one.
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-
-def _end_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    if not tokenizer.is_fast:
-        raise BadTokenizerError(
-            "the model's tokenizer gives no character offsets, which hints need: "
-            "it needs a tokenizer.json (a fast tokenizer)"
+    def _assembled(self, draft: _Draft) -> TokenizedProblem:
+        return TokenizedProblem(
+            problem=draft.problem,
+            prompt=draft.prompt.ids,
+            solution=(*draft.solution.ids, self.end),
+            revealable=draft.cut.revealable,
+            step_ends=draft.cut.step_ends,
+            inside_characters=draft.cut.inside_characters,
         )
-    if tokenizer.eos_token_id is None:
-        raise BadTokenizerError(
-            "the model's tokenizer has no end-of-sequence token: set eos_token in tokenizer_config.json"
-        )
-    return int(tokenizer.eos_token_id)
 
 
-def _token_ends(offsets: list[tuple[int, int]]) -> list[int]:
+@dataclass(frozen=True)
+class _Cut:
+    """How much of a solution hints may show, and where they may end: see TokenizedProblem."""
+
+    revealable: int
+    step_ends: tuple[int, ...]
+    inside_characters: frozenset[int]
+
+
+_NO_PROMPT, _NO_TOKENS, _NO_CUT = Prompt("", ()), Tokens((), ()), _Cut(0, (), frozenset())
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A problem on its way through the steps of `ProblemTokenizer.tokenize`; with an outcome it takes no further ones."""
+
+    problem: Problem
+    outcome: TooLong | BadTokenizerError | None = None
+    prompt: Prompt = _NO_PROMPT
+    solution: Tokens = _NO_TOKENS
+    cut: _Cut = _NO_CUT
+
+
+def _open(drafts: list[_Draft]) -> list[_Draft]:
+    return [draft for draft in drafts if draft.outcome is None]
+
+
+def _cut(problem: Problem, solution: Tokens) -> _Cut:
+    """`revealable` counts the leading tokens that are entirely before the final answer (data.reveal)."""
+    ends = _token_ends(solution)
+    shown = revealable_characters(problem.question, problem.solution, problem.answer)
+    inside = _inside_characters(problem.solution, solution, ends)
+    revealable = bisect_left(ends, shown + 1)
+    while revealable in inside:
+        revealable -= 1
+    steps = _step_ends(problem.solution, ends, revealable)
+    return _Cut(revealable, tuple(step for step in steps if step not in inside), inside)
+
+
+def _token_ends(tokens: Tokens) -> list[int]:
     """Character offset at which each token ends, never decreasing.
 
     The tokens of a character that is split into bytes all end after it, so none of them is shown without the others.
     """
     ends: list[int] = []
-    for _, end in offsets:
+    for _, end in tokens.offsets:
         ends.append(max(end, ends[-1] if ends else 0))
     return ends
+
+
+def _inside_characters(text: str, tokens: Tokens, ends: list[int]) -> frozenset[int]:
+    """Numbers of leading tokens after which the next one continues a character: it begins before they end."""
+    if text.isascii():
+        return frozenset()
+    return frozenset(number for number in range(1, len(ends)) if tokens.offsets[number][0] < ends[number - 1])
+
+
+def _possible_ends(tokens: Tokens, count: int) -> tuple[int, ...]:
+    """Character offsets at which `count` tokens may end: with the last, and with what normalisation joins to it."""
+    end = max((end for _, end in tokens.offsets[:count]), default=0)
+    return (end, tokens.offsets[count][0]) if 0 < count < len(tokens.offsets) else (end,)
 
 
 def _step_ends(solution: str, ends: list[int], revealable: int) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from seele_trainer.config import Benchmark, Evaluation, RolloutOptions, Verifier
 from seele_trainer.data.problem import BadDataError
-from seele_trainer.data.tokenize import Template
+from seele_trainer.data.prompts import Template
+from seele_trainer.data.tokenizer import load_tokenizer
 from seele_trainer.evaluation.benchmarks import known_benchmark
 from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark, completions_needed, load_benchmark
 from seele_trainer.evaluation.local_server import local_server
@@ -108,7 +109,7 @@ def prepare(model: str, sources: Sequence[Benchmark], template: Template, max_to
     """Find the model and read the problems. Raises BadModelError, BadDataError or BadTokenizerError."""
     folder = _folder(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = load_tokenizer(str(folder))
         context = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())

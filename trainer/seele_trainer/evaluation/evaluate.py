@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from seele_trainer.config import Benchmark, TrainerConfig
+from seele_trainer.data.prompts import Template, encode_prompts
 from seele_trainer.data.sources import load_problems
-from seele_trainer.data.tokenize import Template, encode_prompt
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
 from seele_trainer.run_folder.records import BenchmarkScore
 from seele_trainer.verify.pool import VerifierPool
@@ -147,7 +147,7 @@ def load_benchmark(benchmark: Benchmark, tokenizer: PreTrainedTokenizerBase, tem
     problems = load_problems(benchmark, need_solution=False)
     return LoadedBenchmark(
         title=benchmark.title,
-        prompts=tuple(encode_prompt(tokenizer, problem.question, template) for problem in problems),
+        prompts=tuple(encode_prompts(tokenizer, [problem.question for problem in problems], template)),
         expected=tuple(problem.answer for problem in problems),
         samples=benchmark.samples,
     )

@@ -16,10 +16,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoTokenizer
 
 from seele_trainer.config import TrainerConfig, Training
 from seele_trainer.learner.checkpoint import SavedEngine, load_engine, save_engine
+from seele_trainer.learner.comparison import check_computation
 from seele_trainer.learner.deepspeed import clips_itself, engine_config, reference_config
 from seele_trainer.learner.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
 from seele_trainer.learner.model import DTYPES, gathered_weights, load_scorer
@@ -28,6 +28,7 @@ from seele_trainer.learner.ranks import Ranks
 from seele_trainer.learner.sample import FloatArray, Sample
 from seele_trainer.termination import ExpectedFailure
 from seele_trainer.weights.export import write_model_folder
+from seele_trainer.weights.model_files import ModelFiles
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -100,6 +101,11 @@ class Learner:
         training = config.training
         self._coefficients = Coefficients(training.clip_epsilon, training.importance_cap, training.kl_coefficient)
         scorer = load_scorer(config.model, self._weight_dtype(), gradient_checkpointing=training.gradient_checkpointing)
+        # Now: DeepSpeed may divide the weights among the ranks, and later nothing may ask the hub.
+        self._files: ModelFiles | None = None
+        if self._ranks.is_driver:
+            check_computation(scorer, config.model.name)
+            self._files = ModelFiles.read(config.model)
         sizes: dict[str, Any] = {
             "parameters": sum(parameter.numel() for parameter in scorer.parameters()),
             "pin_memory": self._ranks.device.type == "cuda",
@@ -188,21 +194,20 @@ class Learner:
         """
         model, driver = self._config.model, self._ranks.is_driver
         weights = gathered_weights(self._engine.module.model, DTYPES[model.dtype], zero3=self._zero3, keep=driver)
-        if driver:
+        if self._files is not None:
             if directory is None:
                 raise ValueError("rank 0 must name the folder")
-            origin: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-            described = AutoConfig.from_pretrained(model.name, **origin)
-            # Loaders round the weights to this type, and the original model may have had another one.
-            described.dtype = DTYPES[model.dtype]
+            loaded = self._engine.module.model
+            # Loading knows the architecture's default, which config.json may omit.
+            tied = {"tie_word_embeddings": bool(getattr(loaded.config, "tie_word_embeddings", False))}
             write_model_folder(
                 directory,
                 weights,
-                described,
-                AutoTokenizer.from_pretrained(model.name, **origin),
+                {**self._files.config_for(model.dtype), **tied},
                 untie=untie,
+                files=self._files.others,
                 # It may name more tokens that end a completion than config.json does.
-                generation_config=self._engine.module.model.generation_config,
+                generation_config=loaded.generation_config,
             )
         self._ranks.barrier()
 

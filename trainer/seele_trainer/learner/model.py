@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from seele_trainer.attention import attention_for, configurations
 from seele_trainer.config import Model
 from seele_trainer.learner.loss import token_logprobs
 
@@ -44,10 +45,24 @@ class TokenScorer(nn.Module):
         attends to the padding on its right, and position ids count from each row's start.
         """
         self._positions = positions - 1
-        logits = self.model(input_ids=tokens, use_cache=False).logits
+        try:
+            logits = self.model(input_ids=tokens, use_cache=False).logits
+        finally:
+            self._positions = None
         return token_logprobs(logits, tokens.flatten()[positions], temperature, with_entropy=with_entropy)
 
+    def train(self, mode: bool = True) -> TokenScorer:
+        """As for any module, except that routers of experts add no noise in training mode either."""
+        super().train(mode)
+        for module in self.modules():
+            # By the name of their option. Only its user leaves training mode, because others recompute activations in it.
+            if any("jitter" in name for name in vars(module)):
+                module.training = False
+        return self
+
     def _keep_predicting(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if self._positions is None:
+            return inputs
         hidden, *rest = inputs
         return (hidden.flatten(0, -2)[self._positions], *rest)
 
@@ -57,21 +72,24 @@ def load_scorer(model: Model, dtype: torch.dtype, *, gradient_checkpointing: boo
 
     Raises OSError (from transformers) if there is no such model.
     """
-    config = AutoConfig.from_pretrained(model.name, revision=model.revision, trust_remote_code=model.trust_remote_code)
-    for name, value in vars(config).items():
-        if "drop" in name and isinstance(value, float):
-            setattr(config, name, 0.0)
-    loaded = AutoModelForCausalLM.from_pretrained(
-        model.name,
-        config=config,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        dtype=dtype,
-        attn_implementation="sdpa",
-    )
+    origin: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    config = AutoConfig.from_pretrained(model.name, **origin)
+    attention = {"attn_implementation": attention_for(config)}
+    loaded = AutoModelForCausalLM.from_pretrained(model.name, config=config, dtype=dtype, **origin, **attention)
+    _remove_dropout(loaded)
     if gradient_checkpointing:
         loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return TokenScorer(loaded)
+
+
+def _remove_dropout(model: nn.Module) -> None:
+    """Set every rate of dropout to 0: in the configurations, and in modules, which may have copied or chosen their own."""
+    for holder in (*configurations(model.config), *model.modules()):
+        rates = [name for name, value in vars(holder).items() if "drop" in name and isinstance(value, float)]
+        for name in rates:
+            setattr(holder, name, 0.0)
+        if isinstance(holder, nn.modules.dropout._DropoutNd):
+            holder.p = 0.0
 
 
 def gathered_weights(model: nn.Module, dtype: torch.dtype, *, zero3: bool, keep: bool) -> dict[str, Tensor]:

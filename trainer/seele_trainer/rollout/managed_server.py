@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from seele_trainer.config import RolloutOptions
-from seele_trainer.rollout.canary import prove
+from seele_trainer.rollout.canary import Followed, Scores
 from seele_trainer.rollout.protocol import Canary, Completion, Sampling
 from seele_trainer.rollout.vllm_client import ServerError, ServerUnreachable, VllmServer
+from seele_trainer.rollout.weight_proof import WeightProof
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class ManagedServer:
         """Number of the last of the pool's requests that was sent here."""
         self.error = "it has not answered yet"
         self.canary_difference = 0.0
+        self.unproven = False
+        """Whether the canary left open if the server serves the weights of the last push or those before."""
         self.push: WeightsPush | None = None
         self.unused = asyncio.Event()
         """Set while the server is not in use, so that its watcher checks it at once."""
@@ -52,6 +55,7 @@ class ManagedServer:
         self._config = config
         self._before_push = before_push
         self._label = ""
+        self._proof = WeightProof(server.url)
         self._proven_connections = 0
         self._answered = time.monotonic()
         self._requests: set[asyncio.Timeout] = set()
@@ -166,6 +170,7 @@ class ManagedServer:
             if label != self._label:
                 # The server was restarted: requests to its predecessor will never be answered.
                 self._abandon_requests()
+                self._proof.forget()
             if push is not None and label != push.label:
                 await self._reload(push)
                 label = push.label
@@ -179,10 +184,15 @@ class ManagedServer:
                 await self._idle.wait()
         except TimeoutError as error:
             raise ServerUnreachable(f"{self.url} did not finish its requests within {limit:g} s") from error
-        self._before_push()
-        await self._server.load_weights(push.directory, limit)
-        measured = await self._server.score(push.canary.sequences, limit)
-        self.canary_difference = prove(push.canary, measured, self.url, push.version)
+
+        async def load(folder: Path) -> Scores:
+            self._before_push()
+            await self._server.load_weights(folder, limit)
+            return await self._server.score(push.canary.sequences, limit)
+
+        proof = await self._proof.push(load, push.directory, push.version, push.canary)
+        self.canary_difference = proof.difference
+        self.unproven = proof.followed is Followed.UNPROVEN
         await self._server.label_weights(push.label)
 
     async def _confirm(self) -> None:

@@ -134,6 +134,7 @@ class VllmPool:
             seconds=time.monotonic() - began,
             canary_difference=max(server.canary_difference for server in servers),
             engines=len(servers),
+            unproven=sum(server.unproven for server in servers),
         )
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:

@@ -48,26 +48,43 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Decoy:
+    """A model folder whose log-probabilities of the canary differ from the policy's by far more than the tolerance.
+
+    An engine that shows them loads what it is given. `logprobs` are the trainer's own, as in `Canary`.
+    """
+
+    directory: Path
+    logprobs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Canary:
     """The check of a weight sync: token ids of a few sequences and the trainer's own log-probabilities of them.
 
     `logprobs[i][t]` belongs to `sequences[i][t + 1]`, so each is one shorter than its sequence. `tolerance` bounds the
-    mean absolute difference over all tokens.
+    mean absolute difference over all tokens. Without a decoy, the first sync of an engine is unproven.
     """
 
     sequences: tuple[tuple[int, ...], ...]
     logprobs: tuple[tuple[float, ...], ...]
     tolerance: float
+    decoy: Decoy | None = None
 
 
 @dataclass(frozen=True)
 class WeightSync:
-    """Result of a weight sync: seconds on the slowest engine, and the canary's mean absolute difference."""
+    """Result of a weight sync: seconds on the slowest engine, and the canary's mean absolute difference.
+
+    `unproven` is the number of engines whose log-probabilities do not show whether they serve this version or the one
+    before, because the two differ by less than the noise.
+    """
 
     version: int
     seconds: float
     canary_difference: float
     engines: int
+    unproven: int = 0
 
 
 ServerState = Literal["starting", "ready", "down"]

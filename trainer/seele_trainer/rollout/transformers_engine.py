@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from seele_trainer.attention import attention_for
 from seele_trainer.config import RolloutOptions
-from seele_trainer.rollout.canary import prove
+from seele_trainer.rollout.canary import Followed
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from seele_trainer.rollout.weight_proof import WeightProof
 from seele_trainer.seeds import spread
 
 Result = TypeVar("Result")
@@ -55,6 +57,8 @@ class TransformersEngine:
         self._stops = torch.empty(0, dtype=torch.long)
         self._version = 0
 
+        self._proof = WeightProof(_NAME)
+
     async def start(self) -> None:
         """Load the model. Raises OSError if the folder has none."""
 
@@ -74,13 +78,14 @@ class TransformersEngine:
         """Load a model folder as policy `version`. Raises WeightSyncError if the canary shows other weights."""
         began = time.monotonic()
 
-        def update() -> float:
-            self._model = self._load(directory)
-            self._version = version
-            return prove(canary, [self._score(tokens) for tokens in canary.sequences], _NAME, version)
+        def load(folder: Path) -> list[list[float]]:
+            self._model = self._load(folder)
+            return [self._score(tokens) for tokens in canary.sequences]
 
-        difference = await self._run(update)
-        return WeightSync(version, time.monotonic() - began, difference, engines=1)
+        proof = await self._proof.push(lambda folder: self._run(partial(load, folder)), directory, version, canary)
+        self._version = version
+        unproven = int(proof.followed is Followed.UNPROVEN)
+        return WeightSync(version, time.monotonic() - began, proof.difference, engines=1, unproven=unproven)
 
     async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
         """Sample `sampling.n` completions of one prefix."""
@@ -119,7 +124,11 @@ class TransformersEngine:
         self._model = None
 
     def _load(self, folder: Path) -> Any:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=self._dtype or "auto")
+        # As the learner computes it, because a policy and its servers must agree.
+        attention = attention_for(AutoConfig.from_pretrained(folder))
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=self._dtype or "auto", attn_implementation=attention
+        )
         return model.to(self._device).eval().requires_grad_(False)
 
     @torch.inference_mode()

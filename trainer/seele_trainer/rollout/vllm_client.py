@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from seele_trainer.rollout.protocol import Completion, Sampling
 from seele_trainer.termination import ExpectedFailure
+
+OLDEST_VLLM = (0, 32)
+"""The oldest vLLM that is known to work: 0.26 has no route that tells or changes the label of the weights."""
 
 _CONTROL_SECONDS = 30.0
 _HEALTH_SECONDS = 30.0
@@ -46,6 +50,10 @@ class BadAnswer(ServerError):
 
 class RequestRefused(ExpectedFailure):
     """The server rejected the request itself (4xx): every server would, so it is not retried."""
+
+
+class RouteMissing(RequestRefused):
+    """The server has no such route for training."""
 
 
 def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSession:
@@ -84,8 +92,11 @@ class VllmServer:
         await self._call("GET", "/health", seconds=_HEALTH_SECONDS, parse=False)
 
     async def weight_label(self) -> str:
-        """The current label of the weights; `default` for a server with its initial weights."""
-        answer = await self._call("GET", "/weight_info")
+        """The current label of the weights; `default` for a server with its initial weights.
+
+        This is the first request to a server that joins. Raises RequestRefused if it is too old for training.
+        """
+        answer = await self._label_call("GET", "/weight_info")
         label = answer.get("weight_version")
         if not isinstance(label, str):
             raise BadAnswer(f"{self.url}/weight_info has no weight_version: {_short(answer)}")
@@ -93,7 +104,7 @@ class VllmServer:
 
     async def label_weights(self, label: str) -> None:
         """Label the weights that are served now; a restart loses the label."""
-        answer = await self._call("POST", "/update_weight_version", {"new_version": label})
+        answer = await self._label_call("POST", "/update_weight_version", {"new_version": label})
         if answer.get("success") is not True:
             raise ServerFailed(f"{self.url} did not label its weights: {_short(answer)}")
 
@@ -185,6 +196,21 @@ class VllmServer:
             if paused.get("is_paused") is not False:
                 raise ServerFailed(f"{self.url} stays paused after a reload: {_short(paused)}")
 
+    async def _label_call(self, method: str, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A request about the label of the weights, which old versions of vLLM do not have."""
+        try:
+            return await self._call(method, route, body)
+        except RouteMissing as error:
+            raise RequestRefused(_unfit(self.url, route, await self._version())) from error
+
+    async def _version(self) -> str:
+        """The server's version of vLLM; empty if it does not say."""
+        try:
+            version = (await self._call("GET", "/version")).get("version")
+        except (ServerError, RequestRefused):
+            return ""
+        return version if isinstance(version, str) else ""
+
     def _prompt(self, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
         return {
             "model": self._model,
@@ -245,10 +271,25 @@ class VllmServer:
         if status >= 500 or status in {408, 425, 429}:
             return ServerFailed(message)
         if status in {404, 405} and not route.startswith("/v1/"):
-            return RequestRefused(
+            return RouteMissing(
                 f"{message}. Start vLLM with VLLM_SERVER_DEV_MODE=1, which adds the routes for training"
             )
         return RequestRefused(message)
+
+
+def _unfit(url: str, route: str, version: str) -> str:
+    """Why a server without `route` cannot be used for training, and what to do."""
+    oldest = ".".join(map(str, OLDEST_VLLM))
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) >= OLDEST_VLLM:
+        return (
+            f"{url} is vLLM {version} without its routes for training ({route}): start it with VLLM_SERVER_DEV_MODE=1"
+        )
+    named = f"vLLM {version}" if version else "a server of unknown version"
+    return (
+        f"{url} is {named}, which has no {route}: training needs vLLM {oldest} or later, started with "
+        "VLLM_SERVER_DEV_MODE=1"
+    )
 
 
 def _completion(choice: dict[str, Any], url: str, version: int) -> Completion:

@@ -102,6 +102,8 @@ class StepRecord(FrozenModel):
     irt_fit_fallbacks: int
     weight_sync_seconds: float
     canary_difference: float
+    unproven_syncs: int = 0
+    """Engines that the canary does not show to have followed from the version before. Older journals do not count them."""
     rollout_requests: dict[str, int]
     """Requests of this step by outcome: ok, retried, failed."""
     phase_seconds: dict[StepPhase, float]

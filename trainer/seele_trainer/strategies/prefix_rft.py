@@ -47,7 +47,8 @@ class PrefixRft(Strategy):
         seed = derive_seed(self.config.training.seed, self.step, f"prefix_rft/{problem.problem.id}", 0)
         longest = self.config.training.prefix_rft.longest_prefix
         share = np.random.default_rng(seed).uniform(min(self.lower_bound(), longest), longest)
-        return RoundPlan(round=HYBRID, hint_length=math.floor(share * problem.revealable), rollouts=1)
+        length = problem.whole_characters(math.floor(share * problem.revealable))
+        return RoundPlan(round=HYBRID, hint_length=length, rollouts=1)
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
         """The plain rollouts; their mean is also the baseline of the hybrid one."""

@@ -176,6 +176,12 @@ STEP_METRICS: tuple[Metric[StepRecord], ...] = (
         lambda r: one(r.canary_difference),
     ),
     Metric(
+        "seele_weight_syncs_unproven_total",
+        "syncs",
+        "Syncs whose versions are too similar for the canary to tell which one is served; eight in a row repeat the proof.",
+        lambda r: one(r.unproven_syncs),
+    ),
+    Metric(
         "seele_tokens_total",
         "tokens",
         "Tokens by kind (prompt, hint, generated; trained: in forward passes; loss: before identical rollouts are merged).",

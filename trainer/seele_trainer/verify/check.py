@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, cast, get_args
 
-from seele_trainer.verify.extract import extract_answer, marked_answer
+from seele_trainer.verify.compare import ends_with_equal, equal_as_mathematics
+from seele_trainer.verify.extract import extract_answer, final_turn, is_finished, marked_answer
 from seele_trainer.verify.normalise import normalised, number_value
+from seele_trainer.verify.spelling import as_latex
+from seele_trainer.verify.units import split_unit
 
 Method = Literal["math", "exact"]
 
 RELATIVE_TOLERANCE = Decimal("1e-6")
 """Two decimals count as the same number up to this; whole numbers must be equal."""
 
-TAIL = 2000
-"""Characters at the end of a text that are searched for an unmarked answer."""
+_CHOICE = re.compile(
+    r"\\?(?:(?:text|textbf|mathrm|mathbf)\s*\{\s*)?\(?([A-H])(?:\)|[.:](?=[\s}\\]))\s*\}?(.*)", re.DOTALL
+)
+_POINT = re.compile(r"\s*\((?:\d+\s*,\s*)+\d+\)\s*")
+_LETTER = re.compile(r"\(?([A-H])\)?\.?")
+_GAP = re.compile(r"(?:\\[ ,;:]|\\quad|\\qquad|~|\s|[.:])+")
 
-_IN_A_BASE = re.compile(r"\s*[0-9A-Fa-f]+_\{?\d+\}?\s*")
 
-# math-verify warns once that its own time limits are off. They are off on purpose: SIGALRM fails outside the main thread
-# and cannot interrupt C code. The pool kills the whole worker instead.
-logging.getLogger("math_verify").setLevel(logging.ERROR)
+def method_named(name: str) -> Method:
+    """The method of this name. Raises ValueError for an unknown one, which must not be checked by another."""
+    for method in get_args(Method):
+        if name == method:
+            return cast(Method, method)
+    raise ValueError(f"no verifier is named {name!r}: verifier.method must be {' or '.join(get_args(Method))}")
 
 
 def is_correct(completion_text: str, expected: str, method: Method) -> bool:
@@ -30,19 +38,50 @@ def is_correct(completion_text: str, expected: str, method: Method) -> bool:
 
     `exact` compares the extracted answers as normalised text. `math` compares them as text, then as numbers, and then
     symbolically with math-verify, which can take unbounded time and memory: call it in a process that can be killed.
+    Raises ValueError for an unknown method.
     """
+    method = method_named(method)
+    text = final_turn(completion_text)
+    answer = marked_answer(text)
+    if answer is None and not is_finished(text):
+        return False
     if method == "exact":
-        answer = extract_answer(completion_text)
+        answer = extract_answer(text)
         return answer is not None and normalised(answer) == normalised(expected)
-    answer = marked_answer(completion_text)
-    if answer is None:
-        return _symbolically_equal(completion_text, expected, whole_text=True)
+    return ends_with_equal(text, expected) if answer is None else _same(answer, expected)
+
+
+def _same(answer: str, expected: str) -> bool:
+    """Whether two answers are the same, whichever of them names a unit or the letter of a choice."""
     if normalised(answer) == normalised(expected):
         return True
-    value, expected_value = number_value(answer), number_value(expected)
-    if value is not None and expected_value is not None and "%" not in answer + expected:
+    (letter, answer), (expected_letter, expected) = _choice(answer), _choice(expected)
+    if letter and expected_letter:
+        return letter == expected_letter and (not answer or not expected or _same_amount(answer, expected))
+    return bool(answer and expected) and _same_amount(answer, expected)
+
+
+def _choice(answer: str) -> tuple[str, str]:
+    """Letter and text of an answer to a multiple choice (`\\textbf{(B)}\\ 12`, `B. 12`, `(B)`), either of which may be ""."""
+    choice = _CHOICE.fullmatch(answer.strip().strip("$"))
+    if choice is not None:
+        return choice.group(1), _GAP.sub(" ", choice.group(2), count=1).strip() if choice.group(2) else ""
+    letter = _LETTER.fullmatch(answer.strip())
+    return (letter.group(1), "") if letter else ("", answer)
+
+
+def _same_amount(answer: str, expected: str) -> bool:
+    (amount, unit), (expected_amount, expected_unit) = split_unit(answer), split_unit(expected)
+    if unit and expected_unit and unit != expected_unit:
+        return False
+    if normalised(amount) == normalised(expected_amount):
+        return True
+    value, expected_value = number_value(as_latex(amount)), number_value(as_latex(expected_amount))
+    if value is not None and expected_value is not None and "%" not in amount + expected_amount:
         return _same_number(value, expected_value)
-    return _symbolically_equal(answer, expected, whole_text=False)
+    if (value is None) != (expected_value is None) and _POINT.fullmatch(amount if value is None else expected_amount):
+        return False
+    return equal_as_mathematics(amount, expected_amount)
 
 
 def _same_number(value: Decimal, expected: Decimal) -> bool:
@@ -55,35 +94,3 @@ def _same_number(value: Decimal, expected: Decimal) -> bool:
 
 def _is_whole(value: Decimal) -> bool:
     return value == value.to_integral_value()
-
-
-def _symbolically_equal(answer: str, expected: str, *, whole_text: bool) -> bool:
-    """Whether `answer` equals `expected` as mathematics. With `whole_text`, `answer` is a text that contains the answer.
-
-    Never returns for some inputs, such as a tower of exponents.
-    """
-    # Imported on first use: sympy takes half a second and 60 MB that `exact` does not need.
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-    from sympy import nan, zoo
-
-    if not whole_text and _IN_A_BASE.fullmatch(expected) and _IN_A_BASE.fullmatch(answer):
-        return False  # math-verify ignores the base of `52_8`; equal texts were accepted before
-    # An extracted answer is boxed again and parsed as a whole. By default a box that cannot be parsed would be replaced
-    # by any fraction or number inside it, and half an answer would be accepted.
-    box = (LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False),)
-    if whole_text:
-        anywhere = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
-        found = parse(answer[-TAIL:].replace("\\$", ""), anywhere, parsing_timeout=None)
-    else:
-        found = parse(_boxed(answer), box, parsing_timeout=None)
-    # Drop expressions for which sympy found no value, since they compare equal to many others: `\gamma(x-1)`, for
-    # example, is read as the gamma function at a pole.
-    wanted, found = (
-        [value for value in parsed if isinstance(value, str) or not value.has(zoo, nan)]
-        for parsed in (parse(_boxed(expected), box, parsing_timeout=None), found)
-    )
-    return bool(verify(wanted, found, timeout_seconds=None))
-
-
-def _boxed(answer: str) -> str:
-    return "\\boxed{" + answer.replace("\\$", "").replace("$", "") + "}"

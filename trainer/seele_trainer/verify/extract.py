@@ -10,13 +10,73 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{|\d)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 """An opening or closing brace; escaped ones are skipped."""
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_HEADING = re.compile(r"(?:the )?(?:final )?(?:answer|solution|result)\s*:?", re.IGNORECASE)
 _PHRASE = re.compile(
-    r"\banswer(?:\s+(?:is|are|equals|would be|will be|must be)\b\s*:?|\s*[:=])\**\s*([^\n]+)",
-    re.IGNORECASE,
+    r"(?:\banswer(?:\s+(?:to|of|for)\s[^.\n]{1,80}?)?(?:\s+(?:is|are|equals|would be|will be|must be)\b\s*:?|\**\s*[:=])"
+    r"|^#+\s*(?:the\s+)?(?:final\s+)?answer[ \t]*$"
+    r"|\b(?:respuesta|réponse|antwort|risposta|resposta)(?:\s+(?:es|est|ist|è|é|lautet)\b\s*:?|\s*:)|\bответ\s*[:—-]"
+    r"|(?:答案|答え|答)\s*(?:是|为|為|は|[:：])\s*[:：]?)\**\s*([^\n]+)",
+    re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"(?:\.|;|(?<!\\)!|\?)(?=\s|$)|\*\*|<")
+_NO_ANSWER = re.compile(
+    r"(?:\w+ )?(?:correct|right|wrong|incorrect|verified|clear|obvious|confirmed|as follows)\b", re.IGNORECASE
+)
+"""Said about an answer, as in `so the answer is correct`."""
+_SENTENCE_END = re.compile(r"(?:\.|;|(?<!\\)!|\?)(?=\s|$)|\*\*|<|[。；！？]")
+_REMARK = re.compile(
+    r"(?<=[\d%$}])(?:\s+\((?=[a-z])[^()]*\)?|,?\s+(?:because|since|so|which|but|not|rather)\s.*)$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What follows an answer in its sentence: `12 (not 13)`, `12, because …`."""
+_NEXT_TURN = re.compile(
+    r"^[ \t#*]*(?:user|human|question|problem|exercise|q)[ \t]*\d*[ \t]*\**[:.]|(?<=>)[ \t]*(?:user|human)[ \t]*:"
+    r"|<\|(?:im_start|start_header_id|user)\b|\[INST\]|^#+[ \t]*(?:instruction|question|problem|input|user)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Where a base model that was not stopped continues with another question."""
+MAX_TURNS = 8
+"""Turns of a completion that are searched for the first marked answer."""
+_END_OF_THOUGHT = "</think>"
+_FINISHED = re.compile(r"[.!?。！？}\])*$][\"'”’*_)\s]*$")
+_PROSE = re.compile(r"(?<![\\\w])[^\W\d_]{2,}(?!\w)")
 _NUMBER_AND_WORDS = re.compile(rf"(\\?\$?[-+]?\\?\$?{NUMBER}%?)\s+[a-zA-Z][a-zA-Z\s,'-]*")
 _LAST_NUMBER = re.compile(rf"(?<![\w.])-?{NUMBER}|{NUMBER}")
+
+
+def final_turn(text: str) -> str:
+    """The part of a completion that answers: what follows `</think>`, up to where the model continues with another question.
+
+    Another question only ends the answer if a marked answer precedes it.
+    """
+    for number, turn in enumerate(_NEXT_TURN.finditer(text)):
+        if number == MAX_TURNS:
+            break
+        if marked_answer(text[: turn.start()]) is not None:
+            text = text[: turn.start()]
+            break
+    answer = text[text.rfind(_END_OF_THOUGHT) + len(_END_OF_THOUGHT) :] if _END_OF_THOUGHT in text else text
+    return answer if answer.strip() else text
+
+
+def is_finished(text: str) -> bool:
+    """Whether a text without a marked answer ends with a whole sentence, a formula or a line that is hardly more than a number.
+
+    Otherwise the length limit cut it off, and its last number is an intermediate result.
+    """
+    *_, last_box = None, *_BOX.finditer(text)
+    if last_box is not None and last_box.group(1) == "{" and not _is_closed(text, last_box.end()):
+        return False
+    last_line = text.rstrip().rpartition("\n")[2]
+    return _FINISHED.search(last_line) is not None or len(_PROSE.findall(last_line)) <= 2
+
+
+def _is_closed(text: str, start: int) -> bool:
+    depth = 1
+    for brace in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth == 0:
+            return True
+    return False
 
 
 def extract_answer(text: str) -> str | None:
@@ -61,7 +121,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _after_hashes(text: str) -> str | None:
-    found = _HASHES.findall(text)
+    found = [after for after in _HASHES.findall(text) if not _HEADING.fullmatch(after.strip("* \t\r"))]
     return _trimmed(found[-1]) if found else None
 
 
@@ -73,11 +133,11 @@ def _tagged(text: str) -> str | None:
 
 
 def _stated(text: str) -> str | None:
-    found = _PHRASE.findall(text)
+    found = [after for after in _PHRASE.findall(text) if not _NO_ANSWER.match(after)]
     if not found:
         return None
     sentence = _SENTENCE_END.split(found[-1].removeprefix("**"), maxsplit=1)[0]
-    return _trimmed(sentence)
+    return _trimmed(_REMARK.sub("", sentence))
 
 
 def _trimmed(answer: str) -> str | None:

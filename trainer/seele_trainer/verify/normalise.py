@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
+from seele_trainer.verify.spelling import without_unicode
+
 NUMBER = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|\\!,|,\\!\s?)\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 """A number as people write it, without its sign: digits with or without thousands separators and decimals."""
 
@@ -14,7 +16,12 @@ _SPACING = re.compile(r"\\(?:[!,;:> ]|left(?![a-z])|right(?![a-z])|displaystyle|
 _PLAIN_NUMBER = re.compile(
     rf"([-+−]?)\s*\\?\$?\s*([-+−]?)({NUMBER}|\d+(?:\.\d*)?[eE][-+]?\d{{1,4}})\s*(?:\\?%|\^?\{{?\\circ\}}?)?\.?"
 )
-_PARENTHESES = re.compile(r"^\(([^()]*)\)$")
+_PARENTHESES = re.compile(r"^\(([^(),]*)\)$")
+"""Around one number; `(1,200)` is a point."""
+_NAME = re.compile(
+    r"\\(?:overline|triangle|angle|overrightarrow|vec|widehat|odot)\s*(?:\{\s*([A-Z]{1,4})\s*\}|([A-Z]{1,4})(?![a-zA-Z]))"
+)
+"""A segment, triangle, angle or vector, which is also written without its sign."""
 _LEADING = re.compile(r"^(?:[a-zA-Z]\w*(?:\s*\([a-zA-Z]\))?)\s*(?:=|\\in)\s*(?=[^=]+$)")
 
 
@@ -53,13 +60,14 @@ def normalised(text: str) -> str:
 
     A single number becomes its plain decimal form, so that `1,000.0` and `1000` are the same text.
     """
-    text = right_hand_side(unwrapped(text))
+    text = right_hand_side(unwrapped(without_unicode(text)))
     value = number_value(text)
     if value is not None and abs(value.adjusted()) < 50:
         plain = format(value, "f")
         plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
         return "0" if plain in {"-0", ""} else plain
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = _NAME.sub(r"\1\2", re.sub(r"\\[dt]frac", r"\\frac", text))
     # `\pi r` must not become `\pir`, which would be another command, so mark the end of a command before a letter.
     text = re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", r"\1|", text)
+    text = text.replace("\\varnothing", "\\emptyset")
     return _SPACING.sub("", text).replace("^\\circ", "")

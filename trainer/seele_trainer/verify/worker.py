@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 
-from seele_trainer.verify.check import Method, is_correct
+from seele_trainer.verify.check import Method, is_correct, method_named
 
 MEMORY_LIMIT = 4 << 30
 """Bytes of address space, so that a tower of exponents cannot exhaust the trainer's memory."""
@@ -61,4 +61,4 @@ def _die_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main("exact" if sys.argv[1] == "exact" else "math", int(sys.argv[2]))
+    main(method_named(sys.argv[1]), int(sys.argv[2]))

@@ -31,6 +31,11 @@ class WeightsDirectory:
         """The model folder of a version, which need not exist."""
         return self._root / f"version-{version}"
 
+    @property
+    def decoy(self) -> Path:
+        """This attempt's folder for weights that no policy has, which prove that a server loads what it is given."""
+        return self._root / f"decoy.attempt-{self._attempt.number}"
+
     def publish(self, version: int) -> Path:
         """Move an exported version into place and make it the current one, by atomic renames.
 
@@ -63,9 +68,9 @@ class WeightsDirectory:
     def prune(self, keep: int) -> None:
         """Delete all version folders except the `keep` most recent ones and the published one.
 
-        Remains of killed exports are deleted too, so no export may be running. The most recent by time, not by number:
-        a resumed run counts from its checkpoint again, and the lost attempt's folders are the older ones. Raises
-        Superseded if a newer attempt has begun, which then owns the folders.
+        Remains of killed exports and earlier attempts' decoys are deleted too, so no export may be running. The most
+        recent by time, not by number: a resumed run counts from its checkpoint again, and the lost attempt's folders are
+        the older ones. Raises Superseded if a newer attempt has begun, which then owns the folders.
         """
         if keep < 1:
             raise ValueError(f"keep at least one version, the served one, not {keep}")
@@ -75,6 +80,7 @@ class WeightsDirectory:
         for version in by_age[:-keep]:
             if version != current:
                 shutil.rmtree(self.folder(version))
-        for pattern in (".version-*", "version-*.attempt-*"):
+        for pattern in (".version-*", "version-*.attempt-*", ".decoy.*", "decoy.attempt-*"):
             for left in self._root.glob(pattern):
-                shutil.rmtree(left, ignore_errors=True)
+                if left != self.decoy:
+                    shutil.rmtree(left, ignore_errors=True)

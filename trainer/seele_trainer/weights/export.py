@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -28,15 +29,16 @@ def write_model_folder(
     directory: Path,
     tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
     model_config: Any,
-    tokenizer: Any,
     *,
     untie: bool,
+    files: Mapping[str, bytes] = MappingProxyType({}),
     generation_config: Any = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write `directory` with config.json, safetensors and the tokenizer, atomically; an older one is replaced.
+    """Write `directory` with config.json, safetensors and `files`, atomically; an older one is replaced.
 
-    Configurations are those of transformers or mappings; the tokenizer and the generation settings may be None.
+    Configurations are those of transformers or mappings; the generation settings may be None. `files` are written as they
+    are, by name, such as those of the tokenizer.
     A tied model is stored without its head; with `untie` the head is stored as a copy of the embedding, and the
     configuration says so. Tensors are consumed one by one, and at most one shard is held in memory. Raises
     WeightExportError if the folder cannot be written, such as on a full disk, and UntieError if a tied model has no
@@ -55,8 +57,8 @@ def write_model_folder(
             _write_json(aside / "config.json", described)
             if generation_config is not None:
                 _write_json(aside / "generation_config.json", _as_dict(generation_config))
-            if tokenizer is not None:
-                tokenizer.save_pretrained(str(aside))
+            for name, content in files.items():
+                (aside / name).write_bytes(content)
             put_in_place(aside, directory)
     except (OSError, SafetensorError) as error:
         existing = next(folder for folder in directory.absolute().parents if folder.exists())

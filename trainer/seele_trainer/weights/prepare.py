@@ -11,10 +11,11 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seele_trainer.config import TrainerConfig
+from seele_trainer.config import Model, TrainerConfig
 from seele_trainer.run_folder.durable import built_aside, flush, put_in_place
 from seele_trainer.termination import ExitCode, RefusedInput
 from seele_trainer.weights.stored_tensors import (
@@ -33,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 _INDEX = "model.safetensors.index.json"
 _MARKER = ".seele-prepared.json"
-# Everything but weights that a model folder may need: configuration, tokenizer, chat template, code.
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+"""Everything but weights that a model folder may need: configuration, tokenizer, chat template, code."""
 
 
 class BadModelError(RefusedInput):
@@ -54,7 +55,7 @@ def prepare_model(config: TrainerConfig, out: Path) -> None:
     place. Raises BadModelError for a model that does not exist or cannot be served, ModelUnreachable if the hub failed,
     OSError if the disk is full.
     """
-    source = _source_folder(config)
+    source = source_folder(config.model, (*SMALL_FILES, "*.safetensors"))
     untie = config.rollout.untie_embeddings
     wanted = _fingerprint(source, untie)
     if _prepared(out) == wanted:
@@ -70,8 +71,11 @@ def prepare_model(config: TrainerConfig, out: Path) -> None:
     logger.info("%s is ready, made from %s", out, source)
 
 
-def _source_folder(config: TrainerConfig) -> Path:
-    model = config.model
+def source_folder(model: Model, patterns: Sequence[str]) -> Path:
+    """A model's own folder, or one in the Hugging Face cache with its files that match the patterns, downloaded if needed.
+
+    Raises BadModelError for a model that does not exist, ModelUnreachable if the hub failed.
+    """
     local = Path(model.name).expanduser()
     if local.is_dir():
         return local
@@ -87,9 +91,7 @@ def _source_folder(config: TrainerConfig) -> Path:
 
     try:
         return Path(
-            snapshot_download(
-                model.name, revision=model.revision, allow_patterns=[*_SMALL_FILES, "*.safetensors"], max_workers=4
-            )
+            snapshot_download(model.name, revision=model.revision, allow_patterns=list(patterns), max_workers=4)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         wrong = isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | HFValidationError)
@@ -122,7 +124,7 @@ def _fill(aside: Path, source: Path, untie: bool) -> None:
     tensors = {file: stored_tensors(file) for file in files}
     names = {name for held in tensors.values() for name in held}
     model_config = json.loads((source / "config.json").read_text())
-    for pattern in _SMALL_FILES:
+    for pattern in SMALL_FILES:
         for path in source.glob(pattern):
             if not path.name.endswith(".index.json"):
                 shutil.copyfile(path, aside / path.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from seele_operator.api.seelerun import FreeObject, SeeleRunSpec
-from seele_operator.api.types import amount, shown, yaml_path
+from seele_operator.api.types import amount, is_device, shown, yaml_path
 from seele_operator.validation.rules.rule import Rules, Values
 
 RULES = Rules()
@@ -76,8 +76,8 @@ def _devices(spec: SeeleRunSpec) -> Iterator[Values]:
     for section, resources in (("trainer", spec.trainer.resources), ("rollout", spec.rollout.resources)):
         for name, requested in resources.requests.items():
             limit = resources.limits.get(name)
-            device = ("/" in name and "kubernetes.io/" not in name) or name.startswith("hugepages-")
-            if device and (limit is None or amount(limit) != amount(requested)):
+            indivisible = is_device(name) or name.startswith("hugepages-")
+            if indivisible and (limit is None or amount(limit) != amount(requested)):
                 yield {
                     "field": yaml_path(("spec", section, "resources", "requests", name)),
                     "requested": requested,

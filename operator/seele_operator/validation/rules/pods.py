@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic.alias_generators import to_snake
 
-from seele_operator.api.seelerun import SeeleRunSpec
-from seele_operator.api.types import amount, shown, yaml_path
+from seele_operator.api.pod_template import Path
+from seele_operator.api.seelerun import FreeObject, Resources, SeeleRunSpec
+from seele_operator.api.types import amount, is_device, shown, yaml_path
 from seele_operator.validation.rules.rule import Rule, Rules, Values, when
 
 RULES = Rules(
@@ -39,6 +40,59 @@ def _requests(spec: SeeleRunSpec) -> Iterator[Values]:
             if limit is not None and amount(requested) > amount(limit):
                 field = yaml_path(("spec", section, "resources", "requests", name))
                 yield {"field": field, "requested": requested, "limit": limit}
+
+
+@RULES.add("{field}", "{quantity} is {wrong}; {remedy}")
+def _whole_amounts(spec: SeeleRunSpec) -> Iterator[Values]:
+    """Devices and bytes cannot be divided. A fraction of a byte is usually a wrong unit, such as `512m` for `512Mi`."""
+    for section in ("trainer", "rollout"):
+        pods = getattr(spec, section)
+        for path, name, quantity in _amounts(("spec", section), pods.resources, pods.pod_template):
+            wrong, remedy = _not_whole(name, quantity)
+            if wrong:
+                yield {"field": yaml_path(path), "quantity": shown(quantity), "wrong": wrong, "remedy": remedy}
+
+
+def _not_whole(name: str, quantity: object) -> tuple[str, str]:
+    """What is wrong with an amount of the resource `name`, and the remedy; both empty if nothing is wrong."""
+    try:
+        number = amount(str(quantity))
+    except ValueError:
+        return "not a quantity", "write a number, with a unit if needed, such as 500m, 4, 512Mi or 8Gi"
+    if name == "cpu" or number == int(number):
+        return "", ""
+    if is_device(name):
+        return "a fraction, and a device cannot be divided", f"write a whole number, such as {max(1, int(number))}"
+    return "a fraction of a byte", "write a whole number with a unit, such as 512Mi or 8Gi"
+
+
+def _amounts(path: Path, resources: Resources, template: FreeObject) -> Iterator[tuple[Path, str, object]]:
+    """Path, name and quantity of each resource of a section and of the containers in its pod template."""
+    for kind in ("requests", "limits"):
+        for name, quantity in getattr(resources, kind).items():
+            yield (*path, "resources", kind, name), name, quantity
+    inner = template.get("spec")
+    pod = inner if isinstance(inner, Mapping) else {}
+    for group in ("initContainers", "containers"):
+        containers = pod.get(group)
+        for index, container in enumerate(containers if isinstance(containers, list) else ()):
+            given = container.get("resources") if isinstance(container, Mapping) else None
+            resources_given = given if isinstance(given, Mapping) else {}
+            for kind in ("requests", "limits"):
+                amounts = resources_given.get(kind)
+                for name, quantity in amounts.items() if isinstance(amounts, Mapping) else ():
+                    if quantity is None:  # removes the amount
+                        continue
+                    yield (*path, "podTemplate", "spec", group, index, "resources", kind, name), name, quantity
+
+
+@RULES.add("spec.storage.{volume}.persistentVolumeClaimTemplate.size", "{size} is nothing; give a size, such as 500Gi")
+def _some_storage(spec: SeeleRunSpec) -> Iterator[Values]:
+    """Kubernetes refuses a claim of 0 bytes."""
+    for name, volume in (("run", spec.storage.run), ("huggingFaceCache", spec.storage.hugging_face_cache)):
+        template = volume.persistent_volume_claim_template if volume is not None else None
+        if template is not None and amount(template.size) == 0:
+            yield {"volume": name, "size": shown(template.size)}
 
 
 def _needs_servers(field: str) -> Rule:

@@ -29,9 +29,11 @@ def test_allowed_changes_are_applied(tmp_path: Path) -> None:
     assert "steps: 20" in (tmp_path / "run" / "config.yaml").read_text()
 
 
-def test_another_run_is_refused_field_by_field(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["checkpoints/step-20", "checkpoints/step-20.damaged", "metrics.jsonl"])
+def test_another_run_is_refused_field_by_field(tmp_path: Path, kept: str) -> None:
     with open_run_folder(tmp_path / "run", "training: {steps: 10, seed: 0}\nmodel: {name: a}\n"):
-        pass
+        (tmp_path / "run" / kept).parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / kept).write_text("a step")
     with (
         pytest.raises(BadRunError) as refused,
         open_run_folder(tmp_path / "run", "training: {steps: 10, seed: 1}\nmodel: {name: b}\n"),
@@ -43,6 +45,19 @@ def test_another_run_is_refused_field_by_field(tmp_path: Path) -> None:
         'model.name: was "a" and is "b"',
     ]
     assert (tmp_path / "run" / "attempt").read_text() == "1\n"
+
+
+def test_a_run_that_never_trained_takes_the_mended_file(tmp_path: Path) -> None:
+    with open_run_folder(tmp_path / "run", "training: {seed: 0}\nmodel: {name: mistyped}\n"):
+        # As the first attempt leaves them: no step, and perhaps the accuracy of the model before training.
+        (tmp_path / "run" / "checkpoints").mkdir()
+        (tmp_path / "run" / "metrics.jsonl").touch()
+        (tmp_path / "run" / "eval.jsonl").write_text("of the old model\n")
+    with open_run_folder(tmp_path / "run", "training: {seed: 0}\nmodel: {name: right}\n") as folder:
+        assert folder.attempt == 2
+
+    assert "right" in (tmp_path / "run" / "config.yaml").read_text()
+    assert not (tmp_path / "run" / "eval.jsonl").exists()
 
 
 def test_two_runs_on_one_folder_are_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_operator.local.accelerator import adapt, adapt_to_cpu, gpus
+from seele_operator.local.accelerator import adapt, adapt_to_cpu, gpus, requested_gpus
 from seele_operator.local.executor import run_locally
-from seele_operator.local.logs import Follower, tail
+from seele_operator.local.logs import Follower, last_lines
 from seele_operator.local.pod import Verdict
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.translate import (
@@ -285,6 +285,12 @@ class TestDevices:
         assert "nvidia.com/gpu" in notes[0]
         assert {"name": "DS_ACCELERATOR", "value": "cpu"} in adapted[0]["spec"]["containers"][0]["env"]
 
+    @pytest.mark.parametrize("amount", [2, "2", "2000m", "2e0", "0.2e1", "0"])
+    def test_gpus_are_counted_in_every_spelling_of_a_quantity(self, amount: int | str) -> None:
+        pod = {"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": amount}}}, {}]}}
+
+        assert requested_gpus(pod) == (0 if amount == "0" else 2)
+
     @pytest.mark.parametrize(("count", "shared"), [(12, False), (8, True)])
     def test_gpus_are_dealt_out_one_pod_after_the_other(self, count: int, shared: bool) -> None:
         adapted, notes = adapt(pods_of("two-by-two"), devices=[str(number) for number in range(count)], cores=4)
@@ -324,12 +330,18 @@ class TestLogs:
         assert follower.lines() == ["two", " 90%", "\ufffd"]
         assert follower.lines() == []
 
-    def test_the_tail_is_the_last_lines_that_say_something(self, tmp_path: Path) -> None:
+    def test_the_last_lines_are_those_of_this_life_that_say_something(self, tmp_path: Path) -> None:
         log = tmp_path / "a.log"
         log.write_text("".join(f"line {number}\n\n" for number in range(100_000)))
+        began = log.stat().st_size
 
-        assert tail(log, 2) == ["line 99998", "line 99999"]
-        assert tail(tmp_path / "none.log", 2) == []
+        assert last_lines(log, 0)[-2:] == ["line 99998", "line 99999"]
+        assert len(last_lines(log, 0)) < 100_000
+        assert last_lines(log, began) == []
+        with log.open("a") as file:
+            file.write("the next life\n")
+        assert last_lines(log, began) == ["the next life"]
+        assert last_lines(tmp_path / "none.log", 0) == []
 
 
 def test_a_plan_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:

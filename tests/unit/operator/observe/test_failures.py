@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_operator.observe.failures import shortened
+from seele_operator.observe.failures import LOG_TAIL, shortened
+from seele_operator.observe.last_words import error_line
+from tests.support import REPOSITORY
 from tests.support.raw_pods import EVICTED, Body, container, ended, failed, observed, pod_body, running, state
 
 NEVER_PULLED = container(waiting={"reason": "PodInitializing"})
@@ -202,3 +204,17 @@ def test_the_end_of_a_log_is_kept(log: str, limit: int) -> None:
 
     assert len(left) <= limit
     assert log.strip().endswith(left.removeprefix("…"))
+
+
+@pytest.mark.parametrize("log", ["torn-weights", "context-too-long", "unknown-flag", "unknown-architecture"])
+def test_the_error_of_a_server_comes_first_in_its_message(log: str) -> None:
+    text = (REPOSITORY / "tests" / "unit" / "data" / "server_logs" / f"{log}.log").read_text()
+    kept = text[-2048:] if log != "torn-weights" else text
+    failure = observed(pod_body(failed(ended("rollout", 1, message=kept)))).failure
+
+    assert failure is not None
+    sentence, error, *rest = failure.message.splitlines()
+    assert sentence == "container rollout ended, with exit code 1:"
+    assert error == error_line(kept.splitlines())[:LOG_TAIL]
+    assert len(failure.message) < 2 * LOG_TAIL
+    assert not any("resource_tracker" in line for line in rest)

@@ -10,6 +10,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 import yaml
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from seele_operator.api.types import BadRunError
 from seele_operator.validation.load import parse_run, validate_file
@@ -36,8 +37,17 @@ def folder(tmp_path: Path) -> Path:
     config = {"max_position_embeddings": 6000, "tie_word_embeddings": False}
     (model / "config.json").write_text(json.dumps(config))
     (model / "model.safetensors").write_bytes(EMPTY_SAFETENSORS)
-    (model / "tokenizer.json").write_text("{}")
+    byte_level().save(str(model / "tokenizer.json"))
     return tmp_path
+
+
+def byte_level() -> Tokenizer:
+    """A tokenizer of single bytes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def problems(folder: Path, spec: dict[str, Any]) -> list[str]:
@@ -203,6 +213,90 @@ def test_weights_in_another_format_are_refused(folder: Path, content: bytes) -> 
     problem = only_problem(folder, {})
     assert problem.startswith(f"spec.model.name: {weights} ")
     assert problem.endswith("download or export it again")
+
+
+def test_a_tokenizer_that_changes_the_problems_is_refused_with_the_place(folder: Path) -> None:
+    garbling = byte_level()
+    garbling.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    garbling.save(str(folder / "model" / "tokenizer.json"))
+    assert only_problem(folder, {}).startswith(
+        "spec.model.name: model.name is 'model', whose tokenizer changes the prompt of problem 1: character 2, "
+        "'1 + 1?\\n' becomes '1+1?'. "
+    )
+
+
+def test_a_tokenizer_whose_class_puts_it_right_is_accepted(folder: Path) -> None:
+    backend = byte_level()
+    backend.decoder = decoders.Fuse()
+    backend.save(str(folder / "model" / "tokenizer.json"))
+    settings = {"tokenizer_class": "GPT2TokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": "gpt2", "max_position_embeddings": 6000}))
+    assert problems(folder, {}) == []
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused(folder: Path) -> None:
+    (folder / "model" / "tokenizer.json").write_text("{}")
+    assert only_problem(folder, {}).startswith('spec.model.name: tokenizer.json in "model" cannot be read: ')
+
+
+CHAT = {"dataset": {"promptTemplate": "chat"}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        None,
+        "{",
+        {},
+        {"chat_template": None},
+        {"chat_template": []},
+        {"chat_template": [{"name": "rag", "template": "x"}]},
+    ],
+)
+def test_chat_needs_a_template_in_the_models_folder(folder: Path, settings: Any) -> None:
+    if settings is not None:
+        text = settings if isinstance(settings, str) else json.dumps(settings)
+        (folder / "model" / "tokenizer_config.json").write_text(text)
+    assert only_problem(folder, CHAT) == (
+        'spec.dataset.promptTemplate: chat needs a chat template, and "model" has none in tokenizer_config.json or '
+        "chat_template.jinja; use r1-zero for a base model, or add the template"
+    )
+    (folder / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    assert problems(folder, CHAT) == []
+
+
+@pytest.mark.parametrize("template", ["x", [{"name": "default", "template": "x"}]])
+def test_a_chat_template_may_be_in_the_tokenizers_settings(folder: Path, template: Any) -> None:
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    assert problems(folder, CHAT) == []
+
+
+def test_methods_that_read_no_solutions_need_none(folder: Path) -> None:
+    (folder / "plain.jsonl").write_text(lines([{"problem": "1 + 1?", "answer": 2}] * STEP))
+    plain = {"path": "plain.jsonl", "fields": {"answer": "answer"}}
+    assert problems(folder, {"dataset": plain, "training": {"strategy": "grpo"}}) == []
+    assert "fields.solution" in only_problem(folder, {"dataset": plain, "training": {"strategy": "luffy"}})
+
+
+@pytest.mark.parametrize(
+    "bad", ["not json", '{"problem": "1"}', '{"problem": "a \\ud83d?", "solution": "#### 1"}', b"\xff"]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_bad_rows_can_be_skipped(folder: Path, bad: str | bytes, first: bool) -> None:
+    row = bad if isinstance(bad, bytes) else bad.encode()
+    rows = [row, *[json.dumps(ROW).encode()] * STEP]
+    (folder / "bad.jsonl").write_bytes(b"\n".join(rows if first else reversed(rows)))
+    assert problems(folder, {"dataset": {"path": "bad.jsonl", "onBadRow": "skip"}}) == []
+    assert problems(folder, {"dataset": {"path": "bad.jsonl"}}) != []
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(folder: Path) -> None:
+    for name in ("marked.jsonl", "marked.json"):
+        (folder / name).write_text(lines([ROW] * STEP), encoding="utf-8-sig")
+        assert problems(folder, {"dataset": {"path": name}}) == []
+    (folder / "list.json").write_text(json.dumps([ROW] * STEP), encoding="utf-8-sig")
+    assert problems(folder, {"dataset": {"path": "list.json"}}) == []
 
 
 def test_a_broken_model_configuration_is_refused(folder: Path) -> None:

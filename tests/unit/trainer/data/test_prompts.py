@@ -7,7 +7,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.data.problem import BadTokenizerError
-from seele_trainer.data.tokenize import encode_prompt
+from seele_trainer.data.prompts import encode_prompt
 
 
 def with_bos_and_eos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:

@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from seele_trainer.config import DatasetSource, Fields
+from seele_trainer.data.bad_rows import BadRows
 from seele_trainer.data.problem import BadDataError, Problem
 from seele_trainer.data.sources import fingerprint, load_problems
 
@@ -141,8 +142,112 @@ def test_files_that_are_missing_or_of_another_kind_are_refused(tmp_path: Path) -
     with pytest.raises(BadDataError, match=r"x\.parquet is not a readable Parquet file"):
         load(tmp_path / "x.parquet")
     (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadDataError, match=r"x\.jsonl cannot be read"):
+    with pytest.raises(BadDataError, match=r"x\.jsonl, line 1: is not UTF-8 text; save the file as UTF-8"):
         load(tmp_path / "x.jsonl")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    for name, content in {"a.jsonl": text, "a.json": text, "b.json": json.dumps(ROWS), "c.json": "\n " + text}.items():
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+        assert [problem.question for problem in load(tmp_path / name)] == ["1+1?", "2+2?"]
+
+
+@pytest.mark.parametrize("column", ["problem", "solution", "answer", "key"])
+def test_half_a_pair_of_utf_16_is_named_with_its_row_and_column(tmp_path: Path, column: str) -> None:
+    row = {**ROWS[0], "key": "k", column: "é\ud83d"}
+    path = write_lines(tmp_path / "x.jsonl", [{**ROWS[1], "key": "j"}, row])
+    message = rf"x\.jsonl, line 2: the column '{column}' has half of a UTF-16 pair, '\\ud83d', at character 2"
+    with pytest.raises(BadDataError, match=message) as refused:
+        load(path, fields=Fields(answer="answer", id="key"))
+    str(refused.value).encode()
+
+
+def test_half_a_pair_among_steps_is_found(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{"problem": "1", "s": ["a", "b \ud83d"], "answer": "1"}])
+    with pytest.raises(BadDataError, match="'s' has half of a UTF-16 pair"):
+        load(path, fields=Fields(steps="s", answer="answer"))
+
+
+def test_whole_characters_beyond_the_first_plane_are_read(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"problem": "\\ud83e\\udd86?", "solution": "#### 1"}')
+    assert load(tmp_path / "x.jsonl")[0].question == "🦆?"
+
+
+@pytest.mark.parametrize("value", [None, "", " ", True, [], ["a"], {}, float("nan")])
+def test_an_id_that_identifies_nothing_is_refused(tmp_path: Path, value: object) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{**ROWS[0], "id": value}])
+    with pytest.raises(
+        BadDataError, match=r"line 1: the column 'id' \(fields\.id\) must be a text or a number, .*omit"
+    ):
+        load(path, fields=Fields(id="id"))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(7, "7"), (7.0, "7"), ("a/7", "a/7"), (0, "0")])
+def test_ids_are_texts_or_numbers(tmp_path: Path, value: object, expected: str) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{**ROWS[0], "id": value}])
+    assert load(path, fields=Fields(id="id"))[0].id == expected
+
+
+def test_bad_rows_are_skipped_and_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    good, bad = (
+        json.dumps(ROWS[0]),
+        ["{", "[]", '{"problem": "1"}', '{"problem": "\\udc00", "solution": "#### 1"}', "9" * 5000],
+    )
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join([b"\xff\xfe", *map(str.encode, bad), good.encode(), good.encode()]))
+    rows = BadRows("skip")
+    problems = load_problems(DatasetSource(path=str(path)), need_solution=True, bad_rows=rows)
+    assert [problem.id for problem in problems] == ["7", "8"]
+    assert rows.count == 6
+    assert [str(error).split(": ")[0][-6:] for error in rows.first] == [f"line {number}" for number in range(1, 6)]
+    assert str(rows).startswith("6 bad rows: ")
+    assert str(rows).endswith("; and 1 more")
+
+
+def test_only_bad_rows_are_still_an_error_that_names_the_first(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{"question": "1"}] * 3)
+    with pytest.raises(BadDataError, match=r"x\.jsonl has no problems: 3 bad rows: .*line 1: no column 'problem'"):
+        load_problems(DatasetSource(path=str(path)), need_solution=True, bad_rows=BadRows("skip"))
+
+
+def test_skipped_rows_do_not_count_for_the_limit(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{}, *ROWS, {}])
+    problems = load_problems(DatasetSource(path=str(path), limit=2), need_solution=True, bad_rows=BadRows("skip"))
+    assert [problem.question for problem in problems] == ["1+1?", "2+2?"]
+
+
+def test_without_need_a_missing_solution_is_empty(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{"problem": "1+1?", "answer": "2"}])
+    assert load(path, need_solution=False, fields=Fields(answer="answer"))[0].solution == ""
+
+
+def test_parquet_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**ROWS[0], "traces": "x" * 100} for _ in range(2000)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet")
+    read: list[pyarrow.RecordBatch] = []
+    iter_batches = parquet.ParquetFile.iter_batches
+
+    def counted(self: parquet.ParquetFile, **options: Any) -> Any:
+        for batch in iter_batches(self, **options):
+            read.append(batch)
+            yield batch
+
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", counted)
+    assert len(load(tmp_path / "x.parquet", limit=10)) == 10
+    assert sum(batch.num_rows for batch in read) == 10
+    assert read[0].schema.names == ["problem", "solution"]
+    with pytest.raises(BadDataError, match=r"no column 'solutions'; .*did you mean 'solution'"):
+        load(tmp_path / "x.parquet", fields=Fields(solution="solutions"))
+    with pytest.raises(BadDataError, match="it has 'problem', 'solution', 'answer', 'traces'"):
+        load(tmp_path / "x.parquet", fields=Fields(solution="zzz"))
+
+
+def test_reading_gives_signs_of_life(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "x.jsonl", ROWS * 1250)
+    signs: list[int] = []
+    load_problems(DatasetSource(path=str(path)), need_solution=True, progress=signs.append)
+    assert signs == [1000, 2000]
 
 
 def test_the_fingerprint_changes_with_every_text_and_with_the_order() -> None:

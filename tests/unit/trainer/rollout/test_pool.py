@@ -12,7 +12,7 @@ from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutUnavailable, Sampling, WeightSyncError
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerFailed, VllmServer, open_session
 from tests.support.fake_vllm import INITIAL_NUMBER, FakeVllm
-from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, folder_with, until
+from tests.support.rollout_pool import CONFIG, SAMPLING, canary_of, decoy_of, folder_with, until
 
 
 @pytest.fixture
@@ -143,6 +143,54 @@ async def test_a_server_that_answers_200_and_serves_old_weights_stops_the_run(se
         await pool.generate([1], SAMPLING)
 
 
+async def test_a_server_that_loads_nothing_is_found_out_by_the_decoy(servers, make_pool, tmp_path) -> None:
+    pool = await make_pool(*servers)
+    servers[1].stale = True
+    with pytest.raises(WeightSyncError, match=f"{servers[1].url} does not serve the weights that it is given"):
+        # What it serves already.
+        await pool.update_weights(
+            folder_with(INITIAL_NUMBER, tmp_path), 0, canary_of(INITIAL_NUMBER, decoy_of(9, tmp_path))
+        )
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+async def test_a_server_that_keeps_weights_within_the_tolerance_stops_the_run(
+    servers, make_pool, tmp_path, step
+) -> None:
+    pool = await make_pool(*servers)
+    decoy = decoy_of(9, tmp_path)
+    for version in range(step):
+        number = 1 + version / 1000
+        sync = await pool.update_weights(folder_with(number, tmp_path), version, canary_of(number, decoy))
+        assert (sync.engines, sync.unproven) == (2, 0)
+    servers[1].stale = True
+    number = 1 + step / 1000
+    with pytest.raises(WeightSyncError, match=f"{servers[1].url} was given the weights of version {step} and still"):
+        await pool.update_weights(folder_with(number, tmp_path), step, canary_of(number, decoy))
+
+
+async def test_every_new_process_of_a_server_proves_that_it_loads_weights(servers, make_pool, tmp_path) -> None:
+    pool = await make_pool(*servers[:1])
+    decoy = decoy_of(9, tmp_path)
+    for number in (3, 4):
+        await pool.update_weights(folder_with(number, tmp_path), number, canary_of(number, decoy))
+    assert servers[0].loaded == [9, 3, 4]
+    await servers[0].restart()
+    await until(lambda: servers[0].loaded == [9, 4], "the decoy and the current weights")
+    await ready(pool)
+
+
+async def test_a_server_whose_update_failed_half_way_gets_the_decoy_again(servers, make_pool, tmp_path) -> None:
+    pool = await make_pool(*servers)
+    decoy = decoy_of(9, tmp_path)
+    await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3, decoy))
+    servers[1].keeps_cache = True
+    await pool.update_weights(folder_with(4, tmp_path), 2, canary_of(4, decoy))
+    servers[1].keeps_cache = False
+    await ready(pool)
+    assert servers[1].loaded[-2:] == [9, 4]
+
+
 @pytest.mark.parametrize("failure", ["reload_status", "keeps_cache", "stuck_paused"])
 async def test_a_server_that_fails_an_update_is_left_out_and_updated_later(
     servers, make_pool, tmp_path, failure
@@ -214,16 +262,44 @@ async def test_when_no_server_starts_the_error_says_so(make_pool) -> None:
         await make_pool(absent, config=CONFIG.model_copy(update={"server_start_timeout_seconds": 0.3}))
 
 
-async def test_a_server_without_the_routes_for_training_is_refused_at_once(servers, make_pool) -> None:
+@pytest.mark.parametrize("route", ["/weight_info", "/update_weight_version"])
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (
+            "0.26.0",
+            r"is vLLM 0\.26\.0, which has no {route}: training needs vLLM 0\.32 or later, started with VLLM_SERVER",
+        ),
+        (
+            "0.32.0",
+            r"is vLLM 0\.32\.0 without its routes for training \({route}\): start it with VLLM_SERVER_DEV_MODE=1$",
+        ),
+        ("1.0.1.dev3+g1", r"is vLLM 1\.0\.1\.dev3\+g1 without its routes"),
+        (None, r"is a server of unknown version, which has no {route}: training needs vLLM 0\.32 or later"),
+    ],
+)
+async def test_a_server_without_the_routes_for_training_is_refused_at_once(
+    make_pool, tmp_path, route: str, version: str | None, words: str
+) -> None:
     async def missing(_: web.Request) -> web.Response:
         raise web.HTTPNotFound
 
     server = FakeVllm()
-    server._weight_info = missing  # type: ignore[method-assign]
+    server.version = version
+    if route == "/weight_info":
+        server._weight_info = missing  # type: ignore[method-assign]
+    else:
+        server._label = missing  # type: ignore[method-assign]
     await server.start()
+
+    async def first_push() -> None:
+        pool = await make_pool(server)
+        await pool.update_weights(folder_with(3, tmp_path), 1, canary_of(3))
+
     try:
-        with pytest.raises(RequestRefused, match="VLLM_SERVER_DEV_MODE=1"):
-            await make_pool(server)
+        with pytest.raises(RequestRefused, match=words.format(route=route)) as raised:
+            await first_push()
+        assert "\n" not in str(raised.value)
     finally:
         await server.stop()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seele_trainer.verify.check import Method, is_correct
+from seele_trainer.verify.check import Method, is_correct, method_named
 from seele_trainer.verify.normalise import normalised, number_value
 
 SAME = [
@@ -93,3 +93,10 @@ def test_a_whole_number_equals_itself_and_no_neighbour(number: int, spelling: st
 def test_odd_numbers_are_read_without_trouble(text: str) -> None:
     number_value(text)
     assert isinstance(normalised(text), str)
+
+
+def test_an_unknown_method_is_an_error_and_not_another_method() -> None:
+    with pytest.raises(ValueError, match=r"^no verifier is named .maths.: verifier\.method must be math or exact$"):
+        method_named("maths")
+    with pytest.raises(ValueError, match="no verifier is named"):
+        is_correct("\\boxed{5}", "5", "own")  # type: ignore[arg-type]

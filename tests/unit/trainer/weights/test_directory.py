@@ -75,3 +75,13 @@ def test_a_superseded_attempt_publishes_and_prunes_nothing(tmp_path: Path) -> No
     assert (new.folder(3) / "config.json").read_text() == "new"
     assert new.current() == 3
     assert new.staged(4).is_dir()
+
+
+def test_pruning_keeps_this_attempts_decoy_alone(tmp_path: Path) -> None:
+    weights = make_versions(tmp_path, [1])
+    earlier = WeightsDirectory(tmp_path, Attempt(tmp_path, 0)).decoy
+    for folder in (weights.decoy, earlier):
+        folder.mkdir()
+    weights.prune(keep=1)
+    assert weights.decoy.is_dir()
+    assert not earlier.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
 from seele_trainer.weights.export import WeightExportError, write_model_folder
+from seele_trainer.weights.model_files import ModelFiles
 from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepare_model
 from seele_trainer.weights.stored_tensors import HEAD, UntieError
 from tests.support.small_models import logprobs_of, save_llama
@@ -62,7 +64,7 @@ def listing(folder: Path) -> list[str]:
 def test_a_tied_model_is_exported_with_its_own_head(tmp_path: Path, limit: int) -> None:
     model = save_llama(tmp_path / "model", seed=0, tied=True)
     parameters = dict(model.named_parameters())
-    write_model_folder(tmp_path / "out", parameters, model.config, None, untie=True, max_shard_bytes=limit)
+    write_model_folder(tmp_path / "out", parameters, model.config, untie=True, max_shard_bytes=limit)
     assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
     tensors = stored(tmp_path / "out")
     assert torch.equal(tensors[HEAD], tensors["model.embed_tokens.weight"])
@@ -72,7 +74,7 @@ def test_a_tied_model_is_exported_with_its_own_head(tmp_path: Path, limit: int) 
 
 def test_a_tied_model_stays_tied_without_untie(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model", seed=0, tied=True)
-    write_model_folder(tmp_path / "out", model.state_dict(), model.config, None, untie=False)
+    write_model_folder(tmp_path / "out", model.state_dict(), model.config, untie=False)
     assert HEAD not in stored(tmp_path / "out")
     serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
 
@@ -85,27 +87,27 @@ def test_an_export_takes_a_stream_of_views_into_one_buffer(tmp_path: Path) -> No
         (name, buffer[start : start + parameter.numel()].view(parameter.shape))
         for (name, parameter), start in zip(model.named_parameters(), places, strict=False)
     )
-    write_model_folder(tmp_path / "out", views, model.config, None, untie=True)
+    write_model_folder(tmp_path / "out", views, model.config, untie=True)
     serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
 
 
 def test_an_export_replaces_an_older_one(tmp_path: Path) -> None:
     for seed in (0, 1):
         model = save_llama(tmp_path / "model", seed=seed)
-        write_model_folder(tmp_path / "out", model.state_dict(), model.config, None, untie=True)
+        write_model_folder(tmp_path / "out", model.state_dict(), model.config, untie=True)
     serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
     assert listing(tmp_path) == ["model", "out"]
 
 
 def test_a_full_disk_leaves_the_old_export_and_nothing_else(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model", seed=0)
-    write_model_folder(tmp_path / "out", model.state_dict(), model.config, None, untie=True)
+    write_model_folder(tmp_path / "out", model.state_dict(), model.config, untie=True)
     other = save_llama(tmp_path / "other", seed=1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
         with pytest.raises(WeightExportError, match="GB are free there: make room"):
-            write_model_folder(tmp_path / "out", other.state_dict(), other.config, None, untie=True)
+            write_model_folder(tmp_path / "out", other.state_dict(), other.config, untie=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert listing(tmp_path) == ["model", "other", "out"]
@@ -114,9 +116,7 @@ def test_a_full_disk_leaves_the_old_export_and_nothing_else(tmp_path: Path) -> N
 
 def test_a_tied_model_without_a_known_embedding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UntieError, match=r"untieEmbeddings: false"):
-        write_model_folder(
-            tmp_path / "out", {"body.weight": torch.ones(2)}, {"tie_word_embeddings": True}, None, untie=True
-        )
+        write_model_folder(tmp_path / "out", {"body.weight": torch.ones(2)}, {"tie_word_embeddings": True}, untie=True)
     assert listing(tmp_path) == []
 
 
@@ -143,7 +143,7 @@ def test_preparing_drops_a_head_that_a_tied_model_stores_anyway(tmp_path: Path) 
     model = save_llama(tmp_path / "model", seed=0)
     described = json.loads(model.config.to_json_string())
     tied = {**model.state_dict(), HEAD: torch.zeros(64, 64)}
-    write_model_folder(tmp_path / "odd", tied, {**described, "tie_word_embeddings": False}, None, untie=False)
+    write_model_folder(tmp_path / "odd", tied, {**described, "tie_word_embeddings": False}, untie=False)
     (tmp_path / "odd/config.json").write_text(json.dumps({**described, "tie_word_embeddings": True}))
     prepare_model(config_for(tmp_path / "odd"), tmp_path / "out")
     tensors = stored(tmp_path / "out")
@@ -169,9 +169,7 @@ def test_other_models_are_linked_unchanged(tmp_path: Path, tied: bool, untie: bo
 
 def test_all_shards_of_a_model_are_prepared(tmp_path: Path) -> None:
     model = save_llama(tmp_path / "model", seed=0, tied=True)
-    write_model_folder(
-        tmp_path / "sharded", model.state_dict(), model.config, None, untie=False, max_shard_bytes=20_000
-    )
+    write_model_folder(tmp_path / "sharded", model.state_dict(), model.config, untie=False, max_shard_bytes=20_000)
     prepare_model(config_for(tmp_path / "sharded"), tmp_path / "out")
     serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
 
@@ -259,3 +257,33 @@ def test_preparing_starts_quickly(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "model"), str(tmp_path / "out")], check=True)
     print(f"prepared in {time.monotonic() - began:.2f} s, the interpreter included")
     assert HEAD in stored(tmp_path / "out")
+
+
+# --- the small files that exports copy
+
+
+def test_an_export_takes_over_every_file_that_it_does_not_write_itself(tmp_path: Path) -> None:
+    model = save_llama(tmp_path / "model", seed=0)
+    for name in ("tokenizer_config.json", "tokenizer.model", "chat_template.jinja", "modeling_own.py", "merges.txt"):
+        (tmp_path / "model" / name).write_bytes(name.encode())
+    (tmp_path / "model/model.safetensors.index.json").write_text("{}")
+
+    files = ModelFiles.read(Model(name=str(tmp_path / "model")))
+    shutil.rmtree(tmp_path / "model")
+    write_model_folder(
+        tmp_path / "out", model.state_dict(), files.config_for("float32"), untie=True, files=files.others
+    )
+
+    expected = {"chat_template.jinja", "merges.txt", "modeling_own.py", "tokenizer.model", "tokenizer_config.json"}
+    assert set(listing(tmp_path / "out")) == {*expected, "config.json", "model.safetensors"}
+    assert all((tmp_path / "out" / name).read_bytes() == name.encode() for name in expected)
+    serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
+
+
+def test_an_exported_configuration_declares_its_dtype_and_keeps_the_rest(tmp_path: Path) -> None:
+    nested = {"torch_dtype": "bfloat16", "text_config": {"dtype": "float16", "layers": 2}, "auto_map": {"A": "own.A"}}
+    (tmp_path / "config.json").write_text(json.dumps(nested))
+
+    described = ModelFiles.read(Model(name=str(tmp_path))).config_for("float32")
+
+    assert described == {"text_config": {"layers": 2}, "auto_map": {"A": "own.A"}, "dtype": "float32"}

@@ -1,0 +1,116 @@
+"""Rewrite an answer as LaTeX that a parser reads: Unicode signs, Python's operators, mixed numbers, number words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from seele_trainer.verify.words import value_of_words
+
+_GREEK = """alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega
+Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"""
+_SIGNS = {
+    "−": "-",
+    "π": "\\pi ",
+    "∞": "\\infty ",
+    "°": "^\\circ ",
+    "×": "\\times ",
+    "⋅": "\\cdot ",
+    "·": "\\cdot ",
+    "÷": "/",
+    "∶": ":",
+    "≤": "\\le ",
+    "⩽": "\\le ",
+    "≥": "\\ge ",
+    "⩾": "\\ge ",
+    "≠": "\\ne ",
+    "±": "\\pm ",
+    "∪": "\\cup ",
+    "∩": "\\cap ",
+    "∈": "\\in ",
+    "∅": "\\emptyset ",
+    "ℝ": "\\mathbb{R}",
+    "ℤ": "\\mathbb{Z}",
+    "ℚ": "\\mathbb{Q}",
+    "ℕ": "\\mathbb{N}",
+    "ℂ": "\\mathbb{C}",
+    "√": "\\sqrt",
+    "∛": "\\sqrt[3]",
+    "∜": "\\sqrt[4]",
+    "△": "\\triangle ",
+    "∠": "\\angle ",
+} | {
+    letter: f"\\{name} "
+    for letter, name in zip(
+        "αβγδεζηθκλμνξρστφχψωΓΔΘΛΞΠΣΦΨΩ",
+        _GREEK.split(),
+        strict=True,
+    )
+}
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_POWER = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_INDEX = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_ROOT_OF_ONE = re.compile(r"(\\sqrt(?:\[\d\])?)\s*(\d+(?:\.\d+)?|[a-zA-Z])")
+_ROOT = re.compile(r"\\?(?<![a-zA-Z])sqrt\s*\(")
+_NAMES = re.compile(
+    r"(?<![a-zA-Z\\])(pi|sin|cos|tan|sec|csc|cot|log|ln|exp|arcsin|arccos|arctan|alpha|beta|gamma|theta)(?![a-zA-Z])"
+)
+_INFINITY = re.compile(r"(?<![a-zA-Z\\])(?:infinity|inf|oo)(?![a-zA-Z])", re.IGNORECASE)
+_SCIENTIFIC = re.compile(r"(?<![a-zA-Z\d.])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![a-zA-Z\d.])")
+_EXPONENT = re.compile(r"\^\s*(-\d+|\d{2,}(?![\d.])|\([^()]*\))")
+_MIXED = re.compile(r"(?<![\w./^}])(\d+)(?:\s+|\s*\\[ ,;:]\s*|\s+and\s+)(\d+)\s*/\s*(\d+)(?![\d/])")
+_EMPTY_SET = re.compile(r"\\varnothing|\\\{\s*\\?\s*\\\}")
+
+
+def without_unicode(text: str) -> str:
+    """The text with mathematical Unicode signs as LaTeX, and digits of any script as ASCII digits."""
+    if text.isascii():
+        return text
+    text = _POWER.sub(lambda power: f"^{{{power.group().translate(_RAISED)}}}", text)
+    text = _INDEX.sub(lambda index: f"_{{{index.group().translate(_LOWERED)}}}", text)
+    text = _ROOT_OF_ONE.sub(r"\1{\2}", "".join(map(_ascii, text)))
+    return text.replace("\\sqrt(", "sqrt(").replace("sqrt(", "\\sqrt(")
+
+
+def _ascii(character: str) -> str:
+    if character in _SIGNS:
+        return _SIGNS[character]
+    if unicodedata.category(character) == "Nd":
+        return str(unicodedata.digit(character))
+    compatible = unicodedata.normalize("NFKC", character)
+    numerator, slash, denominator = compatible.partition("\N{FRACTION SLASH}")
+    return f"\\frac{{{numerator}}}{{{denominator}}}" if slash else compatible
+
+
+def as_latex(answer: str) -> str:
+    """The answer in LaTeX: `sqrt(2)`, `x**2`, `pi/2`, `6e3`, `1 1/4` and `twelve` are rewritten, the rest is kept."""
+    text = without_unicode(answer).strip()
+    number = value_of_words(text)
+    if number is not None:
+        return str(number)
+    text = _EMPTY_SET.sub(r"\\emptyset ", text)
+    text = _with_braces(text)
+    text = _INFINITY.sub(r"\\infty ", _NAMES.sub(r"\\\1 ", text))
+    text = with_powers_of_ten(text.replace("**", "^"))
+    text = _EXPONENT.sub(lambda power: f"^{{{power.group(1)}}}", text)
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    return re.sub(r"\+\s*-", "-", text)
+
+
+def with_powers_of_ten(text: str) -> str:
+    r"""The text with `6e3` as `6\times 10^{3}`."""
+    return _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text)
+
+
+def _with_braces(text: str) -> str:
+    r"""`sqrt(…)` as `\sqrt{…}`; an unclosed one is kept."""
+    while (root := _ROOT.search(text)) is not None:
+        depth, end = 1, root.end()
+        while end < len(text) and depth:
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            end += 1
+        if depth:
+            return text
+        text = f"{text[: root.start()]}\\sqrt{{{text[root.end() : end - 1]}}}{text[end:]}"
+    return text
