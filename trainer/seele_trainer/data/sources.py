@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -218,7 +218,7 @@ def _text(row: Row, field: str, column: str) -> str:
 
 
 def _readable(row: Row, column: str, text: str) -> str:
-    """The text, if it is one. Half of a pair of UTF-16 codes, as JSON's `\\ud83d` alone, is no character."""
+    """The text, if it is one. Half of a pair of UTF-16 codes, as JSON's `\\ud83d` alone, encodes nothing."""
     half = None if text.isascii() else _SURROGATE.search(text)
     if half is not None:
         raise BadDataError(
@@ -242,7 +242,7 @@ def _shortened(value: object) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "…"
 
 
-def _rows(source: DatasetSource) -> Iterator[Row]:
+def _rows(source: DatasetSource) -> Generator[Row, None, None]:
     if source.path is None:
         yield from _hub_rows(source)
         return
