@@ -305,6 +305,18 @@ def test_a_trainer_that_does_not_stop_is_killed_after_its_grace_period(execute: 
     assert run.living() == []
 
 
+def test_a_trainer_with_something_to_save_gets_the_time_it_takes(execute: Callable[..., Execution]) -> None:
+    short = {"terminationGracePeriodSeconds": 1}
+    run = execute(trainer(0, "--steps=-1", "--save-seconds=3", spec=short), server(0))
+    wait_for(lambda: "reward 0.50" in run.text(), "training is shown")
+
+    run.interrupt()
+
+    assert run.wait() == 130
+    assert "is saved first, and finished before that if its updates have begun; press Ctrl-C again" in run.text()
+    assert (run.folder / "saved.txt").exists()
+
+
 def test_nothing_survives_when_the_runner_itself_is_killed(execute: Callable[..., Execution]) -> None:
     run = execute(trainer(0, "--steps=-1", "--stubborn"), server(0, "--child"))
     wait_for(lambda: "step 1" in run.log("fake-trainer-0"), "training")

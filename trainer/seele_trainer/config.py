@@ -358,6 +358,8 @@ class Checkpoints(FrozenModel):
 
     every_steps: PositiveInt = 20
     """Steps between checkpoints. A run that is killed resumes from the latest one."""
+    every_minutes: PositiveFloat = 30.0
+    """Minutes after which the next finished step is saved too."""
     keep: PositiveInt = 2
     """Number of checkpoints to keep. Older ones are deleted."""
 
