@@ -37,6 +37,8 @@ class Limits:
     """Times in a row that a rollout server may end before it is ready."""
     restarts: int = 10
     """Restarts of one rollout server."""
+    settled_seconds: float = 30.0
+    """A rollout server that ends sooner after it was ready ended at its start."""
     first_delay: float = 1.0
     """Delay of the first restart; doubled for each further one."""
     longest_delay: float = 30.0
@@ -185,20 +187,22 @@ async def _serve(life: PodLife, limits: Limits) -> None:
         error = error_line(last_lines(life.log, life.log_began))
         early = 0 if exit.was_ready else early + 1
         restarts += 1
-        hopeless = early >= 2 and bool(error) and error == error_before
+        # A server may be ready for a moment, and die of its first request.
+        at_start = exit.ready_seconds < limits.settled_seconds
+        hopeless = at_start and bool(error) and error == error_before
         if hopeless or early >= limits.early_exits or restarts > limits.restarts:
             life.show(PodState.FAILED, _reason(exit, error))
             raise RunFailed(
                 f"{life.pod.name} ended {_times(early, restarts, hopeless, limits)}:\n{_failure(life, exit)}"
             )
-        error_before = error if early else ""
+        error_before = error if at_start else ""
         life.show(PodState.RESTARTING, _reason(exit, error))
         await asyncio.sleep(min(limits.longest_delay, limits.first_delay * 2 ** (restarts - 1)))
 
 
 def _times(early: int, restarts: int, hopeless: bool, limits: Limits) -> str:
     if hopeless:
-        return f"{early} times before it was ready, for the same reason"
+        return "twice at its start, for the same reason"
     if early >= limits.early_exits:
         return f"{early} times before it was ready; the last time"
     return f"{restarts} times; the last time"
