@@ -48,6 +48,8 @@ class Outcome:
     error: str | None = None
     models: int = 0
     """Number of models that the rank loaded: the policy, and the initial model if there is a KL term."""
+    decoy_logprobs: list[Any] = field(default_factory=list)
+    """Log-probabilities of the last weights with the output head multiplied by -4."""
 
 
 def config_of(case: Case, shared: Path) -> TrainerConfig:

@@ -46,11 +46,13 @@ def run(case: Case, shared: Path, folder: Path) -> None:
         return
     logprobs = learner.logprobs(SEQUENCES if driver else None)
     learner.export(folder / case.name if driver else None)
+    decoy_logprobs = learner.decoy_logprobs(SEQUENCES if driver else None, -4.0)
+    learner.export(folder / f"{case.name}-decoy" if driver else None, untie=True, head_scale=-4.0)
     if case.save:
         learner.save(shared / case.save if driver else None)
     if case.follow:
         learner.close()
-    finish(Outcome(stats, logprobs, models=loaded.call_count))
+    finish(Outcome(stats, logprobs, models=loaded.call_count, decoy_logprobs=decoy_logprobs))
 
 
 def load_newest(learner: Learner, shared: Path, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -433,12 +434,25 @@ def test_the_initial_model_is_loaded_only_if_there_is_a_kl_term(gangs: Gangs, ra
 @pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3-spread", "untied", "untied-zero3"])
 def test_an_export_scores_as_the_learner_does(gangs: Gangs, case: str, ranks: int) -> None:
     folder = gangs.folder(ranks, case)
+    scores_as(folder, gangs.outcome(ranks, case).logprobs, tied="untied" not in case)
+    assert (folder / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("case", ["zero0", "zero1", "zero2", "zero3-spread", "untied", "untied-zero3"])
+def test_a_decoy_scores_as_the_learner_says_and_unlike_the_policy(gangs: Gangs, case: str, ranks: int) -> None:
+    outcome = gangs.outcome(ranks, case)
+    scores_as(gangs.folder(ranks, f"{case}-decoy"), outcome.decoy_logprobs, tied=False)
+    differences = np.concatenate(outcome.decoy_logprobs) - np.concatenate(outcome.logprobs)
+    assert np.abs(differences).mean() > 0.04
+
+
+def scores_as(folder: Path, found: list[Any], *, tied: bool) -> None:
+    """Check what the learner says of an export's log-probabilities."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    assert model.config.tie_word_embeddings == ("untied" not in case)
-    found = gangs.outcome(ranks, case).logprobs
+    assert model.config.tie_word_embeddings == tied
     for sequence, logprobs in zip(SEQUENCES, found, strict=True):
         tokens = torch.tensor(sequence)
         with torch.no_grad():
             expected = model(input_ids=tokens[None]).logits[0, :-1].log_softmax(-1).gather(-1, tokens[1:, None])[:, 0]
         np.testing.assert_allclose(logprobs, expected.numpy(), atol=1e-5)
-    assert (folder / "tokenizer.json").is_file()

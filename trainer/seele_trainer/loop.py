@@ -18,10 +18,11 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark
+from seele_trainer.learner.decoy import make_decoy
 from seele_trainer.learner.learner import Abandoned, UpdateStats, never
 from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.report.page import write_report
-from seele_trainer.rollout.protocol import Canary, RolloutEngine, RolloutUnavailable, WeightSync
+from seele_trainer.rollout.protocol import Canary, Decoy, RolloutEngine, RolloutUnavailable, WeightSync
 from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, RunState
 from seele_trainer.run_folder.durable import put_in_place
@@ -75,6 +76,7 @@ class Loop:
         self._seconds: defaultdict[StepPhase, float] = defaultdict(float)
         self._boundary = self._state_at(step=0)
         self._saved_step, self._saved_time = 0, clock()
+        self._decoy: Decoy | None = None
         # Between the first update of a step and its end the learner is ahead of the boundary, so it cannot be saved.
         self._ahead = False
 
@@ -218,12 +220,17 @@ class Loop:
         parts, began = self._parts, time.monotonic()
         with self._phase("sync"):
             logprobs = await parts.learner.logprobs(parts.canary_sequences)
+            untie = parts.config.rollout.untie_embeddings
             canary = Canary(
                 sequences=parts.canary_sequences,
                 logprobs=tuple(tuple(map(float, row)) for row in logprobs),
                 tolerance=parts.canary_tolerance,
+                decoy=self._decoy,
             )
-            await parts.learner.export(parts.weights.staged(version), untie=parts.config.rollout.untie_embeddings)
+            if self._decoy is None:
+                self._decoy = await make_decoy(parts.learner, canary, parts.weights.decoy, untie=untie)
+                canary = replace(canary, decoy=self._decoy)
+            await parts.learner.export(parts.weights.staged(version), untie=untie)
             sync = await parts.engine.update_weights(parts.weights.publish(version), version, canary)
             parts.weights.prune(keep=2)
         return replace(sync, seconds=time.monotonic() - began)

@@ -72,7 +72,10 @@ class CountingLearner:
             for sequence in sequences
         ]
 
-    async def export(self, directory: Path, *, untie: bool) -> None:
+    async def decoy_logprobs(self, sequences: Sequence[Sequence[int]], head_scale: float) -> list[Any]:
+        return [row + head_scale for row in await self.logprobs(sequences)]
+
+    async def export(self, directory: Path, *, untie: bool, head_scale: float = 1.0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.json").write_text("{}")
         self._exported(directory)

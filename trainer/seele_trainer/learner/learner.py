@@ -22,7 +22,7 @@ from seele_trainer.learner.checkpoint import SavedEngine, load_engine, restore_r
 from seele_trainer.learner.comparison import check_computation
 from seele_trainer.learner.deepspeed import clips_itself, engine_config, reference_config
 from seele_trainer.learner.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
-from seele_trainer.learner.model import DTYPES, gathered_weights, load_scorer
+from seele_trainer.learner.model import DTYPES, gathered_weights, head_scaled, load_scorer, stored_head
 from seele_trainer.learner.packing import MicroBatch, decode, encode, merge_identical, pack, to_device, to_score
 from seele_trainer.learner.ranks import Ranks
 from seele_trainer.learner.sample import FloatArray, Sample
@@ -214,10 +214,20 @@ class Learner:
         return result
 
     @_collective
-    def export(self, directory: Path | None, *, untie: bool = False) -> None:
+    def decoy_logprobs(self, sequences: Sequence[Sequence[int]] | None, head_scale: float = 1.0) -> list[FloatArray]:
+        """As `logprobs`, for the model that `export` writes with this `head_scale` and the run's `untieEmbeddings`."""
+        scale = float(self._ranks.broadcast(repr(head_scale).encode() if self._ranks.is_driver else None))
+        untie = self._config.rollout.untie_embeddings
+        with head_scaled(self._engine.module.model, scale, untie=untie):
+            scored: list[FloatArray] = inspect.unwrap(Learner.logprobs)(self, sequences)
+        return scored
+
+    @_collective
+    def export(self, directory: Path | None, *, untie: bool = False, head_scale: float = 1.0) -> None:
         """Write the current policy as a Hugging Face folder, in the model's dtype.
 
-        `untie` writes the output head of a tied model as a separate tensor, which vLLM can reload.
+        `untie` writes the output head of a tied model as a separate tensor, which vLLM can reload. The stored head is
+        multiplied by `head_scale`, and a tied model's embedding with it unless it is untied.
         """
         model, driver = self._config.model, self._ranks.is_driver
         weights = gathered_weights(self._engine.module.model, DTYPES[model.dtype], zero3=self._zero3, keep=driver)
@@ -235,6 +245,7 @@ class Learner:
                 files=self._files.others,
                 # It may name more tokens that end a completion than config.json does.
                 generation_config=loaded.generation_config,
+                scales={stored_head(loaded, untie=untie): head_scale} if head_scale != 1.0 else {},
             )
         self._ranks.barrier()
 

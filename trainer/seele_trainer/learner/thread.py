@@ -42,9 +42,13 @@ class LearnerThread:
         """Log-probabilities of sequences under the current policy, each one shorter than its sequence."""
         return await self._run(lambda: self._started.logprobs(sequences, stopping))
 
-    async def export(self, directory: Path, *, untie: bool) -> None:
-        """Write the current policy as a Hugging Face model folder."""
-        await self._run(lambda: self._started.export(directory, untie=untie))
+    async def decoy_logprobs(self, sequences: Sequence[Sequence[int]], head_scale: float) -> list[FloatArray]:
+        """Log-probabilities of sequences under the policy with its output head scaled."""
+        return await self._run(lambda: self._started.decoy_logprobs(sequences, head_scale))
+
+    async def export(self, directory: Path, *, untie: bool, head_scale: float = 1.0) -> None:
+        """Write the current policy, with its output head scaled, as a Hugging Face model folder."""
+        await self._run(lambda: self._started.export(directory, untie=untie, head_scale=head_scale))
 
     async def save(self, directory: Path) -> None:
         """Write every rank's part of a checkpoint."""
