@@ -29,8 +29,10 @@ class Case:
     temperature: float = 1.0
     save: str | None = None
     """Checkpoint folder to write after the updates, inside the shared folder."""
-    load: str | None = None
-    """Checkpoint folder to load before them."""
+    load: str = ""
+    """Checkpoint folders, separated by spaces: the first that is whole is loaded before the updates."""
+    stop_at: int | None = None
+    """Micro-batch of one more update, from 1, before which it is stopped and abandoned."""
     first_update: int = 0
     """Number of the first update, which selects its samples."""
     follow: bool = True
@@ -46,6 +48,8 @@ class Outcome:
     error: str | None = None
     models: int = 0
     """Number of models that the rank loaded: the policy, and the initial model if there is a KL term."""
+    decoy_logprobs: list[Any] = field(default_factory=list)
+    """Log-probabilities of the last weights with the output head multiplied by -4."""
 
 
 def config_of(case: Case, shared: Path) -> TrainerConfig:

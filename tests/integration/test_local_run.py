@@ -238,17 +238,19 @@ def test_a_server_that_cannot_start_fails_the_run_after_three_times(execute: Cal
     assert run.living() == []
 
 
-@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize(("code", "ready"), [(0, False), (1, False), (0, True)])
 def test_a_server_that_dies_twice_of_the_same_error_is_not_started_again(
-    execute: Callable[..., Execution], code: int
+    execute: Callable[..., Execution], code: int, ready: bool
 ) -> None:
     log = REPOSITORY / "tests" / "unit" / "data" / "server_logs" / "unsupported-head-dim.log"
-    run = execute(trainer(0, "--steps=-1"), server(0, f"--exit={code}", f"--log={log}"))
+    more = ["--ready-first"] if ready else []
+    run = execute(trainer(0, "--steps=-1"), server(0, f"--exit={code}", f"--log={log}", *more))
 
     assert run.wait() == 1
     assert run.log("fake-rollout-0").count("server starting") == 2
+    assert ("fake-rollout-0 ready" in run.text()) is ready
     text = run.text()
-    assert "fake-rollout-0 ended 2 times before it was ready, for the same reason:" in text
+    assert "fake-rollout-0 ended twice at its start, for the same reason:" in text
     error = "RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
     how = "stopped by itself" if code == 0 else "exited with code 1"
     assert f"fake-rollout-0: container 'rollout' {how}\n  | {error}\n" in text
@@ -301,6 +303,18 @@ def test_a_trainer_that_does_not_stop_is_killed_after_its_grace_period(execute: 
 
     assert run.wait() == 130
     assert run.living() == []
+
+
+def test_a_trainer_with_something_to_save_gets_the_time_it_takes(execute: Callable[..., Execution]) -> None:
+    short = {"terminationGracePeriodSeconds": 1}
+    run = execute(trainer(0, "--steps=-1", "--save-seconds=3", spec=short), server(0))
+    wait_for(lambda: "reward 0.50" in run.text(), "training is shown")
+
+    run.interrupt()
+
+    assert run.wait() == 130
+    assert "is saved first, and finished before that if its updates have begun; press Ctrl-C again" in run.text()
+    assert (run.folder / "saved.txt").exists()
 
 
 def test_nothing_survives_when_the_runner_itself_is_killed(execute: Callable[..., Execution]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import torch
 from transformers import LlamaForCausalLM
 
 from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
+from seele_trainer.learner.model import head_scaled
 from seele_trainer.rollout.pool import VllmPool
-from seele_trainer.rollout.protocol import Canary, Completion, Sampling, WeightSyncError
+from seele_trainer.rollout.protocol import Canary, Completion, Decoy, Sampling, WeightSyncError
 from seele_trainer.weights.export import write_model_folder
 from seele_trainer.weights.prepare import prepare_model
+from seele_trainer.weights.stored_tensors import HEAD
 from tests.support.small_models import EOS, logprobs_of, save_llama
 from tests.support.vllm_process import VllmProcess
 
@@ -113,6 +116,21 @@ async def test_a_reload_changes_what_is_served(servers: Servers, pool: VllmPool,
     assert {one.policy_version for one in completions} == {version}
     with pytest.raises(AssertionError):
         agree(servers.initial, completions)
+
+
+async def test_the_decoy_and_steps_far_within_the_tolerance_are_followed(servers: Servers, pool: VllmPool) -> None:
+    model = save_llama(servers.folder / "small-steps", seed=6, tied=True)
+    with head_scaled(model, 0.5, untie=True):
+        decoy = Decoy(servers.folder / "decoy", canary_of(model).logprobs)
+    write_model_folder(decoy.directory, dict(model.named_parameters()), model.config, untie=True, scales={HEAD: 0.5})
+    for version in (6, 7, 8):
+        export = servers.folder / f"version-{version}"
+        write_model_folder(export, dict(model.named_parameters()), model.config, untie=True)
+        sync = await pool.update_weights(export, version, replace(canary_of(model), decoy=decoy))
+        assert sync.unproven == 0
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 1e-5 * torch.randn_like(parameter)
 
 
 async def test_logprobs_are_at_the_temperature_that_was_sampled_with(servers: Servers, pool: VllmPool) -> None:

@@ -13,6 +13,7 @@ from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
 from seele_trainer.seeds import derive_seed
 from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
+from seele_trainer.verify.extract import final_turn, marked_answer
 from seele_trainer.verify.pool import VerifierPool
 
 PROBE_ROUND = -1
@@ -149,10 +150,13 @@ class Collector:
     async def _verify(
         self, problem: TokenizedProblem, round_number: int, hint_length: int, completions: Sequence[Completion]
     ) -> list[Rollout]:
-        expected = problem.problem.answer
-        verdicts = await self._verifier.check(
-            [(self._decode(completion.tokens), expected) for completion in completions]
-        )
+        texts = [self._decode(completion.tokens) for completion in completions]
+        verdicts = await self._verifier.check([(text, problem.problem.answer) for text in texts])
+        # The last number of a text that was cut off is an intermediate result, and no answer.
+        verdicts = [
+            False if completion.finish_reason == "length" and marked_answer(final_turn(text)) is None else verdict
+            for text, completion, verdict in zip(texts, completions, verdicts, strict=True)
+        ]
         rate = problem.rate_of(hint_length, self._config.hints.unit)
         return [
             Rollout(problem, round_number, hint_length, rate, completion, None if verdict is None else float(verdict))

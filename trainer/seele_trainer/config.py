@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from seele_trainer.cores import available_cores
 from seele_trainer.frozen_model import (
     Fraction,
     FrozenModel,
@@ -302,15 +303,24 @@ class RolloutOptions(FrozenModel):
     """Largest mean difference of a canary prompt's log-probabilities after a sync. Depends on dtype if unset (1e-2 or 0.15)."""
 
 
+MAX_DEFAULT_WORKERS = 32
+"""Each has a computer algebra system in memory."""
+
+
 class Verifier(FrozenModel):
     """How completions are checked against the answer."""
 
     method: Literal["math", "exact"] = "math"
     """`math`: symbolic comparison with math-verify; `exact`: the extracted answers must be identical text."""
-    workers: PositiveInt = 2
-    """Worker processes that check answers."""
+    workers: PositiveInt | None = None
+    """Worker processes that check answers. One for each available core, at most 32, if unset."""
     timeout_seconds: PositiveFloat = 10.0
     """Time limit of a check, in seconds. A worker that exceeds it is killed, and the check counts as timed out."""
+
+    @property
+    def processes(self) -> int:
+        """Number of worker processes on this machine."""
+        return self.workers or min(MAX_DEFAULT_WORKERS, available_cores())
 
 
 class Benchmark(DatasetSource):
@@ -348,6 +358,8 @@ class Checkpoints(FrozenModel):
 
     every_steps: PositiveInt = 20
     """Steps between checkpoints. A run that is killed resumes from the latest one."""
+    every_minutes: PositiveFloat = 30.0
+    """Minutes after which the next finished step is saved too."""
     keep: PositiveInt = 2
     """Number of checkpoints to keep. Older ones are deleted."""
 

@@ -18,12 +18,13 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark
-from seele_trainer.learner.learner import UpdateStats
+from seele_trainer.learner.decoy import make_decoy
+from seele_trainer.learner.learner import Abandoned, UpdateStats, never
 from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.report.page import write_report
-from seele_trainer.rollout.protocol import Canary, RolloutEngine, RolloutUnavailable, WeightSync
+from seele_trainer.rollout.protocol import Canary, Decoy, RolloutEngine, RolloutUnavailable, WeightSync
 from seele_trainer.run_folder.attempt import Attempt
-from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, RunState
+from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, RunState
 from seele_trainer.run_folder.durable import put_in_place
 from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepPhase
 from seele_trainer.step_record import StepFacts, descents, measured_groups, sample_rollouts, sequences, summarise
@@ -68,17 +69,30 @@ class RunParts:
 class Loop:
     """One run, from its last checkpoint or its beginning to its end."""
 
-    def __init__(self, parts: RunParts, stop: asyncio.Event) -> None:
+    def __init__(self, parts: RunParts, stop: asyncio.Event, clock: Callable[[], float] = time.monotonic) -> None:
         self._parts = parts
         self._stop = stop
+        self._clock = clock
         self._seconds: defaultdict[StepPhase, float] = defaultdict(float)
         self._boundary = self._state_at(step=0)
-        self._saved_step = -1
+        self._saved_step, self._saved_time = 0, clock()
+        self._decoy: Decoy | None = None
         # Between the first update of a step and its end the learner is ahead of the boundary, so it cannot be saved.
         self._ahead = False
 
     async def run(self) -> None:
-        """Train to the last step. If the stop event is set, save everything and raise Interrupted."""
+        """Train to the last step. If the stop event is set, save the last finished step and raise Interrupted.
+
+        A stop is noticed within a micro-batch. Only once weights have changed is the step finished first.
+        """
+        announcing = asyncio.create_task(self._announce_stop())
+        try:
+            await self._train()
+        finally:
+            announcing.cancel()
+        await self._finish()
+
+    async def _train(self) -> None:
         steps = self._parts.config.training.steps
         try:
             await self._until_stopped(self._start())
@@ -87,12 +101,33 @@ class Loop:
             await self._evaluate_if_due(sync)
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
-        except (Interrupted, RolloutUnavailable):
+        except (Interrupted, Abandoned, RolloutUnavailable) as reason:
             # If the servers are lost, what has been learnt is still valid.
             if not self._ahead:
                 await self._save()
-            raise
-        await self._finish()
+            if isinstance(reason, RolloutUnavailable):
+                raise
+            raise Interrupted(f"stopped on request; {self._where_it_resumes()}") from reason
+
+    async def _announce_stop(self) -> None:
+        """Say what a stop does, as soon as it is requested. Warnings are shown to the user of `seele run` too."""
+        await self._stop.wait()
+        boundary = self._boundary.step
+        if self._ahead:
+            fate = (
+                f"step {boundary + 1} is finished and saved first, because some of its updates are in the weights. "
+                f"If it is killed before, {self._where_it_resumes()}"
+            )
+        elif boundary > self._saved_step:
+            fate = f"step {boundary} is saved; what came after it is discarded"
+        else:
+            fate = f"there is nothing new to save; {self._where_it_resumes()}"
+        logger.warning("stopping: %s", fate)
+
+    def _where_it_resumes(self) -> str:
+        if self._saved_step == 0:
+            return "the same command starts again from the beginning: no step is saved"
+        return f"the same command resumes after step {self._saved_step}, which is saved"
 
     async def _start(self) -> None:
         """Start servers, verifier and learner at once: each takes tens of seconds."""
@@ -108,7 +143,6 @@ class Loop:
         with self._phase("rollout"):
             work = parts.collector.collect(parts.strategy, problems, step, answered=parts.recorder.heartbeat)
             collected = await self._until_stopped(work)
-        self._ahead = True
         with self._phase("train"):
             updates, gained = await self._learn_and_measure(step, problems, collected)
         summary = parts.strategy.hint_summary()
@@ -135,8 +169,14 @@ class Loop:
         # The time of an evaluation or a checkpoint from here on is part of the next step's line.
         self._seconds.clear()
         await self._evaluate_if_due(sync)
-        if step == parts.config.training.steps or step % parts.config.checkpoints.every_steps == 0:
+        if self._is_saved(step):
             await self._save()
+
+    def _is_saved(self, step: int) -> bool:
+        config = self._parts.config
+        minutes = (self._clock() - self._saved_time) / 60
+        due = step % config.checkpoints.every_steps == 0 or minutes >= config.checkpoints.every_minutes
+        return due or step == config.training.steps
 
     async def _learn_and_measure(
         self, step: int, problems: Sequence[TokenizedProblem], collected: Collected
@@ -146,23 +186,33 @@ class Loop:
         groups = [group for rollouts in collected.rollouts for group in strategy.baseline_groups(rollouts)]
         measured = measured_groups(groups) if self._is_evaluated(step) else []
         if not measured:
-            return await self._learn(problems, collected), ()
+            return await self._learn(step, problems, collected), ()
         # Not the sampler's log-probabilities: they differ from the learner's by as much as an update changes them.
-        before = await learner.logprobs(sequences(measured))
+        before = await learner.logprobs(sequences(measured), self._stop.is_set)
         self._parts.recorder.heartbeat()
-        updates = await self._learn(problems, collected)
-        return updates, descents(measured, before, await learner.logprobs(sequences(measured)))
+        updates = await self._learn(step, problems, collected)
+        try:
+            after = await learner.logprobs(sequences(measured), self._stop.is_set)
+        except Abandoned:
+            # The step is what must be saved; its gain is only reported.
+            return updates, ()
+        return updates, descents(measured, before, after)
 
-    async def _learn(self, problems: Sequence[TokenizedProblem], collected: Collected) -> list[UpdateStats]:
-        """One optimizer update for every `problemsPerUpdate` problems of the step (64 of 256 in the paper)."""
+    async def _learn(self, step: int, problems: Sequence[TokenizedProblem], collected: Collected) -> list[UpdateStats]:
+        """One optimizer update for every `problemsPerUpdate` problems of the step (64 of 256 in the paper).
+
+        Raises Abandoned if a stop comes before the first of them has changed the weights.
+        """
         size = self._parts.config.training.problems_per_update
         pairs = list(zip(problems, collected.rollouts, strict=True))
-        updates = []
+        updates: list[UpdateStats] = []
         for start in range(0, len(pairs), size):
             chunk = pairs[start : start + size]
             samples = [sample for pair in chunk for sample in self._parts.strategy.samples(*pair)]
-            updates.append(await self._parts.learner.update(samples))
-            self._parts.recorder.heartbeat()
+            stopping = never if self._ahead else self._stop.is_set
+            updates.append(await self._parts.learner.update(samples, stopping))
+            self._ahead = True
+            self._parts.recorder.update_progress(unsaved_step=step)
         return updates
 
     async def _push_weights(self, version: int) -> WeightSync:
@@ -170,12 +220,17 @@ class Loop:
         parts, began = self._parts, time.monotonic()
         with self._phase("sync"):
             logprobs = await parts.learner.logprobs(parts.canary_sequences)
+            untie = parts.config.rollout.untie_embeddings
             canary = Canary(
                 sequences=parts.canary_sequences,
                 logprobs=tuple(tuple(map(float, row)) for row in logprobs),
                 tolerance=parts.canary_tolerance,
+                decoy=self._decoy,
             )
-            await parts.learner.export(parts.weights.staged(version), untie=parts.config.rollout.untie_embeddings)
+            if self._decoy is None:
+                self._decoy = await make_decoy(parts.learner, canary, parts.weights.decoy, untie=untie)
+                canary = replace(canary, decoy=self._decoy)
+            await parts.learner.export(parts.weights.staged(version), untie=untie)
             sync = await parts.engine.update_weights(parts.weights.publish(version), version, canary)
             parts.weights.prune(keep=2)
         return replace(sync, seconds=time.monotonic() - began)
@@ -220,34 +275,48 @@ class Loop:
 
     async def _resume(self) -> None:
         parts = self._parts
-        found = parts.checkpoints.latest()
-        if found is None:
+        state = await self._load_learner()
+        if state is None:
             parts.recorder.truncate_after(0)
             return
-        folder, state = found
-        if state.data_fingerprint != parts.data_fingerprint:
-            raise CheckpointError(
-                f"the training problems have changed since {folder} was written: restore them, "
-                "or start a new run in another folder"
-            )
-        await parts.learner.load(folder / "learner")
         parts.sampler.load_state_dict(state.sampler)
         parts.strategy.load_state_dict(state.strategy)
         parts.recorder.truncate_after(state.step)
         parts.recorder.update_progress(last_checkpoint_step=state.step)
-        self._boundary, self._saved_step = state, state.step
-        logger.info("resuming after step %d from %s", state.step, folder)
+        self._boundary, self._saved_step, self._saved_time = state, state.step, self._clock()
+        logger.info("resuming after step %d", state.step)
+
+    async def _load_learner(self) -> RunState | None:
+        """Load the newest checkpoint that is whole into the learner; None before the first one."""
+        parts = self._parts
+        while (found := parts.checkpoints.latest()) is not None:
+            folder, state = found
+            self._check_data(folder, state)
+            try:
+                await parts.learner.load(folder / "learner")
+            except DamagedCheckpoint as damage:
+                parts.checkpoints.set_aside(folder, damage)
+                continue
+            return state
+        return None
+
+    def _check_data(self, folder: Path, state: RunState) -> None:
+        if state.data_fingerprint != self._parts.data_fingerprint:
+            raise CheckpointError(
+                f"the training problems have changed since {folder} was written: restore them, "
+                "or start a new run in another folder"
+            )
 
     async def _save(self) -> None:
         """Write a checkpoint of the last step boundary; rollouts sampled since then are lost."""
-        if self._boundary.step in (0, self._saved_step):
+        if self._boundary.step == self._saved_step:
             return
         with self._phase("checkpoint"):
             folder = self._parts.checkpoints.begin(self._boundary.step)
             await self._parts.learner.save(folder / "learner")
             self._parts.checkpoints.commit(self._boundary)
-        self._saved_step = self._boundary.step
-        self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step)
+        self._saved_step, self._saved_time = self._boundary.step, self._clock()
+        self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step, unsaved_step=None)
 
     async def _finish(self) -> None:
         """Write the trained model, as a Hugging Face folder like the original, and the report."""

@@ -152,8 +152,8 @@ async def _train(config: TrainerConfig, environment: PodEnvironment, recorder: R
             await parts.engine.close()
             await parts.verifier.close()
             await parts.learner.close()
-    except Interrupted:
-        logger.info("stopped on request; the same command resumes from the last checkpoint")
+    except Interrupted as interrupted:
+        logger.info("%s", interrupted)
         return ExitCode.INTERRUPTED
     except ExceptionGroup as group:
         # Several parts start at once; if one fails, the others are cancelled, and its error is the reason.

@@ -206,7 +206,10 @@ class RunPolicy(FrozenModel):
     clean_pod_policy: Literal["Running", "All", "None"] = "Running"
     """Which pods to delete when the run ends: those still running, all, or none."""
     termination_grace_period_seconds: PositiveInt = 30
-    """Seconds that pods have to stop before they are killed. With 0 Kubernetes would forget pods that may still run."""
+    """Seconds that pods have to stop before they are killed. Trainers save the last finished step in this time.
+
+    With 0 Kubernetes would forget pods that may still run.
+    """
     pod_disruption_budget: bool = True
     """Protect trainers from voluntary evictions, such as those of a drained node."""
 

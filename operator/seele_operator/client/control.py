@@ -26,10 +26,14 @@ async def suspend(api: RunsApi, name: str, print_line: Print, *, wait: bool) -> 
         run = see(await api.set_suspend(name, True))
         grace = run.policy.termination_grace_period_seconds
         print_line(
-            f"{name}: is being suspended: its trainers finish their step and save it, within {grace} s "
-            "(runPolicy.terminationGracePeriodSeconds), then all its pods are deleted"
+            f"{name}: is being suspended: within {grace} s (runPolicy.terminationGracePeriodSeconds) its trainers save "
+            "the last finished step, and finish the step in training before that if its updates have begun; "
+            "then all its pods are deleted"
         )
-        print_line(f"To resume it from its last checkpoint: {api.command('resume', name)}")
+        checkpoint = run.status.last_checkpoint
+        kept = "the beginning: no step is saved yet" if checkpoint is None else f"step {checkpoint.step}, saved before"
+        print_line(f"{name}: if that takes longer, it falls back to {kept}")
+        print_line(f"To resume it: {api.command('resume', name)}")
     return await _wait_for(api, run, print_line, "Suspended") if wait else ExitCode.DONE
 
 

@@ -21,6 +21,7 @@ from seele_operator.local.translate import CannotRunHere
 from seele_operator.plan.objects import config_text, plan
 from seele_operator.validation.load import validate_file
 from seele_trainer.formatting import clock, percent
+from seele_trainer.run_folder.checkpoint import DAMAGED_SUFFIX, newest_step
 from seele_trainer.run_folder.journal import JournalError, read_records
 from seele_trainer.run_folder.records import EvaluationRecord
 from seele_trainer.termination import ExitCode
@@ -65,16 +66,24 @@ def missing_packages(run: SeeleRun) -> list[str]:
 
 def summary(path: Path, outcome: ExitCode, again: str, seconds: float) -> list[str]:
     """The lines at the end of a run; `again` is the command that resumes it."""
-    if outcome is ExitCode.INTERRUPTED:
-        return [f"Stopped. To resume from the last checkpoint: {again}"]
-    if outcome is ExitCode.FAILED:
-        return [f"The run failed; logs are in {path / 'logs'}. To resume from the last checkpoint: {again}"]
+    if outcome in (ExitCode.INTERRUPTED, ExitCode.FAILED):
+        failed = f"The run failed; logs are in {path / 'logs'}."
+        return [f"{failed if outcome is ExitCode.FAILED else 'Stopped.'} {_how_to_go_on(path, again)}"]
     report = path / "report.html"
     return [
         f"Done in {clock(seconds)}.",
         *_results(path / "eval.jsonl"),
         f"Report: {report}" if report.exists() else f"For a report: seele report {shlex.quote(str(path))}",
     ]
+
+
+def _how_to_go_on(path: Path, again: str) -> str:
+    step = newest_step(path / "checkpoints")
+    if step is None and any(path.glob(f"checkpoints/step-*{DAMAGED_SUFFIX}*")):
+        return f"All its checkpoints are damaged. Once one is restored from a backup: {again}"
+    if step is None:
+        return f"No step is saved. To start again from the beginning, with a changed file if need be: {again}"
+    return f"Step {step} is saved. To resume after it: {again}"
 
 
 def _results(path: Path) -> list[str]:

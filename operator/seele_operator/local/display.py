@@ -48,7 +48,8 @@ class Display:
         self._verbose = verbose
         self._started = time.monotonic()
         self._states: dict[str, PodState] = {}
-        self._progress: Progress | None = None
+        self.latest: Progress | None = None
+        """The last progress of trainer 0."""
         self._first_accuracy: float | None = None
         self._last_line = ""
 
@@ -80,7 +81,7 @@ class Display:
 
     def progress(self, progress: Progress) -> None:
         """Update the panel; without one, print a line for each new step, and for each phase before the first."""
-        self._progress = progress
+        self.latest = progress
         if self._first_accuracy is None and progress.evaluation:
             self._first_accuracy = progress.accuracy
         line = plain_line(progress)
@@ -93,7 +94,7 @@ class Display:
         self._console.print(text, soft_wrap=True)
 
     def __rich__(self) -> RenderableType:
-        return panel(self._title, self._states, self._progress, self._first_accuracy, time.monotonic() - self._started)
+        return panel(self._title, self._states, self.latest, self._first_accuracy, time.monotonic() - self._started)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from seele_operator.local.processes import Processes, guarded
 from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
 from seele_operator.observe.last_words import error_line, last_words, without_noise
 from seele_operator.plan.names import Manifest
+from seele_trainer.run_folder.records import Progress
 from seele_trainer.termination import ExitCode
 
 TAIL_LINES = 20
@@ -36,9 +37,13 @@ class Limits:
     """Times in a row that a rollout server may end before it is ready."""
     restarts: int = 10
     """Restarts of one rollout server."""
+    settled_seconds: float = 30.0
+    """A rollout server that ends sooner after it was ready ended at its start."""
     first_delay: float = 1.0
     """Delay of the first restart; doubled for each further one."""
     longest_delay: float = 30.0
+    save_grace: float = 24 * 3600.0
+    """Grace period of trainers that have something to save. The user can end it with a second signal."""
     failure_grace: float = 5.0
     """Grace period of the other trainers after one has failed: they wait for a lost rank and cannot save anything."""
 
@@ -127,28 +132,42 @@ async def _until_decided(
     servers = {asyncio.create_task(_serve(life, limits)): life for life in lives if life.pod.role != "trainer"}
     stop = asyncio.create_task(interrupts.stop.wait())
     pending: set[asyncio.Task[Any]] = {*trainers, *servers, stop}
-    outcome = ExitCode.DONE
+    outcome, grace = ExitCode.DONE, None
     try:
         while any(not task.done() for task in trainers):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if stop in done:
-                display.note(
-                    "stopping: the trainers finish their step and save it; press Ctrl-C again to kill them at once"
-                )
-                outcome = ExitCode.INTERRUPTED
+                fate, must_wait = stop_effect(display.latest)
+                display.note(f"stopping: {fate}")
+                outcome, grace = ExitCode.INTERRUPTED, limits.save_grace if must_wait else None
                 break
             for task in done:
                 task.result()
     except RunFailed as failure:
         display.failure(str(failure))
-        outcome = ExitCode.FAILED
+        outcome, grace = ExitCode.FAILED, limits.failure_grace
     finally:
         await _cancel([*trainers, stop])
-        grace = limits.failure_grace if outcome is ExitCode.FAILED else None
         # The servers are stopped later: a trainer that finishes its step still needs them.
         await _end(trainers.values(), grace, interrupts)
         await _cancel(servers)
     return outcome
+
+
+def stop_effect(progress: Progress | None) -> tuple[str, bool]:
+    """What a stop does, in words, and whether the trainers must be given the time that it takes.
+
+    The trainer itself decides, and says so in its log: the progress may be half a second old.
+    """
+    at_once = "press Ctrl-C again to kill everything at once"
+    if progress is not None and progress.unsaved_step is not None:
+        step = progress.unsaved_step
+        return (
+            f"step {step} is saved first, and finished before that if its updates have begun; {at_once}, and lose it"
+        ), True
+    if progress is not None and progress.phase == "train":
+        return f"the step in training is abandoned, or finished and saved if its updates have begun; {at_once}", True
+    return f"nothing has to be saved; {at_once}", False
 
 
 async def _train(life: PodLife) -> None:
@@ -168,20 +187,22 @@ async def _serve(life: PodLife, limits: Limits) -> None:
         error = error_line(last_lines(life.log, life.log_began))
         early = 0 if exit.was_ready else early + 1
         restarts += 1
-        hopeless = early >= 2 and bool(error) and error == error_before
+        # A server may be ready for a moment, and die of its first request.
+        at_start = exit.ready_seconds < limits.settled_seconds
+        hopeless = at_start and bool(error) and error == error_before
         if hopeless or early >= limits.early_exits or restarts > limits.restarts:
             life.show(PodState.FAILED, _reason(exit, error))
             raise RunFailed(
                 f"{life.pod.name} ended {_times(early, restarts, hopeless, limits)}:\n{_failure(life, exit)}"
             )
-        error_before = error if early else ""
+        error_before = error if at_start else ""
         life.show(PodState.RESTARTING, _reason(exit, error))
         await asyncio.sleep(min(limits.longest_delay, limits.first_delay * 2 ** (restarts - 1)))
 
 
 def _times(early: int, restarts: int, hopeless: bool, limits: Limits) -> str:
     if hopeless:
-        return f"{early} times before it was ready, for the same reason"
+        return "twice at its start, for the same reason"
     if early >= limits.early_exits:
         return f"{early} times before it was ready; the last time"
     return f"{restarts} times; the last time"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -67,6 +68,8 @@ class Exit:
     code: int
     reason: str
     was_ready: bool
+    ready_seconds: float = 0.0
+    """Seconds since it was ready for the first time; 0 if it never was."""
 
 
 class PodLife:
@@ -89,6 +92,7 @@ class PodLife:
         self._observe = observe
         self._current: asyncio.subprocess.Process | None = None
         self._was_ready = False
+        self._ready_since = 0.0
         self._hung = ""
 
     async def live(self) -> Exit:
@@ -128,7 +132,9 @@ class PodLife:
                 await asyncio.gather(watching, return_exceptions=True)
         await self._processes.clear(process)
         self._current = None
-        return Exit(128 - code if code < 0 else code, f"{what} {self._hung or _how_it_ended(code)}", self._was_ready)
+        words = f"{what} {self._hung or _how_it_ended(code)}"
+        served = time.monotonic() - self._ready_since if self._was_ready else 0.0
+        return Exit(128 - code if code < 0 else code, words, self._was_ready, served)
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         """Probe the container while it runs; stop it if it does not start, or hangs."""
@@ -184,7 +190,8 @@ class PodLife:
             await asyncio.sleep(patience)
 
     def _ready(self, ready: bool) -> None:
-        self._was_ready = self._was_ready or ready
+        if ready and not self._was_ready:
+            self._was_ready, self._ready_since = True, time.monotonic()
         self.show(PodState.READY if ready else PodState.UNREADY)
 
     async def _ask(self, probe: Probe) -> bool:

@@ -41,7 +41,7 @@ _NOISE = re.compile(
 
 
 def error_line(log: Sequence[str]) -> str:
-    """The last line that names an error which is no consequence of another, with its details; empty if there is none."""
+    """The last line that names an error, with its details: if possible, the cause of the others. Empty without an error."""
     lines = [_PREFIX.sub("", line).rstrip() for line in log]
     last = _cause(lines)
     if last is None:
@@ -67,7 +67,7 @@ def last_words(log: Sequence[str], count: int) -> list[str]:
 
 
 def _cause(lines: Sequence[str]) -> int | None:
-    """Index of the last line that names an error, if possible one that is no consequence of another."""
+    """Index of the last line that names an error, if possible one that is the cause of the others."""
     found = [number for number, line in enumerate(lines) if _ERROR.match(line) or _FATAL.match(line)]
     causes = [number for number in found if not _CONSEQUENCE.search(lines[number])]
     return next(reversed(causes or found), None)

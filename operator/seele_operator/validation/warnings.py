@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from seele_operator.api.seelerun import FreeObject, Resources, RolloutSpec, SeeleRun, TrainerSpec
 from seele_operator.api.types import amount, is_device
+from seele_operator.validation.rules.pods import template_amounts
 
 GPUS = ("nvidia.com/gpu", "amd.com/gpu")
 _NO_ACCELERATORS = ("rdma/", "hugepages-")
@@ -51,22 +52,11 @@ def _used_by_server(rollout: RolloutSpec) -> int:
 
 def _has_accelerator(resources: Resources, template: FreeObject) -> bool:
     """Whether a device is requested: by the resources, or in any way that a pod template has."""
-    names = {*resources.requests, *resources.limits, *_names_in(template)}
-    return any(is_device(name) and not name.startswith(_NO_ACCELERATORS) for name in names)
-
-
-def _names_in(template: FreeObject) -> Iterator[str]:
     pod = template.get("spec")
-    if not isinstance(pod, Mapping):
-        return
-    if pod.get("resourceClaims"):
-        yield "resource.claim/any"
-    containers = pod.get("containers")
-    for container in containers if isinstance(containers, list) else ():
-        given = container.get("resources") if isinstance(container, Mapping) else None
-        resources = given if isinstance(given, Mapping) else {}
-        for kind in ("requests", "limits"):
-            yield from resources.get(kind) or ()
+    if isinstance(pod, Mapping) and pod.get("resourceClaims"):
+        return True
+    names = {*resources.requests, *resources.limits, *(name for _, name, _ in template_amounts(template))}
+    return any(is_device(name) and not name.startswith(_NO_ACCELERATORS) for name in names)
 
 
 def _meant_for_cpu(pods: TrainerSpec | RolloutSpec) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ parser.add_argument("--ready-when", type=Path, help="answers 503 until this file
 parser.add_argument("--child", action="store_true", help="has a child with another environment, as vLLM's engine has")
 parser.add_argument("--exit", type=int, help="exit with this code instead of serving")
 parser.add_argument("--log", type=Path, help="write the lines of this file before exiting")
+parser.add_argument("--ready-first", action="store_true", help="answers for a second before it exits")
 options, _flags_of_vllm = parser.parse_known_args()
 
 
@@ -33,6 +35,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 print("server starting", flush=True)
+if options.ready_first:
+    answering = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+    threading.Thread(target=answering.serve_forever, daemon=True).start()
+    time.sleep(1)
 if options.exit is not None:
     print("cannot load the model" if options.log is None else options.log.read_text(), flush=True)
     sys.exit(options.exit)

@@ -19,6 +19,7 @@ parser.add_argument("--config", type=Path)
 parser.add_argument("--steps", type=int, default=3, help="-1: until it is stopped")
 parser.add_argument("--exit", type=int, default=0)
 parser.add_argument("--stubborn", action="store_true", help="ignores SIGTERM")
+parser.add_argument("--save-seconds", type=float, help="how long it saves what its progress says is unsaved")
 parser.add_argument("--kill-server-at", type=int, help="step at which the first server is made to die")
 options = parser.parse_args()
 
@@ -46,7 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         phase = "rollout" if step else "starting"
-        self.wfile.write(json.dumps({"name": "test", "step": step, "steps": 3, "phase": phase, "reward": 0.5}).encode())
+        unsaved = step if options.save_seconds is not None and step else None
+        progress = {"name": "test", "step": step, "steps": 3, "phase": phase, "reward": 0.5, "unsavedStep": unsaved}
+        self.wfile.write(json.dumps(progress).encode())
 
     def log_message(self, *details: object) -> None:
         pass
@@ -72,6 +75,7 @@ while step != options.steps and not stopping.is_set():
     print(f"step {step}", flush=True)
     stopping.wait(0.3)
 if stopping.is_set():
+    time.sleep(options.save_seconds or 0.0)
     (folder / "saved.txt").write_text(str(step))
     sys.exit(0)
 # A real one evaluates and exports here, with the last step shown meanwhile.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -65,6 +66,31 @@ async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_ba
     assert [[r.round for r in rollouts] for rollouts in collected.rollouts] == [[1] * 4 + [2] * 4] * 2
     assert [r.reward for r in collected.rollouts[0][:4]] == [0.0, 1.0, 0.0, 1.0]
     assert {r.problem.problem.id for r in collected.rollouts[1]} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "reward"),
+    [
+        ("So 24/3 = 8.", "stop", 1.0),
+        ("So 24/3 = 8.", "length", 0.0),
+        ("So \\boxed{8}. To check,", "length", 1.0),
+        ("<think>Is it \\boxed{8}?</think> So 8.", "length", 0.0),
+    ],
+)
+async def test_a_completion_that_was_cut_off_earns_nothing_unless_its_answer_is_marked(
+    text: str, finish_reason: Literal["stop", "length"], reward: float
+) -> None:
+    class CutEngine(ScriptedEngine):
+        async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
+            return [Completion(RIGHT, (-0.1, -0.1), finish_reason, 3)] * sampling.n
+
+    class LenientVerifier(TextVerifier):
+        async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
+            return [True] * len(items)
+
+    collecting = Collector(config(probes=0), CutEngine(), LenientVerifier(), lambda _: text, 64)  # type: ignore[arg-type]
+    collected = await collecting.collect(build_strategy(config()), [problem(0)], step=1)
+    assert {rollout.reward for rollout in collected.rollouts[0]} == {reward}
 
 
 async def test_a_slow_problem_delays_no_other() -> None:

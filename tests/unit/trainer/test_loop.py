@@ -15,12 +15,12 @@ from seele_trainer.collect import Collector
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import LoadedBenchmark
-from seele_trainer.learner.learner import UpdateStats
+from seele_trainer.learner.learner import Abandoned, Stopping, UpdateStats, never
 from seele_trainer.learner.sample import Sample
 from seele_trainer.loop import Interrupted, Loop, RunParts
 from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
 from seele_trainer.run_folder.attempt import Attempt, Superseded
-from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints
+from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint
 from seele_trainer.run_folder.journal import read_records
 from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepRecord
 from seele_trainer.strategies import build_strategy
@@ -39,27 +39,41 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class CountingLearner:
-    """A learner whose state is the number of its updates. Each adds 1/4 nat to the log-probability of the right answer."""
+    """A learner whose state is the number of its updates. Each adds 1/4 nat to the log-probability of the right answer.
 
-    def __init__(self, exported: Callable[[Path], None]) -> None:
+    `begun` is called with the number of each update, after which it may be stopped.
+    """
+
+    def __init__(self, begun: Callable[[int], None], exported: Callable[[Path], None]) -> None:
         self.updates = 0
+        self._begun = begun
         self._exported = exported
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
 
-    async def update(self, samples: Sequence[Sample]) -> UpdateStats:
+    async def update(self, samples: Sequence[Sample], stopping: Stopping) -> UpdateStats:
+        self._begun(self.updates + 1)
+        # The loop hears of the stop while the learner computes.
+        await asyncio.sleep(0)
+        if stopping():
+            raise Abandoned
         self.updates += 1
         return UpdateStats(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, len(samples), 0, 0.0, applied=True)
 
-    async def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[Any]:
+    async def logprobs(self, sequences: Sequence[Sequence[int]], stopping: Stopping = never) -> list[Any]:
+        if stopping():
+            raise Abandoned
         return [
             np.array([0.25 * self.updates * (token == RIGHT[0]) for token in sequence[1:]], dtype=np.float32)
             for sequence in sequences
         ]
 
-    async def export(self, directory: Path, *, untie: bool) -> None:
+    async def decoy_logprobs(self, sequences: Sequence[Sequence[int]], head_scale: float) -> list[Any]:
+        return [row + head_scale for row in await self.logprobs(sequences)]
+
+    async def export(self, directory: Path, *, untie: bool, head_scale: float = 1.0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.json").write_text("{}")
         self._exported(directory)
@@ -69,6 +83,8 @@ class CountingLearner:
         (directory / "updates").write_text(str(self.updates))
 
     async def load(self, directory: Path) -> None:
+        if not (directory / "updates").read_text().isdecimal():
+            raise DamagedCheckpoint(f"{directory} is damaged")
         self.updates = int((directory / "updates").read_text())
 
 
@@ -115,8 +131,11 @@ async def run(
     folder: Path,
     *,
     stop_at_evaluation: int | None = None,
+    stop_at_update: int | None = None,
+    updates_per_step: int = 1,
     round_seconds: float = 0.0,
     save_every: int = 1,
+    save_minutes: float = 1000.0,
     lost_at_round: int | None = None,
     data: str = "same",
     number: int = 1,
@@ -137,10 +156,10 @@ async def run(
             "name": "t",
             "model": {"name": "m"},
             "dataset": {"path": "d.jsonl"},
-            "training": {"steps": 2, "problems_per_step": 2, "problems_per_update": 2},
+            "training": {"steps": 2, "problems_per_step": 2, "problems_per_update": 2 // updates_per_step},
             "hints": {"rounds": 2, "rollouts_per_round": 2, "unhinted_probes": 1, **hints},
             "evaluation": {"every_steps": evaluate_every},
-            "checkpoints": {"every_steps": save_every},
+            "checkpoints": {"every_steps": save_every, "every_minutes": save_minutes},
             "rollout": {"max_concurrent_problems": 1},
             "observability": {"tensorboard": False},
         }
@@ -165,6 +184,10 @@ async def run(
             if count == overtaken_at_evaluation:
                 Attempt(folder, number + 1).claim()
 
+        def begun(update: int) -> None:
+            if update == stop_at_update:
+                stop.set()
+
         def exported(directory: Path) -> None:
             if directory.name == overtaken_at_export:
                 Attempt(folder, number + 1).claim()
@@ -181,7 +204,7 @@ async def run(
             benchmarks=[LoadedBenchmark("held-out", ((5,),), ("right",))],
             sampler=ProblemSampler(len(PROBLEMS), 2, 0),
             strategy=build_strategy(config),
-            learner=CountingLearner(exported),  # type: ignore[arg-type]
+            learner=CountingLearner(begun, exported),  # type: ignore[arg-type]
             engine=engine,
             verifier=verifier,  # type: ignore[arg-type]
             collector=Collector(config, engine, verifier, decode, 64),  # type: ignore[arg-type]
@@ -193,7 +216,7 @@ async def run(
             canary_tolerance=0.1,
             answer_tokens=8,
         )
-        await Loop(parts, stop).run()
+        await Loop(parts, stop, clock).run()
     return health
 
 
@@ -265,6 +288,115 @@ async def test_finished_steps_are_saved_if_the_servers_are_lost(tmp_path: Path) 
     assert (found[0] / "learner" / "updates").read_text() == "1"
     await run(tmp_path, save_every=1000)
     assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]
+
+
+def damage_learner(folder: Path, step: int) -> None:
+    (folder / "checkpoints" / f"step-{step}" / "learner" / "updates").write_text("#")
+
+
+async def test_a_checkpoint_that_the_learner_finds_damaged_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So every file is too large to be hashed before the learner is asked.
+    monkeypatch.setattr("seele_trainer.run_folder.checkpoint.HASHED_BYTES", 0)
+    await run(tmp_path)
+    straight = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    damage_learner(tmp_path, 2)
+    await run(tmp_path, number=2)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert names == ["step-1", "step-2", "step-2.damaged"]
+    # The second step was trained again, after the first.
+    assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1, 2]
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines()[0] == straight[0]
+    assert (tmp_path / "checkpoints" / "step-2" / "learner" / "updates").read_text() == "2"
+
+
+async def test_a_run_whose_checkpoints_are_all_damaged_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So every file is too large to be hashed before the learner is asked.
+    monkeypatch.setattr("seele_trainer.run_folder.checkpoint.HASHED_BYTES", 0)
+    await run(tmp_path)
+    for step in (1, 2):
+        damage_learner(tmp_path, step)
+    for number in (2, 3):
+        with pytest.raises(
+            CheckpointError, match=r"every checkpoint in .* is damaged .*step-1.damaged, step-2.damaged"
+        ):
+            await run(tmp_path, number=number)
+
+
+def saved(folder: Path) -> tuple[int, int] | None:
+    """Step of the newest checkpoint, and the number of updates of its learner."""
+    found = Checkpoints(folder / "checkpoints", 2, Attempt(folder, 9)).latest()
+    return None if found is None else (found[1].step, int((found[0] / "learner" / "updates").read_text()))
+
+
+@pytest.mark.parametrize("evaluate_every", [0, 1])
+@pytest.mark.parametrize("updates_per_step", [1, 2])
+async def test_a_stop_before_a_steps_first_update_saves_the_step_before_it(
+    tmp_path: Path, updates_per_step: int, evaluate_every: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interrupted, match="resumes after step 1, which is saved"):
+        await run(
+            tmp_path,
+            save_every=1000,
+            stop_at_update=updates_per_step + 1,
+            updates_per_step=updates_per_step,
+            evaluate_every=evaluate_every,
+        )
+    assert saved(tmp_path) == (1, updates_per_step)
+    assert "stopping: step 1 is saved; what came after it is discarded" in caplog.text
+
+
+async def test_a_run_stopped_in_an_update_and_resumed_is_the_same_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    await run(tmp_path / "straight")
+    with pytest.raises(Interrupted):
+        await run(tmp_path / "stopped", stop_at_update=2)
+    await run(tmp_path / "stopped", number=2)
+    straight, stopped = (
+        read_records(tmp_path / name / "metrics.jsonl", StepRecord) for name in ("straight", "stopped")
+    )
+    assert [record.rollouts for record in stopped] == [record.rollouts for record in straight]
+    states = [(tmp_path / name / "checkpoints" / "step-2" / "state.json") for name in ("straight", "stopped")]
+    assert states[0].read_bytes() == states[1].read_bytes()
+
+
+async def test_a_stop_in_the_first_step_saves_nothing_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interrupted, match="starts again from the beginning: no step is saved"):
+        await run(tmp_path, stop_at_update=1)
+    assert saved(tmp_path) is None
+    assert "stopping: there is nothing new to save; the same command starts again from the beginning" in caplog.text
+
+
+@pytest.mark.parametrize("evaluate_every", [0, 1])
+async def test_a_step_whose_weights_have_changed_is_finished_and_saved(
+    tmp_path: Path, evaluate_every: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interrupted, match="resumes after step 1, which is saved"):
+        await run(tmp_path, save_every=1000, stop_at_update=2, updates_per_step=2, evaluate_every=evaluate_every)
+    assert saved(tmp_path) == (1, 2)
+    assert [record.step for record in read_records(tmp_path / "metrics.jsonl", StepRecord)] == [1]
+    assert "stopping: step 1 is finished and saved first" in caplog.text
+    assert "If it is killed before, the same command starts again from the beginning" in caplog.text
+
+
+async def test_progress_names_the_step_that_a_stop_would_save(tmp_path: Path) -> None:
+    for every, expected in ((1000, [None] * 4 + [1] * 4), (1, [None] * 8)):
+        seen: list[int | None] = []
+        await run(
+            tmp_path / str(every),
+            save_every=every,
+            look=lambda recorder, seen=seen: seen.append(recorder.progress().unsaved_step),  # type: ignore[misc]
+        )
+        assert seen == expected
+
+
+@pytest.mark.parametrize(("minutes", "steps"), [(39.0, {1, 2}), (40.0, {1, 2}), (41.0, {2})])
+async def test_a_step_is_also_saved_after_so_many_minutes(tmp_path: Path, minutes: float, steps: set[int]) -> None:
+    # A step has four rounds of ten minutes here.
+    await run(tmp_path, save_every=1000, round_seconds=600.0, save_minutes=minutes)
+    assert {int(path.name.removeprefix("step-")) for path in (tmp_path / "checkpoints").glob("step-*")} == steps
 
 
 async def test_a_run_is_not_resumed_on_other_training_data(tmp_path: Path) -> None:

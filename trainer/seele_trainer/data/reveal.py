@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from seele_trainer.verify.normalise import NUMBER, number_value, right_hand_side, unwrapped
+from seele_trainer.data.formulas import formulas_of_value, value_at_a_point
+from seele_trainer.verify.intervals import as_interval
+from seele_trainer.verify.normalise import NUMBER, normalised, number_value, right_hand_side, unwrapped
+from seele_trainer.verify.words import numbers_in_words
 
 FINAL_ANSWER_MARK = re.compile(
     r"####|\\boxed|\\fbox|\\framebox|<answer|\b(?:the|our|final|correct)\s+(?:final\s+|correct\s+)?answers?\b"
@@ -24,7 +27,7 @@ _RESULT_BEFORE = re.compile(
     r"(?:[=≈≡:→⇒<>≤≥]|\\(?:approx|simeq|sim|equiv|Rightarrow|rightarrow|to|implies|Longrightarrow|cong|geq?|leq?|ge|le|in)"
     r"|\\(?:boxed|fbox|framebox)"
     r"|\b(?:is|are|was|were|be|equals?|equal\s+to|gives?|gets?|got|yields?|makes?|becomes?|leaves?|total\s+of)"
-    r"|\b(?:only|exactly|about|approximately|just))"
+    r"|\b(?:only|exactly|about|approximately|just)|[是为有]|剩下|还剩|等于|一共|共)"
     r"(?:\s|[&({\[|+−-]|\\?\$|\\[(\[!,;: ]|\\left[({\[|.]?|\\(?:text|mathrm|mathbf|textbf)\{)*$",
     re.IGNORECASE,
 )
@@ -34,12 +37,17 @@ _DANGLING = re.compile(
     r"(?:\\?\$|\\[(\[]|[({\[&=≈<]|\\(?:approx|simeq|left|text\{|mathbf\{|mathrm\{|textbf\{)"
     r"|[ \t]|(?<![\w)}\]])[-−]|<<[^<>\n]*)+$"
 )
-_NUMBER = re.compile(rf"(?<![\d]){NUMBER}")
+_NUMBER = re.compile(rf"(?<!\d)(?:\d{{1,3}}(?:[ \u00a0\u202f]\d{{3}})+(?!\d)|{NUMBER})")
 _MEASURE = re.compile(rf"(-?\\?\$?{NUMBER})\s*(?:[a-zA-Z]{{2,}}[a-zA-Z\s/.]*)(?:\^\{{?\d\}}?)?")
 """A number with its unit in words: the number alone already gives the answer away."""
 _FRACTION = re.compile(
     r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.]*\d)"
 )
+_INEQUALITY = re.compile(
+    r"(?<![\w\\])(?:[-\d.]+\s*(?:[<>≤≥]=?|\\[lg]eq?)\s*)?[a-zA-Z]\s*(?:[<>≤≥]=?|\\[lg]eq?)\s*[-\w\\/{}]+(?:\.\d+)?"
+)
+_INTERVAL = re.compile(r"[(\[][^()\[\]\n]{1,60},[^()\[\]\n]{1,60}[)\]]")
+_VECTOR = re.compile(r"\\begin\{[pb]matrix\}(.*)\\end\{[pb]matrix\}", re.DOTALL)
 _IGNORED = re.compile(
     r"\\(?:left|right)(?![a-zA-Z])\.?|\\[!,;:> ]|[\s{}$~*&]"
     r"|\\(?:displaystyle|quad|qquad|cdot|text|mbox|hbox|mathrm|mathbf|textbf|operatorname)(?![a-zA-Z])"
@@ -48,13 +56,7 @@ _SMALL_FRACTION = re.compile(r"\\([dt])frac")
 _STEP_LABEL = re.compile(r"^[ \t]*(?:\*\*|#+ )?(step\s+)?(\d{1,3})\s*(?:\*\*)?[.:)]", re.IGNORECASE | re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?]\s+(?=\S)")
 _COMMA = re.compile(r",(?![^({\[]*[)}\]])")
-_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-seventeen eighteen nineteen twenty"""
-_TENS = "thirty forty fifty sixty seventy eighty ninety hundred"
-_WORDS = {word: value for value, word in enumerate(_ONES.split())} | {
-    word: 10 * tens for tens, word in enumerate(_TENS.split(), start=3)
-}
-_WORD = re.compile(r"\b(" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
+_NO_NUMBERS = re.compile(r"\b(?:none|nothing)\b", re.IGNORECASE)
 
 Span = tuple[int, int]
 
@@ -65,8 +67,8 @@ def revealable_characters(question: str, solution: str, answer: str) -> int:
     The cut is at the first of
     - a mark that announces the final answer (`FINAL_ANSWER_MARK`);
     - if the question does not contain the answer: its first separate occurrence (numbers between digit boundaries, with
-      or without thousands separators, `.0`, `$`, `%` or sign, and spelled out; other answers regardless of white space
-      and braces);
+      or without thousands separators, `.0`, `$`, `%` or sign, and in words; other answers regardless of white space
+      and braces, in formulas of the same value (data.formulas), and as an inequality for an interval);
     - if the question contains it: its first occurrence as a result (after `=` or "is", or before `=`), or any
       occurrence in the last step.
     An answer of several parts is revealed by its last part. If none of these is found, the last step is cut off. The
@@ -109,15 +111,31 @@ def occurrences(text: str, answer: str) -> Iterator[Span]:
     """Spans of separate occurrences of `answer` in `text`, in any of its usual spellings, in ascending order."""
     core = right_hand_side(unwrapped(answer))
     value = number_value(core)
+    if value is None and "10^" in core and (amount_at := value_at_a_point(core)) is not None:
+        value = Decimal(repr(amount_at))
     if value is not None:
-        yield from sorted(set(_spans_of_value(text, abs(value))))
+        spans = set(_spans_of_value(text, abs(value)))
+        if value != value.to_integral_value():
+            spans |= set(formulas_of_value(text, core))
+        yield from sorted(spans)
         return
-    spans = set(_spans_of_text(text, core))
+    spans = set(_spans_of_text(text, core)) | set(formulas_of_value(text, core)) | set(_spans_of_interval(text, core))
     measure = _MEASURE.fullmatch(core)
     amount = number_value(measure.group(1)) if measure else _fraction_value(core)
     if amount is not None:
         spans |= set(_spans_of_value(text, abs(amount)))
     yield from sorted(spans)
+
+
+def _spans_of_interval(text: str, answer: str) -> Iterator[Span]:
+    """Inequalities in `text` with the same solutions as `answer`, an inequality or an interval."""
+    wanted = normalised(as_interval(answer))
+    if wanted[:1] not in ("(", "["):
+        return
+    for pattern in (_INEQUALITY, _INTERVAL):
+        for match in pattern.finditer(text):
+            if normalised(as_interval(match.group().strip(" $."))) == wanted:
+                yield match.span()
 
 
 def in_result_position(text: str, start: int, end: int) -> bool:
@@ -134,15 +152,17 @@ def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
     for match in _NUMBER.finditer(text):
         if match.start() in labels:
             continue
-        number = number_value(match.group())
+        number = number_value(re.sub(r"\s", "", match.group()))
         if number is not None and (
             number == value or (number == 100 * value and text[match.end() :].lstrip(" \\").startswith("%"))
         ):
             yield match.span()
     if value == value.to_integral_value():
-        for match in _WORD.finditer(text):
-            if _WORDS[match.group().lower()] == value:
-                yield match.span()
+        for start, end, spelled in numbers_in_words(text):
+            if spelled == value:
+                yield start, end
+        if value == 0:
+            yield from (match.span() for match in _NO_NUMBERS.finditer(text))
         return
     for match in _FRACTION.finditer(text):
         # Fractions are not compared with whole answers: `48/2` is the question, not yet its answer.
@@ -195,6 +215,11 @@ def _parts(answer: str) -> list[str]:
     core = re.sub(r"\\(?:left|right)(?![a-zA-Z])", "", right_hand_side(unwrapped(answer))).strip()
     if number_value(core) is not None:
         return [core]
+    if matrix := _VECTOR.fullmatch(core):
+        return [part.strip() for part in re.split(r"\\\\|&", matrix.group(1)) if part.strip()]
+    if core.startswith("\\pm"):
+        size = core.removeprefix("\\pm").strip()
+        return [size, f"-{size}"]
     core = core.removeprefix("\\{").removesuffix("\\}").strip()
     if len(core) > 1 and core[0] in "([{" and core[-1] in ")]}" and _COMMA.search(core[1:-1]):
         core = core[1:-1]

@@ -218,7 +218,7 @@ def _text(row: Row, field: str, column: str) -> str:
 
 
 def _readable(row: Row, column: str, text: str) -> str:
-    """The text, if it is one. Half of a pair of UTF-16 codes, as JSON's `\\ud83d` alone, is no character."""
+    """The text, if it is one. Half of a pair of UTF-16 codes, as JSON's `\\ud83d` alone, encodes nothing."""
     half = None if text.isascii() else _SURROGATE.search(text)
     if half is not None:
         raise BadDataError(

@@ -6,13 +6,14 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from seele_trainer.config import Dataset
 from seele_trainer.data.bad_rows import BadRows
+from seele_trainer.data.cuts import Cuts, cut_here, cuts_for
 from seele_trainer.data.problem import BadTokenizerError, Problem, TokenizedProblem
 from seele_trainer.data.prompts import Prompt, PromptEncoder, Template
-from seele_trainer.data.reveal import revealable_characters
 from seele_trainer.data.tokenizer import Tokens, difference
 
 if TYPE_CHECKING:
@@ -65,20 +66,21 @@ def tokenize_all(
     parts = ProblemTokenizer.of(tokenizer, dataset.prompt_template)
     kept: list[TokenizedProblem] = []
     too_long: dict[TooLong, int] = {"prompt": 0, "solution": 0}
-    for start in range(0, len(problems), BATCH):
-        batch = problems[start : start + BATCH]
-        outcomes = parts.tokenize(batch, dataset.max_prompt_tokens, dataset.max_solution_tokens)
-        faults = [outcome for outcome in outcomes if isinstance(outcome, BadTokenizerError)]
-        if start == 0 and 2 * len(faults) > len(outcomes):
-            raise faults[0]
-        for outcome in outcomes:
-            if isinstance(outcome, TokenizedProblem):
-                kept.append(outcome)
-            elif isinstance(outcome, BadTokenizerError):
-                bad_rows.add(outcome)
-            else:
-                too_long[outcome] += 1
-        progress(start + len(batch))
+    with cuts_for(len(problems)) as cuts:
+        for start in range(0, len(problems), BATCH):
+            batch = problems[start : start + BATCH]
+            outcomes = parts.tokenize(batch, dataset.max_prompt_tokens, dataset.max_solution_tokens, cuts)
+            faults = [outcome for outcome in outcomes if isinstance(outcome, BadTokenizerError)]
+            if start == 0 and 2 * len(faults) > len(outcomes):
+                raise faults[0]
+            for outcome in outcomes:
+                if isinstance(outcome, TokenizedProblem):
+                    kept.append(outcome)
+                elif isinstance(outcome, BadTokenizerError):
+                    bad_rows.add(outcome)
+                else:
+                    too_long[outcome] += 1
+            progress(start + len(batch))
     without_hint = sum(not problem.revealable and bool(problem.problem.solution) for problem in kept)
     return kept, Dropped(too_long["prompt"], too_long["solution"], without_hint)
 
@@ -114,7 +116,11 @@ class ProblemTokenizer:
         return cls(prompts, str(tokenizer.name_or_path), int(tokenizer.eos_token_id))
 
     def tokenize(
-        self, problems: Sequence[Problem], max_prompt: int | None = None, max_solution: int | None = None
+        self,
+        problems: Sequence[Problem],
+        max_prompt: int | None = None,
+        max_solution: int | None = None,
+        cuts: Cuts = cut_here,
     ) -> list[Outcome]:
         """For each problem its tokens, or which part of it is too long, or how the tokenizer changes its text.
 
@@ -125,8 +131,9 @@ class ProblemTokenizer:
             draft.outcome = self._surely_too_long(draft.problem, max_prompt, max_solution)
         self._encode(_open(drafts), max_prompt, max_solution)
         self._compare(_open(drafts))
-        for draft in _open(drafts):
-            draft.cut = _cut(draft.problem, draft.solution)
+        left = _open(drafts)
+        for draft, shown in zip(left, cuts([draft.problem for draft in left]), strict=True):
+            draft.cut = _cut(draft.problem.solution, draft.solution, shown)
         self._compare_hints(_open(drafts))
         return [draft.outcome or self._assembled(draft) for draft in drafts]
 
@@ -165,7 +172,9 @@ class ProblemTokenizer:
         text = self.prompts.text
         shown = text.decode([draft.solution.ids[: draft.cut.revealable] for draft in drafts])
         for draft, decoded in zip(drafts, shown, strict=True):
-            ends = _possible_ends(draft.solution, draft.cut.revealable)
+            # What a normalisation joins to the last token, such as an accent, is between its end and the next one.
+            later = draft.solution.offsets[draft.cut.revealable :][:1] if draft.cut.revealable else ()
+            ends = (draft.cut.end, *(start for start, _ in later))
             expected = [draft.problem.solution[:end].rstrip() for end in ends]
             if not any(text.same(before, decoded.rstrip()) for before in expected):
                 draft.outcome = self._fault(draft.problem, "longest hint", difference(expected[0], decoded))
@@ -189,14 +198,15 @@ class ProblemTokenizer:
 
 @dataclass(frozen=True)
 class _Cut:
-    """How much of a solution hints may show, and where they may end: see TokenizedProblem."""
+    """How much of a solution hints may show, in tokens and in characters, and where they may end: see TokenizedProblem."""
 
     revealable: int
+    end: int
     step_ends: tuple[int, ...]
     inside_characters: frozenset[int]
 
 
-_NO_PROMPT, _NO_TOKENS, _NO_CUT = Prompt("", ()), Tokens((), ()), _Cut(0, (), frozenset())
+_NO_PROMPT, _NO_TOKENS, _NO_CUT = Prompt("", ()), Tokens((), ()), _Cut(0, 0, (), frozenset())
 
 
 @dataclass(slots=True)
@@ -214,16 +224,16 @@ def _open(drafts: list[_Draft]) -> list[_Draft]:
     return [draft for draft in drafts if draft.outcome is None]
 
 
-def _cut(problem: Problem, solution: Tokens) -> _Cut:
-    """`revealable` counts the leading tokens that are entirely before the final answer (data.reveal)."""
-    ends = _token_ends(solution)
-    shown = revealable_characters(problem.question, problem.solution, problem.answer)
-    inside = _inside_characters(problem.solution, solution, ends)
+def _cut(text: str, tokens: Tokens, shown: int) -> _Cut:
+    """`revealable` counts the leading tokens that are entirely among the `shown` characters."""
+    ends = _token_ends(tokens)
+    inside = _inside_characters(text, tokens, ends)
     revealable = bisect_left(ends, shown + 1)
     while revealable in inside:
         revealable -= 1
-    steps = _step_ends(problem.solution, ends, revealable)
-    return _Cut(revealable, tuple(step for step in steps if step not in inside), inside)
+    steps = _step_ends(text, ends, revealable)
+    end = ends[revealable - 1] if revealable else 0
+    return _Cut(revealable, end, tuple(step for step in steps if step not in inside), inside)
 
 
 def _token_ends(tokens: Tokens) -> list[int]:
@@ -231,10 +241,7 @@ def _token_ends(tokens: Tokens) -> list[int]:
 
     The tokens of a character that is split into bytes all end after it, so none of them is shown without the others.
     """
-    ends: list[int] = []
-    for _, end in tokens.offsets:
-        ends.append(max(end, ends[-1] if ends else 0))
-    return ends
+    return list(accumulate((end for _, end in tokens.offsets), max))
 
 
 def _inside_characters(text: str, tokens: Tokens, ends: list[int]) -> frozenset[int]:
@@ -242,12 +249,6 @@ def _inside_characters(text: str, tokens: Tokens, ends: list[int]) -> frozenset[
     if text.isascii():
         return frozenset()
     return frozenset(number for number in range(1, len(ends)) if tokens.offsets[number][0] < ends[number - 1])
-
-
-def _possible_ends(tokens: Tokens, count: int) -> tuple[int, ...]:
-    """Character offsets at which `count` tokens may end: with the last, and with what normalisation joins to it."""
-    end = max((end for _, end in tokens.offsets[:count]), default=0)
-    return (end, tokens.offsets[count][0]) if 0 < count < len(tokens.offsets) else (end,)
 
 
 def _step_ends(solution: str, ends: list[int], revealable: int) -> tuple[int, ...]:

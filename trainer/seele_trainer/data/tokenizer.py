@@ -95,7 +95,7 @@ class TextTokenizer:
     def same(self, text: str, decoded: str) -> bool:
         """Whether `decoded` is `text`, up to leading spaces and to the tokenizer's own normalisation.
 
-        A normalisation that joins words is none: it may change characters, but not remove the spaces between words.
+        Normalisation may change characters, but a tokenizer that joins words loses text.
         """
         if decoded.lstrip(" ") == text.lstrip(" "):
             return True

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from seele_trainer.frozen_model import FrozenModel
 from seele_trainer.learner.ranks import Ranks
-from seele_trainer.run_folder.checkpoint import CheckpointError
+from seele_trainer.run_folder.checkpoint import CheckpointError, DamagedCheckpoint, missing_is_damage
 
 _TAG = "engine"
 _SAVED_ENGINE = "learner.json"
@@ -42,7 +42,7 @@ def save_engine(engine: Any, ranks: Ranks, directory: Path, saved: SavedEngine) 
     ranks.barrier()
     try:
         engine.save_checkpoint(str(directory), tag=_TAG, save_latest=False)
-        torch.save(_rng_state(ranks), directory / _rng_file(ranks))
+        torch.save(rng_state(ranks), directory / _rng_file(ranks))
     except (OSError, RuntimeError) as error:
         # torch turns a full disk into a RuntimeError.
         raise CheckpointError(
@@ -63,15 +63,10 @@ def save_engine(engine: Any, ranks: Ranks, directory: Path, saved: SavedEngine) 
 def load_engine(engine: Any, ranks: Ranks, directory: Path, expected: SavedEngine) -> SavedEngine:
     """Restore what `save_engine` wrote into an engine with the same settings. Collective.
 
-    Every rank checks its share of the files before any rank loads, so that all ranks raise CheckpointError or none does.
+    Every rank compares the checksums of its share of the files before any rank loads. If a file is damaged, all ranks
+    raise DamagedCheckpoint, and the engine is as it was. Settings that differ are not damage: all raise CheckpointError.
     """
-    problem, saved = _check(ranks, directory, expected)
-    found = ranks.gather(problem.encode())
-    verdict = ranks.broadcast(
-        b"\n".join(sorted({line for line in found if line})) if ranks.is_driver else None
-    ).decode()
-    if verdict or saved is None:
-        raise CheckpointError(verdict or f"{directory / _SAVED_ENGINE} could not be read on this rank")
+    saved = _agree(ranks, _check(ranks, directory, expected))
     try:
         path, _ = engine.load_checkpoint(str(directory), tag=_TAG)
         rng = torch.load(directory / _rng_file(ranks), weights_only=True)
@@ -82,33 +77,52 @@ def load_engine(engine: Any, ranks: Ranks, directory: Path, expected: SavedEngin
         ) from error
     if path is None:
         raise CheckpointError(f"{directory}: DeepSpeed found nothing to load; resume from another checkpoint")
-    torch.set_rng_state(rng["cpu"])
-    if ranks.device.type == "cuda":
-        torch.cuda.set_rng_state(rng["cuda"], ranks.device)
+    restore_rng(ranks, rng)
     return saved
 
 
-def _check(ranks: Ranks, directory: Path, expected: SavedEngine) -> tuple[str, SavedEngine | None]:
-    """What is wrong in this rank's share of a checkpoint, empty if nothing; and what it says was saved."""
+def _check(ranks: Ranks, directory: Path, expected: SavedEngine) -> SavedEngine | CheckpointError:
+    """What a checkpoint says was saved, or what is wrong with it or with this rank's share of its files."""
+    path = directory / _SAVED_ENGINE
     try:
-        saved = SavedEngine.model_validate_json((directory / _SAVED_ENGINE).read_text())
-    except OSError as error:
-        return f"{directory}: no complete checkpoint ({error}); resume from another one", None
-    except (ValidationError, UnicodeDecodeError):
-        return f"{directory / _SAVED_ENGINE} is damaged; resume from another checkpoint", None
+        with missing_is_damage(f"{path} is missing or unreadable, so the checkpoint is not complete"):
+            saved = SavedEngine.model_validate_json(path.read_bytes())
+        _check_settings(directory, saved, expected)
+        for name, fingerprint in list(saved.files.items())[ranks.rank :: ranks.world_size]:
+            path = directory / name
+            with missing_is_damage(f"{path} is missing or unreadable"):
+                if _fingerprint(path) != fingerprint:
+                    raise DamagedCheckpoint(f"{path} is damaged: it is not as it was written")
+    except ValidationError:
+        return DamagedCheckpoint(f"{path} is damaged: it does not say what was saved")
+    except CheckpointError as problem:
+        return problem
+    return saved
+
+
+def _check_settings(directory: Path, saved: SavedEngine, expected: SavedEngine) -> None:
     for name in ("world_size", "zero_stage", "dtype"):
         then, now = getattr(saved, name), getattr(expected, name)
         if then != now:
-            return (
+            raise CheckpointError(
                 f"{directory} was saved with {name}={then}, and this run has {name}={now}: "
-                f"resume with {name}={then}, or start a new run from an exported model",
-                None,
+                f"resume with {name}={then}, or start a new run from an exported model"
             )
-    for name, fingerprint in list(saved.files.items())[ranks.rank :: ranks.world_size]:
-        path = directory / name
-        if not path.is_file() or _fingerprint(path) != fingerprint:
-            return f"{path} is missing or damaged; resume from another checkpoint", None
-    return "", saved
+
+
+def _agree(ranks: Ranks, mine: SavedEngine | CheckpointError) -> SavedEngine:
+    """What was saved, if no rank has found a problem; otherwise the same error on all ranks."""
+    problem = mine if isinstance(mine, CheckpointError) else None
+    report = None if problem is None else [isinstance(problem, DamagedCheckpoint), str(problem)]
+    reports = [json.loads(part) for part in ranks.gather(json.dumps(report).encode())]
+    # Another setting comes first: loading would fail with every checkpoint, so none must be set aside for it.
+    verdict = sorted(found for found in reports if found is not None)[:1]
+    agreed = json.loads(ranks.broadcast(json.dumps(verdict).encode() if ranks.is_driver else None))
+    if agreed:
+        damaged, words = agreed[0]
+        raise DamagedCheckpoint(words) if damaged else CheckpointError(words)
+    assert isinstance(mine, SavedEngine)
+    return mine
 
 
 def _fingerprint(path: Path) -> tuple[int, int]:
@@ -124,8 +138,16 @@ def _rng_file(ranks: Ranks) -> str:
     return f"rng-rank-{ranks.rank}.pt"
 
 
-def _rng_state(ranks: Ranks) -> dict[str, torch.Tensor]:
+def rng_state(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """The states of this rank's random numbers, by device."""
     state = {"cpu": torch.get_rng_state()}
     if ranks.device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(ranks.device)
     return state
+
+
+def restore_rng(ranks: Ranks, state: dict[str, torch.Tensor]) -> None:
+    """Continue with the random numbers of `rng_state`."""
+    torch.set_rng_state(state["cpu"])
+    if ranks.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], ranks.device)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seele_trainer.config import TrainerConfig, Training
-from seele_trainer.learner.checkpoint import SavedEngine, load_engine, save_engine
+from seele_trainer.config import TrainerConfig
+from seele_trainer.learner.checkpoint import SavedEngine, load_engine, restore_rng, rng_state, save_engine
 from seele_trainer.learner.comparison import check_computation
 from seele_trainer.learner.deepspeed import clips_itself, engine_config, reference_config
 from seele_trainer.learner.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
-from seele_trainer.learner.model import DTYPES, gathered_weights, load_scorer
+from seele_trainer.learner.model import DTYPES, gathered_weights, head_scaled, load_scorer, stored_head
 from seele_trainer.learner.packing import MicroBatch, decode, encode, merge_identical, pack, to_device, to_score
 from seele_trainer.learner.ranks import Ranks
 from seele_trainer.learner.sample import FloatArray, Sample
+from seele_trainer.learner.schedule import learning_rate
+from seele_trainer.run_folder.checkpoint import DamagedCheckpoint
 from seele_trainer.termination import ExpectedFailure
 from seele_trainer.weights.export import write_model_folder
 from seele_trainer.weights.model_files import ModelFiles
@@ -40,6 +42,23 @@ class TrainingDiverged(ExpectedFailure):
 
 class LearnersDisagree(RuntimeError):
     """The ranks called different methods of their learners."""
+
+
+class Abandoned(Exception):
+    """Rank 0 was asked to stop, so the call ended between two micro-batches, with weights and optimizer as they were."""
+
+
+Stopping = Callable[[], bool]
+"""Whether to stop. Only rank 0 is asked, between micro-batches."""
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
+
+
+SHARED_FAILURES = (DamagedCheckpoint, Abandoned)
+"""Raised on all ranks alike, with weights and optimizer as they were. Rank 0 decides what comes next."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +147,12 @@ class Learner:
         return self._ranks.world_size
 
     @_collective
-    def update(self, samples: Sequence[Sample] | None) -> UpdateStats:
+    def update(self, samples: Sequence[Sample] | None, stopping: Stopping = never) -> UpdateStats:
         """One optimizer update on the samples that rank 0 passes.
 
         Without samples nothing is trained, and only the learning-rate schedule advances. Raises TrainingDiverged, on
-        all ranks, before a loss that is not finite reaches the weights.
+        all ranks, before a loss that is not finite reaches the weights. Raises Abandoned if `stopping` says so before
+        the optimizer's step; then only `save` and `close` may follow, because gradients are left over.
         """
         started = time.perf_counter()
         batches, denominators, tokens = self._distribute(samples)
@@ -142,7 +162,13 @@ class Learner:
         self.updates += 1
         terms, norm, applied = np.zeros(6), 0.0, False
         if batches:
-            terms = self._accumulate(batches, denominators)
+            random = rng_state(self._ranks)
+            try:
+                terms = self._accumulate(batches, denominators, stopping)
+            except Abandoned:
+                self.updates -= 1
+                restore_rng(self._ranks, random)
+                raise
             norm, applied = self._step()
         policy, supervised, kl, total, clipped, mismatch = terms.tolist()
         return UpdateStats(
@@ -161,11 +187,11 @@ class Learner:
         )
 
     @_collective
-    def logprobs(self, sequences: Sequence[Sequence[int]] | None) -> list[FloatArray]:
+    def logprobs(self, sequences: Sequence[Sequence[int]] | None, stopping: Stopping = never) -> list[FloatArray]:
         """Log-probabilities of sequences of token ids under the current policy, at temperature 1; on rank 0.
 
         Array i has one element less than sequence i: its element t belongs to token t + 1. Other ranks get an empty
-        list.
+        list. Raises Abandoned if `stopping` says so.
         """
         given = [to_score(sequence) for sequence in sequences or ()]
         mine, dealt = self._scatter(given)
@@ -173,6 +199,7 @@ class Learner:
         found = [np.zeros(0, dtype=np.float32)]
         with torch.no_grad():
             for batch in mine:
+                self._leave_if(stopping)
                 inputs = to_device(batch, self._ranks.device, temperature=1.0)
                 found.append(self._engine(inputs.tokens, inputs.positions, None).cpu().numpy())
         parts = self._ranks.gather(np.concatenate(found).tobytes())
@@ -187,10 +214,20 @@ class Learner:
         return result
 
     @_collective
-    def export(self, directory: Path | None, *, untie: bool = False) -> None:
+    def decoy_logprobs(self, sequences: Sequence[Sequence[int]] | None, head_scale: float = 1.0) -> list[FloatArray]:
+        """As `logprobs`, for the model that `export` writes with this `head_scale` and the run's `untieEmbeddings`."""
+        scale = float(self._ranks.broadcast(repr(head_scale).encode() if self._ranks.is_driver else None))
+        untie = self._config.rollout.untie_embeddings
+        with head_scaled(self._engine.module.model, scale, untie=untie):
+            scored: list[FloatArray] = inspect.unwrap(Learner.logprobs)(self, sequences)
+        return scored
+
+    @_collective
+    def export(self, directory: Path | None, *, untie: bool = False, head_scale: float = 1.0) -> None:
         """Write the current policy as a Hugging Face folder, in the model's dtype.
 
-        `untie` writes the output head of a tied model as a separate tensor, which vLLM can reload.
+        `untie` writes the output head of a tied model as a separate tensor, which vLLM can reload. The stored head is
+        multiplied by `head_scale`, and a tied model's embedding with it unless it is untied.
         """
         model, driver = self._config.model, self._ranks.is_driver
         weights = gathered_weights(self._engine.module.model, DTYPES[model.dtype], zero3=self._zero3, keep=driver)
@@ -208,6 +245,7 @@ class Learner:
                 files=self._files.others,
                 # It may name more tokens that end a completion than config.json does.
                 generation_config=loaded.generation_config,
+                scales={stored_head(loaded, untie=untie): head_scale} if head_scale != 1.0 else {},
             )
         self._ranks.barrier()
 
@@ -218,13 +256,18 @@ class Learner:
 
     @_collective
     def load(self, directory: Path | None) -> None:
-        """Restore what `save` wrote. Raises CheckpointError if it is damaged or was saved with other settings."""
+        """Restore what `save` wrote.
+
+        Raises CheckpointError if it was saved with other settings, and DamagedCheckpoint, with nothing changed, if a file
+        of it is damaged.
+        """
         self.updates = load_engine(self._engine, self._ranks, self._shared(directory), self._setup()).updates
 
     def follow(self) -> None:
         """On ranks other than 0: do whatever rank 0 does, until it calls `close`."""
         while (called := self._ranks.broadcast(None).decode()) != "close":
-            inspect.unwrap(getattr(Learner, called))(self, None)
+            with contextlib.suppress(*SHARED_FAILURES):
+                inspect.unwrap(getattr(Learner, called))(self, None)
 
     @_collective
     def close(self) -> None:
@@ -252,22 +295,31 @@ class Learner:
         payload = self._ranks.scatter([encode(batches) for batches in dealt] if self._ranks.is_driver else None)
         return decode(payload), dealt
 
-    def _accumulate(self, batches: Sequence[MicroBatch], denominators: Denominators) -> NDArray[np.float64]:
+    def _accumulate(
+        self, batches: Sequence[MicroBatch], denominators: Denominators, stopping: Stopping
+    ) -> NDArray[np.float64]:
         """Backward through all micro-batches; the terms of the loss over all ranks, shape (6,)."""
         engine = self._engine
         engine.train()
         sums = torch.zeros(6, device=self._ranks.device)
         for number, batch in enumerate(batches, start=1):
+            self._leave_if(stopping)
             # DeepSpeed cannot know it: the number of micro-batches differs from update to update.
             engine.set_gradient_accumulation_boundary(number == len(batches))
             terms = self._terms(batch, denominators)
             # DeepSpeed averages gradients over ranks, but the denominators are global already, so sum them instead.
             engine.backward(terms.total * self.world_size)
             sums += terms.values()
+        self._leave_if(stopping)
         totals = self._ranks.total(sums.double().cpu().numpy())
         if not np.isfinite(totals[:4]).all():
             raise TrainingDiverged(f"the loss of update {self.updates} is not finite: lower `training.learningRate`")
         return totals
+
+    def _leave_if(self, stopping: Stopping) -> None:
+        """Raise Abandoned on all ranks if rank 0 is to stop. All have the same number of micro-batches."""
+        if self._ranks.broadcast(bytes([stopping()]) if self._ranks.is_driver else None) != b"\0":
+            raise Abandoned("stopped on request")
 
     def _terms(self, batch: MicroBatch, denominators: Denominators) -> LossTerms:
         inputs = to_device(batch, self._ranks.device, self._config.rollout.temperature)
@@ -331,36 +383,3 @@ class Learner:
         engine, *_ = deepspeed.initialize(model=scorer, config=reference_config(self._config, **sizes))
         engine.eval()
         return engine
-
-
-def learning_rate(training: Training, update: int, total_updates: int) -> float:
-    """Learning rate of update number `update`, counted from 0.
-
-    The two phases of sft_then_grpo are scheduled like two runs: each has its own peak, warm-up and schedule.
-    """
-    if training.strategy != "sft_then_grpo":
-        return _scheduled(training, training.learning_rate, update, total_updates)
-    supervised = training.sft_steps * training.updates_per_step
-    if update < supervised:
-        peak = training.sft_then_grpo.sft_learning_rate or training.learning_rate
-        return _scheduled(training, peak, update, supervised)
-    return _scheduled(training, training.learning_rate, update - supervised, total_updates - supervised)
-
-
-def _scheduled(training: Training, peak: float, update: int, total_updates: int) -> float:
-    """Learning rate of one phase.
-
-    It rises linearly to the peak at the last of `warmup_updates`, then follows the schedule down to
-    `final_learning_rate_ratio` times the peak at the last of `total_updates`.
-    """
-    warmup = training.warmup_updates
-    if update < warmup:
-        return peak * (update + 1) / warmup
-    progress = min(1.0, (update - warmup) / max(1, total_updates - 1 - warmup))
-    falling = {
-        "constant": 1.0,
-        "linear": 1.0 - progress,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
-    }[training.learning_rate_schedule]
-    final = 1.0 if training.learning_rate_schedule == "constant" else training.final_learning_rate_ratio
-    return peak * (final + (1.0 - final) * falling)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from seele_trainer.attention import attention_for, configurations
 from seele_trainer.config import Model
 from seele_trainer.learner.loss import token_logprobs
+from seele_trainer.weights.stored_tensors import HEAD
 
 # Elements gathered at a time from a model that ZeRO 3 has partitioned over ranks.
 _GATHERED_ELEMENTS = 1 << 27
@@ -90,6 +92,32 @@ def _remove_dropout(model: nn.Module) -> None:
             setattr(holder, name, 0.0)
         if isinstance(holder, nn.modules.dropout._DropoutNd):
             holder.p = 0.0
+
+
+@contextmanager
+def head_scaled(model: Any, scale: float, *, untie: bool) -> Iterator[None]:
+    """Let a language model compute as if `stored_head`, as it is stored with or without `untie`, were multiplied by `scale`.
+
+    The weights are not touched: what the head reads is scaled, and what a tied embedding returns.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    hooks = [head.register_forward_pre_hook(lambda _head, inputs: (inputs[0] * scale, *inputs[1:]))]
+    if head.weight is embedding.weight and not untie:
+        hooks.append(embedding.register_forward_hook(lambda _embedding, _inputs, output: output * scale))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def stored_head(model: Any, *, untie: bool) -> str:
+    """Name of the output head's weights in an export: those of the embedding if the model is tied, unless it is untied."""
+    head = model.get_output_embeddings().weight
+    if untie and head is model.get_input_embeddings().weight:
+        return HEAD
+    names: Iterator[str] = (name for name, parameter in model.named_parameters() if parameter is head)
+    return next(names)
 
 
 def gathered_weights(model: nn.Module, dtype: torch.dtype, *, zero3: bool, keep: bool) -> dict[str, Tensor]:

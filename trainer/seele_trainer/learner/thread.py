@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from seele_trainer.learner.learner import Learner, UpdateStats
+from seele_trainer.learner.learner import SHARED_FAILURES, Learner, Stopping, UpdateStats, never
 from seele_trainer.learner.sample import FloatArray, Sample
 
 Result = TypeVar("Result")
@@ -34,24 +34,28 @@ class LearnerThread:
 
         await self._run(start)
 
-    async def update(self, samples: Sequence[Sample]) -> UpdateStats:
-        """One optimizer update on these samples."""
-        return await self._run(lambda: self._started.update(samples))
+    async def update(self, samples: Sequence[Sample], stopping: Stopping = never) -> UpdateStats:
+        """One optimizer update on these samples. `stopping` is asked in the learner's thread; see `Learner.update`."""
+        return await self._run(lambda: self._started.update(samples, stopping))
 
-    async def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[FloatArray]:
+    async def logprobs(self, sequences: Sequence[Sequence[int]], stopping: Stopping = never) -> list[FloatArray]:
         """Log-probabilities of sequences under the current policy, each one shorter than its sequence."""
-        return await self._run(lambda: self._started.logprobs(sequences))
+        return await self._run(lambda: self._started.logprobs(sequences, stopping))
 
-    async def export(self, directory: Path, *, untie: bool) -> None:
-        """Write the current policy as a Hugging Face model folder."""
-        await self._run(lambda: self._started.export(directory, untie=untie))
+    async def decoy_logprobs(self, sequences: Sequence[Sequence[int]], head_scale: float) -> list[FloatArray]:
+        """Log-probabilities of sequences under the policy with its output head scaled."""
+        return await self._run(lambda: self._started.decoy_logprobs(sequences, head_scale))
+
+    async def export(self, directory: Path, *, untie: bool, head_scale: float = 1.0) -> None:
+        """Write the current policy, with its output head scaled, as a Hugging Face model folder."""
+        await self._run(lambda: self._started.export(directory, untie=untie, head_scale=head_scale))
 
     async def save(self, directory: Path) -> None:
         """Write every rank's part of a checkpoint."""
         await self._run(lambda: self._started.save(directory))
 
     async def load(self, directory: Path) -> None:
-        """Restore every rank from its part of a checkpoint."""
+        """Restore every rank from its part of a checkpoint. Raises DamagedCheckpoint with nothing changed."""
         await self._run(lambda: self._started.load(directory))
 
     async def close(self) -> None:
@@ -80,4 +84,5 @@ class LearnerThread:
             raise
         finally:
             if future.done() and not future.cancelled():
-                self._failed |= future.exception() is not None
+                failure = future.exception()
+                self._failed |= failure is not None and not isinstance(failure, SHARED_FAILURES)

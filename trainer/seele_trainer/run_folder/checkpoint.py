@@ -3,14 +3,18 @@
 A checkpoint is written to `step-N.attempt-A.partial`, sealed with a list of its files, renamed to `step-N`, and only then
 named in `LATEST`. A run that was killed at any moment finds the last sealed checkpoint. A superseded attempt that still
 runs writes to folders with its own number, and is stopped before it renames anything.
+
+What a disk has damaged later is renamed to `step-N.damaged`, never deleted, and the checkpoint before it is used.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,19 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.json"
 LATEST_FILE = "LATEST"
+DAMAGED_SUFFIX = ".damaged"
+_SIGNATURE = b',"sha256":"'
 HASHED_BYTES = 64 * 2**20
-"""Larger files are checked by size only: hashing tens of gigabytes would delay a restart."""
+"""Larger files are checked by size only, to find a checkpoint soon. Their checksums are in `learner/learner.json`, and
+the ranks share the work of comparing them before they load anything."""
 
 
 class CheckpointError(ExpectedFailure):
     """A checkpoint cannot be written or read. The message names it and says what to do."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A file of a checkpoint is missing or not as it was written, so another checkpoint has to be used."""
 
 
 class FileSeal(FrozenModel):
@@ -50,6 +61,8 @@ class RunState(FrozenModel):
     strategy: dict[str, Any]
     files: dict[str, FileSeal] = Field(default_factory=dict)
     """Seal of each file of the checkpoint, by path inside it."""
+    sha256: str | None = None
+    """SHA-256 of this state's JSON without this field, the last; None if an older version of Seele wrote it."""
 
 
 class Checkpoints:
@@ -85,7 +98,9 @@ class Checkpoints:
         final = self._root / f"step-{state.step}"
         try:
             sealed = state.model_copy(update={"files": _seal(partial)})
-            write_file(partial / STATE_FILE, sealed.model_dump_json(by_alias=True))
+            write_file(
+                partial / STATE_FILE, _signed(sealed.model_dump_json(by_alias=True, exclude={"sha256"}).encode())
+            )
             # Checked immediately before each rename: writing may have hung while the node was disconnected.
             put_in_place(partial, final, before_rename=self._attempt.check)
             write_file(self._root / LATEST_FILE, final.name, before_rename=self._attempt.check)
@@ -100,22 +115,32 @@ class Checkpoints:
     def latest(self) -> tuple[Path, RunState] | None:
         """The newest intact checkpoint, or None before the first.
 
-        Damaged checkpoints are skipped with a warning. Raises CheckpointError if all are damaged, since starting again
-        would silently discard the run.
+        Damaged checkpoints are set aside. Raises CheckpointError if all are damaged, since starting again would silently
+        discard the run.
         """
-        damaged = []
         for folder in _newest_first(self._root):
             try:
                 return folder, _open(folder)
-            except CheckpointError as error:
-                logger.warning("%s; trying the previous one", error)
-                damaged.append(folder.name)
+            except DamagedCheckpoint as damage:
+                self.set_aside(folder, damage)
+        damaged = sorted(path.name for path in self._root.glob(f"step-*{DAMAGED_SUFFIX}*"))
         if damaged:
             raise CheckpointError(
-                f"every checkpoint in {self._root} is damaged ({', '.join(damaged)}): restore one, "
+                f"every checkpoint in {self._root} is damaged ({', '.join(damaged)}): restore one from a backup, "
                 "or remove the folder to start the run again from the beginning"
             )
         return None
+
+    def set_aside(self, folder: Path, damage: DamagedCheckpoint) -> None:
+        """Rename a damaged checkpoint, so that `latest` finds the one before it. Raises Superseded, as `begin` does."""
+        taken = sum(1 for _ in self._root.glob(f"{folder.name}{DAMAGED_SUFFIX}*"))
+        aside = folder.with_name(f"{folder.name}{DAMAGED_SUFFIX}{f'-{taken + 1}' if taken else ''}")
+        self._attempt.check()
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise CheckpointError(f"{damage}, and it cannot be renamed to {aside.name}: {error.strerror}") from error
+        logger.warning("%s; it is now %s, and the checkpoint before it is used", damage, aside.name)
 
     def _partial(self, step: int) -> Path:
         return self._root / f"step-{step}.attempt-{self._attempt.number}.partial"
@@ -139,6 +164,12 @@ def latest_state(root: Path) -> RunState | None:
     return None
 
 
+def newest_step(root: Path) -> int | None:
+    """The step of a folder's newest checkpoint, whole or not; None without one."""
+    folders = _newest_first(root)
+    return int(folders[0].name.removeprefix("step-")) if folders else None
+
+
 def _newest_first(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
@@ -147,28 +178,57 @@ def _newest_first(root: Path) -> list[Path]:
     pointer = root / LATEST_FILE
     if pointer.is_file():
         # A folder that was renamed but is not named here yet is complete too, and newer.
-        named = root / pointer.read_text(errors="replace").strip()
-        if named not in folders:
-            logger.warning("%s names %s, which does not exist", pointer, named.name)
+        try:
+            named = pointer.read_text(errors="replace").strip()
+        except OSError as error:
+            named = f"nothing ({error.strerror})"
+        if named not in {folder.name for folder in folders}:
+            logger.warning("%s names %r, which does not exist", pointer, named)
     return folders
 
 
 def _read_state(folder: Path) -> RunState:
+    damaged = f"checkpoint {folder} is damaged: {STATE_FILE}"
+    with missing_is_damage(f"{damaged} is missing or unreadable"):
+        content = (folder / STATE_FILE).read_bytes()
     try:
-        return RunState.model_validate_json((folder / STATE_FILE).read_text())
-    except (OSError, ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"checkpoint {folder} has no readable {STATE_FILE}") from error
+        state = RunState.model_validate_json(content)
+    except ValidationError as error:
+        raise DamagedCheckpoint(f"{damaged} is not the state of a run") from error
+    if state.sha256 is not None and content != _signed(content.rpartition(_SIGNATURE)[0] + b"}"):
+        raise DamagedCheckpoint(f"{damaged} was changed after it was written")
+    return state.model_copy(update={"sha256": None})
 
 
 def _open(folder: Path) -> RunState:
     state = _read_state(folder)
     for name, seal in state.files.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != seal.size:
-            raise CheckpointError(f"checkpoint {folder} is damaged: {name} is missing or truncated")
-        if seal.sha256 is not None and _sha256(path) != seal.sha256:
-            raise CheckpointError(f"checkpoint {folder} is damaged: {name} was changed after it was written")
+        with missing_is_damage(f"checkpoint {folder} is damaged: {name} is missing or unreadable"):
+            if path.stat().st_size != seal.size:
+                raise DamagedCheckpoint(f"checkpoint {folder} is damaged: {name} is truncated")
+            if seal.sha256 is not None and _sha256(path) != seal.sha256:
+                raise DamagedCheckpoint(f"checkpoint {folder} is damaged: {name} was changed after it was written")
     return state
+
+
+@contextmanager
+def missing_is_damage(message: str) -> Iterator[None]:
+    """Raise DamagedCheckpoint for a file that is not there, or that the disk cannot read.
+
+    Any other OSError says nothing about the file: a volume that is not mounted may be there in the next attempt.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO):
+            raise
+        raise DamagedCheckpoint(message) from error
+
+
+def _signed(content: bytes) -> bytes:
+    """The JSON of a state with its own checksum. It is taken of the bytes, which no later version writes otherwise."""
+    return content[:-1] + _SIGNATURE + hashlib.sha256(content).hexdigest().encode() + b'"}'
 
 
 def _seal(folder: Path) -> dict[str, FileSeal]:

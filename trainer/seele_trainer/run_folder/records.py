@@ -183,6 +183,8 @@ class Progress(FrozenModel):
     """Of the last step."""
     eta_seconds: float | None = None
     last_checkpoint_step: int | None = None
+    unsaved_step: int | None = None
+    """The step that a stop finishes, if its updates have begun, and saves; None if a stop has nothing to save."""
     evaluation: dict[str, float] = Field(default_factory=dict)
     """Latest greedy accuracy by benchmark."""
     message: str = ""

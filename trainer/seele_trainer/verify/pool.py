@@ -65,7 +65,7 @@ class VerifierPool:
             return
         self._failure = None
         ready: list[asyncio.Future[None]] = []
-        for number in range(self._config.workers):
+        for number in range(self._config.processes):
             ready.append(asyncio.get_running_loop().create_future())
             task = asyncio.create_task(self._serve(number, ready[-1]), name=f"verifier-{number}")
             task.add_done_callback(self._ended)
@@ -172,7 +172,7 @@ class VerifierPool:
             self._work.clear()
             await self._work.wait()
         # An equal share for each worker, so that none is idle while another has a long batch.
-        share = -(-len(self._waiting) // self._config.workers)
+        share = -(-len(self._waiting) // self._config.processes)
         return [self._waiting.popleft() for _ in range(min(share, MAX_BATCH))]
 
     def _resolve(self, check: _Check, verdict: bool | None) -> None:

@@ -49,7 +49,7 @@ _UNITS = {
     "Pa": "pascal",
     "K": "kelvin",
 }
-"""The units that are told apart, and their other names without a plural s. Counted things (`5 apples`) are not."""
+"""The units that are distinguished, and their other names without a plural s. Counted things (`5 apples`) are not."""
 
 _NAMES = {name: unit for unit, names in _UNITS.items() for name in (unit, *names.split())}
 _TEXT = re.compile(r"\\(?:text|mathrm|textrm|rm|operatorname|mbox|hbox)\s*\{([^{}]*)\}")

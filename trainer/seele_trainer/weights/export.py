@@ -33,6 +33,7 @@ def write_model_folder(
     untie: bool,
     files: Mapping[str, bytes] = MappingProxyType({}),
     generation_config: Any = None,
+    scales: Mapping[str, float] = MappingProxyType({}),
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write `directory` with config.json, safetensors and `files`, atomically; an older one is replaced.
@@ -40,9 +41,9 @@ def write_model_folder(
     Configurations are those of transformers or mappings; the generation settings may be None. `files` are written as they
     are, by name, such as those of the tokenizer.
     A tied model is stored without its head; with `untie` the head is stored as a copy of the embedding, and the
-    configuration says so. Tensors are consumed one by one, and at most one shard is held in memory. Raises
-    WeightExportError if the folder cannot be written, such as on a full disk, and UntieError if a tied model has no
-    known embedding.
+    configuration says so. Tensors are consumed one by one, and at most one shard is held in memory. Stored tensors named in
+    `scales` are multiplied by their value there. Raises WeightExportError if the folder cannot be written, such as on a full
+    disk, and UntieError if a tied model has no known embedding.
     """
     described = _as_dict(model_config)
     # A transformers configuration knows its class's default, which its JSON omits.
@@ -52,7 +53,9 @@ def write_model_folder(
     named = tensors.items() if isinstance(tensors, Mapping) else tensors
     try:
         with built_aside(directory) as aside:
-            _write_shards(aside, _arranged(named, tied=bool(tied), untie=untie), max_shard_bytes)
+            arranged = _arranged(named, tied=bool(tied), untie=untie)
+            scaled = ((name, tensor * scales[name] if name in scales else tensor) for name, tensor in arranged)
+            _write_shards(aside, scaled, max_shard_bytes)
             described = untied(described) if tied and untie else {**described, "tie_word_embeddings": bool(tied)}
             _write_json(aside / "config.json", described)
             if generation_config is not None:

@@ -71,19 +71,25 @@ def _amounts(path: Path, resources: Resources, template: FreeObject) -> Iterator
     for kind in ("requests", "limits"):
         for name, quantity in getattr(resources, kind).items():
             yield (*path, "resources", kind, name), name, quantity
-    inner = template.get("spec")
-    pod = inner if isinstance(inner, Mapping) else {}
+    for inner, name, quantity in template_amounts(template):
+        yield (*path, "podTemplate", *inner), name, quantity
+
+
+def template_amounts(template: FreeObject) -> Iterator[tuple[Path, str, object]]:
+    """Path, name and quantity of each resource of the containers in a pod template."""
+    pod = _mapping(template.get("spec"))
     for group in ("initContainers", "containers"):
         containers = pod.get(group)
         for index, container in enumerate(containers if isinstance(containers, list) else ()):
-            given = container.get("resources") if isinstance(container, Mapping) else None
-            resources_given = given if isinstance(given, Mapping) else {}
+            resources = _mapping(_mapping(container).get("resources"))
             for kind in ("requests", "limits"):
-                amounts = resources_given.get(kind)
-                for name, quantity in amounts.items() if isinstance(amounts, Mapping) else ():
-                    if quantity is None:  # removes the amount
-                        continue
-                    yield (*path, "podTemplate", "spec", group, index, "resources", kind, name), name, quantity
+                for name, quantity in _mapping(resources.get(kind)).items():
+                    if quantity is not None:  # null removes an amount
+                        yield ("spec", group, index, "resources", kind, name), name, quantity
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 @RULES.add("spec.storage.{volume}.persistentVolumeClaimTemplate.size", "{size} is nothing; give a size, such as 500Gi")

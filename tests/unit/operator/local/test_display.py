@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
-from seele_operator.local.command import accuracies
+from seele_operator.local.command import accuracies, summary
 from seele_operator.local.display import Display, plain_line, rounds, split
+from seele_operator.local.executor import stop_effect
 from seele_operator.local.translate import Command, LocalPod
 from seele_trainer.run_folder.records import BenchmarkScore, EvaluationRecord, Progress
+from seele_trainer.termination import ExitCode
 
 PROGRESS = Progress(
     name="one",
@@ -88,3 +92,43 @@ def test_the_end_compares_the_first_evaluation_with_the_last() -> None:
 
     assert accuracies(records) == ["held-out: 2.0% → 61.0% of 256 problems solved without hints (greedy)"]
     assert accuracies([]) == []
+
+
+@pytest.mark.parametrize(
+    ("progress", "words", "waits"),
+    [
+        (None, "nothing has to be saved;", False),
+        (PROGRESS.model_copy(update={"phase": "rollout"}), "nothing has to be saved;", False),
+        (PROGRESS, "the step in training is abandoned, or finished and saved if its updates have begun;", True),
+        (
+            PROGRESS.model_copy(update={"unsaved_step": 13}),
+            "step 13 is saved first, and finished before that if its updates have begun;",
+            True,
+        ),
+    ],
+)
+def test_a_stop_says_what_it_saves(progress: Progress | None, words: str, waits: bool) -> None:
+    effect, must_wait = stop_effect(progress)
+    assert effect.startswith(words)
+    assert "press Ctrl-C again to kill everything at once" in effect
+    assert must_wait == waits
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ([], "No step is saved. To start again from the beginning, with a changed file if need be: again"),
+        (["step-5.attempt-1.partial"], "No step is saved."),
+        (["step-5", "step-10", "step-15.damaged"], "Step 10 is saved. To resume after it: again"),
+        (["step-15.damaged"], "All its checkpoints are damaged. Once one is restored from a backup: again"),
+    ],
+)
+def test_the_end_says_what_is_saved(tmp_path: Path, folders: list[str], words: str) -> None:
+    for folder in folders:
+        (tmp_path / "checkpoints" / folder).mkdir(parents=True)
+
+    [stopped] = summary(tmp_path, ExitCode.INTERRUPTED, "again", 1.0)
+    [failed] = summary(tmp_path, ExitCode.FAILED, "again", 1.0)
+
+    assert stopped.startswith(f"Stopped. {words}")
+    assert failed.startswith(f"The run failed; logs are in {tmp_path / 'logs'}. {words}")

@@ -49,7 +49,7 @@ ENDS = {
         "OSError: [Errno 98] Address already in use\nnanobind: leaked 4 instances!",
         "OSError: [Errno 98] Address already in use",
     ),
-    "no error": ("INFO 01-02 03:04:05 [api_server.py:1] listening\nnothing went wrong: Error is no word here", ""),
+    "no error": ("INFO 01-02 03:04:05 [api_server.py:1] listening\nthe word Error does not make one", ""),
     "nothing": ("", ""),
 }
 """The end of a log, and the line that names the error."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.config import Dataset
+from seele_trainer.data.cuts import cut_here
 from seele_trainer.data.problem import BadTokenizerError, Problem
-from seele_trainer.data.tokenize import tokenize, tokenize_all
+from seele_trainer.data.tokenize import ProblemTokenizer, tokenize, tokenize_all
+from seele_trainer.data.tokenizer import Tokens
 
 SOLUTION = "First 2+3 = 5.\n\nStep 2: then 5*4 = 20.\nIn all 20+1 = 21.\n#### 21"
 PROBLEM = Problem("1", "How many?", SOLUTION, "21")
@@ -85,3 +89,47 @@ def test_a_tokenizer_without_offsets_is_refused(
     monkeypatch.setattr(PreTrainedTokenizerFast, "is_fast", False)
     with pytest.raises(BadTokenizerError, match=r"no character offsets.*fast tokenizer"):
         tokenize(PROBLEM, gsm8k_tokenizer, "plain")
+
+
+def test_too_long_solutions_are_not_cut_and_hopeless_ones_not_even_tokenised(
+    gsm8k_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    problems = [PROBLEM, Problem("long", "Why?", "Think. " * 50, "21"), Problem("hopeless", "Why?", "x" * 10**6, "21")]
+    cut: list[str] = []
+    read: list[str] = []
+    parts = ProblemTokenizer.of(gsm8k_tokenizer, "plain")
+    encode = parts.prompts.text.encode
+
+    def cuts(left: Sequence[Problem]) -> list[int]:
+        cut.extend(problem.id for problem in left)
+        return cut_here(left)
+
+    def counted(texts: Sequence[str]) -> list[Tokens]:
+        read.extend(texts)
+        return encode(texts)
+
+    parts.prompts.text.encode = counted  # type: ignore[method-assign]
+    outcomes = parts.tokenize(problems, 40, 60, cuts)
+    assert outcomes[1:] == ["solution", "solution"]
+    assert cut == ["1"]
+    assert max(map(len, read)) < 1000
+
+
+def test_many_problems_are_cut_by_other_processes_with_the_same_result(
+    gsm8k_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = [Problem(str(number), f"{number}?", SOLUTION, "21") for number in range(300)]
+    dataset = Dataset(path="x.jsonl", prompt_template="plain")
+    here = tokenize_all(problems, gsm8k_tokenizer, dataset)
+    done: list[int] = []
+    monkeypatch.setattr("seele_trainer.data.cuts.FEW", 100)
+    monkeypatch.setattr("seele_trainer.data.cuts.cut_here", lambda problems: pytest.fail("cut by this process"))
+    assert tokenize_all(problems, gsm8k_tokenizer, dataset, progress=done.append) == here
+    assert done == [256, 300]
+
+
+def test_equal_tokens_of_all_problems_are_one_object(gsm8k_tokenizer: PreTrainedTokenizerFast) -> None:
+    dataset = Dataset(path="x.jsonl", prompt_template="plain")
+    (one, other), _ = tokenize_all([PROBLEM, PROBLEM], gsm8k_tokenizer, dataset)
+    assert max(one.solution) > 256
+    assert all(a is b for a, b in zip(one.solution[:-1], other.solution[:-1], strict=True))

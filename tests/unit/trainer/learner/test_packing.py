@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seele_trainer.config import Training
-from seele_trainer.learner.learner import learning_rate
 from seele_trainer.learner.loss import Denominators
 from seele_trainer.learner.packing import (
     MicroBatch,
@@ -22,6 +21,7 @@ from seele_trainer.learner.packing import (
     to_device,
 )
 from seele_trainer.learner.sample import EVERY_TOKEN, FIELDS, Sample
+from seele_trainer.learner.schedule import learning_rate
 
 
 def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.0) -> Sample:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seele_trainer.config import Verifier
 from seele_trainer.verify.check import Method, is_correct, method_named
 from seele_trainer.verify.normalise import normalised, number_value
 
@@ -100,3 +103,7 @@ def test_an_unknown_method_is_an_error_and_not_another_method() -> None:
         method_named("maths")
     with pytest.raises(ValueError, match="no verifier is named"):
         is_correct("\\boxed{5}", "5", "own")  # type: ignore[arg-type]
+
+
+def test_every_method_of_a_run_is_known_to_the_verifier() -> None:
+    assert get_args(Verifier.model_fields["method"].annotation) == get_args(Method)

@@ -1,0 +1,47 @@
+"""How many cores a process may use, and so how many processes check answers by default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from seele_trainer import config, cores
+
+
+@pytest.fixture(autouse=True)
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "400000 100000"}, 4),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "10000 100000"}, 1),
+        ({"cpu.max": "3200000 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.max": "unreadable"}, 8),
+    ],
+)
+def test_a_container_s_limit_counts(files: dict[str, str], expected: int, tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+
+    assert cores.available_cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("available", "expected"), [(1, 1), (8, 8), (192, config.MAX_DEFAULT_WORKERS)])
+def test_answers_are_checked_on_all_cores_by_default(
+    available: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "available_cores", lambda: available)
+
+    assert config.Verifier().processes == expected
+    assert config.Verifier(workers=3).processes == 3
