@@ -21,8 +21,8 @@ from seele_trainer.attention import attention_for
 from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.canary import Followed
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
-from seele_trainer.seeds import spread
 from seele_trainer.rollout.weight_proof import WeightProof
+from seele_trainer.seeds import spread
 
 Result = TypeVar("Result")
 
@@ -56,8 +56,8 @@ class TransformersEngine:
         self._model: Any = None
         self._stops = torch.empty(0, dtype=torch.long)
         self._version = 0
-
         self._proof = WeightProof(_NAME)
+
     async def start(self) -> None:
         """Load the model. Raises OSError if the folder has none."""
 
