@@ -122,7 +122,7 @@ class Collector:
                 with clock.running():
                     completions = await self._engine.generate(prefix, self._sampling(problem, plan, step))
                 rollouts = await self._verify(problem, plan.round, plan.hint_length, completions)
-                strategy.observe(problem, rollouts)
+                await strategy.observe_beside(problem, rollouts)
                 answered()
                 done += rollouts
         return done

@@ -5,10 +5,13 @@ After a round that was too hard the next hint is LONGER; after one that was too 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 from seele_trainer.hints.irt import Curve
@@ -19,6 +22,9 @@ from seele_trainer.termination import RefusedInput
 
 class Estimator(Protocol):
     """Decides hint rates. Its arguments are valid: rates in [0, 1], 0 <= successes <= trials, trials > 0."""
+
+    slow: bool
+    """Whether `observe` computes for tens of milliseconds. Then it may run in a thread while other problems propose."""
 
     def propose(self, problem_id: str) -> float:
         """The next rate of a problem, in [0, 1]."""
@@ -42,6 +48,9 @@ class Estimator(Protocol):
 EstimatorName: TypeAlias = Literal["shared-ability", "paper"]
 
 FORMAT = 1
+
+# One thread, which keeps the order. It starts with the first fit.
+_FITS = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hints")
 
 
 class HintStateError(RefusedInput):
@@ -113,14 +122,31 @@ class HintController:
         Meaningless data (not finite, no trials) are ignored and counted as a fallback; successes beyond the trials and
         rates outside [0, 1] are clamped.
         """
-        if not (math.isfinite(rate) and math.isfinite(successes) and math.isfinite(trials)) or trials <= 0:
-            self._fallbacks += 1
+        self._count(*self._learn(problem_id, rate, successes, trials))
+
+    async def observe_beside(self, problem_id: str, rate: float, successes: float, trials: float) -> None:
+        """As `observe`, with the same result, but a fit that takes long does not hold up the event loop.
+
+        Fits run one after another, in the order of the calls.
+        """
+        if not self._estimator.slow:
+            self.observe(problem_id, rate, successes, trials)
             return
+        fit = partial(self._learn, problem_id, rate, successes, trials)
+        self._count(*await asyncio.get_running_loop().run_in_executor(_FITS, fit))
+
+    def _learn(self, problem_id: str, rate: float, successes: float, trials: float) -> tuple[float, bool]:
+        """Seconds spent, and whether the estimator could use the round."""
+        if not (math.isfinite(rate) and math.isfinite(successes) and math.isfinite(trials)) or trials <= 0:
+            return 0.0, False
         start = self._clock()
         used = self._estimator.observe(
             problem_id, min(1.0, max(0.0, float(rate))), min(float(trials), max(0.0, float(successes))), float(trials)
         )
-        self._seconds += self._clock() - start
+        return self._clock() - start, used
+
+    def _count(self, seconds: float, used: bool) -> None:
+        self._seconds += seconds
         self._fallbacks += not used
 
     def summary(self) -> ControllerSummary:

@@ -167,6 +167,8 @@ def believe(visit: Visit, mean: float, variance: float) -> Belief:
 class SharedAbilityEstimator:
     """Item response theory over time. A problem's state is one `Record`; its cost does not depend on its history."""
 
+    slow = False
+
     def __init__(self, target: float) -> None:
         self._target = target
         self._step = 0

@@ -56,7 +56,6 @@ class TransformersEngine:
         self._model: Any = None
         self._stops = torch.empty(0, dtype=torch.long)
         self._version = 0
-
         self._proof = WeightProof(_NAME)
 
     async def start(self) -> None:

@@ -79,6 +79,10 @@ class Strategy(ABC):
     def observe(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:  # noqa: B027
         """Learn from the verified rollouts of one round."""
 
+    async def observe_beside(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
+        """As `observe`, without holding up the event loop if it computes for long."""
+        self.observe(problem, rollouts)
+
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
         """Split one problem's rollouts into the groups whose mean reward is their baseline."""
         return group_by(rollouts, lambda rollout: 0)

@@ -42,10 +42,13 @@ class Seele(Strategy):
 
     def observe(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
         """Give the controller the accuracy at the rate actually shown; unverified rollouts count as not sampled."""
-        verified = [rollout for rollout in rollouts if rollout.reward is not None]
-        if verified:
-            successes = round(float(rewards(verified).sum()))
-            self._controller.observe(problem.problem.id, verified[0].rate, successes, len(verified))
+        if verified := [rollout for rollout in rollouts if rollout.reward is not None]:
+            self._controller.observe(problem.problem.id, *_outcome(verified))
+
+    async def observe_beside(self, problem: TokenizedProblem, rollouts: Sequence[Rollout]) -> None:
+        """As `observe`, while the event loop continues."""
+        if verified := [rollout for rollout in rollouts if rollout.reward is not None]:
+            await self._controller.observe_beside(problem.problem.id, *_outcome(verified))
 
     def baseline_groups(self, rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
         """All hinted rollouts of the problem, as in the paper, or each round; unhinted ones are always separate."""
@@ -71,3 +74,8 @@ class Seele(Strategy):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the controller."""
         self._controller.load_state_dict(state)
+
+
+def _outcome(verified: Sequence[Rollout]) -> tuple[float, int, int]:
+    """The rate of a round, and how many of its rollouts succeeded."""
+    return verified[0].rate, round(float(rewards(verified).sum())), len(verified)
