@@ -55,10 +55,16 @@ def prepare_model(config: TrainerConfig, out: Path) -> None:
     place. Raises BadModelError for a model that does not exist or cannot be served, ModelUnreachable if the hub failed,
     OSError if the disk is full.
     """
+    found = _prepared(out)
+    # A server that replaces another asks no hub: it gets the model that the run began with.
+    if found is not None and not _is_folder(config.model) and found == _wanted(config, Path(found["source"])):
+        logger.info("%s is ready", out)
+        return
     source = source_folder(config.model, (*SMALL_FILES, "*.safetensors"))
-    untie = config.rollout.untie_embeddings
-    wanted = _fingerprint(source, untie)
-    if _prepared(out) == wanted:
+    untie, wanted = config.rollout.untie_embeddings, _wanted(config, source)
+    if wanted is None:
+        raise BadModelError(f"{source} has no config.json: give a model folder in Hugging Face format")
+    if found == wanted:
         logger.info("%s is ready", out)
         return
     with built_aside(out) as aside:
@@ -76,9 +82,8 @@ def source_folder(model: Model, patterns: Sequence[str]) -> Path:
 
     Raises BadModelError for a model that does not exist, ModelUnreachable if the hub failed.
     """
-    local = Path(model.name).expanduser()
-    if local.is_dir():
-        return local
+    if _is_folder(model):
+        return Path(model.name).expanduser()
     # Imported here: a model that is a folder needs no hub.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -102,13 +107,21 @@ def source_folder(model: Model, patterns: Sequence[str]) -> Path:
         ) from error
 
 
-def _fingerprint(source: Path, untie: bool) -> dict[str, Any]:
-    """What a folder is prepared from, so that a changed model is prepared again."""
+def _is_folder(model: Model) -> bool:
+    return Path(model.name).expanduser().is_dir()
+
+
+def _wanted(config: TrainerConfig, source: Path) -> dict[str, Any] | None:
+    """What a folder is prepared from, so that a changed model is prepared again; None if the source is no model folder."""
+    if not (source / "config.json").is_file():
+        return None
     files = sorted(path for path in source.iterdir() if path.is_file())
-    if not any(path.name == "config.json" for path in files):
-        raise BadModelError(f"{source} has no config.json: give a model folder in Hugging Face format")
-    described = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    return {"source": str(source.resolve()), "untie": untie, "files": described}
+    return {
+        "model": [config.model.name, config.model.revision],
+        "source": str(source.resolve()),
+        "untie": config.rollout.untie_embeddings,
+        "files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+    }
 
 
 def _prepared(out: Path) -> dict[str, Any] | None:

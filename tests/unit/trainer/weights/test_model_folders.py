@@ -246,6 +246,35 @@ def test_a_model_that_the_hub_does_not_have_is_refused_and_a_failing_hub_is_repo
     assert isinstance(raised.value, ModelUnreachable) == retried
 
 
+def test_a_server_that_replaces_another_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_llama(tmp_path / "snapshot", seed=0, tied=True)
+    requests: list[object] = []
+
+    def answer(*asked: object, **__: object) -> str:
+        requests.append(asked)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
+    for _ in range(3):
+        prepare_model(config_for("some/model"), tmp_path / "out")
+    assert requests == [("some/model",)]
+
+    prepare_model(config_for("another/model"), tmp_path / "out")
+    shutil.rmtree(tmp_path / "snapshot")
+    save_llama(tmp_path / "snapshot", seed=1, tied=True)
+    prepare_model(config_for("another/model"), tmp_path / "out")
+    assert requests == [("some/model",), ("another/model",), ("another/model",)]
+
+
+def test_a_folder_by_another_path_is_prepared_again_when_its_link_changes(tmp_path: Path) -> None:
+    models = [save_llama(tmp_path / f"model-{seed}", seed=seed, tied=True) for seed in range(2)]
+    for seed, model in enumerate(models):
+        (tmp_path / "newest").unlink(missing_ok=True)
+        (tmp_path / "newest").symlink_to(tmp_path / f"model-{seed}")
+        prepare_model(config_for(tmp_path / "newest"), tmp_path / "out")
+        serves(tmp_path / "out", logprobs_of(model, SEQUENCE))
+
+
 def test_preparing_starts_quickly(tmp_path: Path) -> None:
     save_llama(tmp_path / "model", seed=0, tied=True)
     program = (
