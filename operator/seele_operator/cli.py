@@ -387,8 +387,7 @@ def _read_config(path: Path) -> TrainerConfig:
         raise BadRunError(f"--config: {problem}" for problem in error.problems) from error
 
 
-# Typer has no setting for the class of all commands.
-for command in app.registered_commands:
+for command in app.registered_commands:  # Typer has no setting for all of them
     command.cls = Command
 
 

@@ -11,8 +11,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from seele_trainer.collect import Collector
 from seele_trainer.config import Model, TrainerConfig
-from seele_trainer.data.bad_rows import BadRows
-from seele_trainer.data.problem import BadDataError, Problem, TokenizedProblem
+from seele_trainer.data.problem import BadDataError, BadRows, Problem, TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all

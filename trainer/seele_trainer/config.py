@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from seele_trainer.cores import available_cores
 from seele_trainer.frozen_model import (
     Fraction,
     FrozenModel,
@@ -201,20 +200,18 @@ class Training(FrozenModel):
 
     @property
     def sft_steps(self) -> int:
-        """Number of initial steps in which sft_then_grpo trains on solutions."""
+        """Initial steps in which sft_then_grpo trains on solutions."""
         return int(self.sft_then_grpo.sft_share * self.steps + 1e-9)
 
 
 _BATCH = "remove it: training.problemsPerUpdate and training.tokensPerMicroBatch determine batches"
-_SCALE = "remove it: the loss is already divided by global token counts"
 
 RESERVED_OVERRIDES: Mapping[str, str] = {
-    "train_batch_size": _BATCH,
-    "train_micro_batch_size_per_gpu": _BATCH,
-    "gradient_accumulation_steps": _BATCH,
-    "managed_gradient_accumulation": _BATCH,
-    "prescale_gradients": _SCALE,
-    "gradient_predivide_factor": _SCALE,
+    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu"), _BATCH),
+    **dict.fromkeys(("gradient_accumulation_steps", "managed_gradient_accumulation"), _BATCH),
+    **dict.fromkeys(
+        ("prescale_gradients", "gradient_predivide_factor"), "remove it: global token counts scale the loss"
+    ),
     "gradient_clipping": "set training.maxGradientNorm",
     "optimizer": "set training.learningRate, training.adamBetas and training.weightDecay",
     "scheduler": "set training.learningRateSchedule and training.warmupUpdates",
@@ -303,10 +300,6 @@ class RolloutOptions(FrozenModel):
     """Largest mean difference of a canary prompt's log-probabilities after a sync. Depends on dtype if unset (1e-2 or 0.15)."""
 
 
-MAX_DEFAULT_WORKERS = 32
-"""Each has a computer algebra system in memory."""
-
-
 class Verifier(FrozenModel):
     """How completions are checked against the answer."""
 
@@ -316,11 +309,6 @@ class Verifier(FrozenModel):
     """Worker processes that check answers. One for each available core, at most 32, if unset."""
     timeout_seconds: PositiveFloat = 10.0
     """Time limit of a check, in seconds. A worker that exceeds it is killed, and the check counts as timed out."""
-
-    @property
-    def processes(self) -> int:
-        """Number of worker processes on this machine."""
-        return self.workers or min(MAX_DEFAULT_WORKERS, available_cores())
 
 
 class Benchmark(DatasetSource):

@@ -18,9 +18,8 @@ from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark
-from seele_trainer.learner.decoy import make_decoy
 from seele_trainer.learner.learner import Abandoned, UpdateStats, never
-from seele_trainer.learner.thread import LearnerThread
+from seele_trainer.learner.thread import LearnerThread, make_decoy
 from seele_trainer.report.page import write_report
 from seele_trainer.rollout.protocol import Canary, Decoy, RolloutEngine, RolloutUnavailable, WeightSync
 from seele_trainer.run_folder.attempt import Attempt

@@ -16,8 +16,7 @@ from seele_operator.validation.local_tokenizer import tokenizer_faults
 from seele_operator.validation.rules import LineCheck
 from seele_operator.validation.rules.lengths import problems_in_context
 from seele_trainer.config import DatasetSource
-from seele_trainer.data.bad_rows import BadRows
-from seele_trainer.data.problem import BadDataError, Problem
+from seele_trainer.data.problem import BadDataError, BadRows, Problem
 from seele_trainer.data.sources import load_problems
 from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
 

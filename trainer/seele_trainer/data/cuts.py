@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from seele_trainer.data.problem import Problem
 from seele_trainer.data.reveal import revealable_characters
+from seele_trainer.verify.process import available_cores
 
 FEW = 2000
 """Problems that are cut before new processes would have started."""
@@ -31,7 +32,7 @@ def cut_here(problems: Sequence[Problem]) -> list[int]:
 @contextmanager
 def cuts_for(count: int) -> Iterator[Cuts]:
     """What finds the cuts of so many problems: this process for a few, and otherwise one process for each core."""
-    processes = min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
+    processes = min(available_cores(), MAX_PROCESSES)
     if count < FEW or processes == 1:
         yield cut_here
         return

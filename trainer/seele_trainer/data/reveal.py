@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from seele_trainer.data.formulas import formulas_of_value, value_at_a_point
-from seele_trainer.verify.intervals import as_interval
-from seele_trainer.verify.normalise import NUMBER, normalised, number_value, right_hand_side, unwrapped
+from seele_trainer.verify.normalise import NUMBER, as_interval, normalised, number_value, right_hand_side, unwrapped
 from seele_trainer.verify.words import numbers_in_words
 
 FINAL_ANSWER_MARK = re.compile(

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from seele_trainer.config import DatasetSource, Fields
-from seele_trainer.data.bad_rows import BadRows
-from seele_trainer.data.problem import BadDataError, Problem
+from seele_trainer.data.problem import BadDataError, BadRows, Problem
 from seele_trainer.verify.extract import marked_answer
 
 

@@ -15,8 +15,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from seele_trainer.attention import configurations
 from seele_trainer.learner.model import TokenScorer
+from seele_trainer.rollout.attention import configurations
 from seele_trainer.termination import RefusedInput
 
 logger = logging.getLogger(__name__)

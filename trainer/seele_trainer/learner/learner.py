@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from seele_trainer.config import TrainerConfig
 from seele_trainer.learner.checkpoint import SavedEngine, load_engine, restore_rng, rng_state, save_engine
 from seele_trainer.learner.comparison import check_computation
-from seele_trainer.learner.deepspeed import clips_itself, engine_config, reference_config
+from seele_trainer.learner.deepspeed import clips_itself, engine_config, learning_rate, reference_config
 from seele_trainer.learner.loss import Coefficients, Denominators, LossTerms, most_uncertain, seele_loss
 from seele_trainer.learner.model import DTYPES, gathered_weights, head_scaled, load_scorer, stored_head
 from seele_trainer.learner.packing import MicroBatch, decode, encode, merge_identical, pack, to_device, to_score
 from seele_trainer.learner.ranks import Ranks
 from seele_trainer.learner.sample import FloatArray, Sample
-from seele_trainer.learner.schedule import learning_rate
 from seele_trainer.run_folder.checkpoint import DamagedCheckpoint
 from seele_trainer.termination import ExpectedFailure
 from seele_trainer.weights.export import write_model_folder

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from seele_trainer.learner.learner import SHARED_FAILURES, Learner, Stopping, UpdateStats, never
 from seele_trainer.learner.sample import FloatArray, Sample
+from seele_trainer.rollout.canary import MIN_DECOY_DISTANCE, mean_difference
+from seele_trainer.rollout.protocol import Canary, Decoy, WeightSyncError
 
 Result = TypeVar("Result")
 
@@ -86,3 +88,28 @@ class LearnerThread:
             if future.done() and not future.cancelled():
                 failure = future.exception()
                 self._failed |= failure is not None and not isinstance(failure, SHARED_FAILURES)
+
+
+HEAD_SCALES = (0.5, -1.0, -4.0, -16.0)
+"""Scales of the output head to try, exact in every dtype: halved logits are the least noisy, but a model that is certain, or
+knows nothing, needs more."""
+
+
+async def make_decoy(learner: LearnerThread, canary: Canary, directory: Path, *, untie: bool) -> Decoy:
+    """Export the policy with its output head scaled, into `directory`. The learner's own weights stay as they are.
+
+    Raises WeightSyncError if no scale changes the canary enough for its tolerance.
+    """
+    enough = MIN_DECOY_DISTANCE * canary.tolerance
+    distance = 0.0
+    for scale in HEAD_SCALES:
+        logprobs = tuple(tuple(map(float, row)) for row in await learner.decoy_logprobs(canary.sequences, scale))
+        distance = mean_difference(canary.logprobs, logprobs)
+        if distance >= enough:
+            await learner.export(directory, untie=untie, head_scale=scale)
+            return Decoy(directory.absolute(), logprobs)
+    raise WeightSyncError(
+        f"a weight sync cannot be proven: with its output head multiplied by {HEAD_SCALES[-1]:g}, the model's "
+        f"log-probabilities of the canary change by {distance:.3g} nats per token, and {enough:.3g} is needed. Lower "
+        f"rollout.canaryTolerance, which is {canary.tolerance:.3g} here"
+    )

@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from seele_trainer.attention import attention_for
 from seele_trainer.config import RolloutOptions
+from seele_trainer.rollout.attention import attention_for
 from seele_trainer.rollout.canary import Followed
 from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
 from seele_trainer.rollout.weight_proof import WeightProof

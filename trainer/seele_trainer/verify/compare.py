@@ -9,8 +9,7 @@ import logging
 import re
 from typing import Any
 
-from seele_trainer.verify.intervals import as_interval, is_inequality
-from seele_trainer.verify.normalise import normalised
+from seele_trainer.verify.normalise import as_interval, is_inequality, normalised
 from seele_trainer.verify.spelling import as_latex, with_powers_of_ten, without_unicode
 
 TAIL = 2000

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seele_trainer import config
-from seele_trainer.verify.process import VerifierError, WorkerDied, WorkerProcess, WorkerTimedOut
+from seele_trainer.verify.process import VerifierError, WorkerDied, WorkerProcess, WorkerTimedOut, available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ MAX_CACHED_VERDICTS = 8192
 
 MAX_START_FAILURES = 3
 """Consecutive failed starts after which the whole verifier gives up."""
+
+MAX_DEFAULT_WORKERS = 32
+"""Each has a computer algebra system in memory."""
 
 Pair = tuple[str, str]
 
@@ -46,6 +49,7 @@ class VerifierPool:
         self.timeouts = 0
         self.crashes = 0
         self._config = verifier
+        self._workers = verifier.workers or min(MAX_DEFAULT_WORKERS, available_cores())
         self._waiting: deque[_Check] = deque()
         self._pending: dict[bytes, _Check] = {}
         self._known: OrderedDict[bytes, bool] = OrderedDict()
@@ -65,7 +69,7 @@ class VerifierPool:
             return
         self._failure = None
         ready: list[asyncio.Future[None]] = []
-        for number in range(self._config.processes):
+        for number in range(self._workers):
             ready.append(asyncio.get_running_loop().create_future())
             task = asyncio.create_task(self._serve(number, ready[-1]), name=f"verifier-{number}")
             task.add_done_callback(self._ended)
@@ -172,7 +176,7 @@ class VerifierPool:
             self._work.clear()
             await self._work.wait()
         # An equal share for each worker, so that none is idle while another has a long batch.
-        share = -(-len(self._waiting) // self._config.processes)
+        share = -(-len(self._waiting) // self._workers)
         return [self._waiting.popleft() for _ in range(min(share, MAX_BATCH))]
 
     def _resolve(self, check: _Check, verdict: bool | None) -> None:

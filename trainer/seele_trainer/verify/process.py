@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
 from collections import deque
@@ -121,3 +122,24 @@ class WorkerProcess:
         # Many verdicts at a time: a time limit around each line would cost more than a simple check.
         async with asyncio.timeout(timeout):
             return await self._output.read(1 << 16)
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cores(cgroups: Path = CGROUPS) -> int:
+    """Cores that this process may run on, limited by the quota of its container; at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroups)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def _quota(cgroups: Path) -> float | None:
+    """Cores that the container's limit amounts to; None without a limit or without control groups (v2, then v1)."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((cgroups / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        return int(quota) / int(period) if quota not in ("max", "-1") else None
+    return None

@@ -12,8 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from seele_trainer.config import DatasetSource, Fields
-from seele_trainer.data.bad_rows import BadRows
-from seele_trainer.data.problem import BadDataError, Problem
+from seele_trainer.data.problem import BadDataError, BadRows, Problem
 from seele_trainer.data.sources import fingerprint, load_problems
 
 ROWS = [

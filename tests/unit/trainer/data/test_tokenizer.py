@@ -14,8 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seele_trainer.config import Dataset
-from seele_trainer.data.bad_rows import BadRows
-from seele_trainer.data.problem import BadTokenizerError, Problem
+from seele_trainer.data.problem import BadRows, BadTokenizerError, Problem
 from seele_trainer.data.prompts import PromptEncoder, Template, encode_prompt
 from seele_trainer.data.tokenize import tokenize, tokenize_all
 from seele_trainer.data.tokenizer import TextTokenizer, Tokens, difference, load_tokenizer

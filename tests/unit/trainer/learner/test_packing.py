@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seele_trainer.config import Training
+from seele_trainer.learner.deepspeed import learning_rate
 from seele_trainer.learner.loss import Denominators
 from seele_trainer.learner.packing import (
     MicroBatch,
@@ -21,7 +22,6 @@ from seele_trainer.learner.packing import (
     to_device,
 )
 from seele_trainer.learner.sample import EVERY_TOKEN, FIELDS, Sample
-from seele_trainer.learner.schedule import learning_rate
 
 
 def sample(length: int, seed: int = 0, prompt: int = 1, multiplicity: float = 1.0) -> Sample:

@@ -13,8 +13,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from seele_trainer.config import RolloutOptions
-from seele_trainer.learner.decoy import make_decoy
 from seele_trainer.learner.model import DTYPES, head_scaled, stored_head
+from seele_trainer.learner.thread import make_decoy
 from seele_trainer.rollout.canary import default_tolerance
 from seele_trainer.rollout.protocol import Canary, Decoy, WeightSync, WeightSyncError
 from seele_trainer.rollout.transformers_engine import TransformersEngine

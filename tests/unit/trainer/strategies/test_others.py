@@ -12,8 +12,8 @@ import pytest
 
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.hints.controller import HintStateError
+from seele_trainer.learner.deepspeed import learning_rate
 from seele_trainer.learner.sample import EVERY_TOKEN, Sample
-from seele_trainer.learner.schedule import learning_rate
 from seele_trainer.methods import StrategyName
 from seele_trainer.strategies import STRATEGIES, build_strategy
 from seele_trainer.strategies.base import Rollout, Strategy

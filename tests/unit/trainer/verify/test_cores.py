@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seele_trainer import config, cores
+from seele_trainer.config import Verifier
+from seele_trainer.verify import pool
+from seele_trainer.verify.process import available_cores
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +36,14 @@ def test_a_container_s_limit_counts(files: dict[str, str], expected: int, tmp_pa
     for name, content in files.items():
         (tmp_path / name).write_text(content)
 
-    assert cores.available_cores(tmp_path) == expected
+    assert available_cores(tmp_path) == expected
 
 
-@pytest.mark.parametrize(("available", "expected"), [(1, 1), (8, 8), (192, config.MAX_DEFAULT_WORKERS)])
+@pytest.mark.parametrize(("available", "expected"), [(1, 1), (8, 8), (192, pool.MAX_DEFAULT_WORKERS)])
 def test_answers_are_checked_on_all_cores_by_default(
     available: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "available_cores", lambda: available)
+    monkeypatch.setattr(pool, "available_cores", lambda: available)
 
-    assert config.Verifier().processes == expected
-    assert config.Verifier(workers=3).processes == 3
+    assert pool.VerifierPool(Verifier())._workers == expected
+    assert pool.VerifierPool(Verifier(workers=3))._workers == 3
