@@ -1,8 +1,7 @@
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
 """The configuration that a trainer reads; importable without torch.
 
-The operator's SeeleRun spec embeds these models, so the field descriptions also appear in `kubectl explain`.
-Names are snake_case in Python and camelCase in YAML. Defaults are the settings of arXiv 2509.06923.
+SeeleRun embeds these models: `kubectl explain` shows the descriptions. Defaults are those of arXiv 2509.06923.
 """
 
 from __future__ import annotations
@@ -335,8 +334,7 @@ class Evaluation(FrozenModel):
     @model_validator(mode="after")
     def _distinct_titles(self) -> Evaluation:
         titles = [benchmark.title for benchmark in self.benchmarks]
-        twice = sorted({title for title in titles if titles.count(title) > 1})
-        if twice:
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f'{DISTINCT_TITLES}, not "{twice[0]}" twice')
         return self
 

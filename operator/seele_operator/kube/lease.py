@@ -250,7 +250,7 @@ class Leadership:
             raise error_of(self._target, answer)
         self._lease = dict(answer.body)
 
-    def _path(self, name: str = "") -> str:
+    def _path(self, name: str | None = None) -> str:
         return path_of(Target(API_VERSION, KIND, name), self._namespace)
 
 
