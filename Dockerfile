@@ -90,15 +90,7 @@ LABEL org.opencontainers.image.title="seele-operator" \
 FROM build AS trainer-packages
 COPY --from=requirements /requirements/trainer.txt /requirements/locked-for-gpus.txt ./
 RUN pip/bin/pip --python /opt/seele/venv/bin/python3 install --constraint locked-for-gpus.txt --requirement trainer.txt
-# PyTorch's own attention, which Seele uses, includes the kernels of FlashAttention. If a model's code requires the package, pass
-# --build-arg FLASH_ATTENTION=flash-attn, or the address of a wheel. If none fits, the image is built without it.
-ARG FLASH_ATTENTION=""
-# hadolint ignore=DL3013
-RUN if [ -z "$FLASH_ATTENTION" ]; then exit 0; fi; \
-    if pip/bin/pip --python /opt/seele/venv/bin/python3 install --no-build-isolation --constraint locked-for-gpus.txt "$FLASH_ATTENTION" \
-      && /opt/seele/venv/bin/python3 -c 'import flash_attn'; then exit 0; fi; \
-    echo "no $FLASH_ATTENTION fits this PyTorch: left out"; \
-    pip/bin/pip --python /opt/seele/venv/bin/python3 uninstall --yes flash-attn
+# PyTorch's own attention, which Seele uses, includes the kernels of FlashAttention: the package is not needed.
 
 FROM image AS trainer
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

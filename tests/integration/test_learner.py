@@ -38,6 +38,7 @@ GRADIENT_CASES = (
     *(Case(f"zero{stage}-merged", zero_stage=stage) for stage in STAGES),
     *(Case(f"zero{stage}-few", zero_stage=stage, samples="few") for stage in STAGES),
     Case("zero3-spread", zero_stage=3, deepspeed=LOW_THRESHOLD),
+    Case("zero2-overlapped", zero_stage=2, deepspeed={"overrides": {"zero_optimization": {"overlap_comm": True}}}),
     Case("zero3-recomputed", zero_stage=3, deepspeed=LOW_THRESHOLD, training={"gradient_checkpointing": True}),
     Case("zero0-recomputed", training={"gradient_checkpointing": True}),
     Case("zero1-offloaded", zero_stage=1, deepspeed={"offload_optimizer": "cpu"}),

@@ -112,7 +112,7 @@ def _is_folder(model: Model) -> bool:
 
 
 def _wanted(config: TrainerConfig, source: Path) -> dict[str, Any] | None:
-    """What a folder is prepared from, so that a changed model is prepared again; None if the source is no model folder."""
+    """What a folder is prepared from, so that a changed model is prepared again; None without a config.json."""
     if not (source / "config.json").is_file():
         return None
     files = sorted(path for path in source.iterdir() if path.is_file())

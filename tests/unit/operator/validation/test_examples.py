@@ -45,6 +45,7 @@ HARDWARE = {
     "grpo-baseline": Hardware(1, 8, "one node with eight GPUs"),
     "resume": Hardware(1, 8, "one node with eight GPUs"),
     "several-nodes-kueue": Hardware(4, 8, "four nodes of eight GPUs"),
+    "several-nodes-rdma": Hardware(4, 8, "four nodes of eight GPUs"),
 }
 
 PAPER: dict[str, Any] = {
