@@ -19,10 +19,3 @@ def test_runs_share_a_worker_and_other_files_are_independent() -> None:
 def test_runs_and_tests_of_the_operator_come_first() -> None:
     files = ["unit/test_loss.py", "integration/test_vllm.py", "integration/operator/test_edits.py", "e2e/test_runs.py"]
     assert sorted(files, key=lambda file: rank_of(PurePath(file))) == files[::-1]
-
-
-def test_every_file_has_the_marker_of_its_folder() -> None:
-    files = sorted(TESTS.rglob("test_*.py"))
-    without = [file.name for file in files if f"pytest.mark.{file.relative_to(TESTS).parts[0]}" not in file.read_text()]
-
-    assert without == [], "they are left out of `-m unit` and the like"

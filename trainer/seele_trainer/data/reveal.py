@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain
 
 from seele_trainer.data.formulas import formulas_of_value, value_at_a_point
 from seele_trainer.verify.normalise import NUMBER, as_interval, normalised, number_value, right_hand_side, unwrapped
@@ -36,7 +37,9 @@ _DANGLING = re.compile(
     r"(?:\\?\$|\\[(\[]|[({\[&=≈<]|\\(?:approx|simeq|left|text\{|mathbf\{|mathrm\{|textbf\{)"
     r"|[ \t]|(?<![\w)}\]])[-−]|<<[^<>\n]*)+$"
 )
-_NUMBER = re.compile(rf"(?<!\d)(?:\d{{1,3}}(?:[ \u00a0\u202f]\d{{3}})+(?!\d)|{NUMBER})")
+_NUMBER = re.compile(rf"(?<!\d){NUMBER}")
+_GROUPED_NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
+"""A number with spaces between its thousands, such as `12 000`. It may be two numbers: `12 200-page books`."""
 _MEASURE = re.compile(rf"(-?\\?\$?{NUMBER})\s*(?:[a-zA-Z]{{2,}}[a-zA-Z\s/.]*)(?:\^\{{?\d\}}?)?")
 """A number with its unit in words: the number alone already gives the answer away."""
 _FRACTION = re.compile(
@@ -148,7 +151,7 @@ def in_result_position(text: str, start: int, end: int) -> bool:
 def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
     """Numbers of this size in `text`. The sign is ignored: `-5` gives 5 away almost as much as 5 does."""
     labels = _step_labels(text)
-    for match in _NUMBER.finditer(text):
+    for match in chain(_NUMBER.finditer(text), _GROUPED_NUMBER.finditer(text)):
         if match.start() in labels:
             continue
         number = number_value(re.sub(r"\s", "", match.group()))

@@ -16,6 +16,7 @@ def shown(question: str, solution: str, answer: str) -> str:
 @pytest.mark.parametrize(
     ("solution", "answer", "hint"),
     [
+        ("It can store 2400 / 200 = 12 200-page books.", "12", "It can store 2400 / 200"),
         ("2+3 = 5 apples.\nThen 5+4 = 9 apples.\n#### 9", "9", "2+3 = 5 apples.\nThen 5+4"),
         ("He pays $1,500 in all.\n#### 1500", "1500", "He pays"),
         ("He pays $1500.00 in all.", "1,500", "He pays"),

@@ -71,7 +71,11 @@ def leaks(problem: Problem, hint: str) -> list[str]:
             found.append("contains the answer's text")
         return found
     standing = standing_numbers(hint, number)
-    asked = standing_numbers(problem.question, number) or in_words(number) in problem.question.lower()
+    asked = (
+        standing_numbers(problem.question, number)
+        or in_words(number) in problem.question.lower()
+        or (number == 12 and "dozen" in problem.question)
+    )
     if standing and not asked and not re.search(r"(?i)\bstep \d", hint):
         found.append("contains the answer, which the question does not")
     if any(RESULT.search(hint[: match.start()]) for match in standing):
