@@ -15,7 +15,7 @@ def test_a_namespace_that_does_not_exist_is_named(cluster: Cluster) -> None:
     result = CliRunner().invoke(app, ["submit", "-f", cluster.file(), "-n", "nowhere"])
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("namespace nowhere does not exist; create it (kubectl create namespace nowhere)")
+    assert "\nnamespace nowhere does not exist; create it (kubectl create namespace nowhere)" in result.stderr
 
 
 def test_what_is_forbidden_is_named_and_the_rest_is_shown(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_a_run_that_is_over_is_not_started_again(cluster: Cluster) -> None:
     same = cluster.seele("submit", "-f", cluster.file())
 
     assert (changed.exit_code, changed.stdout) == (2, "")
-    assert changed.stderr.startswith("small: has succeeded, and a run that has ended does not start again; delete it")
+    assert "\nsmall: has succeeded, and a run that has ended does not start again; delete it" in changed.stderr
     assert cluster.run()["spec"].get("training", {}).get("steps") != 7
     assert (same.exit_code, same.stdout.splitlines()[0]) == (0, f"small: unchanged in namespace {cluster.namespace}")
     assert cluster.seele("submit", "-f", cluster.file(), "--wait").exit_code == 0
