@@ -53,7 +53,7 @@ def loaded(file: Path, name: str, namespace: str, **spec: Any) -> SeeleRun:
     return run
 
 
-def path_of(manifest: Mapping[str, Any], name: str = "") -> str:
+def path_of(manifest: Mapping[str, Any], name: str | None = None) -> str:
     target = Target(manifest["apiVersion"], manifest["kind"], name)
     return kube_path_of(target, manifest["metadata"]["namespace"]).removeprefix("/")
 
