@@ -27,8 +27,7 @@ from seele_trainer.rollout.protocol import RolloutEngine
 from seele_trainer.run_folder.attempt import PodEnvironment
 from seele_trainer.run_folder.checkpoint import Checkpoints
 from seele_trainer.strategies import build_strategy
-from seele_trainer.telemetry.preparation import Preparation
-from seele_trainer.telemetry.recorder import Recorder
+from seele_trainer.telemetry.recorder import Preparation, Recorder
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
 from seele_trainer.weights.prepare import BadModelError, prepare_model

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
-from seele_trainer.seeds import derive_seed
+from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling, derive_seed
 from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
 from seele_trainer.verify.extract import final_turn, marked_answer
 from seele_trainer.verify.pool import VerifierPool

@@ -11,8 +11,7 @@ import pytest
 
 from seele_trainer.collect import PROBE_ROUND, Collector
 from seele_trainer.config import TrainerConfig
-from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
-from seele_trainer.seeds import derive_seed
+from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling, derive_seed
 from seele_trainer.strategies import build_strategy
 from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
 

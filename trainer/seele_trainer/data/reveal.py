@@ -7,15 +7,31 @@ controller mistakes the copying for ability. When in doubt, therefore, the rules
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain
+from multiprocessing import get_context, parent_process
+from typing import TypeAlias
 
 from seele_trainer.data.formulas import formulas_of_value, value_at_a_point
+from seele_trainer.data.problem import Problem
 from seele_trainer.verify.normalise import NUMBER, as_interval, normalised, number_value, right_hand_side, unwrapped
+from seele_trainer.verify.process import available_cores
 from seele_trainer.verify.words import numbers_in_words
 
+FEW = 2000
+"""Problems that are cut before new processes would have started."""
+MAX_PROCESSES = 16
+_PER_TASK = 16
+
+Cuts: TypeAlias = Callable[[Sequence[Problem]], list[int]]
+"""Leading characters of each problem's solution that hints may show."""
 FINAL_ANSWER_MARK = re.compile(
     r"####|\\boxed|\\fbox|\\framebox|<answer|\b(?:the|our|final|correct)\s+(?:final\s+|correct\s+)?answers?\b"
     r"|\banswers?\s*(?:is|are|=|:)",
@@ -259,3 +275,37 @@ def _without_dangling(solution: str, cut: int) -> int:
     stripped = shown.rstrip()
     breaks = shown[len(stripped) :].rfind("\n")
     return len(stripped) + breaks + 1
+
+
+def cut_here(problems: Sequence[Problem]) -> list[int]:
+    """The cuts, found by this process."""
+    return [_cut(problem) for problem in problems]
+
+
+@contextmanager
+def cuts_for(count: int) -> Iterator[Cuts]:
+    """What finds the cuts of so many problems: this process for a few, and otherwise one process for each core."""
+    processes = min(available_cores(), MAX_PROCESSES)
+    if count < FEW or processes == 1:
+        yield cut_here
+        return
+    # Not forked: this process has threads, whose locks would stay locked in a copy.
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_end_with_parent) as pool:
+        yield lambda problems: list(pool.map(_cut, problems, chunksize=_PER_TASK))
+
+
+def _cut(problem: Problem) -> int:
+    return revealable_characters(problem.question, problem.solution, problem.answer)
+
+
+def _end_with_parent() -> None:
+    """Leave signals from the terminal to the parent, and outlive it no longer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

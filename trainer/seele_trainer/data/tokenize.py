@@ -10,9 +10,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from seele_trainer.config import Dataset
-from seele_trainer.data.cuts import Cuts, cut_here, cuts_for
 from seele_trainer.data.problem import BadRows, BadTokenizerError, Problem, TokenizedProblem
 from seele_trainer.data.prompts import Prompt, PromptEncoder, Template
+from seele_trainer.data.reveal import Cuts, cut_here, cuts_for
 from seele_trainer.data.tokenizer import Tokens, difference
 
 if TYPE_CHECKING:

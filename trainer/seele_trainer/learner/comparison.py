@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor, nn
 
 from seele_trainer.learner.model import TokenScorer
-from seele_trainer.rollout.attention import configurations
+from seele_trainer.rollout.transformers_engine import configurations
 from seele_trainer.termination import RefusedInput
 
 logger = logging.getLogger(__name__)

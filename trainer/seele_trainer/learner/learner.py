@@ -28,8 +28,7 @@ from seele_trainer.learner.ranks import Ranks
 from seele_trainer.learner.sample import FloatArray, Sample
 from seele_trainer.run_folder.checkpoint import DamagedCheckpoint
 from seele_trainer.termination import ExpectedFailure
-from seele_trainer.weights.export import write_model_folder
-from seele_trainer.weights.model_files import ModelFiles
+from seele_trainer.weights.export import ModelFiles, write_model_folder
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

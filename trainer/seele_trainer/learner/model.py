@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from seele_trainer.config import Model
 from seele_trainer.learner.loss import token_logprobs
-from seele_trainer.rollout.attention import attention_for, configurations
+from seele_trainer.rollout.transformers_engine import attention_for, configurations
 from seele_trainer.weights.stored_tensors import HEAD
 
 # Elements gathered at a time from a model that ZeRO 3 has partitioned over ranks.

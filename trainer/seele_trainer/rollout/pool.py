@@ -25,10 +25,10 @@ from seele_trainer.rollout.protocol import (
     ServerState,
     WeightSync,
     WeightSyncError,
+    spread,
 )
 from seele_trainer.rollout.server_set import ServerSet, UrlFile
 from seele_trainer.rollout.vllm_client import RequestRefused, ServerError, VllmServer, open_session
-from seele_trainer.seeds import spread
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -18,11 +18,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from seele_trainer.config import RolloutOptions
-from seele_trainer.rollout.attention import attention_for
 from seele_trainer.rollout.canary import Followed
-from seele_trainer.rollout.protocol import Canary, Completion, RequestCounts, RolloutUnavailable, Sampling, WeightSync
+from seele_trainer.rollout.protocol import (
+    Canary,
+    Completion,
+    RequestCounts,
+    RolloutUnavailable,
+    Sampling,
+    WeightSync,
+    spread,
+)
 from seele_trainer.rollout.weight_proof import WeightProof
-from seele_trainer.seeds import spread
 
 Result = TypeVar("Result")
 
@@ -210,3 +216,27 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> t
         else torch.multinomial(logprobs.exp(), 1, generator=generator)
     )
     return drawn[:, 0], logprobs.gather(1, drawn)[:, 0]
+
+
+def attention_for(model_config: Any) -> str | None:
+    """The `attn_implementation` to load a model with, from its transformers configuration.
+
+    The learner and this engine must use the same, or their log-probabilities differ.
+    `eager` if attention scores are capped (Gemma 2): `sdpa` ignores the cap without an error. Otherwise None, with which
+    transformers takes `sdpa`, or `eager` for architectures that it cannot compute otherwise, such as those with sinks
+    (GPT-OSS).
+    """
+    capped = any(
+        value and "softcap" in name and ("attn" in name or "attention" in name)
+        for part in configurations(model_config)
+        for name, value in vars(part).items()
+    )
+    return "eager" if capped else None
+
+
+def configurations(model_config: Any) -> Iterator[Any]:
+    """A transformers configuration and those nested in it, such as the `text_config` of a model that also sees images."""
+    yield model_config
+    for value in vars(model_config).values():
+        if hasattr(value, "to_json_string"):
+            yield from configurations(value)

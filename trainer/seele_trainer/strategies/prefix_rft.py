@@ -10,7 +10,7 @@ import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
 from seele_trainer.learner.sample import Sample
-from seele_trainer.seeds import derive_seed
+from seele_trainer.rollout.protocol import derive_seed
 from seele_trainer.strategies.base import (
     Rollout,
     RoundPlan,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seele_trainer.data.problem import TokenizedProblem
-from seele_trainer.seeds import derive_seed
+from seele_trainer.rollout.protocol import derive_seed
 from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
 
 

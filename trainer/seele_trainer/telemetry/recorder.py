@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from seele_trainer.config import TrainerConfig
+from seele_trainer.formatting import amount, duration
 from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.run_folder.journal import Journal, read_records
 from seele_trainer.run_folder.records import (
@@ -28,6 +30,10 @@ HEALTH_GRACE_SECONDS = 300.0
 """Time without a heartbeat, beyond the longest wait that the configuration allows, after which a run counts as stuck."""
 WINDOW = 20
 """Steps in a moving average: enough to smooth it, few enough to follow shrinking completions."""
+SECONDS_BETWEEN_LINES = 5.0
+"""Time between two lines about the preparation of the data."""
+
+logger = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -278,3 +284,36 @@ def remaining_seconds(
 def _tokens_per_second(recent: Iterable[StepRecord]) -> float | None:
     seconds = sum(record.training_seconds for record in recent)
     return sum(record.tokens.generated for record in recent) / seconds if seconds else None
+
+
+class Preparation:
+    """Reports a preparation of the data that may take many minutes.
+
+    Each call is a heartbeat; every few seconds a line in the log and in /progress says how far the data are.
+    """
+
+    def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._shown = clock()
+
+    def reading(self, rows: int) -> None:
+        """So many rows of the data set have been read."""
+        self._show(f"reading the data set: {amount(rows)} rows")
+
+    def tokenizing(self, total: int) -> Callable[[int], None]:
+        """What to call with the number of tokenised problems, out of `total`."""
+        started = self._clock()
+
+        def done(count: int) -> None:
+            left = (self._clock() - started) * (total - count) / max(1, count)
+            self._show(f"tokenising: {amount(count)} of {amount(total)} problems, about {duration(left)} left")
+
+        return done
+
+    def _show(self, line: str) -> None:
+        self._recorder.heartbeat()
+        if self._clock() - self._shown >= SECONDS_BETWEEN_LINES:
+            self._shown = self._clock()
+            self._recorder.set_phase("starting", line)
+            logger.info("%s", line)

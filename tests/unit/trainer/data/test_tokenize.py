@@ -8,8 +8,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.config import Dataset
-from seele_trainer.data.cuts import cut_here
 from seele_trainer.data.problem import BadTokenizerError, Problem
+from seele_trainer.data.reveal import cut_here
 from seele_trainer.data.tokenize import ProblemTokenizer, tokenize, tokenize_all
 from seele_trainer.data.tokenizer import Tokens
 
@@ -122,8 +122,8 @@ def test_many_problems_are_cut_by_other_processes_with_the_same_result(
     dataset = Dataset(path="x.jsonl", prompt_template="plain")
     here = tokenize_all(problems, gsm8k_tokenizer, dataset)
     done: list[int] = []
-    monkeypatch.setattr("seele_trainer.data.cuts.FEW", 100)
-    monkeypatch.setattr("seele_trainer.data.cuts.cut_here", lambda problems: pytest.fail("cut by this process"))
+    monkeypatch.setattr("seele_trainer.data.reveal.FEW", 100)
+    monkeypatch.setattr("seele_trainer.data.reveal.cut_here", lambda problems: pytest.fail("cut by this process"))
     assert tokenize_all(problems, gsm8k_tokenizer, dataset, progress=done.append) == here
     assert done == [256, 300]
 

@@ -14,7 +14,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from seele_trainer.config import Model
 from seele_trainer.learner.comparison import DifferentComputation, check_computation
 from seele_trainer.learner.model import TokenScorer, load_scorer
-from seele_trainer.rollout.attention import attention_for
+from seele_trainer.rollout.transformers_engine import attention_for
 
 TINY = {
     "vocab_size": 97,

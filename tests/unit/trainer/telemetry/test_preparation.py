@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from seele_trainer.config import TrainerConfig
-from seele_trainer.telemetry.preparation import Preparation
-from seele_trainer.telemetry.recorder import Recorder
+from seele_trainer.telemetry.recorder import Preparation, Recorder
 
 
 def test_every_call_is_a_heartbeat_and_a_line_appears_every_five_seconds(

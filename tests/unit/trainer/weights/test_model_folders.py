@@ -21,8 +21,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
-from seele_trainer.weights.export import WeightExportError, write_model_folder
-from seele_trainer.weights.model_files import ModelFiles
+from seele_trainer.weights.export import ModelFiles, WeightExportError, write_model_folder
 from seele_trainer.weights.prepare import BadModelError, ModelUnreachable, prepare_model
 from seele_trainer.weights.stored_tensors import HEAD, UntieError
 from tests.support.small_models import logprobs_of, save_llama
