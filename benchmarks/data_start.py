@@ -6,8 +6,6 @@ Prints seconds and peak memory of reading and tokenising, in a process that does
 the rows are ready. The tokenizer is a byte-level BPE trained on a part of the rows.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -6,8 +6,6 @@ The paper's estimator makes 5,000 to 8,000 least-squares fits in each simulated 
 on two cores, `--only "getting easier"` two.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from concurrent.futures import ProcessPoolExecutor

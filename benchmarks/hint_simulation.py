@@ -4,8 +4,6 @@ A world gives the model's accuracy on a problem at a moment of training for a hi
 controller, and reports how close the accuracy was kept to its target.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias

@@ -7,8 +7,6 @@ take turns, so that other load on the machine affects all of them; gains are rat
 distorts least.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import tempfile

@@ -5,8 +5,6 @@ ones resumed, so Ctrl-C is safe at any time: repeat the command. Delete --out af
 docs/benchmarks.md says what is compared, and how learning rates are chosen.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 import time

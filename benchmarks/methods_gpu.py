@@ -5,8 +5,6 @@ from it, with rollouts by transformers inside the trainer, DeepSpeed ZeRO 2 and 
 is safe at any time: repeat the command. `--tiny` does the same on a CPU with a model of 50 thousand parameters.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

@@ -8,8 +8,6 @@ simulates the scheduler, kubelets and trainers: each pod is bound, runs, and is 
 /progress. Ctrl-C leaves nothing running.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import signal

@@ -8,8 +8,6 @@ only if it ends in a marked answer). Wrong answers: the answer with its last num
 answer of another problem.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import re

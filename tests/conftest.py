@@ -1,7 +1,5 @@
 """Fixtures of several folders: real data, and tokenizers trained on it."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -4,8 +4,6 @@ The comment above a value describes it. A mapping without a comment is a group w
 comment it is one value. A line that starts with ## begins a section.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Each generated file has an entry in `generated_files`; tests/unit/tools/test_gen
 committed. Entries import what they need themselves, and nothing that imports torch.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable

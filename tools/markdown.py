@@ -1,7 +1,5 @@
 """Parts of Markdown pages that are generated."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 

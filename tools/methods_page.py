@@ -1,7 +1,5 @@
 """The table of methods in docs/choosing-a-method.md, from the registry and the docstrings of the modules of the methods."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import sys

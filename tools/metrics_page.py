@@ -1,7 +1,5 @@
 """docs/metrics.md, from the definitions of the exported metrics."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from seele_trainer.telemetry.definitions import (
     STEP_METRICS,
     TIME_METRICS,
 )
-from seele_trainer.telemetry.metric import HISTOGRAM_METRICS
+from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, PROBLEM_METRICS
 from tools.markdown import table
 
 TEXT = """\
@@ -100,6 +98,16 @@ sum by (namespace, run) (rate(seele_rollout_requests_total{{outcome="retried"}}[
   / sum by (namespace, run) (rate(seele_rollout_requests_total[5m]))
 ```
 
+How much of the solutions may hints show? The median, and the share of the problems of which they can show nothing:
+
+```promql
+histogram_quantile(0.5, sum by (namespace, run, le) (seele_solution_revealable_ratio_bucket))
+```
+
+```promql
+seele_solution_revealable_ratio_bucket{{le="0.0"}} / ignoring (le) seele_solution_revealable_ratio_count
+```
+
 ## Trainer metrics
 
 A trainer ends soon after its last step, possibly before the next scrape. The operator has the final values, in `seele_run_step`
@@ -157,7 +165,8 @@ def page() -> str:
 
 def trainer_rows() -> list[Row]:
     """The trainer's metrics, in the order of the code."""
-    tables = (*RUN_METRICS, *MOMENT_METRICS, *STEP_METRICS, *TIME_METRICS, *EVALUATION_METRICS, *HISTOGRAM_METRICS)
+    scalars = (*RUN_METRICS, *MOMENT_METRICS, *STEP_METRICS, *TIME_METRICS, *EVALUATION_METRICS)
+    tables = (*scalars, *HISTOGRAM_METRICS, *PROBLEM_METRICS)
     return [Row(one.name, one.kind, [one.label] if one.label else [], one.unit, one.help) for one in tables]
 
 

@@ -4,8 +4,6 @@
 the local folders and certificates that it names. Mounts leave no trace in the image's layers.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

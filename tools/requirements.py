@@ -7,8 +7,6 @@
 The Docker build runs this before it installs anything, so it uses only Python's standard library.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """docs/seelerun.md: every field of a SeeleRun, from the models that also give the CRD."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

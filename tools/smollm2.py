@@ -5,8 +5,6 @@ into a Hugging Face folder in float32 (538 MB), and kept in the cache: SEELE_CAC
 Exits with 2 and one line if the packages cannot be downloaded.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

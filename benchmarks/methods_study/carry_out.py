@@ -1,7 +1,5 @@
 """Carries out the study: a folder per run, what is left to do and for how long, and the results of finished runs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

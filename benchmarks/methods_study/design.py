@@ -1,7 +1,5 @@
 """What the study trains: the settings of each part, the candidate learning rates, and the runs that follow from them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args

@@ -1,7 +1,5 @@
 """What single steps gained on their problems, compared with a(1 - a): the paper's Eq. 5 at one learning rate at a time."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

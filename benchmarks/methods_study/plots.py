@@ -1,7 +1,5 @@
 """The plots of docs/benchmarks.md as SVG, for light and dark backgrounds; the same JSON always gives the same text."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 `<!-- table: NAME -->` in the page marks the place of each, down to `<!-- end of table -->`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """Real runs for benchmarks: the quickstart with changes, trained by `seele run`, kept, and resumed after a stop."""
 
-from __future__ import annotations
-
 import os
 import platform
 import signal

@@ -1,7 +1,5 @@
 """Measures the operator with a number of runs, on a cluster of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import secrets

@@ -6,8 +6,6 @@ Every pod of a run is bound, runs and is ready; a deleted pod is gone at once. A
 trainer answers whose progress never changes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import sys

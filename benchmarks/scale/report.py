@@ -1,7 +1,5 @@
 """The figures as a table with their limits, and as a file."""
 
-from __future__ import annotations
-
 import json
 import platform
 import shlex

@@ -1,7 +1,5 @@
 """Fixtures of tests that carry out whole runs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Starts whole runs as a user does, and reads what they leave in their folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

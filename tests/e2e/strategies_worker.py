@@ -4,8 +4,6 @@ The run in each given folder is trained from beginning to end. A copy of the fol
 if the run had been killed there, and trained again.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Every query of the run's dashboard returns data on a quickstart that a real Prometheus has watched."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """A run on a real model with its own tokenizer and chat template: SmolLM2-135M-Instruct on problems of GSM8K."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Whole runs as a user starts them: from a SeeleRun file to a better model, its curves and its report."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

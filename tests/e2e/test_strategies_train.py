@@ -4,8 +4,6 @@ By default, the four methods that differ most from SEELE, which the other tests 
 method, at 6 s each.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

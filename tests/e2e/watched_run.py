@@ -1,7 +1,5 @@
 """`make quickstart`, watched by a real Prometheus, once for all tests that need it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack

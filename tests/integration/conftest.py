@@ -1,7 +1,5 @@
 """What integration tests share: a Kubernetes control plane with the CRD of SeeleRuns in it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

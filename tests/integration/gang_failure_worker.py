@@ -1,7 +1,5 @@
 """One rank of a gang that runs out of disk and ends like `seele train`; started by torchrun."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import resource

@@ -1,7 +1,5 @@
 """A trainer with the hub that HF_ENDPOINT names, which is informed when all parts have started."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

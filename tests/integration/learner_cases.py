@@ -1,7 +1,5 @@
 """Shared by the learner's tests and the processes they start: cases, configurations and outcomes."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One rank that runs the cases of a learner test, started by torchrun or alone as the only rank."""
 
-from __future__ import annotations
-
 import itertools
 import pickle
 import sys

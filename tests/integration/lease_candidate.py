@@ -4,8 +4,6 @@ Prints one event per line, with the monotonic time, which all processes of a mac
 `lost TIME`, `released TIME`, and about every 20 ms while it may write `wrote TIME`, taken just before it checks that.
 """
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

@@ -3,8 +3,6 @@
 Without micro-batches: it takes one sample at a time, unpadded, and computes the loss as the papers write it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The CustomResourceDefinition on a real API server: what it stores, refuses and shows."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator

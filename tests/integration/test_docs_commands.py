@@ -3,8 +3,6 @@
 Pods are simulated (`tests/support/pods_driver.py`), and the operator is a process with the account that the chart created.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A real API server accepts every example from kubectl, and every child object of an example."""
 
-from __future__ import annotations
-
 import subprocess
 
 from seele_operator.plan.objects import ClusterFeatures, plan

@@ -1,7 +1,5 @@
 """A model folder exported by the learner keeps the settings of the original model."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import subprocess

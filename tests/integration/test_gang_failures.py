@@ -1,7 +1,5 @@
 """A rank that fails ends its whole gang at once with its own message."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """A trainer with a single rank."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

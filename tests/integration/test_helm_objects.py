@@ -1,7 +1,5 @@
 """Chart and manifests make the same objects, which a real API server accepts."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The operator with the chart's arguments, account and permissions."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

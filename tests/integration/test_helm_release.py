@@ -1,7 +1,5 @@
 """A release on a real API server: installed, upgraded and uninstalled by Helm, and what that does to runs."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

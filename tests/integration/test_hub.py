@@ -1,7 +1,5 @@
 """After its start a run asks no hub: exports, checkpoints, evaluations, the report and the final model work without one."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The operator's image, really built; and tools/images.sh with a fake buildah, with and without a registry."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tomllib

@@ -1,7 +1,5 @@
 """The leader election between real processes on a real API server, with the permissions of manifests/rbac.yaml."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,14 +1,12 @@
 """The learner against plain PyTorch: gangs of one and two processes, all ZeRO stages, checkpoints and exports."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -302,7 +300,7 @@ def plain(gangs: Gangs) -> dict[str, Plain]:
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("case", GRADIENT_CASES, ids=lambda case: case.name)
 def test_updates_are_those_of_plain_pytorch(
-    gangs: Gangs, plain: dict[str, Plain], case: Case, ranks: int, record_property: pytest.RecordProperty
+    gangs: Gangs, plain: dict[str, Plain], case: Case, ranks: int, record_property: Callable[[str, object], None]
 ) -> None:
     stats: list[UpdateStats] = gangs.outcome(ranks, case.name).stats
     expected, weights = plain[case.name], gangs.weights(ranks, case.name)

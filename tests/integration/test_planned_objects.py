@@ -1,7 +1,5 @@
 """A real API server accepts every object of every plan, and drops or changes none of its fields."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The floors are the results of `benchmarks/verifier_accuracy.py` on the whole fil
 the first problems of each file.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The pool and the weight sync against real vLLM servers on the CPU."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Images that tools/images.sh builds from the Dockerfile, as archives on disk."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import tarfile

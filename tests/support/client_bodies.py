@@ -1,7 +1,5 @@
 """SeeleRuns and pods as an API server gives them, for tests of the commands for clusters."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seele_operator.plan import names

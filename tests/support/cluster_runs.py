@@ -1,7 +1,5 @@
 """SeeleRuns in a namespace of a test cluster: created, waited for, and their pods found."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """The queries of the committed dashboards, evaluated by a real Prometheus."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

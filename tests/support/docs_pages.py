@@ -13,8 +13,6 @@ below each are its output, where `…` matches anything, and a line of `…` any
 continues the command. If no command begins with `$ `, every line is a command.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """An API server in memory, for tests of the operator's passes: it stores objects, and can fail at any request."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping
 from copy import deepcopy

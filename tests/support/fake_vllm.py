@@ -4,8 +4,6 @@ Its "weights" are one number: that in the model folder's file `number`. The logp
 number, so the folder determines the answers of a correct server.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import Counter

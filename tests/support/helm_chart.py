@@ -1,7 +1,5 @@
 """Helm, and the chart rendered as plain objects."""
 
-from __future__ import annotations
-
 import functools
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A small synchronous client of a Kubernetes API server for tests: raw JSON in, raw JSON out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path

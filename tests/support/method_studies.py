@@ -1,7 +1,5 @@
 """Studies of methods with made-up figures, and their parts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Real trainings keep both cores busy and tests of the operator mostly wait, so ea
 distributed one by one.
 """
 
-from __future__ import annotations
-
 from pathlib import PurePath
 
 from xdist.scheduler import LoadScopeScheduling

@@ -1,7 +1,5 @@
 """The definitions of PodGroups, for test clusters without a gang scheduler."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -1,7 +1,5 @@
 """A record of all pods of a namespace, to prove afterwards what never happened."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Raw pods of the run `first` as the API server returns them, and what the operator observes of one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seele_operator.observe.pods import ObservedPod, observe_pod

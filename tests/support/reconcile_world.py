@@ -1,7 +1,5 @@
 """One operator's passes over a run on a fake cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Shared by tests of the pool of rollout servers."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

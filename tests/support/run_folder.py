@@ -1,7 +1,5 @@
 """Creates the folder of a plausible run from a seed, for tests of what reads such folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A simulated cluster of pods and a clock, to test `decide` without an API server."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime

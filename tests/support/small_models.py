@@ -1,7 +1,5 @@
 """Tiny random language models, saved as Hugging Face folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

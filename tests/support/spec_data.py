@@ -1,7 +1,5 @@
 """SeeleRuns for tests of the models, validation and CRD."""
 
-from __future__ import annotations
-
 import re
 from copy import deepcopy
 from typing import Any

@@ -1,7 +1,5 @@
 """A status with every field."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from seele_operator.api.status import (

@@ -1,7 +1,5 @@
 """One problem, its rollouts and a run's configuration, for tests of strategies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from seele_trainer.config import TrainerConfig

@@ -1,7 +1,5 @@
 """Problems, completions, an engine and a verifier for tests without models and tokenizers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

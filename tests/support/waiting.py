@@ -1,7 +1,5 @@
 """Waiting in tests: for a condition, with a deadline."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import TypeVar

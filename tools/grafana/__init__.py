@@ -3,8 +3,6 @@
 `make generated` writes them to manifests/grafana. Queries are PromQL text, which the tests run against a real Prometheus.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 

@@ -1,7 +1,5 @@
 """A dashboard: rows of panels laid out on Grafana's grid, variables, annotations and links."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Colours, thresholds, and overrides for single series."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

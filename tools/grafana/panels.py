@@ -1,7 +1,5 @@
 """The kinds of panels in the dashboards, with the minimal JSON for Grafana 9 and later."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self

@@ -1,7 +1,5 @@
 """Queries of panels: an expression with its legend, and selectors for the series of a run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Runs in a cluster, from `kubectl apply` to the files in their folder."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

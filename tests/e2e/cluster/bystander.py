@@ -1,7 +1,5 @@
 """A second node that exists only in the API: Kubernetes does not evict pods while all nodes are lost."""
 
-from __future__ import annotations
-
 import datetime
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The cluster's DNS server, which resolves names of pods behind headless services by the API server's Endpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A cluster of one node on this machine, with the CRD and the operator's account; or an existing cluster."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

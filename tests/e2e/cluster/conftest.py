@@ -1,7 +1,5 @@
 """Fixtures of tests on a real cluster: the cluster, and runs that are deleted after their test."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import signal

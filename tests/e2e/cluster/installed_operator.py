@@ -1,7 +1,5 @@
 """The operator as installed by users: the Dockerfile's image in the chart's Deployment."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

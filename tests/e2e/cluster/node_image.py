@@ -1,8 +1,6 @@
 """The image of the test cluster: a root file system of a few directories, into which the machine's programs, the checkout
 and its Python environment are mounted read-only. It is made in milliseconds without downloads."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

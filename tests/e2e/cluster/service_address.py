@@ -3,8 +3,6 @@
 It replaces kube-proxy, which would change the packet filter of this machine. Pods need no other service address.
 """
 
-from __future__ import annotations
-
 import socket
 import socketserver
 import subprocess

@@ -1,7 +1,5 @@
 """A node of a Kubernetes cluster on this machine: kubelet, containerd, runc and a bridge, in separate namespaces."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os

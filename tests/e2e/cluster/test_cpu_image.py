@@ -1,7 +1,5 @@
 """The image for machines without a GPU, built from the Dockerfile: the quickstart, with nothing of this machine in its pods."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

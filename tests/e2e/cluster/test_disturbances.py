@@ -1,7 +1,5 @@
 """Disturbances of runs: memory limits, lost servers, a lost node, a killed operator, and suspension."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The operator's image, built from the Dockerfile and installed by the chart, runs a training in a real cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Real trainings in containers of a real cluster, undisturbed and with a killed trainer."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

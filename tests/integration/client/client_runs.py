@@ -1,7 +1,5 @@
 """A namespace of a real API server, as the user of `seele` and as the operator see it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Commands for runs in a cluster against a real API server, with no operator but the test."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path

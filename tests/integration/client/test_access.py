@@ -1,7 +1,5 @@
 """What the server refuses, and what is not there yet, in one line each."""
 
-from __future__ import annotations
-
 import pytest
 import yaml
 from typer.testing import CliRunner

@@ -1,7 +1,5 @@
 """`seele status`, `suspend`, `resume` and `delete` against a real API server."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """`seele submit` against a real API server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Objects for these tests, and the refusal of a request."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The operator's client on a real API server, with exactly the permissions of manifests/rbac.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from pathlib import Path
 

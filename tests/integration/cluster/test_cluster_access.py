@@ -1,7 +1,5 @@
 """Access to the API server: leases, permissions, outages, and all kinds of credentials."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import time

@@ -1,7 +1,5 @@
 """Support objects and Events: created, updated or not touched on a real API server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs, their status and their pods: read, created and deleted on a real API server."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

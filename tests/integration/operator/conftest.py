@@ -1,7 +1,5 @@
 """The operator as a process on a real API server, with its own account and played pods."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Invalid specs: refused in the words of `seele validate`, and each can be repaired and deleted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Runs are deleted at once in each phase, with or without the operator."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.cluster_runs import SECONDS, ClusterRuns

@@ -1,7 +1,5 @@
 """A run that is edited, suspended and resumed."""
 
-from __future__ import annotations
-
 import pytest
 
 from seele_operator.plan.names import ATTEMPT_LABEL

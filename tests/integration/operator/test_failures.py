@@ -1,7 +1,5 @@
 """Runs whose pods or nodes fail, or that exceed a quota."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

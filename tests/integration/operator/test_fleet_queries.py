@@ -1,7 +1,5 @@
 """Every query of the dashboards that is about an operator or GPUs returns data on a real operator and played pods."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import time

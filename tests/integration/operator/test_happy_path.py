@@ -1,7 +1,5 @@
 """A run without failures, from `kubectl apply` to its end."""
 
-from __future__ import annotations
-
 import pytest
 
 from seele_operator.api.status import CONDITION_TYPES

@@ -1,7 +1,5 @@
 """A real Prometheus scrapes a real operator: the metrics of each run, and the alerts."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The operator is killed or frozen, loses its API server or has a second instance: runs are not affected."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Orphans of a run are adopted; foreign objects are not touched."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The operator needs exactly the permissions of its manifests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any

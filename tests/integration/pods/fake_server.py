@@ -1,7 +1,5 @@
 """A rollout server as the executor sees one: real processes, a real port, no model. Only the standard library."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

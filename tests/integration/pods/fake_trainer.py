@@ -1,7 +1,5 @@
 """A trainer as the executor sees one: waits for the servers, takes steps, saves on SIGTERM."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

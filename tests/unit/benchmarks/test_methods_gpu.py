@@ -1,7 +1,5 @@
 """The study on a GPU: its runs are valid, bad options are refused, and a row shows what a run recorded."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

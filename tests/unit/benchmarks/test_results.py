@@ -1,7 +1,5 @@
 """Results of the study of all methods: what is measured of a run, how results are merged, and their file."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The tables and plots of docs/benchmarks.md, from results of one base model or several."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.methods_study.gains import step_gains

@@ -1,7 +1,5 @@
 """What the chart renders. SEELE_UPDATE_GOLDEN=1 updates the golden files."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """tools/helm.sh: where it looks for helm, and what it accepts."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """The chart's schema: it has the values of values.yaml, and refuses others by name."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

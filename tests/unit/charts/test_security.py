@@ -1,7 +1,5 @@
 """The security of the chart's objects, and so of the manifests, which another test compares with them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The alerts: promtool's checks, when they fire, and that each has a runbook."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

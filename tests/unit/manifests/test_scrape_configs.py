@@ -1,7 +1,5 @@
 """The Prometheus configurations for runs and the operator: which pods they scrape, and with which labels."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The `seele` command as a user meets it: exit codes, one line a problem, nothing left behind."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The operator's process, as its image starts it, without what only trainers need."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

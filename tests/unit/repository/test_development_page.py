@@ -1,7 +1,5 @@
 """docs/development.md is a map of the packages: its tree and every file and name on it are compared with the code."""
 
-from __future__ import annotations
-
 import ast
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """What the pages say is true: commands are tested, links have targets, options and fields exist, runs are valid."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

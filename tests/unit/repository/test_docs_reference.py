@@ -1,7 +1,5 @@
 """docs/seelerun.md says whether each field may change; this is compared with what the operator does."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

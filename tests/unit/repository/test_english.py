@@ -1,7 +1,5 @@
 """Phrases that keep creeping in and that readers stumble over, in code, messages and pages alike."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 

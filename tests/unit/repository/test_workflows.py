@@ -1,7 +1,5 @@
 """The GitHub workflows: valid, safe, and consistent with the repository."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Tests are grouped on workers, and the longest start first."""
 
-from __future__ import annotations
-
 from pathlib import PurePath
 
 from tests.support import REPOSITORY

@@ -1,7 +1,5 @@
 """Servers that tests start are stopped if they do not become ready."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The tables of the chart's values."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.chart_values import BEGIN, END, UndescribedValue, Value, described_values, sections, with_table

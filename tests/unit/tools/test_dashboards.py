@@ -1,7 +1,5 @@
 """The dashboards' files: complete, without overlaps, explained, and about existing metrics."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections import Counter

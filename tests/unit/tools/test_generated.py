@@ -1,7 +1,5 @@
 """Generated files are what `make generated` would write."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

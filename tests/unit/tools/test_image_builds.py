@@ -1,7 +1,5 @@
 """The Dockerfile's stages, what pip installs into images, and where it looks for packages during a build."""
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The image for GPUs can use every tracker: each is imported with only those packages that its requirements bring."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """docs/metrics.md has all metrics that are exported and used."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Building a run's parts: what exceeds the model's context, or cannot be loaded, is refused in one line with a remedy."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

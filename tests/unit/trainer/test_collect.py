@@ -1,7 +1,5 @@
 """The rounds of a problem are sequential, and problems never wait for each other."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence

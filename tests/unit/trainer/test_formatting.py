@@ -1,7 +1,5 @@
 """Numbers and durations as people read them."""
 
-from __future__ import annotations
-
 import pytest
 
 from seele_trainer.formatting import ABSENT, amount, clock, counted, duration, percent, short_duration, step_count

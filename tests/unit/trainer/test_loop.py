@@ -1,7 +1,5 @@
 """The training loop around a step: evaluations, stopping at any moment, and resuming."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence

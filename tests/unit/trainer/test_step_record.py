@@ -1,7 +1,5 @@
 """The record of a step follows from its rollouts and updates, and so does what the step gains on its problems."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How a trainer ends: its exit code, and the reason in the file where Kubernetes looks for it first."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 from typing import Any, NoReturn

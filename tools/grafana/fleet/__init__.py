@@ -1,7 +1,5 @@
 """The dashboard of all runs and their operator."""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import MARK_STEP, Choice, Dashboard, Mark, Row
 from tools.grafana.fleet.operator import OPERATOR
 from tools.grafana.fleet.overview import OVERVIEW

@@ -1,7 +1,5 @@
 """The operator: reconciles, requests to the API server, memory and CPU."""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import RATE
 from tools.grafana.fleet.selectors import of_operator, operator_quantile
 from tools.grafana.looks import BLUE, ORANGE, RED

@@ -1,7 +1,5 @@
 """The numbers at the top of the fleet's dashboard."""
 
-from __future__ import annotations
-
 from tools.grafana.fleet.selectors import in_phase, of_operator, of_trainers
 from tools.grafana.looks import BLUE, GREEN, LIGHT_BLUE, ORANGE, PURPLE, RED
 from tools.grafana.panels import Number

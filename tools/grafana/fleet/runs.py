@@ -1,7 +1,5 @@
 """Runs: all of them now, their phases over time, how long they take to start, and how they learn."""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import WINDOW
 from tools.grafana.fleet.selectors import (
     LEADING,

@@ -1,7 +1,5 @@
 """Series of many runs, each once regardless of the number of operators and attempts."""
 
-from __future__ import annotations
-
 RUN_URL = (
     "/d/seele-run?var-datasource=${datasource}"
     "&var-namespace=${__data.fields.namespace}&var-run=${__data.fields.run}&${__url_time_range}"

@@ -1,7 +1,5 @@
 """The dashboard of one run: is it learning, fast and healthy?"""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import Choice, Dashboard, Mark, Row
 from tools.grafana.looks import BLUE, ORANGE
 from tools.grafana.queries import of_run

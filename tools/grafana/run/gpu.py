@@ -1,7 +1,5 @@
 """The run's GPUs, from NVIDIA's DCGM exporter."""
 
-from __future__ import annotations
-
 from tools.grafana.panels import Graph
 
 _PODS = "$run-(trainer|rollout)-[0-9]+"

@@ -1,7 +1,5 @@
 """Is it healthy? Failures and their limits, servers, timeouts, and the run's own checks."""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import WINDOW
 from tools.grafana.looks import BLUE, GREEN, ORANGE, PURPLE, RED, TURQUOISE, YELLOW, Look, looks
 from tools.grafana.panels import Graph

@@ -1,7 +1,5 @@
 """Is it learning? Rewards, the control of hints, and the loss."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from tools.grafana.dashboard import WINDOW

@@ -1,7 +1,5 @@
 """The numbers at the top of a run's dashboard."""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import WINDOW
 from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PHASE_COLOURS, RED, TURQUOISE, YELLOW, looks
 from tools.grafana.panels import Number

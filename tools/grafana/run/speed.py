@@ -1,7 +1,5 @@
 """Is it fast? Where a step's time goes, and the rollout servers' own metrics."""
 
-from __future__ import annotations
-
 from tools.grafana.dashboard import RATE, WINDOW
 from tools.grafana.looks import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW, looks
 from tools.grafana.panels import Graph

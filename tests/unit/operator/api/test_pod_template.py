@@ -1,7 +1,5 @@
 """Pod templates are merged as Kubernetes merges them."""
 
-from __future__ import annotations
-
 import copy
 
 from hypothesis import given

@@ -1,7 +1,5 @@
 """The models of a SeeleRun: defaults, names, and the part that trainer pods read."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """The status of a run: how it is stored, and how it is patched."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args

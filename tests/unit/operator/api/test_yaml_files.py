@@ -1,7 +1,5 @@
 """Reading a SeeleRun file: everything that can be wrong before its fields are checked."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path

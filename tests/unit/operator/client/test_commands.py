@@ -1,7 +1,5 @@
 """The commands for clusters as a user meets them: conflicting options, what a deletion keeps, a live page."""
 
-from __future__ import annotations
-
 import base64
 import io
 import subprocess

@@ -1,7 +1,5 @@
 """Errors of an API server, and no answer at all: one line each, with the right exit code."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Log lines and their time stamps: nothing twice and nothing left out, wherever a connection breaks."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """`seele logs` against an API server whose logs grow, end and break."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What `seele status` shows: the table, and one run in detail."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """During an outage of the API server, all workers wait for one probe, and it is logged once."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 

@@ -1,7 +1,5 @@
 """kopf's events reach the store, and it is configured to write nothing and never to give up."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

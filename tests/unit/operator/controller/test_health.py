@@ -1,7 +1,5 @@
 """The operator's HTTP endpoints."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

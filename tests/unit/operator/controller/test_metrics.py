@@ -1,7 +1,5 @@
 """The operator's metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial

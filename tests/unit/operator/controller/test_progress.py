@@ -1,7 +1,5 @@
 """Polling trainers: which ones, how often, and which answers lead to a pass over the run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator

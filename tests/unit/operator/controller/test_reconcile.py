@@ -1,7 +1,5 @@
 """Passes over a run: the status is written before it is acted on, and the operator may die after any request."""
 
-from __future__ import annotations
-
 import itertools
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Passes that are refused something: the refusal is reported, and retries are delayed."""
 
-from __future__ import annotations
-
 import pytest
 
 from seele_operator.api.events import Refusal

@@ -1,7 +1,5 @@
 """Everything is listed again when a watch may have missed something."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

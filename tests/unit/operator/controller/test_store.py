@@ -1,7 +1,5 @@
 """The store never goes back to older information about runs and pods."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

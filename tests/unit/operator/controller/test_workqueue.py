@@ -1,7 +1,5 @@
 """Keys are queued once, delayed as requested, and never handled by two workers at once."""
 
-from __future__ import annotations
-
 import asyncio
 
 from seele_operator.controller.workqueue import FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, WorkQueue, work

@@ -1,7 +1,5 @@
 """The life of a run, decision by decision."""
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Specs that are edited, invalid or no longer readable, decision by decision."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

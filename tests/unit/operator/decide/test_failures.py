@@ -1,7 +1,5 @@
 """What failures, disruptions and deadlines do to a run, decision by decision."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Properties that hold whatever happens to pods, clock and operator."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lost, lingering, orphaned and foreign pods, decision by decision."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 

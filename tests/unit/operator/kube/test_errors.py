@@ -1,7 +1,5 @@
 """What the API server's errors mean: answers as Kubernetes 1.20 and 1.34 really give them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Which cluster and namespace a command uses: as kubectl decides."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

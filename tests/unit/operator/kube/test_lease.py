@@ -1,7 +1,5 @@
 """The leader election on a lease in memory, with a clock that the tests advance."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Who owns an existing object, and who owns its fields."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

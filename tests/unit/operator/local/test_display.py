@@ -1,7 +1,5 @@
 """What a run says on a console."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

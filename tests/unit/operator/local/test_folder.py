@@ -1,7 +1,5 @@
 """The folder of a run: created, counted, locked, compared, and left alone if it holds anything else."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How a plan becomes processes of one machine: expansion, paths, addresses, ports, probes, devices, logs."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Why a pod failed, according to the kubelet and to how its containers ended."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

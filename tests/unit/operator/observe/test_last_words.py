@@ -1,7 +1,5 @@
 """Why a process died, according to its log: logs of vLLM 0.32 in tests/unit/data/server_logs, and the ends of others."""
 
-from __future__ import annotations
-
 import pytest
 
 from seele_operator.observe.last_words import error_line, last_words, without_noise

@@ -1,7 +1,5 @@
 """Any body of a pod can be read, however malformed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import given, settings

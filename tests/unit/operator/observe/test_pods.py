@@ -1,7 +1,5 @@
 """What the operator observes of raw pods: their owners, why they wait, and who deletes them."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """What gang schedulers need on the pods of a run, and their extra objects."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The objects of a SeeleRun. The golden files are the output of `seele render`; SEELE_UPDATE_GOLDEN=1 rewrites them."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """The rules in CEL and in Python agree: on a case for each rule, and on random runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """API servers accept the CustomResourceDefinition, and it matches the models."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Each file of manifests/examples is valid and fits the hardware that it names."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The messages of `seele validate` name the field, the value and the remedy."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Valid runs that are hardly meant: idle GPUs, and no GPU at all."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

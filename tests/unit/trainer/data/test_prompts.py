@@ -1,7 +1,5 @@
 """Prompts are the question in its template, open at the end."""
 
-from __future__ import annotations
-
 import pytest
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast

@@ -1,7 +1,5 @@
 """A hint ends before anything that gives the answer away."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A hint does not show the answer in another spelling either."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """The sampler goes through the data without gaps or repeats, from any position."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Problems are read unchanged from every kind of file, and a bad file is named with its remedy."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Problems are tokenised once, and hints cut between tokens never show more than they may."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """Tokenizers keep the text they are given, or are refused, and what a text says never becomes a control token."""
 
-from __future__ import annotations
-
 import json
 import logging
 import unicodedata

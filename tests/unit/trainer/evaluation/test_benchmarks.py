@@ -1,7 +1,5 @@
 """The six benchmarks can be read from their published files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What `seele eval` refuses: exit code 2, one line on stderr, and nothing is started."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

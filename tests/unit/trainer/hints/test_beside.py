@@ -1,7 +1,5 @@
 """Fits that take long run beside the event loop, and change no proposal."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from typing import Any

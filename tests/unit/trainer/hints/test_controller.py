@@ -1,7 +1,5 @@
 """The hint controller: direction, robustness, memory, exact state, and how well it keeps to the target in simulation."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math

@@ -1,7 +1,5 @@
 """The 3PL curve, its inverse and its two fits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

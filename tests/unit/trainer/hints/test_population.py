@@ -1,7 +1,5 @@
 """The prior of new problems, and how fast it forgets."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -3,8 +3,6 @@
 These checks are separate, with plain regular expressions, so that they do not share the rules that they test.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """The learner computes the model that its weights define: every family of models that has a way to go wrong, tiny."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

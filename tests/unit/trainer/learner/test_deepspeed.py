@@ -1,7 +1,5 @@
 """DeepSpeed's configuration, and that DeepSpeed does what it says."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The loss as plain functions: against hand-made formulas, autograd, and the properties that training relies on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Micro-batches: nothing is lost, budgets are kept, ranks are equal, and merging changes no gradient."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

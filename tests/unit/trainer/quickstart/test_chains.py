@@ -1,7 +1,5 @@
 """The quickstart's problems: right solutions, a habit of the stated strength, and sets that never overlap."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

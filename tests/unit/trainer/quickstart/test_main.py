@@ -1,7 +1,5 @@
 """The quickstart's problems and base model: the shipped ones are copied, others trained, and nothing is left half written."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Single problems in a report: the posterior explained by the controller, and its picture."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fake servers, and pools of them that are closed after a test."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The canary: a server's log-probabilities prove which weights it serves."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

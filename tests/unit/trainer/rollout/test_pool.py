@@ -1,7 +1,5 @@
 """The pool of rollout servers: load, retries, and weights that are verified before use."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 

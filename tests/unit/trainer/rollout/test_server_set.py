@@ -1,7 +1,5 @@
 """The servers of the pool while their list changes and their names resolve to other addresses."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket

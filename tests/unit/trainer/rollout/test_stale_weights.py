@@ -1,7 +1,5 @@
 """An engine that answers that it has loaded weights and keeps the old ones, at the learning rates of real runs."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The engine that samples inside the trainer, against the model's own predictions."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path

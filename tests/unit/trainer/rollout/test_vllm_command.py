@@ -1,7 +1,5 @@
 """The command lines of vLLM on a GPU and on a CPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

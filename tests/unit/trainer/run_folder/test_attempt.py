@@ -1,7 +1,5 @@
 """The newest attempt at a run owns its folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Checkpoints are complete or absent."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable
 from pathlib import Path

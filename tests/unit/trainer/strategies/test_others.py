@@ -1,7 +1,5 @@
 """The methods beside SEELE, against token weights and advantages computed by hand from their papers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

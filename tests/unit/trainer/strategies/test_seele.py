@@ -1,7 +1,5 @@
 """What SEELE shows of a problem, and the samples that follow from rewards."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A long preparation of the data looks alive, and says how long it will take."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

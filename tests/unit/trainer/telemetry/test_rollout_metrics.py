@@ -1,7 +1,5 @@
 """The trainer passes on vLLM's own metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -1,7 +1,5 @@
 """The same answer is accepted however it is written, and another is not."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pytest

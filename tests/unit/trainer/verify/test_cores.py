@@ -1,7 +1,5 @@
 """How many cores a process may use, and so how many processes check answers by default."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

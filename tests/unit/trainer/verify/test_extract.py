@@ -1,7 +1,5 @@
 """The final answer is found wherever a text puts it."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

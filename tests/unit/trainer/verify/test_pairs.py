@@ -3,8 +3,6 @@
 `verifier_pairs.jsonl` names the source of each pair, `more_verifier_pairs.jsonl` has others of the same kinds.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """Answers are checked in processes that can be killed; a failure there is counted and costs one answer."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

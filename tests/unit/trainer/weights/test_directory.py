@@ -1,7 +1,5 @@
 """The versions of the weights: one is published, old ones are deleted, and only by the newest attempt."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Model folders: exports, and the folder that servers start from."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource
