@@ -1,7 +1,5 @@
 """How numbers, shares, counts and durations are written for people, in terminals, tables and reports."""
 
-from __future__ import annotations
-
 ABSENT = "–"
 """Stands for a value that is not known."""
 

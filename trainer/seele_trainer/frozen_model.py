@@ -1,7 +1,5 @@
 """The base of every configuration section, and the number types that they share."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -4,8 +4,6 @@ A run names its method in the field `training.strategy`: "method" and "strategy"
 of each method's paper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias

@@ -4,8 +4,6 @@ It also computes what the updates gained on some of the step's baseline groups, 
 rollouts before and after.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 

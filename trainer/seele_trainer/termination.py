@@ -4,8 +4,6 @@ A log does not always end with the reason: torchrun appends its own report, and 
 Imports only the standard library, so that commands start quickly.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Messages about a run: Events from the operator, as manifests, and refusals of child objects from the API server."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Strategic merge of overrides into a pod: mappings by key, and lists of named elements by name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Values that a user writes: the error for wrong ones, and types for names, paths, flags and quantities."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import math

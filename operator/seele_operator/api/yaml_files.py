@@ -3,8 +3,6 @@
 PyYAML alone would accept duplicate keys, read `1e-6` as text, and read dates as dates.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

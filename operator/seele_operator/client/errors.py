@@ -1,7 +1,5 @@
 """The errors of the commands for clusters, each with one line for the user that names the remedy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from seele_operator.kube import errors as kube

@@ -1,7 +1,5 @@
 """Lines of containers' logs: their timestamps, where to continue after a lost connection, and how they are printed."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """`seele logs`: the logs of all containers of a run, printed once or followed across attempts and lost connections."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

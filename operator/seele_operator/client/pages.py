@@ -1,7 +1,5 @@
 """What `seele status` shows: a table of runs, and one run in detail."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

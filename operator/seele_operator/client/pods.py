@@ -1,7 +1,5 @@
 """The pods of a run and their containers, in words: what each is doing, or why it is not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A SeeleRun reduced to what the commands show and decide on, and how they follow it."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

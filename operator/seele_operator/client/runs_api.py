@@ -1,7 +1,5 @@
 """The API server as a user of the cluster sees it: SeeleRuns, and the pods, logs and events of a run."""
 
-from __future__ import annotations
-
 import contextlib
 import shlex
 from collections.abc import AsyncGenerator, Iterator, Mapping

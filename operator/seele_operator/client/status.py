@@ -1,7 +1,5 @@
 """`seele status`: a table of runs, or one run in detail; once or live."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime

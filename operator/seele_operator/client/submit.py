@@ -1,7 +1,5 @@
 """`seele submit`: a SeeleRun file into a cluster."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """While the API server does not answer, all workers pause and a single probe waits for it to come back."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random

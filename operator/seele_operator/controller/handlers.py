@@ -4,8 +4,6 @@ Only `on.event` handlers are registered. With change handlers, daemons or timers
 finalizers to every object it watches; with event handlers it sends only LIST and WATCH requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import logging

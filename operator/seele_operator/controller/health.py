@@ -1,7 +1,5 @@
 """The operator's HTTP endpoints: /healthz, /readyz and /metrics."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 

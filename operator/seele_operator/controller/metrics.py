@@ -1,7 +1,5 @@
 """The operator's Prometheus metrics. Their names are a contract with dashboards and alerts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 

@@ -1,7 +1,5 @@
 """The process of `seele operator`: serve health, become the leader, list all runs, then work until stopped."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """One pass over one run: observe, decide, write the status, act."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable

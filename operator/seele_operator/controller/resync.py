@@ -1,7 +1,5 @@
 """Lists all runs and pods: when the operator starts, and from time to time to correct what the watches have missed."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

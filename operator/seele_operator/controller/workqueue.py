@@ -1,7 +1,5 @@
 """The runs that need a pass, and when: each key is queued once, and handled by one worker at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Hashable

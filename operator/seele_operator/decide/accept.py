@@ -3,8 +3,6 @@
 A run follows the user's current spec or, if that cannot be followed, the one accepted before.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What went wrong in a run, which budget it counts against, and what that budget still allows."""
 
-from __future__ import annotations
-
 from seele_operator.api.status import Failures, LastFailure
 from seele_operator.decide.builder import DecisionBuilder, fail
 from seele_operator.decide.run_pods import RunPods

@@ -1,7 +1,5 @@
 """Where the cluster is and who we are, by kubectl's conventions: kubeconfig files, or the service account of the pod."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

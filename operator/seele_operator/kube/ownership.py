@@ -1,7 +1,5 @@
 """Who owns an existing object, and who owns its fields."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

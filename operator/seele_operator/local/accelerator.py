@@ -1,7 +1,5 @@
 """Adapts pods to the GPUs of this machine: none, or more or fewer than the pods request."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`seele run`: executes a SeeleRun file on this machine, from validation to the summary."""
 
-from __future__ import annotations
-
 import importlib.util
 import shlex
 import time

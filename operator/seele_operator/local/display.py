@@ -1,7 +1,5 @@
 """How a run is shown on a console: a live panel on a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

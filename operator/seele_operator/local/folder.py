@@ -1,7 +1,5 @@
 """The folder of a run on this machine: created, locked and compared with the run before anything is started."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

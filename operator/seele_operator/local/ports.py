@@ -1,7 +1,5 @@
 """A free port of this machine for every port that a pod declares."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence

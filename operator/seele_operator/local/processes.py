@@ -1,7 +1,5 @@
 """Starts and stops the processes of a run so that none of them outlives it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -6,8 +6,6 @@ environment, as a process has that was started just before the runner could repo
 run's folder, so that the run cannot be started again before those processes are gone.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Reading raw pods leniently: a field that is missing or has an unexpected type counts as absent."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """Schedulers that start all pods of a run together or not at all: the labels, annotations and extra objects each requires."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Names, labels, ports and paths of a run's objects. Code that looks for these objects takes them from here."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 Manifest = dict[str, Any]

@@ -1,8 +1,6 @@
 """A run's objects: (SeeleRun, attempt) to Kubernetes objects as plain dicts. Pure. The operator creates them, and
 `seele run` executes the same pods on a single machine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal

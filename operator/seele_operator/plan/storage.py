@@ -1,7 +1,5 @@
 """The volumes of a run: mounts, sources and claims."""
 
-from __future__ import annotations
-
 from seele_operator.api.seelerun import PersistentVolumeClaimTemplate, SeeleRun, Volume
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest

@@ -1,7 +1,5 @@
 """The CustomResourceDefinition seeleruns.seele.dev."""
 
-from __future__ import annotations
-
 import json
 from copy import deepcopy
 from typing import Any

@@ -1,7 +1,5 @@
 """Which field is meant by a name that is not a field: a typo, another spelling, or the name in another framework."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Reads and checks a SeeleRun, and reports everything that is wrong with it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

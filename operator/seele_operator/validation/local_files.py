@@ -1,7 +1,5 @@
 """Checks of a SeeleRun against the files of this machine. Names on the Hugging Face Hub are not looked up."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Checks of the tokenizer in a model folder of this machine, without the libraries that only trainers need."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence

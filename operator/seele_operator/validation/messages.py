@@ -1,7 +1,5 @@
 """Turns pydantic's errors about a SeeleRun into messages with the field's place in the YAML, the value, and a remedy."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

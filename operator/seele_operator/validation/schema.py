@@ -4,8 +4,6 @@ pydantic writes JSON Schema 2020-12. Kubernetes needs OpenAPI v3.0 without refer
 with null, boolean `exclusiveMinimum`, one schema for all entries of a list, and one type for each field.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache

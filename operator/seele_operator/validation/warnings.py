@@ -1,7 +1,5 @@
 """What is probably a mistake in a SeeleRun, but works: GPUs that nothing uses, and pods that have none."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from seele_operator.api.seelerun import FreeObject, Resources, RolloutSpec, SeeleRun, TrainerSpec

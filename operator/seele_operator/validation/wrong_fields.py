@@ -1,7 +1,5 @@
 """A SeeleRun with wrong fields: a line for each of them, and the rules that can be checked without them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ A formula is evaluated at one point in floating point, without a computer algebr
 What this cannot read (functions, sums, matrices) is not found.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import zlib

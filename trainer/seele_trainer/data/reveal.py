@@ -5,8 +5,6 @@ is too late breaks the method: the model copies the answer from the hint, rollou
 controller mistakes the copying for ability. When in doubt, therefore, the rules below cut early.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

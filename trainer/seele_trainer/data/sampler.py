@@ -1,7 +1,5 @@
 """The order of problems in training: random, without gaps or repeats, and the same after every restart."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

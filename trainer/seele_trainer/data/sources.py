@@ -1,7 +1,5 @@
 """Load problems from the Hugging Face hub or from a local JSONL, JSON or Parquet file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

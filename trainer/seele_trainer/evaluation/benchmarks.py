@@ -1,7 +1,5 @@
 """The six benchmarks of arXiv 2509.06923 (Table 1): their data sets and columns."""
 
-from __future__ import annotations
-
 from difflib import get_close_matches
 
 from seele_trainer.config import DATA_FORMATS, DATA_SUFFIXES, Benchmark, Fields

@@ -1,7 +1,5 @@
 """`seele eval`: runs benchmarks on a model without hints, shows the scores and writes them to a file."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """A vLLM server on this machine for the duration of an evaluation."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

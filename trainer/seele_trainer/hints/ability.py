@@ -5,8 +5,6 @@ messages about the position, and the step ends with one update by their product.
 so several levels of process noise are weighted by how well they predicted.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Any

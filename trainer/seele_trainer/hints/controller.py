@@ -3,8 +3,6 @@
 After a round that was too hard the next hint is LONGER; after one that was too easy, shorter.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

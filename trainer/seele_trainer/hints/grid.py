@@ -3,8 +3,6 @@
 Arrays with three axes have them in the order (b, k, threshold): the longest last, which is fastest.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from seele_trainer.hints.irt import Floats, sigmoid

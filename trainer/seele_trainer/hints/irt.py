@@ -3,8 +3,6 @@
 A curve is the accuracy of rollouts after a hint of rate p. A longer hint never lowers it: k > 0.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import TypeAlias

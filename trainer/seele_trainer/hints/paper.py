@@ -1,7 +1,5 @@
 """The paper's estimator: after every round a least-squares fit to the step's rounds (Alg. 1 of arXiv 2509.06923)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

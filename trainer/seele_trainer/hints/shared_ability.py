@@ -7,8 +7,6 @@ problems, and each leaf sends it a Gaussian message (expectation propagation). T
 posterior predictive accuracy, not that of one best curve, equals the target.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Saving and loading the state of a DeepSpeed engine, verified by checksums."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import zlib

@@ -4,8 +4,6 @@ A fast attention may silently leave out part of an architecture, as `sdpa` does 
 trained is then another one than the servers'.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """DeepSpeed's JSON configuration, derived from the run's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

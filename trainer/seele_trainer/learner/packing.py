@@ -1,7 +1,5 @@
 """From weighted samples to the padded micro-batches of every rank, and from those to tensors on its device."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Sequence

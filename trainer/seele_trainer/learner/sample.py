@@ -1,8 +1,6 @@
 """The sample that a strategy makes and the learner trains on, and the one declaration of its fields."""
 
 # ruff: noqa: RUF009  (the functions in the defaults return `dataclasses.field`)
-from __future__ import annotations
-
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Generic, TypeVar
 

@@ -4,8 +4,6 @@ Those of the default recipe ship with this package, in `shipped/`, and are only 
 machine. They were made by `python -m seele_trainer.quickstart --train --out trainer/seele_trainer/quickstart/shipped`.
 """
 
-from __future__ import annotations
-
 import filecmp
 import json
 import logging

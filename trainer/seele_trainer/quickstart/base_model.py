@@ -1,7 +1,5 @@
 """Trains the quickstart's base model, or a larger one of its kind: a Llama from scratch, on habit text."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

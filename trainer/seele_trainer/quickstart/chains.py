@@ -7,8 +7,6 @@ rule everywhere, yet completes a chain of eight operations once in a hundred mil
 stands for a pretrained model with a latent skill, on problems that it fails every time.
 """
 
-from __future__ import annotations
-
 import json
 import string
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Writes a run's report, one self-contained HTML page and its pictures, from the files in the run's folder."""
 
-from __future__ import annotations
-
 import base64
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The pictures of a report, drawn from a run's records, each for light and for dark backgrounds."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

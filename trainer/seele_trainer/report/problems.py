@@ -1,7 +1,5 @@
 """Plots of individual problems in a report: what the hint controller knew about each at the last checkpoint."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

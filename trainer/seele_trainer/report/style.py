@@ -1,7 +1,5 @@
 """How a report's pictures look: colours for light and dark backgrounds, smoothing, axes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

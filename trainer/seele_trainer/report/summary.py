@@ -1,7 +1,5 @@
 """The figures and tables of a report, computed from a run's records."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """One rollout server of the pool: its state, the weights it serves, and how it is updated."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

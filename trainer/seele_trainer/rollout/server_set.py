@@ -1,7 +1,5 @@
 """The servers of the pool as they join, leave, fail and recover; a task watches each."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable

@@ -3,8 +3,6 @@
 It needs no torch, so that the operator can plan pods with it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

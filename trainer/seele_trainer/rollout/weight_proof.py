@@ -1,7 +1,5 @@
 """Loading weights into one engine, and proving that it serves them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

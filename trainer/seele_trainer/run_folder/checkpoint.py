@@ -7,8 +7,6 @@ runs writes to folders with its own number, and is stopped before it renames any
 What a disk has damaged later is renamed to `step-N.damaged`, never deleted, and the checkpoint before it is used.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Files and folders that appear whole or not at all: written next to their place, flushed to disk, then renamed into it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import uuid

@@ -1,7 +1,5 @@
 """A run's JSON-lines files: records are appended one by one, survive a kill, and are truncated on resume."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

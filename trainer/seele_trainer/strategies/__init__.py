@@ -1,7 +1,5 @@
 """Training methods, one short file each; docs/choosing-a-method.md shows how to add one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from seele_trainer.config import TrainerConfig

@@ -1,7 +1,5 @@
 """A constant hint rate for all problems: SEELE without its controller, to measure what that contributes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem

@@ -1,7 +1,5 @@
 """GRPO with Dr.GRPO advantages: plain prompts, one baseline per problem, no hints. SEELE is measured against it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem

@@ -1,7 +1,5 @@
 """LUFFY (arXiv 2504.14945): one of N rollouts is the reference solution itself, an off-policy member of the group."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

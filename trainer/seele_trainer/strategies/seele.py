@@ -1,7 +1,5 @@
 """SEELE: every round of a problem gets a hint just long enough that half of its rollouts succeed (arXiv 2509.06923)."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Supervised fine-tuning: cross-entropy on the reference solutions, including the final answer, and no rollouts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from seele_trainer.data.problem import TokenizedProblem

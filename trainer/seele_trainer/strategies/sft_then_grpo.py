@@ -1,7 +1,5 @@
 """SFT, then GRPO: how most models are trained, and hard to beat when done right (arXiv 2604.23747)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from seele_trainer.config import TrainerConfig

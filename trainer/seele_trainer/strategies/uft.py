@@ -1,7 +1,5 @@
 """UFT (arXiv 2505.16984): GRPO with hints of random length that a cosine schedule removes, learned by cross-entropy."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Prometheus, TensorBoard, Weights & Biases and MLflow all use these tables, and d
 label has a value per problem: such series would grow without bound.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

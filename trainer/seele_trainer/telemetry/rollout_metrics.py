@@ -4,8 +4,6 @@ The run's NetworkPolicy lets only trainers reach the rollout servers, whose cont
 queries the servers when it is scraped; concurrent scrapes share one answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import threading

@@ -4,8 +4,6 @@
 It runs in separate threads and answers while the main thread computes.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 import socketserver

@@ -4,8 +4,6 @@ Each package is imported only if it is used. A tracker that cannot start stops t
 fails later is dropped with one line in the log, since a day of training is worth more than a plot of it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os

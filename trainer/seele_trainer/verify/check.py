@@ -1,7 +1,5 @@
 """Whether a completion's final answer is correct."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from typing import Literal, cast, get_args

@@ -3,8 +3,6 @@
 Never returns for some answers, such as a tower of exponents, so call it in a process that can be killed.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from typing import Any

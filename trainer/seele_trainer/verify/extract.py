@@ -1,7 +1,5 @@
 """Find the final answer in a completion or a reference solution."""
 
-from __future__ import annotations
-
 import re
 
 from seele_trainer.verify.normalise import NUMBER

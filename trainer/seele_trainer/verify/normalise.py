@@ -1,7 +1,5 @@
 """Answers as normalised text and as numbers, so that two spellings of the same answer compare equal."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal, InvalidOperation
 

@@ -1,7 +1,5 @@
 """Check answers in worker processes that can be killed, without blocking the event loop."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Rewrite an answer as LaTeX that a parser reads: Unicode signs, Python's operators, mixed numbers, number words."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Units of measure: `5 cm` is `5`, but not `5 m`."""
 
-from __future__ import annotations
-
 import re
 
 from seele_trainer.verify.normalise import NUMBER

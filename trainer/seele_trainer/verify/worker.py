@@ -4,8 +4,6 @@ It reads lines with a JSON list of [text, expected] pairs, and writes one JSON l
 error on stderr, if the check raised one. The first line it writes is "ready". It may be killed at any time.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

@@ -1,7 +1,5 @@
 """Policy versions on the shared volume: a model folder for each, and a marker that names the current one."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -4,8 +4,6 @@ This runs before a server starts, so it imports neither torch nor transformers a
 are hard links if the file system allows it, and a tied model gets an additional file with the head.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

@@ -5,8 +5,6 @@ bytes with the length of the header (little endian), the header (JSON with the d
 tensor), and the data.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Collection, Mapping

@@ -1,7 +1,5 @@
 """All rules of a SeeleRun, and who applies them: `seele validate`, the operator and, by the CRD, the API server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Rules that matter only on a cluster, where each pod has its own node and its own folders."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from seele_operator.api.seelerun import FreeObject, SeeleRunSpec

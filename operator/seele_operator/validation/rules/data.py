@@ -1,7 +1,5 @@
 """Rules about data sets and benchmarks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath

@@ -1,7 +1,5 @@
 """Rules about lengths in tokens: prompts, hints, solutions and completions have to fit into the context."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 

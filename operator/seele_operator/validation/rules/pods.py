@@ -1,7 +1,5 @@
 """Rules about pods: rollout servers, queues, resources and environment."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from pydantic.alias_generators import to_snake

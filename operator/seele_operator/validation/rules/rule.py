@@ -1,7 +1,5 @@
 """What a rule is: a field, a message, and the same condition in CEL and in Python."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

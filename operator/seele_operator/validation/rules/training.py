@@ -1,7 +1,5 @@
 """Rules about training: batches, rollouts, hints, the schedule, and DeepSpeed's own settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 

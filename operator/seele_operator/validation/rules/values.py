@@ -1,7 +1,5 @@
 """Rules about single values and volumes: names, paths, quantities. The models check these in Python; this is their CEL."""
 
-from __future__ import annotations
-
 from seele_operator.api.seelerun import ONE_KIND
 from seele_operator.api.types import (
     ABSOLUTE_PATH,
