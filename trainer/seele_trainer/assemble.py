@@ -49,6 +49,9 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
     longest = context_length(config.model)
     raw, problems = _prepare_data(config, tokenizer, Preparation(recorder))
     _check_fits(problems, longest, config.training.method)
+    if config.training.method.shows_hints:
+        shares = [problem.revealable_share for problem in problems]
+        recorder.record_problems([share for share in shares if share is not None])
     benchmarks = load_benchmarks(config, tokenizer)
     engine = _build_engine(config, environment)
     verifier = VerifierPool(config.verifier)

@@ -1,6 +1,7 @@
 """Building a run's parts: what exceeds the model's context, or cannot be loaded, is refused in one line with a remedy."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,26 @@ def test_a_long_solution_is_accepted_by_a_method_without_hints(tmp_path: Path) -
         BadDataError, match=r"tokens of prompt, and the model's context is 20: lower dataset\.maxPrompt"
     ):
         assembled(tmp_path, strategy="grpo", question=30)
+
+
+def test_what_hints_may_show_of_the_solutions_is_logged_and_exported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    solutions = ("#### w60", "w3 w4 w5 #### w60", "w3 w4 w5 w6 #### w60 w7 w8")
+    rows = [json.dumps({"problem": "w9", "solution": solution, "answer": "w60"}) for solution in solutions]
+    share = "seele_solution_revealable_ratio"
+
+    def exported(strategy: str) -> list[float | None]:
+        registry = assembled(tmp_path / strategy, strategy=strategy, rows=rows).recorder.registry
+        buckets = [registry.get_sample_value(f"{share}_bucket", {"le": bound}) for bound in ("0.0", "0.5", "0.55")]
+        return [*buckets, registry.get_sample_value(f"{share}_count"), registry.get_sample_value(f"{share}_sum")]
+
+    with caplog.at_level(logging.INFO):
+        assert exported("grpo") == [0, 0, 0, 0, 0]
+        assert "hints may show" not in caplog.text
+        assert exported("seele") == pytest.approx([1, 2, 2, 3, 0 + 3 / 5 + 1 / 2])
+    assert "hints may show 36.7% of a solution on average; at most 10.0% in a tenth of the problems" in caplog.text
+    assert "at least 50.0% in half" in caplog.text
 
 
 def test_answers_of_an_evaluation_fit_the_context_with_its_longest_prompt(tmp_path: Path) -> None:

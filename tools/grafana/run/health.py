@@ -6,14 +6,14 @@ from tools.grafana.panels import Graph
 from tools.grafana.queries import by, of_run, one, reported_of_run
 
 HEALTH = (
-    Graph("Failures against their limits", "none", steps=True, decimals=0)
+    Graph("Failures against their limits", "none", width=12, steps=True, decimals=0)
     .styled(*looks({"application": RED, "disruption": ORANGE}))
     .styled(Look("limit, application", RED, dashed=True), Look("limit, disruption", ORANGE, dashed=True))
     .healthy("Failures since the last progress stay below their limits; exceeding a limit ends the run.")
     .query("{{class}}", f"max by (class) ({reported_of_run('seele_run_failures')})")
     .query("limit, {{class}}", f"max by (class) ({reported_of_run('seele_run_failures_limit')})")
     .query("attempt", one("seele_attempt"), BLUE),
-    Graph("Rollout servers", "none", stacked=True, steps=True, decimals=0)
+    Graph("Rollout servers", "none", width=12, stacked=True, steps=True, decimals=0)
     .styled(*looks({"ready": GREEN, "starting": YELLOW, "down": RED}))
     .healthy("None is down. A run continues with the remaining servers, and waits without any.")
     .query("{{state}}", by("state", "seele_rollout_servers")),
@@ -32,13 +32,16 @@ HEALTH = (
     Graph("Canary after a weight sync", "suffix: nats")
     .healthy("Servers and trainer agree on the canary's log-probabilities up to rounding.")
     .query("mean difference", one("seele_weight_sync_canary_difference"), PURPLE),
+    Graph("Weight syncs that the canary leaves open", "none")
+    .healthy("None in float32. In half precision a step may change less than rounding; the proof is then repeated.")
+    .query("unproven", f"sum(increase({of_run('seele_weight_syncs_unproven_total')}[{WINDOW}]))", YELLOW),
     Graph("Fitting curves", "s")
     .healthy("A small part of a step's time.")
     .query("seconds a step", one("seele_irt_fit_seconds"), TURQUOISE),
-    Graph("Curve fits that failed", "none")
+    Graph("Curve fits that failed", "none", width=12)
     .healthy("Almost none. Each used a fallback, which knows less about the problem.")
     .query("fallbacks", f"sum(increase({of_run('seele_irt_fit_fallbacks_total')}[{WINDOW}]))", ORANGE),
-    Graph("Steps since the last checkpoint", "none", steps=True, decimals=0)
+    Graph("Steps since the last checkpoint", "none", width=12, steps=True, decimals=0)
     .healthy("A saw-tooth: the steps that a restart would repeat. It never exceeds checkpoints.everySteps.")
     .query("steps at risk", f"clamp_min({one('seele_training_step')} - {one('seele_checkpoint_step')}, 0)", YELLOW),
 )

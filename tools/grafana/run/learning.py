@@ -9,6 +9,7 @@ from tools.grafana.queries import by, of_run, one, quantile
 
 # Distinct hues, especially for the four default rounds; none is the target's.
 _HUES = (YELLOW, GREEN, BLUE, PURPLE, ORANGE, TURQUOISE, PINK, GREY)
+_REVEALABLE = "seele_solution_revealable_ratio"
 _ROUNDS = looks({f"round {number}": hue for number, hue in enumerate(_HUES, start=1)})
 
 
@@ -64,12 +65,18 @@ LEARNING = (
     .healthy("KL divergence between the policies that sample and learn: far below 0.015 nats per token.")
     .query("mismatch KL", one("seele_policy_mismatch_kl"), BLUE)
     .limit(0.015, RED),
-    Graph("Size of updates", "none", width=12, fill=0)
+    Graph("Size of updates", "none", fill=0)
     .healthy("The gradient norm is steady and few tokens are clipped. If spikes persist, lower the learning rate.")
     .query("gradient norm", one("seele_gradient_norm"), BLUE)
     .query("clipped tokens", one("seele_clip_ratio"))
     .styled(Look("clipped tokens", ORANGE, right_axis_unit="percentunit")),
-    Graph("Learning rate", "sci", width=12)
+    Graph("Learning rate", "sci")
     .healthy("It follows the schedule in the run's spec.")
     .query("learning rate", one("seele_learning_rate"), TURQUOISE),
+    Graph("What hints may show of solutions", "percentunit", highest=1)
+    .healthy("Constant: a property of the data. The mean is high, and hardly any problem has no hint at all.")
+    .query("mean share of its tokens", f"{one(_REVEALABLE + '_sum')} / {one(_REVEALABLE + '_count')}", BLUE)
+    .query(
+        "problems without any hint", f"{one(_REVEALABLE + '_bucket', le='0.0')} / {one(_REVEALABLE + '_count')}", RED
+    ),
 )

@@ -36,6 +36,12 @@ class TokenizedProblem:
     step_ends: tuple[int, ...]
     inside_characters: frozenset[int] = frozenset()
 
+    @property
+    def revealable_share(self) -> float | None:
+        """Share of the solution's tokens, without the end token, that a hint may show, in [0, 1]; None if it has none."""
+        tokens = len(self.solution) - 1
+        return self.revealable / tokens if tokens > 0 else None
+
     def hint_length(self, rate: float, unit: Literal["token", "step"]) -> int:
         """Tokens to show at a hint rate in [0, 1]: `round(rate * revealable)` without a part of a character, or the
         nearest end of a step."""

@@ -21,7 +21,7 @@ from seele_trainer.telemetry.definitions import (
     TIME_METRICS,
     Moment,
 )
-from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, HistogramMetric, Metric, Source
+from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, PROBLEM_METRICS, HistogramMetric, Metric, Source
 
 Family = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 
@@ -39,8 +39,9 @@ class RunCollector(Collector):
         self._now = now
         self._lock = threading.Lock()
         self._values: dict[str, dict[str, float]] = {}
-        self._buckets = {metric.name: [0] * (len(metric.buckets) + 1) for metric in HISTOGRAM_METRICS}
-        self._sums = {metric.name: 0.0 for metric in HISTOGRAM_METRICS}
+        histograms: tuple[HistogramMetric[Any], ...] = (*HISTOGRAM_METRICS, *PROBLEM_METRICS)
+        self._buckets = {metric.name: [0] * (len(metric.buckets) + 1) for metric in histograms}
+        self._sums = {metric.name: 0.0 for metric in histograms}
         self._set(RUN_METRICS, config)
 
     def register(self) -> CollectorRegistry:
@@ -59,6 +60,12 @@ class RunCollector(Collector):
             if show:
                 self._set([metric for metric in STEP_METRICS if metric.kind == "gauge"], record)
 
+    def count_problems(self, revealable: Sequence[float]) -> None:
+        """Add the training problems to the histogram of the shares of their solutions that hints may show."""
+        with self._lock:
+            for histogram in PROBLEM_METRICS:
+                self._observe(histogram, revealable)
+
     def show_evaluation(self, record: EvaluationRecord) -> None:
         """Set the gauges of an evaluation."""
         with self._lock:
@@ -72,6 +79,7 @@ class RunCollector(Collector):
             return [
                 *(self._family(metric) for table in tables for metric in table),
                 *(self._histogram(metric) for metric in HISTOGRAM_METRICS),
+                *(self._histogram(metric) for metric in PROBLEM_METRICS),
             ]
 
     def _set(self, metrics: Sequence[Metric[Source]], record: Source) -> None:
@@ -86,7 +94,7 @@ class RunCollector(Collector):
             for label, value in metric.read(record).items():
                 totals[label] = totals.get(label, 0.0) + (value or 0.0)
 
-    def _observe(self, metric: HistogramMetric, record: StepRecord) -> None:
+    def _observe(self, metric: HistogramMetric[Source], record: Source) -> None:
         observed = metric.read(record, metric.buckets)
         if observed is not None:
             self._buckets[metric.name] = [
@@ -101,7 +109,7 @@ class RunCollector(Collector):
             family.add_metric([label] if metric.label else [], value)
         return family
 
-    def _histogram(self, metric: HistogramMetric) -> HistogramMetricFamily:
+    def _histogram(self, metric: HistogramMetric[Any]) -> HistogramMetricFamily:
         family = HistogramMetricFamily(metric.name, metric.help)
         bounds = [*(str(bound) for bound in metric.buckets), "+Inf"]
         running = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,7 +38,7 @@ class Metric(Generic[Source]):
 
 @dataclass(frozen=True)
 class Observations:
-    """One step's observations of a histogram: the count of each bucket, and the sum.
+    """New observations of a histogram: the count of each bucket, and the sum.
 
     `counts` is one longer than the buckets: its last entry counts values above every bound.
     """
@@ -46,16 +46,22 @@ class Observations:
     counts: tuple[int, ...]
     total: float
 
+    @classmethod
+    def of(cls, values: Sequence[float], buckets: tuple[float, ...]) -> Self:
+        """Those of single values."""
+        counts = np.bincount(np.searchsorted(np.asarray(buckets), values), minlength=len(buckets) + 1)
+        return cls(tuple(int(count) for count in counts), float(sum(values)))
+
 
 @dataclass(frozen=True)
-class HistogramMetric:
-    """A histogram over the whole run, updated once a step; `buckets` are inclusive upper bounds, ascending."""
+class HistogramMetric(Generic[Source]):
+    """A histogram over the whole run, updated with whole records; `buckets` are inclusive upper bounds, ascending."""
 
     name: str
     unit: str
     help: str
     buckets: tuple[float, ...]
-    read: Callable[[StepRecord, tuple[float, ...]], Observations | None]
+    read: Callable[[Source, tuple[float, ...]], Observations | None]
     kind: Literal["histogram"] = "histogram"
     label: str | None = None
 
@@ -111,16 +117,12 @@ def _irt(
     pick: Callable[[IrtParameters], Sequence[float]],
 ) -> Callable[[StepRecord, tuple[float, ...]], Observations | None]:
     def read(record: StepRecord, buckets: tuple[float, ...]) -> Observations | None:
-        if record.irt is None:
-            return None
-        values = np.asarray(pick(record.irt), dtype=np.float64)
-        counts = np.bincount(np.searchsorted(np.asarray(buckets), values), minlength=len(buckets) + 1)
-        return Observations(tuple(int(count) for count in counts), float(values.sum()))
+        return None if record.irt is None else Observations.of(pick(record.irt), buckets)
 
     return read
 
 
-HISTOGRAM_METRICS: tuple[HistogramMetric, ...] = (
+HISTOGRAM_METRICS: tuple[HistogramMetric[StepRecord], ...] = (
     HistogramMetric(
         "seele_hint_rate", SHARE, "Share of the solution shown, by rollout.", HINT_RATE_EDGES[1:], _hint_rates
     ),
@@ -147,3 +149,14 @@ HISTOGRAM_METRICS: tuple[HistogramMetric, ...] = (
         _irt(lambda irt: irt.guessing),
     ),
 )
+
+PROBLEM_METRICS: tuple[HistogramMetric[Sequence[float]], ...] = (
+    HistogramMetric(
+        "seele_solution_revealable_ratio",
+        SHARE,
+        "Share of the solution's tokens that hints may show, because they do not reveal the answer, by training problem.",
+        HINT_RATE_EDGES,
+        Observations.of,
+    ),
+)
+"""Read at the start from the shares of all training problems; empty if the method shows no hints."""

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from seele_trainer.config import TrainerConfig
-from seele_trainer.formatting import amount, duration
+from seele_trainer.formatting import amount, duration, percent
 from seele_trainer.rollout.protocol import RolloutServer
 from seele_trainer.run_folder.journal import Journal, read_records
 from seele_trainer.run_folder.records import (
@@ -109,6 +111,18 @@ class Recorder:
         self._show_latest(records)
         self._start_trackers(step if resumed else None)
         self.heartbeat()
+
+    def record_problems(self, revealable: Sequence[float]) -> None:
+        """Record the share of each training problem's solution that hints may show."""
+        self._collector.count_problems(revealable)
+        if revealable:
+            tenth, half = (percent(float(share)) for share in np.quantile(revealable, (0.1, 0.5)))
+            logger.info(
+                "hints may show %s of a solution on average; at most %s in a tenth of the problems, at least %s in half",
+                percent(float(np.mean(revealable))),
+                tenth,
+                half,
+            )
 
     def record_step(self, record: StepRecord) -> None:
         """Record a finished training step."""

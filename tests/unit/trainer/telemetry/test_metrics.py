@@ -25,7 +25,7 @@ from seele_trainer.telemetry.definitions import (
     STEP_METRICS,
     TIME_METRICS,
 )
-from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, hint_rate_histogram
+from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, PROBLEM_METRICS, hint_rate_histogram
 from seele_trainer.telemetry.recorder import Recorder, remaining_evaluations, remaining_seconds
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
 from tests.support.run_folder import evaluation_record, make_run_folder, run_config, sample_rollouts, step_record
@@ -39,7 +39,7 @@ CONTRACT = {
     ("gauge", "term"): "loss",
     ("gauge", "phase"): "phase_seconds",
     ("gauge", "state"): "rollout_servers",
-    ("histogram", None): "hint_rate irt_discrimination irt_ability irt_guessing",
+    ("histogram", None): "hint_rate irt_discrimination irt_ability irt_guessing solution_revealable_ratio",
     ("counter", None): "irt_fit_fallbacks_total verifier_timeouts_total",
     ("counter", "kind"): "tokens_total",
     ("counter", "outcome"): "rollout_requests_total",
@@ -205,7 +205,8 @@ def test_phases_that_a_step_did_not_have_took_no_time_and_all_are_totalled(tmp_p
 
 
 def test_no_metric_is_defined_twice_and_each_is_explained() -> None:
-    table = [*RUN_METRICS, *STEP_METRICS, *TIME_METRICS, *EVALUATION_METRICS, *MOMENT_METRICS, *HISTOGRAM_METRICS]
+    scalars = (*RUN_METRICS, *STEP_METRICS, *TIME_METRICS, *EVALUATION_METRICS, *MOMENT_METRICS)
+    table = [*scalars, *HISTOGRAM_METRICS, *PROBLEM_METRICS]
     assert len({metric.name for metric in table}) == len(table)
     assert all(metric.help.endswith(".") and metric.unit for metric in table)
 
