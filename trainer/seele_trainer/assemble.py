@@ -6,15 +6,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from seele_trainer.collect import Collector
 from seele_trainer.config import Model, TrainerConfig
 from seele_trainer.data.problem import BadDataError, BadRows, Problem, TokenizedProblem
+from seele_trainer.data.prompts import stop_strings
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
 from seele_trainer.data.tokenize import tokenize_all
+from seele_trainer.data.tokenizer import TextTokenizer
 from seele_trainer.data.tokenizer import load_tokenizer as load_tokenizer_of
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
 from seele_trainer.learner.learner import Learner
@@ -22,6 +25,7 @@ from seele_trainer.learner.thread import LearnerThread
 from seele_trainer.loop import RunParts
 from seele_trainer.methods import Method
 from seele_trainer.rollout.canary import canary_sequences, default_tolerance
+from seele_trainer.rollout.grading import Grader, StopStrings
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import RolloutEngine
 from seele_trainer.run_folder.attempt import PodEnvironment
@@ -53,13 +57,12 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
         shares = [problem.revealable_share for problem in problems]
         recorder.record_problems([share for share in shares if share is not None])
     benchmarks = load_benchmarks(config, tokenizer)
-    engine = _build_engine(config, environment)
+    text = TextTokenizer(tokenizer.backend_tokenizer)
+    strings = stop_strings(config.dataset.prompt_template, config.rollout.stop)
+    stop = StopStrings(strings, partial(text.text, special=True))
+    engine = _build_engine(config, environment, stop)
     verifier = VerifierPool(config.verifier)
-
-    def decode(tokens: Sequence[int]) -> str:
-        # A clean-up of spaces, which some tokenizers request, would show another text than the model wrote.
-        return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
+    grader = Grader(verifier, text.text, stop, config.rewards.truncated)
     run_dir, attempt = environment.run_dir, environment.attempt
     return RunParts(
         config=config,
@@ -73,12 +76,13 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
         learner=LearnerThread(partial(build_learner, config)),
         engine=engine,
         verifier=verifier,
-        collector=Collector(config, engine, verifier, decode, longest),
+        grader=grader,
+        collector=Collector(config, engine, grader, longest),
         weights=WeightsDirectory(run_dir / "weights", attempt),
         checkpoints=Checkpoints(run_dir / "checkpoints", config.checkpoints.keep, attempt),
         recorder=recorder,
         answer_tokens=_answer_tokens(config, benchmarks, longest),
-        decode=decode,
+        decode=text.text,
         canary_sequences=canary_sequences(
             [(*problem.prompt, *problem.solution) for problem in problems[:CANARY_SEQUENCES]],
             CANARY_SEQUENCES,
@@ -96,7 +100,9 @@ def _prepare_data(
     dataset, bad_rows = config.dataset, BadRows(config.dataset.on_bad_row)
     need_solution = config.training.method.reads_solutions
     raw = load_problems(dataset, need_solution=need_solution, bad_rows=bad_rows, progress=signs.reading)
-    problems, dropped = tokenize_all(raw, tokenizer, dataset, bad_rows, signs.tokenizing(len(raw)))
+    problems, dropped = tokenize_all(
+        raw, tokenizer, dataset, bad_rows, signs.tokenizing(len(raw)), vocabulary_size(config.model)
+    )
     logger.info("%d problems to train on; skipped: %s", len(problems), dropped)
     if bad_rows.count:
         logger.warning("skipped %s", bad_rows)
@@ -144,20 +150,21 @@ def _answer_tokens(config: TrainerConfig, benchmarks: Sequence[LoadedBenchmark],
     return wanted
 
 
-def _build_engine(config: TrainerConfig, environment: PodEnvironment) -> RolloutEngine:
+def _build_engine(config: TrainerConfig, environment: PodEnvironment, stop: StopStrings) -> RolloutEngine:
     if config.rollout.engine == "transformers":
         # Imported here: it needs torch, which a trainer with vLLM servers loads only in its learner.
         from seele_trainer.rollout.transformers_engine import TransformersEngine
 
         initial = environment.run_dir / "weights" / "initial"
         prepare_model(config, initial)
-        return TransformersEngine(initial, config.rollout)
+        return TransformersEngine(initial, config.rollout, stop=stop)
     if not environment.rollout_urls and environment.rollout_urls_file is None:
         raise BadDataError("no rollout server is given: set SEELE_ROLLOUT_URLS, or rollout.engine: transformers")
     return VllmPool(
         environment.rollout_urls,
         config.rollout,
         url_file=environment.rollout_urls_file,
+        stop=stop.strings,
         before_push=environment.attempt.check,
     )
 
@@ -172,11 +179,7 @@ def context_length(model: Model) -> int:
     """Longest sequence in tokens: the run's setting, or else the model's maximum. Raises BadModelError."""
     if model.context_length is not None:
         return model.context_length
-    with _load_errors(model, "config.json"):
-        found = AutoConfig.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
-    longest = getattr(found, "max_position_embeddings", None)
+    longest = getattr(_model_config(model), "max_position_embeddings", None)
     if longest is None:
         raise BadModelError(
             f"model.name is {model.name!r}, whose config.json has no max_position_embeddings: set model.contextLength"
@@ -184,11 +187,24 @@ def context_length(model: Model) -> int:
     return int(longest)
 
 
+def vocabulary_size(model: Model) -> int | None:
+    """How many tokens the model has embeddings for; None if its configuration does not say. Raises BadModelError."""
+    size = getattr(_model_config(model).get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) else None
+
+
+def _model_config(model: Model) -> Any:
+    with _load_errors(model, "config.json"):
+        return AutoConfig.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+
+
 @contextmanager
 def _load_errors(model: Model, part: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers raises anything for a file of another form
         reason = " ".join(str(error).split())
         raise BadModelError(
             f"model.name is {model.name!r}, whose {part} cannot be loaded: {reason} "

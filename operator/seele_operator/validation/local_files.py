@@ -10,15 +10,13 @@ from typing import Any, Literal
 
 from seele_operator.api.seelerun import SeeleRunSpec
 from seele_operator.api.types import HUB_ID, nearest, shown, yaml_path
-from seele_operator.validation.local_tokenizer import tokenizer_faults
+from seele_operator.validation.local_tokenizer import TOKENIZER_FILES, tokenizer_faults
 from seele_operator.validation.rules import LineCheck
 from seele_operator.validation.rules.lengths import problems_in_context
 from seele_trainer.config import DatasetSource
 from seele_trainer.data.problem import BadDataError, BadRows, Problem
 from seele_trainer.data.sources import load_problems
 from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def local_files(base_dir: Path) -> tuple[LineCheck, ...]:
@@ -199,7 +197,7 @@ def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:
             check_safetensors(file)
         except (BadSafetensors, OSError) as error:
             yield f"spec.model.name: {error}"
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         yield f"spec.model.name: {shown(name)} has no tokenizer (tokenizer.json); save the tokenizer there too"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
-
-from jinja2 import TemplateError
 
 from seele_trainer.data.problem import BadTokenizerError
 from seele_trainer.data.tokenizer import TextTokenizer, difference
@@ -23,6 +22,9 @@ R1_ZERO = (
 )
 """Modelled on DeepSeek-R1-Zero's template (arXiv 2501.12948, Table 1): plain text, for any base model."""
 
+_TEXTS: Mapping[Template, str] = {"r1-zero": R1_ZERO, "plain": "{question}\n"}
+"""The templates that are plain text."""
+
 INSTRUCTION = "Reason step by step, and give the final answer inside \\boxed{}."
 """Follows the question in the chat template; the rest of the template is the model's."""
 
@@ -32,13 +34,21 @@ _NO_CHAT = "use r1-zero for a base model"
 _MARKER = "seele-question-marker"
 """Stands for the question when the parts of a chat template around it are needed."""
 
+_TODAY = datetime(2024, 7, 26)
+"""The date in chat templates that show one: prompts must not change from day to day, nor when a run is resumed. It is
+the one that Llama 3.1's template shows by itself."""
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as text, without a beginning-of-sequence token, and as token ids, with it."""
+    """A prompt as text, without a beginning-of-sequence token, and as token ids, with it.
+
+    `content` is what a chat template was given for the user's turn.
+    """
 
     text: str
     ids: tuple[int, ...]
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,12 @@ class PromptEncoder:
         def render(content: str) -> str:
             messages = [{"role": "user", "content": content}]
             try:
-                return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-            except (ValueError, TemplateError) as error:
+                return str(
+                    tokenizer.apply_chat_template(
+                        messages, tokenize=False, add_generation_prompt=True, strftime_now=_TODAY.strftime
+                    )
+                )
+            except Exception as error:
                 raise BadTokenizerError(f"{_UNUSABLE}: {' '.join(str(error).split())}; {_NO_CHAT}") from error
 
         if _MARKER not in render(_MARKER):
@@ -85,26 +99,25 @@ class PromptEncoder:
         """The prompt of each question."""
         if self.render is not None:
             return self._encode_chat(self.render, questions)
-        texts = [
-            R1_ZERO.format(question=question) if self.template == "r1-zero" else f"{question}\n"
-            for question in questions
-        ]
+        texts = [_TEXTS[self.template].format(question=question) for question in questions]
         encoded = self.text.encode(texts)
         return [Prompt(text, (*self.beginning, *tokens.ids)) for text, tokens in zip(texts, encoded, strict=True)]
 
     def changes(self, prompts: Sequence[Prompt]) -> list[str | None]:
         """For each prompt, where its tokens stand for another text; None if they stand for its own.
 
-        White space beside the control tokens of a chat template may change: some of them absorb it.
+        White space beside the control tokens of a chat template may change: some of them absorb it. A template may
+        remove white space around the question, but must not change the question.
         """
         bodies = [prompt.ids[len(self.beginning) :] for prompt in prompts]
-        decoded = self.text.decode(bodies)
-        return [self._change(*each) for each in zip((prompt.text for prompt in prompts), bodies, decoded, strict=True)]
+        return [self._change(*each) for each in zip(prompts, bodies, self.text.decode(bodies), strict=True)]
 
-    def _change(self, text: str, ids: tuple[int, ...], decoded: str) -> str | None:
-        pattern = self.text.control_pattern
+    def _change(self, prompt: Prompt, ids: tuple[int, ...], decoded: str) -> str | None:
+        text, pattern = prompt.text, self.text.control_pattern
         if self.render is None:
             return self.text.change(text, ids, decoded)
+        if prompt.content.strip() not in text:
+            return "its chat template does not repeat the question as it is"
         if pattern is not None:
             text, decoded = (pattern.sub(r"\1", side).strip() for side in (text, decoded))
         return None if self.text.same(text, decoded) else difference(text, decoded)
@@ -117,7 +130,7 @@ class PromptEncoder:
         for index, content in enumerate(contents):
             if control is not None and control.search(content):
                 encoded[index] = self._guarded(render, content, control)
-        return list(map(Prompt, texts, encoded))
+        return list(map(Prompt, texts, encoded, contents))
 
     def _guarded(self, render: Callable[[str], str], content: str, control: re.Pattern[str]) -> tuple[int, ...]:
         """Token ids of a chat whose content has the name of a special token, which must not become one.
@@ -147,6 +160,18 @@ def encode_prompts(
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str, template: Template) -> tuple[int, ...]:
     """Token ids of one prompt, as by `encode_prompts`."""
     return encode_prompts(tokenizer, [question], template)[0]
+
+
+def stop_strings(template: Template, stop: Sequence[str] | None) -> tuple[str, ...]:
+    """What ends a completion: `rollout.stop`, or by default the line that begins the next question in the template.
+
+    That is what a base model writes that does not stop after its answer. A template without a label before the question
+    has none, and turns of a chat end with a token.
+    """
+    if stop is not None:
+        return tuple(stop)
+    label = _TEXTS.get(template, "").partition("{question}")[0].rpartition("\n")[2].strip()
+    return (f"\n{label}",) if label else ()
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

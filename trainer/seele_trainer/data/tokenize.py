@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ Outcome: TypeAlias = TokenizedProblem | TooLong | BadTokenizerError
 
 _LINE_BREAK = re.compile(r"(?<=\S)[ \t\r]*\n(?:[ \t\r]*\n)*")
 """The end of a line that is not blank, with the blank lines after it, which belong to the same step."""
+
+_JOINER = "\u200d"
+_SKIN_TONES = re.compile("[\U0001f3fb-\U0001f3ff]")
+_FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,16 @@ def tokenize_all(
     dataset: Dataset,
     bad_rows: BadRows | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    vocabulary: int | None = None,
 ) -> tuple[list[TokenizedProblem], Dropped]:
     """Tokenise the problems within the data set's limits, in their order, and count the others.
 
-    A problem whose text the tokenizer changes is a bad row. `progress` gets the number of problems done, several times a
-    second. Raises BadTokenizerError for a tokenizer that lacks what hints need, or that changes the text of more than
-    half of the first problems.
+    A problem whose text the tokenizer changes is a bad row, and so is one with a token beyond the model's `vocabulary`.
+    `progress` gets the number of problems done, several times a second. Raises BadTokenizerError for a tokenizer that
+    lacks what hints need, or that changes the text of more than half of the first problems.
     """
     bad_rows = bad_rows or BadRows()
-    parts = ProblemTokenizer.of(tokenizer, dataset.prompt_template)
+    parts = ProblemTokenizer.of(tokenizer, dataset.prompt_template, vocabulary)
     kept: list[TokenizedProblem] = []
     too_long: dict[TooLong, int] = {"prompt": 0, "solution": 0}
     with cuts_for(len(problems)) as cuts:
@@ -97,22 +103,34 @@ def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Tem
 class ProblemTokenizer:
     """Tokenises problems: prompts by `prompts`, solutions in one piece with the token `end` after them.
 
-    `model` is the name of the model in messages.
+    `model` is the name of the model in messages, `vocabulary` the number of tokens that it has an embedding for.
     """
 
     prompts: PromptEncoder
     model: str
     end: int
+    vocabulary: int | None = None
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, template: Template) -> ProblemTokenizer:
-        """For a model's tokenizer. Raises BadTokenizerError if it lacks character offsets or an end-of-sequence token."""
+    def of(
+        cls, tokenizer: PreTrainedTokenizerBase, template: Template, vocabulary: int | None = None
+    ) -> ProblemTokenizer:
+        """For a model's tokenizer.
+
+        Raises BadTokenizerError if it lacks character offsets or an end-of-sequence token that the model knows.
+        """
         prompts = PromptEncoder.of(tokenizer, template)
         if tokenizer.eos_token_id is None:
             raise BadTokenizerError(
                 "the model's tokenizer has no end-of-sequence token: set eos_token in tokenizer_config.json"
             )
-        return cls(prompts, str(tokenizer.name_or_path), int(tokenizer.eos_token_id))
+        end = int(tokenizer.eos_token_id)
+        if vocabulary is not None and end >= vocabulary:
+            raise BadTokenizerError(
+                f"the model's tokenizer ends texts with {tokenizer.eos_token!r}, token {end}, and the model knows only "
+                f"{vocabulary} tokens: set eos_token in tokenizer_config.json to one of them"
+            )
+        return cls(prompts, str(tokenizer.name_or_path), end, vocabulary)
 
     def tokenize(
         self,
@@ -161,7 +179,13 @@ class ProblemTokenizer:
         decoded = text.decode([draft.solution.ids for draft in drafts])
         for draft, prompt, back in zip(drafts, prompts, decoded, strict=True):
             solution = text.change(draft.problem.solution, draft.solution.ids, back)
-            if prompt is not None:
+            highest = max((*draft.prompt.ids, *draft.solution.ids), default=0)
+            if self.vocabulary is not None and highest >= self.vocabulary:
+                draft.outcome = BadTokenizerError(
+                    f"model.name is {self.model!r}, whose tokenizer gives problem {draft.problem.id} the token {highest}, "
+                    f"and the model knows only {self.vocabulary} tokens (vocab_size): give the tokenizer of this model"
+                )
+            elif prompt is not None:
                 draft.outcome = self._fault(draft.problem, "prompt", prompt)
             elif solution is not None:
                 draft.outcome = self._fault(draft.problem, "solution", solution)
@@ -244,10 +268,26 @@ def _token_ends(tokens: Tokens) -> list[int]:
 
 
 def _inside_characters(text: str, tokens: Tokens, ends: list[int]) -> frozenset[int]:
-    """Numbers of leading tokens after which the next one continues a character: it begins before they end."""
+    """Numbers of leading tokens after which the next one continues a character: it begins before they end, or with a mark
+    that belongs to the letter or symbol before it."""
     if text.isascii():
         return frozenset()
-    return frozenset(number for number in range(1, len(ends)) if tokens.offsets[number][0] < ends[number - 1])
+    return frozenset(
+        number
+        for number in range(1, len(ends))
+        if tokens.offsets[number][0] < ends[number - 1]
+        or _joined(text[max(0, ends[number - 1] - 1) : ends[number - 1] + 1])
+    )
+
+
+def _joined(pair: str) -> bool:
+    """Whether two characters are read as one: a letter and its accent, or the parts of a composed symbol or a flag."""
+    return len(pair) == 2 and (
+        unicodedata.category(pair[1]).startswith("M")
+        or _JOINER in pair
+        or _SKIN_TONES.match(pair[1]) is not None
+        or _FLAG.match(pair) is not None
+    )
 
 
 def _step_ends(solution: str, ends: list[int], revealable: int) -> tuple[int, ...]:

@@ -30,15 +30,27 @@ _BESIDE = 12
 """Characters shown before and after the first difference of two texts."""
 
 
+class UnloadableTokenizer(ValueError):
+    """The files of a tokenizer are missing, broken, or not those of a tokenizer."""
+
+
 def load_tokenizer(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or ID. Raises OSError or ValueError if it cannot be loaded.
+    """The tokenizer of a model folder or ID. Raises UnloadableTokenizer.
 
     Some classes of transformers 5 rebuild a tokenizer from its vocabulary with their own idea of spaces: LlamaTokenizer
     over a byte-level tokenizer.json loses them all (transformers#45488). Where a class gives other tokens than the file,
     the file is used as it is, as transformers 4 did, unless it loses more of the text.
     """
+    try:
+        return _load_tokenizer(name, revision, trust_remote_code)
+    except Exception as error:  # the libraries raise anything, down to a bare Exception, for files of another form
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise UnloadableTokenizer(f"{type(error).__name__}: {reason}") from error
+
+
+def _load_tokenizer(name: str, revision: str | None, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils.hub import cached_file
@@ -91,6 +103,13 @@ class TextTokenizer:
     def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence, with its special tokens."""
         return self.backend.decode_batch([list(ids) for ids in sequences], skip_special_tokens=False)
+
+    def text(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """The text of one sequence, with its special tokens or without, exactly as the model wrote it.
+
+        A tokenizer of transformers may clean spaces up.
+        """
+        return self.backend.decode(list(ids), skip_special_tokens=not special)
 
     def same(self, text: str, decoded: str) -> bool:
         """Whether `decoded` is `text`, up to leading spaces and to the tokenizer's own normalisation.

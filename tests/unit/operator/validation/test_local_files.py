@@ -19,6 +19,7 @@ ROW = {"problem": "1 + 1?", "question": "1 + 1?", "solution": "1 + 1 = 2\n#### 2
 STEP = 256
 """Default number of problems per step."""
 
+SETTINGS = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "~"}
 EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 
@@ -32,10 +33,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "train.jsonl").write_text(lines([ROW] * STEP))
     model = tmp_path / "model"
     model.mkdir()
-    config = {"max_position_embeddings": 6000, "tie_word_embeddings": False}
+    config = {"max_position_embeddings": 6000, "tie_word_embeddings": False, "vocab_size": 256}
     (model / "config.json").write_text(json.dumps(config))
     (model / "model.safetensors").write_bytes(EMPTY_SAFETENSORS)
     byte_level().save(str(model / "tokenizer.json"))
+    (model / "tokenizer_config.json").write_text(json.dumps(SETTINGS))
     return tmp_path
 
 
@@ -239,35 +241,55 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(folder: Path) -> None:
 
 
 CHAT = {"dataset": {"promptTemplate": "chat"}}
+QUESTION = "{{ messages[0].content }}"
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        None,
-        "{",
-        {},
-        {"chat_template": None},
-        {"chat_template": []},
-        {"chat_template": [{"name": "rag", "template": "x"}]},
-    ],
-)
-def test_chat_needs_a_template_in_the_models_folder(folder: Path, settings: Any) -> None:
-    if settings is not None:
-        text = settings if isinstance(settings, str) else json.dumps(settings)
-        (folder / "model" / "tokenizer_config.json").write_text(text)
+@pytest.mark.parametrize("template", ["<absent>", None, [], [{"name": "rag", "template": "x"}]])
+def test_chat_needs_a_template_in_the_models_folder(folder: Path, template: Any) -> None:
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps(patched(SETTINGS, {"chat_template": template})))
     assert only_problem(folder, CHAT) == (
         'spec.dataset.promptTemplate: chat needs a chat template, and "model" has none in tokenizer_config.json or '
         "chat_template.jinja; use r1-zero for a base model, or add the template"
     )
-    (folder / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    (folder / "model" / "chat_template.jinja").write_text(QUESTION)
     assert problems(folder, CHAT) == []
 
 
-@pytest.mark.parametrize("template", ["x", [{"name": "default", "template": "x"}]])
+@pytest.mark.parametrize("template", [QUESTION, [{"name": "default", "template": QUESTION}]])
 def test_a_chat_template_may_be_in_the_tokenizers_settings(folder: Path, template: Any) -> None:
-    (folder / "model" / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps({**SETTINGS, "chat_template": template}))
     assert problems(folder, CHAT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("chat_template.jinja", "{{ raise_exception('no system message') }}", "cannot be used: no system message; "),
+        ("chat_template.jinja", "{{ messages[0].content + 1 }}", "cannot be used: can only concatenate"),
+        ("chat_template.jinja", "{{ messages[0].content[:30] }}", "does not repeat the question as it is"),
+        ("tokenizer_config.json", "{}", "no end-of-sequence token"),
+        ("tokenizer_config.json", '{"eos_token": "<|nothing|>"}', "ends texts with '<|nothing|>', token 256, and the "),
+        ("tokenizer_config.json", "[]", 'the tokenizer in "model" cannot be loaded: '),
+        ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["a.B", null]}}', "contains custom code"),
+        ("config.json", '{"model_type": "gpt2", "vocab_size": 50}', "and the model knows only 50 tokens"),
+        ("config.json", '{"text_config": {"vocab_size": 50}}', "and the model knows only 50 tokens"),
+    ],
+)
+def test_what_the_trainer_would_refuse_in_a_tokenizer_is_refused_here(
+    folder: Path, file: str, content: str, says: str
+) -> None:
+    (folder / "model" / "chat_template.jinja").write_text(QUESTION)
+    (folder / "model" / file).write_text(content)
+    assert says in only_problem(folder, CHAT if file == "chat_template.jinja" else {})
+
+
+def test_a_vocabulary_without_tokenizer_json_is_read_as_by_the_trainer(folder: Path) -> None:
+    (folder / "model" / "tokenizer.json").unlink()
+    words = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]", "a"]
+    (folder / "model" / "vocab.txt").write_text("\n".join(words))
+    settings = {"tokenizer_class": "BertTokenizer", "eos_token": "[SEP]"}
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert "whose tokenizer changes the prompt of problem 1" in only_problem(folder, {})
 
 
 def test_methods_that_read_no_solutions_need_none(folder: Path) -> None:

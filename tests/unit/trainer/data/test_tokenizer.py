@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from seele_trainer.config import Dataset
 from seele_trainer.data.problem import BadRows, BadTokenizerError, Problem
 from seele_trainer.data.prompts import PromptEncoder, Template, encode_prompt
 from seele_trainer.data.tokenize import tokenize, tokenize_all
-from seele_trainer.data.tokenizer import TextTokenizer, Tokens, difference, load_tokenizer
+from seele_trainer.data.tokenizer import TextTokenizer, Tokens, UnloadableTokenizer, difference, load_tokenizer
 
 SOLUTION = "He pays 5 * 8 = $40 for the shoes.\n\nThen 40 + 1 = 41.\n#### 41"
 PROBLEM = Problem("shoes", "What does he pay?", SOLUTION, "41")
@@ -122,6 +123,19 @@ def test_no_hint_ends_inside_a_character(kind: PreTrainedTokenizerFast, text: st
         shown = kind.decode(tokenized.hint(tokenized.hint_length(share / 100, unit))).lstrip(" ")
         assert "\ufffd" not in shown
         assert text.startswith(shown) or unicodedata.normalize("NFC", text).startswith(shown)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["e\u0301", "👨\u200d👩\u200d👧", "👍🏽", "🇩🇪", "\u0e17\u0e35\u0e48", "❤\ufe0f", "नि"]
+)
+def test_no_hint_ends_inside_what_is_read_as_one_character(symbol: str) -> None:
+    tokenizer = fast(byte_level())
+    tokenized = tokenize(
+        Problem("1", "?", f"So {symbol} and {symbol}{symbol} is 3.\n#### 1", "1"), tokenizer, "plain"
+    )
+    for length in range(tokenized.revealable + 1):
+        shown = tokenizer.decode(tokenized.hint(tokenized.whole_characters(length)))
+        assert shown.count(symbol[0]) == shown.count(symbol)
 
 
 def test_a_class_that_loses_spaces_gives_way_to_tokenizer_json(
@@ -233,6 +247,68 @@ def test_a_chat_prompt_without_special_tokens_is_what_the_template_gives() -> No
     (prompt,) = PromptEncoder.of(tokenizer, "chat").encode(["What is 3 + 4?"])
     assert prompt.ids == tuple(tokenizer(prompt.text, add_special_tokens=False)["input_ids"])
     assert prompt.text.startswith("<|im_start|>user\nWhat is 3 + 4?\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('no system message') }}", "cannot be used: no system message; "),
+        ("{{ messages[0].content + 1 }}", "cannot be used: can only concatenate str"),
+        ("{{ 1 / 0 }}", "cannot be used: division by zero"),
+        ("{{ messages[0].content[0].text }}", "cannot be used: it leaves the question out"),
+        ("{{ messages[0].content | nothing }}", "cannot be used: No filter named 'nothing'"),
+        ("{{ messages[0].content[:25] }}", "of problem shoes: its chat template does not repeat the question as it is"),
+        ("{{ messages[0].content | replace('\n', ' ') }}", "does not repeat the question as it is"),
+        ("{{ messages[0].content | replace('W', 'w') }}", "does not repeat the question as it is"),
+    ],
+)
+def test_a_chat_template_that_fails_or_changes_the_question_is_refused(template: str, reason: str) -> None:
+    tokenizer = fast(byte_level())
+    tokenizer.chat_template = template
+    with pytest.raises(BadTokenizerError, match=re.escape(reason)):
+        tokenize(PROBLEM, tokenizer, "chat")
+
+
+def test_a_chat_template_may_remove_white_space_around_the_question_and_shows_the_same_day_every_day() -> None:
+    tokenizer = fast(byte_level())
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y, %H:%M') }} {{ messages[0].content | trim }}"
+    prompt = tokenize(Problem("1", "  What?", SOLUTION, "41"), tokenizer, "chat").prompt
+    assert tokenizer.decode(prompt).startswith("26 Jul 2024, 00:00 What?\n")
+
+
+def test_tokens_that_the_model_does_not_know_are_refused() -> None:
+    tokenizer, bad_rows = fast(byte_level()), BadRows("skip")
+    odd = Problem("odd", "?", "<think> 3.\n#### 3", "3")
+    common = max(*tokenize(PROBLEM, tokenizer, "plain").prompt, *tokenize(PROBLEM, tokenizer, "plain").solution)
+    tokenizer.add_tokens(["<think>"])
+    kept, _ = tokenize_all([PROBLEM, odd, PROBLEM], tokenizer, DATASET, bad_rows, vocabulary=len(tokenizer) - 1)
+    assert len(kept) == 2
+    assert f"problem odd the token {len(tokenizer) - 1}, and the model knows only {len(tokenizer) - 1} " in str(
+        bad_rows
+    )
+    with pytest.raises(
+        BadTokenizerError, match=rf"problem shoes the token {common}, and the model knows only {common} "
+    ):
+        tokenize_all([PROBLEM], tokenizer, DATASET, BadRows("skip"), vocabulary=common)
+    tokenizer.add_special_tokens({"eos_token": "<|nothing|>"})
+    with pytest.raises(BadTokenizerError, match=r"ends texts with '<\|nothing\|>', token "):
+        tokenize_all([PROBLEM], tokenizer, DATASET, vocabulary=len(tokenizer) - 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", "\0" * 99),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", '{"eos_token": 1}'),
+    ],
+)
+def test_files_of_another_form_are_one_kind_of_error(tmp_path: Path, file: str, content: str) -> None:
+    name = saved(tmp_path, byte_level(), "PreTrainedTokenizerFast")
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UnloadableTokenizer, match=r"^\w+: ."):
+        load_tokenizer(name)
 
 
 def test_tokens_that_absorb_white_space_do_not_count_as_changes() -> None:
