@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import lru_cache
 from itertools import chain
 from multiprocessing import get_context, parent_process
 from typing import TypeAlias
@@ -30,9 +31,10 @@ _PER_TASK = 16
 
 Cuts: TypeAlias = Callable[[Sequence[Problem]], list[int]]
 """Leading characters of each problem's solution that hints may show."""
+# Here and below: a look at the first character alone lets the search skip all others, which is most of the time it takes.
 FINAL_ANSWER_MARK = re.compile(
-    r"####|\\boxed|\\fbox|\\framebox|<answer|\b(?:the|our|final|correct)\s+(?:final\s+|correct\s+)?answers?\b"
-    r"|\banswers?\s*(?:is|are|=|:)",
+    r"(?=[#\\<tofca])(?:####|\\boxed|\\fbox|\\framebox|<answer"
+    r"|\b(?:the|our|final|correct)\s+(?:final\s+|correct\s+)?answers?\b|\banswers?\s*(?:is|are|=|:))",
     re.IGNORECASE,
 )
 """Marks of a final answer in the solutions of common data sets."""
@@ -51,8 +53,8 @@ _DANGLING = re.compile(
     r"(?:\\?\$|\\[(\[]|[({\[&=≈<]|\\(?:approx|simeq|left|text\{|mathbf\{|mathrm\{|textbf\{)"
     r"|[ \t]|(?<![\w)}\]])[-−]|<<[^<>\n]*)+$"
 )
-_NUMBER = re.compile(rf"(?<!\d){NUMBER}")
-_GROUPED_NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
+_NUMBER = re.compile(rf"(?=[\d.])(?<!\d){NUMBER}")
+_GROUPED_NUMBER = re.compile(r"(?=\d)(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
 """A number with spaces between its thousands, such as `12 000`. It may be two numbers: `12 200-page books`."""
 _MEASURE = re.compile(rf"(-?\\?\$?{NUMBER})\s*(?:[a-zA-Z]{{2,}}[a-zA-Z\s/.]*)(?:\^\{{?\d\}}?)?")
 """A number with its unit in words: the number alone already gives the answer away."""
@@ -168,7 +170,7 @@ def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
     for match in chain(_NUMBER.finditer(text), _GROUPED_NUMBER.finditer(text)):
         if match.start() in labels:
             continue
-        number = number_value(re.sub(r"\s", "", match.group()))
+        number = _value_of(match.group())
         if number is not None and (
             number == value or (number == 100 * value and text[match.end() :].lstrip(" \\").startswith("%"))
         ):
@@ -184,6 +186,11 @@ def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
         # Fractions are not compared with whole answers: `48/2` is the question, not yet its answer.
         if _ratio(match) == value:
             yield match.span()
+
+
+@lru_cache(maxsize=8192)
+def _value_of(number: str) -> Decimal | None:
+    return number_value(re.sub(r"\s", "", number))
 
 
 def _fraction_value(text: str) -> Decimal | None:
@@ -268,7 +275,8 @@ def _without_dangling(solution: str, cut: int) -> int:
     """Move `cut` back over an unfinished `= $` and white space; a complete line keeps its line break."""
     shown = solution[:cut]
     if cut < len(solution):
-        while match := _DANGLING.search(shown):
+        # No match spans lines, so none begins before the last one.
+        while match := _DANGLING.search(shown, shown.rfind("\n", 0, -1) + 1):
             shown = shown[: match.start()]
     stripped = shown.rstrip()
     breaks = shown[len(stripped) :].rfind("\n")

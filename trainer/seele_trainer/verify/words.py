@@ -12,7 +12,8 @@ _SMALL = {word: value for value, word in enumerate(_ONES.split())} | {
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6}
 _WORD = "|".join(sorted((*_SMALL, *_SCALES), key=len, reverse=True))
 _ENGLISH = re.compile(
-    rf"\b(?:an?\s+(?={'|'.join(_SCALES)}))?(?:{_WORD})(?:(?:\s*-\s*|\s+and\s+|\s+)(?:{_WORD}))*\b", re.IGNORECASE
+    rf"\b(?=[adefhmnostz])(?:an?\s+(?={'|'.join(_SCALES)}))?(?:{_WORD})(?:(?:\s*-\s*|\s+and\s+|\s+)(?:{_WORD}))*\b",
+    re.IGNORECASE,
 )
 _DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
