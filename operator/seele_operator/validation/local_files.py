@@ -137,12 +137,12 @@ def _first_row(file: Path) -> Mapping[str, object] | None:
         return _parquet_columns(file)
     with file.open(encoding="utf-8-sig") as lines:
         try:
-            first = next((line for line in lines if line.strip()), None)
+            first = next((text for line in lines if (text := line.strip().lstrip("\ufeff"))), None)
             if first is None:
                 raise ValueError("is empty; give a file with problems")
-            if file.suffix == ".json" and first.lstrip().startswith("["):
+            if file.suffix == ".json" and first.startswith("["):
                 lines.seek(0)
-                return _row(next(iter(json.load(lines)), None))
+                return _row(next(iter(json.loads(lines.read().lstrip("\ufeff"))), None))
             return _row(json.loads(first))
         except UnicodeDecodeError as error:
             raise ValueError("is not UTF-8 text; save it as UTF-8") from error
@@ -150,6 +150,8 @@ def _first_row(file: Path) -> Mapping[str, object] | None:
             raise ValueError(
                 f"does not begin with a JSON object: {error.msg}; write one problem on each line"
             ) from error
+        except RecursionError as error:
+            raise ValueError("begins with brackets nested too deeply; write one problem on each line") from error
 
 
 def _row(row: object) -> Mapping[str, object]:
@@ -170,13 +172,17 @@ def _parquet_columns(file: Path) -> Mapping[str, object] | None:
         with parquet.ParquetFile(file) as content:
             if content.metadata.num_rows == 0:
                 raise ValueError("has no rows; give a file with problems")
-            text = (arrow.types.is_string, arrow.types.is_large_string)
-            return {
-                field.name: "" if any(is_text(field.type) for is_text in text) else None
-                for field in content.schema_arrow
-            }
+            return {field.name: "" if _is_text(field.type) else None for field in content.schema_arrow}
     except arrow.ArrowInvalid as error:
         raise ValueError("is not a Parquet file; give one, or JSON lines with the ending .jsonl") from error
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return any(is_kind(kind) for is_kind in (kinds.is_string, kinds.is_large_string, kinds.is_string_view))
 
 
 def _model_problems(spec: SeeleRunSpec, base_dir: Path) -> Iterator[str]:

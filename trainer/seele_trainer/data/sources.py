@@ -28,8 +28,8 @@ def answer_text(value: object) -> str | None:
         return value.strip() or None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, float) and math.isfinite(value):
-        plain = format(Decimal(repr(value)), "f")
+    if isinstance(value, float | Decimal) and math.isfinite(value):
+        plain = format(Decimal(str(value)), "f")
         return plain.rstrip("0").rstrip(".") if "." in plain else plain
     return None
 
@@ -42,6 +42,8 @@ _CALCULATOR_MARK = re.compile(r"<<[^<>\n]*>>")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _UNDECODED = re.compile(r"[\udc80-\udcff]")
 """What a byte that is not UTF-8 is read as."""
+
+_BYTE_ORDER_MARK = "\ufeff"
 
 PARQUET_ROWS = 256
 """Rows of a Parquet file in memory at a time."""
@@ -182,7 +184,8 @@ def _solution(row: Row, fields: Fields, need_solution: bool) -> str:
             raise BadDataError("training needs worked solutions to cut hints from: set dataset.fields.solution")
         return _text(row, "solution", fields.solution)
     solution = row.columns.get(fields.solution) if fields.solution else None
-    return _readable(row, str(fields.solution), solution) if isinstance(solution, str) else ""
+    # One that is not needed, and unreadable, harms nothing.
+    return solution if isinstance(solution, str) and not _SURROGATE.search(solution) else ""
 
 
 def _answer(row: Row, fields: Fields, solution: str) -> str:
@@ -257,17 +260,19 @@ def _json_rows(path: Path) -> Iterator[Row]:
     # they are the fault of their row alone.
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
         if path.suffix == ".json" and _first_character(stream) == "[":
-            values = _json(stream.read(), str(path))
+            values = _json(stream.read().lstrip(_BYTE_ORDER_MARK), str(path))
             yield from (_row(value, f"{path}, row {number}") for number, value in enumerate(values, start=1))
             return
         for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield _json_row(line.rstrip(), f"{path}, line {number}")
+            # Files that were joined may have a byte-order mark in the middle.
+            if stripped := line.strip().lstrip(_BYTE_ORDER_MARK):
+                yield _json_row(stripped, f"{path}, line {number}")
 
 
 def _first_character(stream: TextIO) -> str:
     """The first character that is not white space; the stream is back at its start."""
-    first = next((line.strip()[0] for line in stream if line.strip()), "")
+    texts = (line.strip().lstrip(_BYTE_ORDER_MARK) for line in stream)
+    first = next((text[0] for text in texts if text), "")
     stream.seek(0)
     return first
 
@@ -316,11 +321,22 @@ def _parquet_rows(path: Path, source: DatasetSource) -> Iterator[Row]:
             names = file.schema_arrow.names
             size = min(PARQUET_ROWS, source.limit or PARQUET_ROWS)
             batches = file.iter_batches(batch_size=size, columns=_wanted(source, names), use_threads=False)
-            values = (value for batch in batches for value in batch.to_pylist())
-            for number, value in enumerate(values, start=1):
-                yield Row(f"{path}, row {number}", value, names=names)
+            for number, value in enumerate((value for batch in batches for value in _values(batch)), start=1):
+                place = f"{path}, row {number}"
+                undecoded = BadDataError(f"{place}: is not UTF-8 text; write the file again in UTF-8")
+                yield Row(place, value or {}, fault=undecoded if value is None else None, names=names)
     except pyarrow.ArrowException as error:
         raise BadDataError(f"{path} is not a readable Parquet file: {error}") from error
+
+
+def _values(batch: Any) -> list[dict[str, Any] | None]:
+    """The rows of a batch; None for one with a text that is not UTF-8."""
+    try:
+        rows: list[dict[str, Any] | None] = batch.to_pylist()
+    except UnicodeDecodeError:
+        half = batch.num_rows // 2
+        return [*_values(batch.slice(0, half)), *_values(batch.slice(half))] if half else [None]
+    return rows
 
 
 def _hub_rows(source: DatasetSource) -> Iterator[Row]:

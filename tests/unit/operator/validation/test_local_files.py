@@ -89,6 +89,7 @@ def test_benchmark_files_are_checked_too(folder: Path) -> None:
         ("not json\n", "does not begin with a JSON object"),
         ("[1]\n", "does not begin with a JSON object"),
         (b"\xff\xfe\n", "is not UTF-8"),
+        ("[" * 100_000, "begins with brackets nested too deeply"),
     ],
 )
 def test_a_data_file_that_holds_no_problems_is_refused(folder: Path, content: str | bytes, says: str) -> None:
@@ -178,6 +179,9 @@ def test_parquet_columns_come_from_its_schema(folder: Path) -> None:
     table = arrow.table({"problem": ["?"], "solution": ["#### 1"], "number": [1]}).take([0] * STEP)
     parquet.write_table(table, folder / "train.parquet")
     assert problems(folder, {"dataset": {"path": "train.parquet"}}) == []
+    texts = arrow.table({name: table[name].dictionary_encode() for name in ("problem", "solution")})
+    parquet.write_table(texts, folder / "encoded.parquet")
+    assert problems(folder, {"dataset": {"path": "encoded.parquet"}}) == []
     fields = {"problem": "number", "answer": "answers"}
     found = problems(folder, {"dataset": {"path": "train.parquet", "fields": fields}})
     assert [line.split(":")[0] for line in found] == ["spec.dataset.fields.answer", "spec.dataset.fields.problem"]
@@ -300,7 +304,7 @@ def test_methods_that_read_no_solutions_need_none(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["not json", '{"problem": "1"}', '{"problem": "a \\ud83d?", "solution": "#### 1"}', b"\xff"]
+    "bad", ["not json", "[" * 100_000, '{"problem": "1"}', '{"problem": "a \\ud83d?", "solution": "#### 1"}', b"\xff"]
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_bad_rows_can_be_skipped(folder: Path, bad: str | bytes, first: bool) -> None:
@@ -312,8 +316,8 @@ def test_bad_rows_can_be_skipped(folder: Path, bad: str | bytes, first: bool) ->
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(folder: Path) -> None:
-    for name in ("marked.jsonl", "marked.json"):
-        (folder / name).write_text(lines([ROW] * STEP), encoding="utf-8-sig")
+    for name, twice in (("marked.jsonl", ""), ("marked.json", ""), ("twice.jsonl", "\ufeff")):
+        (folder / name).write_text(twice + lines([ROW] * STEP), encoding="utf-8-sig")
         assert problems(folder, {"dataset": {"path": name}}) == []
     (folder / "list.json").write_text(json.dumps([ROW] * STEP), encoding="utf-8-sig")
     assert problems(folder, {"dataset": {"path": "list.json"}}) == []

@@ -1,6 +1,7 @@
 """Problems are read unchanged from every kind of file, and a bad file is named with its remedy."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,20 @@ def test_columns_are_found_by_their_mapped_names_and_steps_become_lines(tmp_path
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(27.0, "27"), (-0.5, "-0.5"), (0.001, "0.001"), (3, "3"), (["$2n$"], "$2n$"), ([4.0], "4"), (" 1/2 ", "1/2")],
+    [
+        (Decimal("27.50"), "27.5"),
+        (27.0, "27"),
+        (-0.5, "-0.5"),
+        (0.001, "0.001"),
+        (3, "3"),
+        (["$2n$"], "$2n$"),
+        ([4.0], "4"),
+        (" 1/2 ", "1/2"),
+    ],
 )
 def test_an_answer_may_be_a_text_a_number_or_a_list_of_one(tmp_path: Path, given: object, expected: str) -> None:
-    path = write_lines(tmp_path / "x.jsonl", [{"problem": "?", "answer": given}])
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([{"problem": "?", "answer": given}]), path)
     (problem,) = load(path, fields=Fields(answer="answer"), need_solution=False)
     assert (problem.answer, problem.solution) == (expected, "")
 
@@ -145,7 +156,16 @@ def test_files_that_are_missing_or_of_another_kind_are_refused(tmp_path: Path) -
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
     text = "".join(json.dumps(row) + "\n" for row in ROWS)
-    for name, content in {"a.jsonl": text, "a.json": text, "b.json": json.dumps(ROWS), "c.json": "\n " + text}.items():
+    joined, twice = text.replace("\n", "\n\ufeff", 1), "\ufeff" + text
+    lists = {"b.json": json.dumps(ROWS), "d.json": "\ufeff\n" + json.dumps(ROWS)}
+    for name, content in {
+        "a.jsonl": text,
+        "a.json": text,
+        "c.json": "\n " + text,
+        "j.jsonl": joined,
+        "t.jsonl": twice,
+        **lists,
+    }.items():
         (tmp_path / name).write_text(content, encoding="utf-8-sig")
         assert [problem.question for problem in load(tmp_path / name)] == ["1+1?", "2+2?"]
 
@@ -214,8 +234,9 @@ def test_skipped_rows_do_not_count_for_the_limit(tmp_path: Path) -> None:
     assert [problem.question for problem in problems] == ["1+1?", "2+2?"]
 
 
-def test_without_need_a_missing_solution_is_empty(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "x.jsonl", [{"problem": "1+1?", "answer": "2"}])
+@pytest.mark.parametrize("solution", [{}, {"solution": None}, {"solution": ["a"]}, {"solution": "half \ud83d"}])
+def test_without_need_a_missing_or_unusable_solution_is_empty(tmp_path: Path, solution: dict[str, Any]) -> None:
+    path = write_lines(tmp_path / "x.jsonl", [{"problem": "1+1?", "answer": "2", **solution}])
     assert load(path, need_solution=False, fields=Fields(answer="answer"))[0].solution == ""
 
 
@@ -238,6 +259,18 @@ def test_parquet_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load(tmp_path / "x.parquet", fields=Fields(solution="solutions"))
     with pytest.raises(BadDataError, match="it has 'problem', 'solution', 'answer', 'traces'"):
         load(tmp_path / "x.parquet", fields=Fields(solution="zzz"))
+
+
+def test_texts_of_a_parquet_file_that_are_not_utf_8_are_the_fault_of_their_rows(tmp_path: Path) -> None:
+    texts = pyarrow.array([b"1?", b"\xff\xfe", b"3?", b"\x80"], pyarrow.binary())
+    problem = pyarrow.Array.from_buffers(pyarrow.string(), 4, texts.buffers())
+    parquet.write_table(pyarrow.table({"problem": problem, "solution": ["#### 1"] * 4}), tmp_path / "x.parquet")
+    with pytest.raises(BadDataError, match=r"x\.parquet, row 2: is not UTF-8 text; write the file again in UTF-8"):
+        load(tmp_path / "x.parquet")
+    source, bad_rows = DatasetSource(path=str(tmp_path / "x.parquet")), BadRows("skip")
+    problems = load_problems(source, need_solution=True, bad_rows=bad_rows)
+    assert [(each.id, each.question) for each in problems] == [("1", "1?"), ("3", "3?")]
+    assert bad_rows.count == 2
 
 
 def test_reading_gives_signs_of_life(tmp_path: Path) -> None:
