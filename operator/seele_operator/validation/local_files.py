@@ -178,7 +178,7 @@ def _parquet_columns(file: Path) -> Mapping[str, object] | None:
 
 
 def _is_text(kind: Any) -> bool:
-    import pyarrow.types as kinds
+    import pyarrow.types as kinds  # type: ignore[import-untyped]
 
     if kinds.is_dictionary(kind):
         return _is_text(kind.value_type)
