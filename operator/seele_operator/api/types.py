@@ -217,6 +217,7 @@ EngineValue = Annotated[
 ]
 """Value of a flag of vLLM. True passes the flag without a value, and false omits it."""
 
+_LONGEST_QUANTITY = 40
 BARE_FRACTION = "is a fraction without a unit"
 
 _SUFFIXES = {
@@ -232,7 +233,7 @@ _SUFFIXES = {
 def amount(quantity: str) -> Decimal:
     """The number that a quantity stands for: `amount("500m") == Decimal("0.5")`. Raises ValueError."""
     match = re.fullmatch(QUANTITY.pattern, quantity)
-    if match is None:
+    if match is None or len(quantity) > _LONGEST_QUANTITY:
         raise ValueError(QUANTITY.message)
     number, unit = Decimal(match[1]), match[3] or ""
     return number * (_SUFFIXES[unit] if unit in _SUFFIXES else Decimal(10) ** int(unit[1:]))
