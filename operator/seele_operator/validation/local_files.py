@@ -230,6 +230,13 @@ def _config_problems(spec: SeeleRunSpec, config: Mapping[str, Any]) -> Iterator[
                 yield f"spec.{field}: {value} is above max_position_embeddings of the model, {context}; lower it"
         yield from problems_in_context(spec, context)
     rollout = spec.rollout
+    heads, parts = config.get("num_attention_heads"), rollout.tensor_parallel_size
+    if isinstance(heads, int) and heads % parts and rollout.engine == "vllm":
+        fitting = max(size for size in range(1, parts) if heads % size == 0)
+        yield (
+            f"spec.rollout.tensorParallelSize: {parts} does not divide the model's attention heads, of which there are "
+            f"{heads}, and vLLM cannot split it so; use {fitting}"
+        )
     tied = config.get("tie_word_embeddings") is True
     if tied and not rollout.untie_embeddings and rollout.engine == "vllm" and rollout.weight_transport == "directory":
         yield (

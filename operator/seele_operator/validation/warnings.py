@@ -1,12 +1,15 @@
-"""What is probably a mistake in a SeeleRun, but works: GPUs that nothing uses, and pods that have none."""
+"""What is probably a mistake in a SeeleRun, but may work: GPUs that nothing uses, too few of them, and pods without any."""
 
+import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
-from seele_operator.api.seelerun import FreeObject, Resources, RolloutSpec, SeeleRun, TrainerSpec
+from seele_operator.api.seelerun import RolloutSpec, SeeleRun, TrainerSpec
 from seele_operator.api.types import amount, is_device
 from seele_operator.validation.rules.pods import template_amounts
 
-GPUS = ("nvidia.com/gpu", "amd.com/gpu")
+_ACCELERATOR = re.compile(r"(?:^|[./])(?:gpu|mig|gaudi|tpu)\b")
+"""Devices of which each process uses one, such as nvidia.com/gpu, nvidia.com/mig-1g.10gb and gpu.intel.com/i915."""
 _NO_ACCELERATORS = ("rdma/", "hugepages-")
 _PARALLEL_FLAGS = ("pipeline-parallel-size", "data-parallel-size", "data-parallel-size-local")
 
@@ -14,15 +17,15 @@ _PARALLEL_FLAGS = ("pipeline-parallel-size", "data-parallel-size", "data-paralle
 def run_warnings(run: SeeleRun) -> list[str]:
     """A line for each thing that is valid and probably not meant. `seele run` follows the machine's own GPUs instead."""
     trainer, rollout = run.spec.trainer, run.spec.rollout
-    lines = [*_idle("trainer.processesPerReplica", trainer.processes_per_replica, trainer.resources)]
-    if not (_has_accelerator(trainer.resources, trainer.pod_template) or _meant_for_cpu(trainer)):
+    lines = [*_unequal("trainer.processesPerReplica", trainer.processes_per_replica, trainer)]
+    if not (_has_accelerator(trainer) or _meant_for_cpu(trainer)):
         lines.append(
             "spec.trainer.resources.limits: no GPU is requested, so trainers compute on CPUs in a cluster; add "
             "nvidia.com/gpu, or set DS_ACCELERATOR to cpu in spec.trainer.env if this is meant"
         )
     if rollout.servers:
-        lines += _idle("rollout.tensorParallelSize", _used_by_server(rollout), rollout.resources)
-        if not (_has_accelerator(rollout.resources, rollout.pod_template) or _meant_for_cpu(rollout)):
+        lines += _unequal("rollout.tensorParallelSize", _used_by_server(rollout), rollout)
+        if not (_has_accelerator(rollout) or _meant_for_cpu(rollout)):
             lines.append(
                 "spec.rollout.resources.limits: no GPU is requested, and vLLM's image for GPUs does not start without "
                 "one in a cluster; add nvidia.com/gpu, or set spec.rollout.image to an image for CPUs"
@@ -30,9 +33,15 @@ def run_warnings(run: SeeleRun) -> list[str]:
     return lines
 
 
-def _idle(field: str, used: int, resources: Resources) -> Iterator[str]:
-    for name in GPUS:
-        limit = amount(resources.limits.get(name, "0"))
+def _unequal(field: str, used: int, pods: TrainerSpec | RolloutSpec) -> Iterator[str]:
+    for name, limit in _limits(pods).items():
+        if not _ACCELERATOR.search(name):
+            continue
+        if 0 < limit < used and not _meant_for_cpu(pods):
+            yield (
+                f"spec.{field}: each pod needs {used} {name}, and its limit is {int(limit)}; use {int(limit)}, or raise "
+                f"the limit to {used}"
+            )
         if limit > used:
             yield (
                 f"spec.{field}: {used} of {int(limit)} {name} in each pod {'is' if used == 1 else 'are'} used, the others "
@@ -48,13 +57,19 @@ def _used_by_server(rollout: RolloutSpec) -> int:
     return used
 
 
-def _has_accelerator(resources: Resources, template: FreeObject) -> bool:
+def _limits(pods: TrainerSpec | RolloutSpec) -> dict[str, Decimal]:
+    """What each pod may use of each resource: as the resources say, or else its template."""
+    in_template = {name: quantity for path, name, quantity in template_amounts(pods.pod_template) if "limits" in path}
+    return {name: amount(str(quantity)) for name, quantity in {**in_template, **pods.resources.limits}.items()}
+
+
+def _has_accelerator(pods: TrainerSpec | RolloutSpec) -> bool:
     """Whether a device is requested: by the resources, or in any way that a pod template has."""
-    pod = template.get("spec")
+    pod = pods.pod_template.get("spec")
     if isinstance(pod, Mapping) and pod.get("resourceClaims"):
         return True
-    names = {*resources.requests, *resources.limits, *(name for _, name, _ in template_amounts(template))}
-    return any(is_device(name) and not name.startswith(_NO_ACCELERATORS) for name in names)
+    limits = _limits(pods).items()
+    return any(limit and is_device(name) and not name.startswith(_NO_ACCELERATORS) for name, limit in limits)
 
 
 def _meant_for_cpu(pods: TrainerSpec | RolloutSpec) -> bool:

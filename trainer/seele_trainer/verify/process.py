@@ -139,7 +139,7 @@ def _quota(cgroups: Path) -> float | None:
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join((cgroups / file).read_text() for file in files).split()
-        except (OSError, ValueError):
+            return int(quota) / int(period) if quota not in ("max", "-1") else None
+        except (OSError, ValueError, ZeroDivisionError):
             continue
-        return int(quota) / int(period) if quota not in ("max", "-1") else None
     return None

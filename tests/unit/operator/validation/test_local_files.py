@@ -346,6 +346,14 @@ def test_a_context_longer_than_the_models_is_refused(folder: Path) -> None:
     assert problems(folder, {"model": {"contextLength": 8192}}) == []
 
 
+@pytest.mark.parametrize(("parts", "fitting"), [(4, 2), (3, 2), (16, 14), (7, None), (14, None)])
+def test_a_model_is_split_by_its_attention_heads(folder: Path, parts: int, fitting: int | None) -> None:
+    config = {"max_position_embeddings": 6000, "num_attention_heads": 14}
+    (folder / "model" / "config.json").write_text(json.dumps(config))
+    found = problems(folder, {"rollout": {"tensorParallelSize": parts}})
+    assert [line.rpartition("; use ")[2] for line in found] == ([] if fitting is None else [str(fitting)])
+
+
 def test_tied_embeddings_cannot_be_served_as_they_are(folder: Path) -> None:
     tied = {"max_position_embeddings": 6000, "tie_word_embeddings": True}
     (folder / "model" / "config.json").write_text(json.dumps(tied))

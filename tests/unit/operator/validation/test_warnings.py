@@ -14,7 +14,9 @@ ONE = REPOSITORY / "tests" / "unit" / "data" / "plan" / "one-of-each.run.yaml"
 IN_PROCESS = {"engine": "transformers"}
 
 
-GPU = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+ONE_GPU = {"nvidia.com/gpu": "1"}
+GPU = {"resources": {"limits": ONE_GPU}}
+TWO_STAGES = {"pipeline-parallel-size": 2}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "as many processes as GPUs": ({"processesPerReplica": 1, **GPU}, GPU, []),
     "one process for four GPUs": (
@@ -32,9 +34,38 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {"resources": {"limits": {"nvidia.com/gpu": "2000m"}}},
         ["spec.rollout.tensorParallelSize: 1 of 2 nvidia.com/gpu"],
     ),
+    "four processes on one GPU": (
+        {"processesPerReplica": 4, **GPU},
+        GPU,
+        ["spec.trainer.processesPerReplica: each pod needs 4 nvidia.com/gpu, and its limit is 1; use 1, or "],
+    ),
+    "a server on half of its GPUs": (
+        GPU,
+        {"resources": {"limits": {"nvidia.com/gpu": 2}}, "tensorParallelSize": 2, "engineArgs": TWO_STAGES},
+        ["spec.rollout.tensorParallelSize: each pod needs 4 nvidia.com/gpu, and its limit is 2; use 2, or "],
+    ),
+    "idle GPUs in the pod template": (
+        {"podTemplate": {"spec": {"containers": [{"name": "trainer", "resources": {"limits": {"amd.com/gpu": 8}}}]}}},
+        IN_PROCESS,
+        ["spec.trainer.processesPerReplica: 1 of 8 amd.com/gpu"],
+    ),
+    "idle parts of a GPU, and GPUs of Intel": (
+        {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 7}}},
+        {"resources": {"limits": {"gpu.intel.com/i915": 2}}},
+        [
+            "spec.trainer.processesPerReplica: 1 of 7 nvidia",
+            "spec.rollout.tensorParallelSize: 1 of 2 gpu.intel.com/i915",
+        ],
+    ),
+    "megabytes of a GPU": ({"resources": {"limits": {"nvidia.com/gpumem": 3000, **ONE_GPU}}}, IN_PROCESS, []),
+    "zero GPUs": (
+        {"resources": {"limits": {"nvidia.com/gpu": 0}}},
+        IN_PROCESS,
+        ["spec.trainer.resources.limits: no GPU"],
+    ),
     "a server split into layers": (
         GPU,
-        {"resources": {"limits": {"nvidia.com/gpu": "2"}}, "engineArgs": {"pipeline-parallel-size": 2}},
+        {"resources": {"limits": {"nvidia.com/gpu": "2"}}, "engineArgs": TWO_STAGES},
         [],
     ),
     "no GPU": ({}, {}, ["spec.trainer.resources.limits: no GPU", "spec.rollout.resources.limits: no GPU"]),

@@ -27,6 +27,8 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
         ({"cpu.max": "unreadable"}, 8),
+        ({"cpu.max": "many few"}, 8),
+        ({"cpu.max": "100000 0"}, 8),
     ],
 )
 def test_a_container_s_limit_counts(files: dict[str, str], expected: int, tmp_path: Path) -> None:
