@@ -100,8 +100,8 @@ class PromptEncoder:
         if self.render is not None:
             return self._encode_chat(self.render, questions)
         texts = [_TEXTS[self.template].format(question=question) for question in questions]
-        encoded = self.text.encode(texts)
-        return [Prompt(text, (*self.beginning, *tokens.ids)) for text, tokens in zip(texts, encoded, strict=True)]
+        encoded = self.text.encode_ids(texts, markup=False)
+        return [Prompt(text, (*self.beginning, *ids)) for text, ids in zip(texts, encoded, strict=True)]
 
     def changes(self, prompts: Sequence[Prompt]) -> list[str | None]:
         """For each prompt, where its tokens stand for another text; None if they stand for its own.
@@ -125,7 +125,7 @@ class PromptEncoder:
     def _encode_chat(self, render: Callable[[str], str], questions: Sequence[str]) -> list[Prompt]:
         contents = [f"{question}\n{INSTRUCTION}" for question in questions]
         texts = [render(content) for content in contents]
-        encoded = self.text.encode_markup(texts)
+        encoded = self.text.encode_ids(texts, markup=True)
         control = self.text.control_pattern
         for index, content in enumerate(contents):
             if control is not None and control.search(content):
@@ -142,9 +142,9 @@ class PromptEncoder:
         start = max((match.end(1) for match in control.finditer(before)), default=0)
         first = control.search(after)
         end = len(text) - len(after) + (first.start(1) if first else len(after))
-        head, tail = self.text.encode_markup([text[:start], text[end:]])
-        (middle,) = self.text.encode([text[start:end]])
-        return (*head, *middle.ids, *tail)
+        head, tail = self.text.encode_ids([text[:start], text[end:]], markup=True)
+        (middle,) = self.text.encode_ids([text[start:end]], markup=False)
+        return (*head, *middle, *tail)
 
 
 def encode_prompts(

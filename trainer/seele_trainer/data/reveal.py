@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
@@ -29,8 +29,8 @@ FEW = 2000
 MAX_PROCESSES = 16
 _PER_TASK = 16
 
-Cuts: TypeAlias = Callable[[Sequence[Problem]], list[int]]
-"""Leading characters of each problem's solution that hints may show."""
+Cuts: TypeAlias = Callable[[Sequence[Problem]], Iterable[int]]
+"""Leading characters of each problem's solution that hints may show. Other processes find them before they are read."""
 # Here and below: a look at the first character alone lets the search skip all others, which is most of the time it takes.
 FINAL_ANSWER_MARK = re.compile(
     r"(?=[#\\<tofca])(?:####|\\boxed|\\fbox|\\framebox|<answer"
@@ -297,7 +297,7 @@ def cuts_for(count: int) -> Iterator[Cuts]:
         return
     # Not forked: this process has threads, whose locks would stay locked in a copy.
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_end_with_parent) as pool:
-        yield lambda problems: list(pool.map(_cut, problems, chunksize=_PER_TASK))
+        yield lambda problems: pool.map(_cut, problems, chunksize=_PER_TASK)
 
 
 def _cut(problem: Problem) -> int:

@@ -7,7 +7,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from seele_trainer.config import Dataset
@@ -25,7 +25,7 @@ BATCH = 256
 TooLong: TypeAlias = Literal["prompt", "solution"]
 Outcome: TypeAlias = TokenizedProblem | TooLong | BadTokenizerError
 
-_LINE_BREAK = re.compile(r"(?<=\S)[ \t\r]*\n(?:[ \t\r]*\n)*")
+_LINE_BREAK = re.compile(r"(?=\s)(?<=\S)[ \t\r]*\n(?:[ \t\r]*\n)*")
 """The end of a line that is not blank, with the blank lines after it, which belong to the same step."""
 
 _JOINER = "\u200d"
@@ -71,12 +71,16 @@ def tokenize_all(
     parts = ProblemTokenizer.of(tokenizer, dataset.prompt_template, vocabulary)
     kept: list[TokenizedProblem] = []
     too_long: dict[TooLong, int] = {"prompt": 0, "solution": 0}
+    done = 0
     with cuts_for(len(problems)) as cuts:
-        for start in range(0, len(problems), BATCH):
-            batch = problems[start : start + BATCH]
-            outcomes = parts.tokenize(batch, dataset.max_prompt_tokens, dataset.max_solution_tokens, cuts)
+        batches = (problems[start : start + BATCH] for start in range(0, len(problems), BATCH))
+        limits = dataset.max_prompt_tokens, dataset.max_solution_tokens
+        begun = (parts.begin(batch, *limits, cuts) for batch in batches)
+        # The next batch is begun before one is finished, so that other processes always have cuts to find.
+        for finish, _ in pairwise(chain(begun, (list,))):
+            outcomes: list[Outcome] = finish()
             faults = [outcome for outcome in outcomes if isinstance(outcome, BadTokenizerError)]
-            if start == 0 and 2 * len(faults) > len(outcomes):
+            if not done and 2 * len(faults) > len(outcomes):
                 raise faults[0]
             for outcome in outcomes:
                 if isinstance(outcome, TokenizedProblem):
@@ -85,7 +89,8 @@ def tokenize_all(
                     bad_rows.add(outcome)
                 else:
                     too_long[outcome] += 1
-            progress(start + len(batch))
+            done += len(outcomes)
+            progress(done)
     without_hint = sum(not problem.revealable and bool(problem.problem.solution) for problem in kept)
     return kept, Dropped(too_long["prompt"], too_long["solution"], without_hint)
 
@@ -139,7 +144,13 @@ class ProblemTokenizer:
         max_solution: int | None = None,
         cuts: Cuts = cut_here,
     ) -> list[Outcome]:
-        """For each problem its tokens, or which part of it is too long, or how the tokenizer changes its text.
+        """For each problem its tokens, or which part of it is too long, or how the tokenizer changes its text."""
+        return self.begin(problems, max_prompt, max_solution, cuts)()
+
+    def begin(
+        self, problems: Sequence[Problem], max_prompt: int | None, max_solution: int | None, cuts: Cuts
+    ) -> Callable[[], list[Outcome]]:
+        """Tokenise problems and have their solutions cut. What is returned waits for the cuts, as `tokenize`.
 
         Lengths come first, because finding the cut of a solution takes much longer than counting its tokens.
         """
@@ -149,10 +160,15 @@ class ProblemTokenizer:
         self._encode(_open(drafts), max_prompt, max_solution)
         self._compare(_open(drafts))
         left = _open(drafts)
-        for draft, shown in zip(left, cuts([draft.problem for draft in left]), strict=True):
-            draft.cut = _cut(draft.problem.solution, draft.solution, shown)
-        self._compare_hints(_open(drafts))
-        return [draft.outcome or self._assembled(draft) for draft in drafts]
+        found = cuts([draft.problem for draft in left])
+
+        def finish() -> list[Outcome]:
+            for draft, shown in zip(left, found, strict=True):
+                draft.cut = _cut(draft.problem.solution, draft.solution, shown)
+            self._compare_hints(left)
+            return [draft.outcome or self._assembled(draft) for draft in drafts]
+
+        return finish
 
     def _surely_too_long(self, problem: Problem, max_prompt: int | None, max_solution: int | None) -> TooLong | None:
         text = self.prompts.text
@@ -264,7 +280,8 @@ def _token_ends(tokens: Tokens) -> list[int]:
 
     The tokens of a character that is split into bytes all end after it, so none of them is shown without the others.
     """
-    return list(accumulate((end for _, end in tokens.offsets), max))
+    ends = [end for _, end in tokens.offsets]
+    return ends if ends == sorted(ends) else list(accumulate(ends, max))
 
 
 def _inside_characters(text: str, tokens: Tokens, ends: list[int]) -> frozenset[int]:
