@@ -26,7 +26,7 @@ from seele_operator.api.types import BadRunError
 from seele_operator.local.executor import Limits, run_locally
 from seele_operator.local.folder import open_run_folder
 objects = list(yaml.safe_load_all(Path(sys.argv[1]).read_text()))
-limits = Limits(first_delay=0.1, longest_delay=0.2, failure_grace=1.0)
+limits = Limits(first_delay=0.1, longest_delay=0.2, failure_grace=1.0, stop_grace=3600)
 try:
     with open_run_folder(Path(sys.argv[2]), "name: fake") as folder:
         sys.exit(run_locally(objects, folder.path, lock=folder.lock, limits=limits))

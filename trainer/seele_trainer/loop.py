@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import shutil
 import time
 from collections import defaultdict
@@ -28,6 +29,7 @@ from seele_trainer.run_folder.durable import put_in_place
 from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepPhase
 from seele_trainer.step_record import StepFacts, descents, measured_groups, sample_rollouts, sequences, summarise
 from seele_trainer.strategies.base import Strategy
+from seele_trainer.stopping import StopCost, where_it_resumes
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
@@ -68,7 +70,14 @@ class RunParts:
 class Loop:
     """One run, from its last checkpoint or its beginning to its end."""
 
-    def __init__(self, parts: RunParts, stop: asyncio.Event, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        parts: RunParts,
+        stop: asyncio.Event,
+        clock: Callable[[], float] = time.monotonic,
+        grace_seconds: float = math.inf,
+    ) -> None:
+        """`grace_seconds` is the time from a stop until this process is killed."""
         self._parts = parts
         self._stop = stop
         self._clock = clock
@@ -78,6 +87,7 @@ class Loop:
         self._decoy: Decoy | None = None
         # Between the first update of a step and its end the learner is ahead of the boundary, so it cannot be saved.
         self._ahead = False
+        self._cost = StopCost(grace_seconds, parts.config.training.updates_per_step)
 
     async def run(self) -> None:
         """Train to the last step. If the stop event is set, save the last finished step and raise Interrupted.
@@ -97,6 +107,8 @@ class Loop:
             await self._until_stopped(self._start())
             await self._resume()
             sync = await self._push_weights(version=self._boundary.policy_version)
+            self._cost.expect(self._parts.learner.checkpoint_bytes)
+            self._show_cost()
             await self._evaluate_if_due(sync)
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
@@ -106,27 +118,19 @@ class Loop:
                 await self._save()
             if isinstance(reason, RolloutUnavailable):
                 raise
-            raise Interrupted(f"stopped on request; {self._where_it_resumes()}") from reason
+            raise Interrupted(f"stopped on request; {where_it_resumes(self._saved_step)}") from reason
 
     async def _announce_stop(self) -> None:
         """Say what a stop does, as soon as it is requested. Warnings are shown to the user of `seele run` too."""
         await self._stop.wait()
-        boundary = self._boundary.step
-        if self._ahead:
-            fate = (
-                f"step {boundary + 1} is finished and saved first, because some of its updates are in the weights. "
-                f"If it is killed before, {self._where_it_resumes()}"
-            )
-        elif boundary > self._saved_step:
-            fate = f"step {boundary} is saved; what came after it is discarded"
-        else:
-            fate = f"there is nothing new to save; {self._where_it_resumes()}"
+        self._parts.recorder.update_progress(stopping=True)
+        fate = self._cost.fate(self._boundary.step, self._saved_step, ahead=self._ahead)
         logger.warning("stopping: %s", fate)
 
-    def _where_it_resumes(self) -> str:
-        if self._saved_step == 0:
-            return "the same command starts again from the beginning: no step is saved"
-        return f"the same command resumes after step {self._saved_step}, which is saved"
+    def _show_cost(self) -> None:
+        self._parts.recorder.update_progress(stop_seconds=self._cost.longest)
+        if warning := self._cost.warning():
+            logger.warning("%s", warning)
 
     async def _start(self) -> None:
         """Start servers, verifier and learner at once: each takes tens of seconds."""
@@ -152,6 +156,8 @@ class Loop:
         self._boundary, self._ahead = self._state_at(step), False
         facts = StepFacts(
             step=step,
+        self._cost.trained(updates, sync.seconds)
+        self._show_cost()
             time=time.time(),
             updates=updates,
             sync=sync,
@@ -311,12 +317,15 @@ class Loop:
         if self._boundary.step == self._saved_step:
             return
         with self._phase("checkpoint"):
+        began = time.monotonic()
             folder = self._parts.checkpoints.begin(self._boundary.step)
             await self._parts.learner.save(folder / "learner")
             self._parts.checkpoints.commit(self._boundary)
         self._saved_step, self._saved_time = self._boundary.step, self._clock()
         self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step, unsaved_step=None)
 
+        self._cost.saved(time.monotonic() - began)
+        self._show_cost()
     async def _finish(self) -> None:
         """Write the trained model, as a Hugging Face folder like the original, and the report."""
         parts = self._parts

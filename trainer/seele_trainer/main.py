@@ -144,7 +144,7 @@ async def _train(config: TrainerConfig, environment: PodEnvironment, recorder: R
         parts = assemble(config, environment, recorder)
         recorder.watch_servers(parts.engine.servers)
         try:
-            await Loop(parts, stop).run()
+            await Loop(parts, stop, grace_seconds=environment.grace_seconds).run()
         except Interrupted:
             _leave_progress(recorder)
             raise

@@ -205,8 +205,9 @@ class RunPolicy(FrozenModel):
     """Seconds after which a finished SeeleRun is deleted, with all its objects. Never deleted if unset."""
     clean_pod_policy: Literal["Running", "All", "None"] = "Running"
     """Which pods to delete when the run ends: those still running, all, or none."""
-    termination_grace_period_seconds: PositiveInt = 30
-    """Seconds that pods have to stop before they are killed. Trainers save the last finished step in this time.
+    termination_grace_period_seconds: PositiveInt = 1800
+    """Seconds that pods have to stop before they are killed; they end as soon as they have saved. Trainers warn if it is
+    too short for a save.
 
     With 0 Kubernetes would forget pods that may still run.
     """

@@ -90,6 +90,8 @@ class Checkpoint(StatusSection):
     """Folder inside the run's folder."""
 
 
+    time: AwareDatetime | None = None
+    """When the operator first saw it."""
 class Replacement(StatusSection):
     """A failed rollout pod that was counted and is being replaced on its own."""
 
@@ -131,6 +133,8 @@ class RunStatus(StatusSection):
     """Estimated seconds until the run completes."""
     last_step_time: AwareDatetime | None = None
     """When the operator last saw a new step."""
+    stop_seconds: float | None = None
+    """Seconds that trainers may need to save when they are stopped, as they estimate it."""
 
     attempt: int = 0
     """Number of the current attempt, or of the next one if the last has ended. Starts at 1; 0 before the first."""

@@ -256,6 +256,9 @@ def delete(
         from seele_operator.client import control
 
         runs = run(control.find_all(api, names))
+        for one in runs if yes else ():
+            for line in control.at_stake(one):
+                typer.echo(f"{one.name}: {line}")
         # Asked outside the event loop, where Ctrl-C ends the question at once.
         if not yes and not control.confirm_deletion(api, runs, typer.echo, confirmation()):
             typer.echo("Nothing was deleted.")

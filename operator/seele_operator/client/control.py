@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 
 from seele_operator.client.errors import BadInput
 from seele_operator.client.pods import see_pods
@@ -10,6 +11,7 @@ from seele_operator.client.runs import Print, SeenRun, find, poll, read_again, s
 from seele_operator.client.runs_api import RunsApi
 from seele_operator.observe.raw import mapping, text
 from seele_operator.plan import names
+from seele_trainer.formatting import counted, duration, short_duration
 from seele_trainer.termination import ExitCode
 
 Confirm = Callable[[str], bool]
@@ -24,17 +26,39 @@ async def suspend(api: RunsApi, name: str, print_line: Print, *, wait: bool) -> 
         print_line(f"{name}: is already suspended" if suspended else f"{name}: is already being suspended")
     else:
         run = see(await api.set_suspend(name, True))
-        grace = run.policy.termination_grace_period_seconds
-        print_line(
-            f"{name}: is being suspended: within {grace} s (runPolicy.terminationGracePeriodSeconds) its trainers save "
-            "the last finished step, and finish the step in training before that if its updates have begun; "
-            "then all its pods are deleted"
-        )
-        checkpoint = run.status.last_checkpoint
-        kept = "the beginning: no step is saved yet" if checkpoint is None else f"step {checkpoint.step}, saved before"
-        print_line(f"{name}: if that takes longer, it falls back to {kept}")
+        stops = "; its trainers save the last finished step first" if _trains(run) else ""
+        print_line(f"{name}: is being suspended{stops}")
+        for line in at_stake(run):
+            print_line(f"{name}: {line}")
         print_line(f"To resume it: {api.command('resume', name)}")
     return await _wait_for(api, run, print_line, "Suspended") if wait else ExitCode.DONE
+
+
+def _trains(run: SeenRun) -> bool:
+    return not run.status.terminal and run.status.attempt_running_time is not None
+
+
+def at_stake(run: SeenRun) -> Iterator[str]:
+    """How long the trainers of a run need to stop, and what is lost if they are killed before they have saved."""
+    if not _trains(run):
+        return
+    status, grace = run.status, run.policy.termination_grace_period_seconds
+    killed = f"pods are killed after {duration(grace)} (runPolicy.terminationGracePeriodSeconds)"
+    needed = status.stop_seconds
+    yield killed if needed is None else f"saving may take {duration(needed)}; {killed}"
+    yield f"{_kept(run)}; what is newer is lost if they are killed before it is saved"
+
+
+def _kept(run: SeenRun) -> str:
+    """The last checkpoint, and how many finished steps are newer."""
+    checkpoint, step = run.status.last_checkpoint, run.status.step or 0
+    if checkpoint is None:
+        return f"no step is saved yet, of {step} finished"
+    age = f", {short_duration((datetime.now(UTC) - checkpoint.time).total_seconds())} ago" if checkpoint.time else ""
+    unsaved = step - checkpoint.step
+    return f"step {checkpoint.step} is saved{age}" + (
+        f", and {counted(unsaved, 'finished step')} not" if unsaved > 0 else ""
+    )
 
 
 async def resume(api: RunsApi, name: str, print_line: Print, *, wait: bool) -> ExitCode:
@@ -62,11 +86,16 @@ async def _find_changeable(api: RunsApi, name: str, verb: str) -> SeenRun:
 async def _wait_for(api: RunsApi, run: SeenRun, print_line: Print, phase: str) -> ExitCode:
     def reached(current: SeenRun) -> bool:
         ended = current.status.terminal or current.invalid is not None
-        return current.up_to_date and (current.status.phase == phase or ended)
+        progressing = current.status.condition("Progressing")
+        # A suspended run still saves while its pods are stopping.
+        stopping = progressing is not None and progressing.reason in ("StoppingPods", "PodStuckTerminating")
+        return current.up_to_date and ((current.status.phase == phase and not stopping) or ended)
 
     last = await wait_until(api, run, print_line, reached)
     if last is None:
         return ExitCode.FAILED
+    if last.status.phase == phase == "Suspended":
+        print_line(f"{run.name}: its pods are gone; {_kept(last)}")
     # A run that succeeds before it is seen running was resumed all the same.
     resumed = phase == "Running" and last.status.phase != "Failed"
     return ExitCode.DONE if resumed or last.status.phase == phase else ExitCode.FAILED
@@ -115,6 +144,8 @@ def consequences(run: SeenRun) -> Iterator[str]:
     """What is deleted with a run and what is kept, a line for each."""
     state = f"{run.status.phase}, step {run.step_count}" if run.has_status else "not picked up by an operator"
     yield f"SeeleRun {run.name} in namespace {run.namespace} ({state}), with its pods, their logs and its other objects"
+    for line in at_stake(run):
+        yield f"  {line}"
     storage = mapping(run.body, "spec", "storage")
     for volume, field in (("run", "run"), ("huggingface", "huggingFaceCache")):
         if volume == "run" or field in storage:

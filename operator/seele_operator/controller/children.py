@@ -105,7 +105,8 @@ class Children:
                 await self._each(self._adopt(run, pod) for pod in action.pods)
             case DeletePods():
                 namespace = key_of(run).namespace
-                await self._each(self._cluster.delete_pod(namespace, pod.name, pod.uid) for pod in action.pods)
+                grace = action.grace_seconds
+                await self._each(self._cluster.delete_pod(namespace, pod.name, pod.uid, grace) for pod in action.pods)
             case ReleaseGang():
                 await self._each(
                     self._cluster.delete_object(manifest, uid_of(run)) for manifest in plan.gang_objects(action.run)

@@ -136,4 +136,4 @@ def trainers_to_poll(store: Store) -> Iterator[Trainer]:
 
 def _steady(progress: ProgressSeen) -> ProgressSeen:
     """The answer without the values that fluctuate from one request to the next."""
-    return replace(progress, reward=None, accuracy=None, hint_rate=None, eta_seconds=None)
+    return replace(progress, reward=None, accuracy=None, hint_rate=None, eta_seconds=None, stop_seconds=None)

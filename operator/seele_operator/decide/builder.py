@@ -13,6 +13,7 @@ from seele_operator.decide.decision import Action, DeletePods, DeleteRun, Observ
 from seele_operator.decide.run_pods import RunPods, sort_pods
 from seele_operator.observe.pods import ObservedPod
 from seele_operator.plan.gang_schedulers import gang_scheduler_of
+from seele_operator.plan.probes import HUNG_SECONDS
 
 GONE_CHECK_SECONDS = 5.0
 """How often to check whether old pods are gone, in case the watch misses it."""
@@ -44,11 +45,13 @@ class DecisionBuilder:
         """Post an Event."""
         self.events.append(RunEvent(kind, reason, message))
 
-    def delete(self, pods: tuple[ObservedPod, ...], why: str) -> None:
-        """Delete the pods, except those that are already being deleted."""
+    def delete(self, pods: tuple[ObservedPod, ...], why: str, *, save: bool = True) -> None:
+        """Delete the pods, except those that are already being deleted. They get time to `save` only if they can."""
         remaining = tuple(pod for pod in pods if not pod.terminating)
         if remaining:
-            self.actions.append(DeletePods(remaining, why))
+            grace = self.run.spec.run_policy.termination_grace_period_seconds
+            can_save = save and self.run_pods.can_save
+            self.actions.append(DeletePods(remaining, why, grace if can_save else min(grace, HUNG_SECONDS)))
 
     def passed(self, since: datetime, limit: float) -> bool:
         """Whether `limit` seconds have passed since then; if not, recheck when they have."""
@@ -63,7 +66,7 @@ class DecisionBuilder:
         return (moment - self.now).total_seconds() > longest or self.passed(moment, 0.0)
 
 
-def end_attempt(builder: DecisionBuilder, why: str, delay: float = 0.0) -> None:
+def end_attempt(builder: DecisionBuilder, why: str, delay: float = 0.0, *, save: bool = True) -> None:
     """Stop all pods; the next attempt's are created once these are gone and `delay` seconds have passed."""
     own = builder.run_pods.own
     builder.set(
@@ -75,7 +78,7 @@ def end_attempt(builder: DecisionBuilder, why: str, delay: float = 0.0) -> None:
         replacing={},
         eta_seconds=None,
     )
-    builder.delete(own, why)
+    builder.delete(own, why, save=save)
     builder.recheck_after.append(GONE_CHECK_SECONDS if own else delay)
     builder.needs_fresh_read = True
 

@@ -11,6 +11,7 @@ from seele_operator.api.status import CONDITION_TYPES, Condition, ConditionType,
 from seele_operator.decide.accept import Accepted
 from seele_operator.decide.decision import Observed
 from seele_operator.decide.run_pods import RunPods
+from seele_operator.plan.probes import HUNG_SECONDS
 
 PATIENCE_SECONDS = 30
 """How long a pod may outlive its grace period before it is reported as stuck."""
@@ -163,8 +164,9 @@ def _progressing(
     if stuck := _stuck(run, run_pods, now):
         return stuck
     if phase == "Suspended":
-        left = len(run_pods.own)
-        return _Answer("False", "Suspended", f"{_count(left, 'pod')} still stopping" if left else "no pod is left")
+        if run_pods.own:
+            return _Answer("False", "StoppingPods", f"{_count(len(run_pods.own), 'pod')} still stopping")
+        return _Answer("False", "Suspended", "no pod is left")
     if status.gang == "stopping":
         if run_pods.foreign and not run_pods.own:
             return _name_taken(run_pods)
@@ -186,8 +188,9 @@ def _progressing(
 
 def _stuck(run: SeeleRun, run_pods: RunPods, now: datetime) -> _Answer | None:
     """The first pod that exists long after it should have stopped: usually its node is lost."""
-    patience = run.spec.run_policy.termination_grace_period_seconds + PATIENCE_SECONDS
+    grace = run.spec.run_policy.termination_grace_period_seconds
     for pod in run_pods.own:
+        patience = PATIENCE_SECONDS + (min(grace, HUNG_SECONDS) if pod.node_lost else grace)
         if pod.terminating_since is not None and (now - pod.terminating_since).total_seconds() > patience:
             where = f" on node {pod.node}" if pod.node else ""
             return _Answer(

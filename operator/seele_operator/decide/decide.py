@@ -170,7 +170,7 @@ def _take_progress(builder: DecisionBuilder, progress: ProgressSeen) -> None:
     saved = status.last_checkpoint.step if status.last_checkpoint else 0
     if progress.last_checkpoint_step is not None and progress.last_checkpoint_step != saved:
         step = progress.last_checkpoint_step
-        builder.set(last_checkpoint=Checkpoint(step=step, path=f"checkpoints/step-{step}"))
+        builder.set(last_checkpoint=Checkpoint(step=step, path=f"checkpoints/step-{step}", time=builder.now))
         if step > status.furthest_checkpoint_step:
             # Further than any attempt before: earlier failures no longer count.
             builder.set(failures=Failures(), furthest_checkpoint_step=step)
@@ -184,6 +184,7 @@ def _take_progress(builder: DecisionBuilder, progress: ProgressSeen) -> None:
         eta_seconds=progress.eta_seconds if status.gang != "stopping" else None,
     )
 
+        stop_seconds=_either(progress.stop_seconds, status.stop_seconds),
 
 def _either(new: float | None, old: float | None) -> float | None:
     return old if new is None else new
@@ -280,7 +281,8 @@ def _restart(builder: DecisionBuilder, pod: str | None, failure: PodFailure) -> 
         delay = backoff(builder.status.failures)
         after = f" in {delay:g} s" if delay else ""
         builder.emit("Warning", "Restarting", f"{describe(pod, failure)}; all pods are restarted{after}")
-        end_attempt(builder, f"{pod or 'a trainer'} failed", delay)
+        # Trainers that make no steps hang, and would not save.
+        end_attempt(builder, f"{pod or 'a trainer'} failed", delay, save=failure.reason != "Stalled")
 
 
 def _replace_rollouts(builder: DecisionBuilder, run_pods: RunPods) -> None:

@@ -54,6 +54,7 @@ class DeletePods:
 
     pods: tuple[ObservedPod, ...]
     why: str
+    grace_seconds: int
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ class RunPods:
         return not self.missing and all(pod.phase in ("Running", "Succeeded") for pod in self.present.values())
 
     @property
+    def can_save(self) -> bool:
+        """Whether all trainers run: saving takes all of them."""
+        alive = {pod.name for pod in self.own if pod.phase == "Running" and pod.failure is None and not pod.node_lost}
+        return alive.issuperset(self.trainers)
+
+    @property
     def trainer_at_work(self) -> bool:
         """Whether some trainer of the attempt is running or has run."""
         return any(self.present[name].phase != "Pending" for name in self.trainers if name in self.present)

@@ -21,8 +21,9 @@ from seele_operator.local.pod import Exit, PodLife, PodState
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.processes import Processes, guarded
 from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
-from seele_operator.observe.last_words import error_line, last_words, without_noise
+from seele_operator.observe.last_words import dies_again, error_line, last_words, without_noise
 from seele_operator.plan.names import Manifest
+from seele_trainer.formatting import duration
 from seele_trainer.run_folder.records import Progress
 from seele_trainer.termination import ExitCode
 
@@ -42,6 +43,8 @@ class Limits:
     first_delay: float = 1.0
     """Delay of the first restart; doubled for each further one."""
     longest_delay: float = 30.0
+    stop_grace: float = 30.0
+    """Grace period of pods that have nothing to save, or less if the run allows less."""
     save_grace: float = 24 * 3600.0
     """Grace period of trainers that have something to save. The user can end it with a second signal."""
     failure_grace: float = 5.0
@@ -116,7 +119,7 @@ async def _execute(
             try:
                 outcome = await _until_decided(lives, limits, interrupts, display)
             finally:
-                await _end(lives, None, interrupts)
+                await _end(lives, limits, interrupts)
                 await processes.clear_all()
                 for task in following:
                     task.cancel()
@@ -149,7 +152,7 @@ async def _until_decided(
     finally:
         await _cancel([*trainers, stop])
         # The servers are stopped later: a trainer that finishes its step still needs them.
-        await _end(trainers.values(), grace, interrupts)
+        await _end(trainers.values(), limits, interrupts, grace)
         await _cancel(servers)
     return outcome
 
@@ -160,13 +163,19 @@ def stop_effect(progress: Progress | None) -> tuple[str, bool]:
     The trainer itself decides, and says so in its log: the progress may be half a second old.
     """
     at_once = "press Ctrl-C again to kill everything at once"
+    takes = (
+        "" if progress is None or progress.stop_seconds is None else f" (in {duration(progress.stop_seconds)} at most)"
+    )
     if progress is not None and progress.unsaved_step is not None:
         step = progress.unsaved_step
         return (
-            f"step {step} is saved first, and finished before that if its updates have begun; {at_once}, and lose it"
+            f"step {step} is saved first{takes}, and finished before that if its updates have begun; {at_once}, and lose it"
         ), True
     if progress is not None and progress.phase == "train":
-        return f"the step in training is abandoned, or finished and saved if its updates have begun; {at_once}", True
+        return (
+            f"the step in training is abandoned, or finished and saved{takes} if its updates have begun; {at_once}",
+            True,
+        )
     return f"nothing has to be saved; {at_once}", False
 
 
@@ -189,7 +198,7 @@ async def _serve(life: PodLife, limits: Limits) -> None:
         restarts += 1
         # A server may be ready for a moment, and die of its first request.
         at_start = exit.ready_seconds < limits.settled_seconds
-        hopeless = at_start and bool(error) and error == error_before
+        hopeless = at_start and dies_again(error, error_before)
         if hopeless or early >= limits.early_exits or restarts > limits.restarts:
             life.show(PodState.FAILED, _reason(exit, error))
             raise RunFailed(
@@ -219,9 +228,9 @@ def _failure(life: PodLife, exit: Exit) -> str:
     return "\n".join([f"{life.pod.name}: {exit.reason}", *(f"  | {line}" for line in lines), f"full log: {life.log}"])
 
 
-async def _end(lives: Iterable[PodLife], grace: float | None, interrupts: Interrupts) -> None:
+async def _end(lives: Iterable[PodLife], limits: Limits, interrupts: Interrupts, grace: float | None = None) -> None:
     await asyncio.gather(
-        *(life.end(life.pod.grace_seconds if grace is None else grace, interrupts.at_once) for life in lives)
+        *(life.end(grace or min(life.pod.grace_seconds, limits.stop_grace), interrupts.at_once) for life in lives)
     )
 
 

@@ -14,8 +14,9 @@ from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
 from seele_trainer.rollout.vllm_command import SERVE, SERVE_MODULE
 
-KEPT_FROM_MACHINE = frozenset({"HOME", "USER", "HF_HOME"})
-"""Variables that keep this machine's value: its user already has a home folder and a cache of models."""
+KEPT_FROM_MACHINE = frozenset({"HOME", "USER", "HF_HOME", "SEELE_GRACE_SECONDS"})
+"""Variables that keep this machine's value: its user already has a home folder and a cache of models, and says how long a
+stop may take by a second Ctrl-C."""
 BIND_HOST = "SEELE_BIND_HOST"
 DEFAULT_GRACE_SECONDS = 30
 

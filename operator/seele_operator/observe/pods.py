@@ -73,6 +73,11 @@ class ObservedPod:
         """Whether the pod is being deleted."""
         return self.terminating_since is not None
 
+    @property
+    def node_lost(self) -> bool:
+        """Whether its node does not answer."""
+        return self.disruption is not None and self.disruption.reason == "NodeLost"
+
 
 def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
     """The pod in `body`, as seen by the run with `run_uid`; None if it lacks the labels of a run's pod."""

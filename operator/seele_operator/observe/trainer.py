@@ -25,6 +25,7 @@ class ProgressSeen:
     policy_version: int | None = None
     eta_seconds: float | None = None
     last_checkpoint_step: int | None = None
+    stop_seconds: float | None = None
     message: str = ""
 
 
@@ -53,6 +54,7 @@ def parse_progress(answer: bytes | str, attempt: int, run: str | None = None) ->
         policy_version=_count(progress, "policyVersion"),
         eta_seconds=_number(progress, "etaSeconds"),
         last_checkpoint_step=_count(progress, "lastCheckpointStep"),
+        stop_seconds=_number(progress, "stopSeconds"),
         message=_text(progress, "message"),
     )
 

@@ -42,6 +42,7 @@ def trainer_pod(run: SeeleRun, attempt: int, index: int, rendezvous: str, rollou
                 "SEELE_BIND_HOST": "0.0.0.0",
                 "SEELE_HTTP_PORT": str(names.METRICS_PORT),
                 "SEELE_ATTEMPT": str(attempt),
+                "SEELE_GRACE_SECONDS": str(run.spec.run_policy.termination_grace_period_seconds),
                 # Every run counts its attempts from 1: the uid distinguishes a recreated run with an old folder from an
                 # earlier attempt of the old run.
                 **({"SEELE_RUN_UID": run.metadata.uid} if run.metadata.uid else {}),

@@ -14,8 +14,15 @@ TRAINER_SILENCE_SECONDS = 300
 """How long a trainer may be silent before it counts as hung: a checkpoint of a large model keeps it busy."""
 START_PERIOD = 2
 """Seconds between startup probes."""
+HUNG_SECONDS = 30
+"""Grace period of a pod that hangs or has lost its gang, and so has nothing to save."""
 STOP_SECONDS = 5
 """How much of the grace period vLLM gets to stop; it keeps serving for the rest."""
+NOTICE_SECONDS = 25
+"""How long a server waits for the trainers to say that they are being stopped too."""
+
+# Of Kubernetes 1.25 and later; earlier releases ignore it and allow a pod that hangs the whole grace period.
+_HUNG = {"terminationGracePeriodSeconds": HUNG_SECONDS}
 
 
 def driver_life() -> Manifest:
@@ -26,9 +33,10 @@ def driver_life() -> Manifest:
             **health,
             "periodSeconds": START_PERIOD,
             "failureThreshold": TRAINER_START_SECONDS // START_PERIOD,
+            **_HUNG,
         },
         "readinessProbe": {**health, "periodSeconds": 10, "failureThreshold": 3},
-        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20},
+        "livenessProbe": {**health, "periodSeconds": 20, "failureThreshold": TRAINER_SILENCE_SECONDS // 20, **_HUNG},
     }
 
 
@@ -42,6 +50,7 @@ def server_life(run: SeeleRun) -> Manifest:
             "timeoutSeconds": 5,
             "periodSeconds": START_PERIOD,
             "failureThreshold": math.ceil(rollout.server_start_timeout_seconds / START_PERIOD),
+            **_HUNG,
         },
         "readinessProbe": {**health, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 3},
         # Longer than the trainer waits for a weight sync, so that a server is not killed while it loads weights.
@@ -50,13 +59,14 @@ def server_life(run: SeeleRun) -> Manifest:
             "timeoutSeconds": 30,
             "periodSeconds": 30,
             "failureThreshold": math.ceil(rollout.sync_timeout_seconds / 30) + 2,
+            **_HUNG,
         },
         "lifecycle": {"preStop": {"exec": {"command": ["python3", "-c", drain(run)]}}},
     }
 
 
 def drain(run: SeeleRun) -> str:
-    """A program that ends when trainer 0 is gone, or STOP_SECONDS before the grace period is over.
+    """A program that ends when trainer 0 is gone or goes on training, or STOP_SECONDS before the grace period is over.
 
     A trainer that is stopped may finish its step first, for which it needs the servers. vLLM would stop at once: its own
     --shutdown-timeout (since 0.18) waits only for open requests, and a learning trainer has none.
@@ -65,13 +75,17 @@ def drain(run: SeeleRun) -> str:
     trainer = (names.host(run.metadata.name, "trainer", 0), names.METRICS_PORT)
     return "\n".join(
         (
-            "import socket, time",
-            f"end = time.monotonic() + {seconds}",
-            "try:",
-            "    while time.monotonic() < end:",
-            f"        socket.create_connection({trainer}, 2).close()",
-            "        time.sleep(1)",
-            "except OSError:",
-            "    pass",
+            "import http.client, json, time",
+            "began, stopping = time.monotonic(), False",
+            f"while time.monotonic() < began + ({seconds} if stopping else {min(seconds, NOTICE_SECONDS)}):",
+            "    try:",
+            f"        connection = http.client.HTTPConnection(*{trainer}, timeout=10)",
+            "        connection.request('GET', '/progress')",
+            "        stopping = json.load(connection.getresponse())['stopping']",
+            "    except TimeoutError:",
+            "        pass",
+            "    except (OSError, ValueError, KeyError, http.client.HTTPException):",
+            "        break",
+            "    time.sleep(1)",
         )
     )

@@ -1,7 +1,10 @@
 """`seele status`, `suspend`, `resume` and `delete` against a real API server."""
 
 import json
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import typer
@@ -9,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
+from seele_operator.client.runs import POLL_SECONDS
 from tests.integration.client.client_runs import POD_SPEC, Cluster
 from tests.support.client_bodies import RUNNING, pod_body
 from tests.support.waiting import wait_for
@@ -72,14 +76,30 @@ def test_watching_without_a_terminal_prints_each_change_until_the_end(
     assert result.stdout.splitlines()[-1] == "small: Succeeded  step 2/2  done"
 
 
+SAVED = datetime.now(UTC) - timedelta(minutes=12.5)
+TRAINING = {
+    "attemptRunningTime": SAVED.isoformat(),
+    "step": 43,
+    "stopSeconds": 250.0,
+    "lastCheckpoint": {"step": 40, "path": "checkpoints/step-40", "time": SAVED.isoformat()},
+}
+AT_STAKE = (
+    "saving may take 4 min 10 s; pods are killed after 30 min 00 s (runPolicy.terminationGracePeriodSeconds)",
+    "step 40 is saved, 12m ago, and 3 finished steps not; what is newer is lost if they are killed before it is saved",
+)
+
+
 def test_suspend_and_resume_say_what_happens(cluster: Cluster) -> None:
     cluster.submit()
-    cluster.set_status("Running", lastCheckpoint={"step": 40, "path": "checkpoints/step-40"})
+    cluster.set_status("Running", **TRAINING)
 
     assert cluster.seele("resume", "small").stdout == "small: is not suspended\n"
     suspended = cluster.seele("suspend", "small")
     assert suspended.exit_code == 0
-    assert "within 30 s" in suspended.stdout
+    assert suspended.stdout.splitlines()[:3] == [
+        "small: is being suspended; its trainers save the last finished step first",
+        *(f"small: {line}" for line in AT_STAKE),
+    ]
     assert cluster.run()["spec"]["runPolicy"]["suspend"] is True
     assert cluster.seele("suspend", "small").stdout == "small: is already being suspended\n"
     cluster.set_status("Suspended")
@@ -90,19 +110,38 @@ def test_suspend_and_resume_say_what_happens(cluster: Cluster) -> None:
 
 def test_suspend_and_resume_can_wait(cluster: Cluster, operator: Callable[[Callable[[], None]], None]) -> None:
     cluster.submit()
-    cluster.set_status("Running")
+    cluster.set_status("Running", **TRAINING)
 
-    def follow(suspend: bool, phase: str) -> None:
+    def follow(suspend: bool, phase: str, **status: Any) -> None:
         wait_for(lambda: cluster.run()["spec"].get("runPolicy", {}).get("suspend") is suspend, "the run is changed")
-        cluster.set_status(phase)
+        cluster.set_status(phase, **status)
 
-    operator(lambda: follow(True, "Suspended"))
-    assert cluster.seele("suspend", "small", "--wait").exit_code == 0
-    assert cluster.run()["status"]["phase"] == "Suspended"
+    def stop() -> None:
+        follow(True, "Suspended", message="2 pods still stopping", conditions=[progressing("StoppingPods")])
+        time.sleep(2 * POLL_SECONDS)
+        saved = {**TRAINING["lastCheckpoint"], "step": 43, "time": datetime.now(UTC).isoformat()}
+        cluster.set_status("Suspended", lastCheckpoint=saved, conditions=[progressing("Suspended")])
+
+    operator(stop)
+    suspended = cluster.seele("suspend", "small", "--wait")
+    assert suspended.exit_code == 0
+    # It has waited for the save.
+    assert "small: Suspended  step 43  2 pods still stopping" in suspended.stdout
+    assert suspended.stdout.splitlines()[-1].startswith("small: its pods are gone; step 43 is saved, ")
+    assert "not" not in suspended.stdout.splitlines()[-1]
     operator(lambda: follow(False, "Running"))
     assert cluster.seele("resume", "small", "--wait").exit_code == 0
     operator(lambda: follow(True, "Succeeded"))
     assert cluster.seele("suspend", "small", "--wait").exit_code == 1
+
+
+def progressing(reason: str) -> dict[str, str]:
+    return {
+        "type": "Progressing",
+        "status": "False",
+        "reason": reason,
+        "lastTransitionTime": datetime.now(UTC).isoformat(),
+    }
 
 
 @pytest.mark.parametrize("command", ["suspend", "resume"])
@@ -124,6 +163,10 @@ def test_nothing_is_deleted_without_agreement(cluster: Cluster, monkeypatch: pyt
     no = cluster.seele("delete", "small", answer="n\n")
     assert no.exit_code == 1
     assert "keeps /data/small on the node with the run's folder" in no.stdout
+    assert "saved" not in no.stdout
+    cluster.set_status("Running", **TRAINING)
+    again = cluster.seele("delete", "small", answer="n\n")
+    assert [line.strip() for line in again.stdout.splitlines()[1:3]] == list(AT_STAKE)
     assert cluster.run()
     assert cluster.seele("delete", "small", answer="y\n").exit_code == 0
     assert cluster.api.get("seeleruns", "small", cluster.namespace) is None
@@ -160,8 +203,10 @@ def test_deleting_can_wait_until_the_pods_are_gone(
         cluster.api.delete("pods", "small-trainer-0", cluster.namespace, grace=0)
 
     operator(kubelet)
+    cluster.set_status("Running", **TRAINING)
     result = cluster.seele("delete", "small", "--yes", "--wait")
 
+    assert result.stdout.splitlines()[:2] == [f"small: {line}" for line in AT_STAKE]
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "small: gone")
     assert cluster.api.get("pods", "small-trainer-0", cluster.namespace) is None
     assert gone_first == [True]

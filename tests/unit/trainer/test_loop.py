@@ -20,7 +20,7 @@ from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampl
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint
 from seele_trainer.run_folder.journal import read_records
-from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepRecord
+from seele_trainer.run_folder.records import Descent, EvaluationRecord, Progress, StepRecord
 from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.termination import RefusedInput
@@ -48,6 +48,8 @@ class CountingLearner:
         self._exported = exported
 
     async def start(self) -> None: ...
+    checkpoint_bytes = 600_000_000
+
 
     async def close(self) -> None: ...
 
@@ -142,12 +144,14 @@ async def run(
     overtaken_at_export: str | None = None,
     look: Callable[[Recorder], None] = lambda _: None,
     evaluate_every: int = 1,
+    leave: Callable[[Recorder], None] = lambda _: None,
     **hints: str,
+    grace_seconds: float = 1800.0,
 ) -> list[str | None]:
     """One attempt at a run of two steps in `folder`; returns the answer of /healthz after each round was sampled.
 
     The servers are lost at round `lost_at_round`; at `overtaken_at_round`, the next attempt takes the folder. `look` is
-    called in every round.
+    called in every round, `leave` at the end.
     """
     config = TrainerConfig.model_validate(
         {
@@ -214,7 +218,10 @@ async def run(
             canary_tolerance=0.1,
             answer_tokens=8,
         )
-        await Loop(parts, stop, clock).run()
+        try:
+            await Loop(parts, stop, clock, grace_seconds).run()
+        finally:
+            leave(recorder)
     return health
 
 
@@ -392,6 +399,28 @@ async def test_progress_names_the_step_that_a_stop_would_save(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("minutes", "steps"), [(39.0, {1, 2}), (40.0, {1, 2}), (41.0, {2})])
 async def test_a_step_is_also_saved_after_so_many_minutes(tmp_path: Path, minutes: float, steps: set[int]) -> None:
+async def test_progress_says_how_long_a_stop_takes_and_that_one_is_under_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(Interrupted):
+        await run(
+            tmp_path,
+            stop_at_update=2,
+            grace_seconds=2.0,
+            look=lambda recorder: seen.append(recorder.progress()),
+            leave=lambda recorder: seen.append(recorder.progress()),
+        )
+    # By size at first, 600 MB at 200 MB/s, and as measured after the first step.
+    estimates = [progress.stop_seconds for progress in seen]
+    assert estimates[0] == 3.0
+    assert estimates[-1] is not None
+    assert 0 < estimates[-1] < 1
+    assert [progress.stopping for progress in (seen[0], seen[-1])] == [False, True]
+    assert "a stop may take 3.0 s, if 200 MB are saved a second, and pods are killed after 2.0 s" in caplog.text
+    assert "set runPolicy.terminationGracePeriodSeconds to 5" in caplog.text
+
+
     # A step has four rounds of ten minutes here.
     await run(tmp_path, save_every=1000, round_seconds=600.0, save_minutes=minutes)
     assert {int(path.name.removeprefix("step-")) for path in (tmp_path / "checkpoints").glob("step-*")} == steps

@@ -81,6 +81,7 @@ class UpdateStats:
     tokens_in_loss: int
     seconds: float
     applied: bool
+    micro_batches: int = 1
 
 
 def _collective(
@@ -130,6 +131,10 @@ class Learner:
         self._engine, *_ = deepspeed.initialize(
             model=scorer, model_parameters=list(scorer.parameters()), config=engine_config(config, **sizes)
         )
+        # Weights, two moments of AdamW and, except where the weights are that themselves, the float32 weights it updates.
+        weight, stage = self._weight_dtype().itemsize, config.trainer.deepspeed.zero_stage
+        self.checkpoint_bytes: int = sizes["parameters"] * (weight + 8 + (0 if stage == 0 and weight == 4 else 4))
+        """About how much `save` writes, on all ranks together."""
         # Only generated tokens have a KL term.
         compared = training.kl_coefficient > 0 and training.method.samples
         self._reference = self._load_reference(sizes) if compared else None
@@ -182,6 +187,7 @@ class Learner:
             tokens_in_loss=round(denominators.all),
             seconds=time.perf_counter() - started,
             applied=applied,
+            micro_batches=len(batches),
         )
 
     @_collective

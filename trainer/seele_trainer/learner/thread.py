@@ -28,6 +28,11 @@ class LearnerThread:
         self._learner: Learner | None = None
         self._failed = False
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how much `save` writes, on all ranks together."""
+        return self._started.checkpoint_bytes
+
     async def start(self) -> None:
         """Load the model and build the engine. This takes long, so rollout servers start at the same time."""
 

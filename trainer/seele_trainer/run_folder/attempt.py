@@ -8,6 +8,7 @@ latest. A trainer that finds a newer attempt or another run stops.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,8 @@ class PodEnvironment:
     attempt: Attempt
     rollout_urls_file: Path | None = None
     """File with the list of servers, if it may change during the run."""
+    grace_seconds: float = math.inf
+    """Time from a stop until this pod is killed."""
 
     @classmethod
     def from_environment(cls) -> PodEnvironment:
@@ -164,4 +167,5 @@ class PodEnvironment:
             http_port=int(os.environ.get("SEELE_HTTP_PORT", "9400")),
             attempt=Attempt(run_dir, attempt, os.environ.get("SEELE_RUN_UID", "")),
             rollout_urls_file=Path(urls_file) if urls_file else None,
+            grace_seconds=float(os.environ.get("SEELE_GRACE_SECONDS", "inf")),
         )

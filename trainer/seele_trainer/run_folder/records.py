@@ -185,6 +185,10 @@ class Progress(FrozenModel):
     last_checkpoint_step: int | None = None
     unsaved_step: int | None = None
     """The step that a stop finishes, if its updates have begun, and saves; None if a stop has nothing to save."""
+    stop_seconds: float | None = None
+    """Seconds that a stop may need until everything is saved, measured or by the model's size."""
+    stopping: bool = False
+    """Whether a stop was requested."""
     evaluation: dict[str, float] = Field(default_factory=dict)
     """Latest greedy accuracy by benchmark."""
     message: str = ""

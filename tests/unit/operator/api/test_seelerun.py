@@ -75,7 +75,7 @@ def test_policy_defaults() -> None:
     spec = parse_run(small_run()).spec
     assert (spec.run_policy.backoff_limit, spec.run_policy.disruption_limit) == (3, 20)
     assert spec.run_policy.clean_pod_policy == "Running"
-    assert spec.run_policy.termination_grace_period_seconds == 30
+    assert spec.run_policy.termination_grace_period_seconds == 1800
     assert spec.storage.run.empty_dir is not None
     assert spec.storage.shared_memory == "8Gi"
     assert spec.scheduling.gang == "none"

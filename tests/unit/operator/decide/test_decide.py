@@ -91,10 +91,13 @@ def test_suspend_and_resume_in_each_phase(steps_before: int) -> None:
         world.kubelet()
     attempts = world.status.attempt
     world.edit("runPolicy", suspend=True)
+    pods = bool(world.pods)
     assert world.reconcile().status.phase == "Suspended"
+    assert answer(world, "Progressing") == ("False", "StoppingPods" if pods else "Suspended")
     world.kubelet()
     decision = world.reconcile()
     assert not world.pods
+    assert answer(world, "Progressing") == ("False", "Suspended")
     assert ReleaseGang in [type(action) for action in decision.actions]
     world.now += timedelta(hours=5)
     world.reconcile()

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from seele_operator.decide.decision import DeletePods
-from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.failures import Disruption, PodFailure
 from seele_operator.observe.pods import Waiting
-from tests.support.run_world import FAILURES, STEPS, answer, happen_to_trainer, kinds, new_world, started
+from tests.support.run_world import FAILURES, START, STEPS, answer, happen_to_trainer, kinds, new_world, started
 
 
 def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
@@ -27,6 +28,44 @@ def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
     world.kubelet()
     assert kinds(world.reconcile()) == ["CreatePods"]
     assert {pod.attempt for pod in world.pods.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("facts", "grace"),
+    [
+        ({"r-trainer-1": {"terminating_since": START}}, 1800),  # drained: the trainers save
+        ({"r-trainer-1": {"failure": FAILURES["error"], "phase": "Failed"}}, 30),
+        ({"r-trainer-1": {"failure": FAILURES["error"]}}, 30),  # the container ended, and the phase lags behind
+        ({"r-trainer-1": {"terminating_since": START, "disruption": Disruption("NodeLost", "")}}, 30),
+        ({"r-trainer-0": None}, 30),
+        ({}, 30),  # stalled
+    ],
+)
+def test_only_a_gang_that_can_save_gets_the_time_to(facts: dict[str, dict[str, Any] | None], grace: int) -> None:
+    for policy, expected in (({}, grace), ({"terminationGracePeriodSeconds": 20}, 20)):
+        world = started(trainers=2, stalledAfterSeconds=600, **policy)
+        world.train(1)
+        world.reconcile()
+        for name, changes in facts.items():
+            if changes is None:
+                del world.pods[name]
+            else:
+                world.change(name, **changes)
+        world.now += timedelta(seconds=0 if facts else 601)
+        [deletion] = [action for action in world.reconcile().actions if isinstance(action, DeletePods)]
+        assert world.status.attempt == 2
+        assert deletion.grace_seconds == expected
+
+
+def test_suspended_trainers_get_the_time_to_save_and_what_a_finished_run_leaves_does_not() -> None:
+    for end, grace in (("suspend", 1800), ("finish", 30)):
+        world = started(trainers=2)
+        if end == "suspend":
+            world.edit("runPolicy", suspend=True)
+        else:
+            world.train(STEPS)
+        [deletion] = [action for action in world.reconcile().actions if isinstance(action, DeletePods)]
+        assert deletion.grace_seconds == grace
 
 
 def test_the_last_failure_names_class_pod_code_and_reason() -> None:

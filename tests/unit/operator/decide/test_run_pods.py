@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from seele_operator.decide.decision import AdoptPods, CreatePods, DeletePods
-from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.failures import Disruption, PodFailure
 from tests.support.run_world import STEPS, answer, kinds, new_world, started
 
 
@@ -35,11 +35,23 @@ def test_a_pod_that_does_not_stop_is_reported_and_nothing_is_created_next_to_it(
     world = started()
     world.change("r-trainer-0", terminating_since=world.now)
     world.reconcile()
-    world.now += timedelta(seconds=90)
+    world.now += timedelta(seconds=1829)
+    world.reconcile()
+    assert answer(world, "Progressing") == ("True", "StoppingPods")
+    world.now += timedelta(seconds=2)
     decision = world.reconcile()
     assert answer(world, "Progressing") == ("False", "PodStuckTerminating")
     assert "on node n" in decision.status.message
     assert kinds(decision) == []
+
+
+def test_a_pod_on_a_lost_node_is_reported_soon() -> None:
+    world = started()
+    world.change("r-trainer-0", terminating_since=world.now, disruption=Disruption("NodeLost", "silent"))
+    world.reconcile()
+    world.now += timedelta(seconds=61)
+    world.reconcile()
+    assert answer(world, "Progressing") == ("False", "PodStuckTerminating")
 
 
 def test_orphans_are_adopted() -> None:
@@ -139,7 +151,7 @@ def test_a_server_that_does_not_stop_is_reported_in_time() -> None:
     world.change("r-rollout-0", terminating_since=world.now)
     assert world.reconcile().recheck_seconds
     assert world.reconcile().recheck_seconds
-    world.now += timedelta(seconds=90)
+    world.now += timedelta(seconds=1831)
     world.reconcile()
     assert answer(world, "Progressing") == ("False", "PodStuckTerminating")
 

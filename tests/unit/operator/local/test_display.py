@@ -99,8 +99,8 @@ def test_the_end_compares_the_first_evaluation_with_the_last() -> None:
         (PROGRESS.model_copy(update={"phase": "rollout"}), "nothing has to be saved;", False),
         (PROGRESS, "the step in training is abandoned, or finished and saved if its updates have begun;", True),
         (
-            PROGRESS.model_copy(update={"unsaved_step": 13}),
-            "step 13 is saved first, and finished before that if its updates have begun;",
+            PROGRESS.model_copy(update={"unsaved_step": 13, "stop_seconds": 75.0}),
+            "step 13 is saved first (in 1 min 15 s at most), and finished before that if its updates have begun;",
             True,
         ),
     ],

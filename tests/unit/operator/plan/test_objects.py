@@ -1,9 +1,14 @@
 """The objects of a SeeleRun. The golden files are the output of `seele render`; SEELE_UPDATE_GOLDEN=1 rewrites them."""
 
+import json
 import os
-import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import pytest
@@ -390,36 +395,71 @@ class TestStopping:
 
         assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 900
 
-    def test_a_server_stops_once_the_trainer_is_gone(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as trainer:
-            waiting = subprocess.Popen(self.drain(trainer.getsockname(), grace=65))
+    def test_hung_containers_are_killed_soon_and_trainers_know_how_long_they_have(self) -> None:
+        for pod in pods(run_with(trainer={"replicas": 2})).values():
+            assert pod["spec"]["terminationGracePeriodSeconds"] == 1800
+            container = pod["spec"]["containers"][0]
+            probes = [container[kind] for kind in ("startupProbe", "livenessProbe") if kind in container]
+            assert [probe["terminationGracePeriodSeconds"] for probe in probes] == [30] * len(probes)
+            if container["name"] == "trainer":
+                assert environment(pod)["SEELE_GRACE_SECONDS"] == "1800"
+
+    def test_a_server_serves_a_stopping_trainer_until_it_is_gone(self) -> None:
+        # Its notice is long over by then.
+        with self.trainer({"stopping": True}) as address:
+            waiting = subprocess.Popen(self.drain(address, grace=65, notice=0.5))
             with pytest.raises(subprocess.TimeoutExpired):
-                waiting.wait(1.5)
+                waiting.wait(3)
 
         assert waiting.wait(10) == 0
 
-    def test_a_server_does_not_wait_longer_than_its_grace_period(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as trainer:
-            assert subprocess.run(self.drain(trainer.getsockname(), grace=3), timeout=10, check=False).returncode == 0
+    @pytest.mark.parametrize(
+        ("progress", "grace", "notice", "seconds"),
+        [
+            ({"stopping": False}, 65, 2, 2),  # only this server is drained
+            ({"stopping": True}, 8, 25, 3),
+            ({"step": 3}, 65, 25, 0),  # not a trainer of this version
+        ],
+    )
+    def test_a_server_waits_no_longer_than_it_is_needed(
+        self, progress: dict[str, Any], grace: int, notice: float, seconds: float
+    ) -> None:
+        with self.trainer(progress) as address:
+            began = time.monotonic()
+            assert subprocess.run(self.drain(address, grace, notice), timeout=30, check=False).returncode == 0
 
-    def test_a_server_waits_within_the_grace_period(self) -> None:
-        run = run_with(runPolicy={"terminationGracePeriodSeconds": 60})
-        pod = pods(run)["demo-rollout-0"]["spec"]
-        (line,) = [line for line in self.program(run).splitlines() if line.startswith("end = ")]
+        assert seconds <= time.monotonic() - began < seconds + 8
 
-        assert int(line.rpartition("+ ")[2]) < pod["terminationGracePeriodSeconds"] == 60
+    @contextmanager
+    def trainer(self, progress: dict[str, Any]) -> Iterator[tuple[str, int]]:
+        """A trainer that answers with this progress until the end of the block."""
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                assert self.path == "/progress"
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(progress).encode())
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever).start()
+            yield ("127.0.0.1", server.server_port)
+            server.shutdown()
 
     def program(self, run: SeeleRun) -> str:
         command = pods(run)["demo-rollout-0"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
         assert command[:2] == ["python3", "-c"]
         return str(command[2])
 
-    def drain(self, address: tuple[str, int], grace: int) -> list[str]:
-        """The program with its trainer at `address`."""
+    def drain(self, address: tuple[str, int], grace: int, notice: float) -> list[str]:
+        """The program with its trainer at `address`, and with another `notice`."""
         program = self.program(run_with(runPolicy={"terminationGracePeriodSeconds": grace}))
         where = repr((names.host("demo", "trainer", 0), names.METRICS_PORT))
         assert where in program
-        return [sys.executable, "-c", program.replace(where, repr(address))]
+        before, noticed, after = program.partition(f"else {min(25, grace - 5)})")
+        assert noticed
+        changed = f"{before}else {min(notice, grace - 5)}){after}"
+        return [sys.executable, "-c", changed.replace(where, repr(address))]
 
 
 def test_planning_is_repeatable_and_does_not_change_the_run() -> None:

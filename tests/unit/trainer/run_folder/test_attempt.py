@@ -1,5 +1,6 @@
 """The newest attempt at a run owns its folder."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -86,18 +87,19 @@ def test_a_trainer_reads_its_environment_variables(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SEELE_ROLLOUT_URLS_FILE", "/etc/seele/rollout-urls")
     monkeypatch.setenv("SEELE_ATTEMPT", "4")
     monkeypatch.setenv("SEELE_RUN_UID", "u")
+    monkeypatch.setenv("SEELE_GRACE_SECONDS", "1800")
     found = PodEnvironment.from_environment()
     assert found.rollout_urls == ("http://a:8000", "http://b:8000")
     assert found.rollout_urls_file == Path("/etc/seele/rollout-urls")
-    assert found.attempt.number == 4
+    assert (found.attempt.number, found.grace_seconds) == (4, 1800)
     found.attempt.claim()
     assert (tmp_path / "run-uid").read_text() == "u\n"
 
 
 def test_a_trainer_started_by_hand_is_the_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEELE_RUN_DIR", str(tmp_path))
-    for name in ("SEELE_ATTEMPT", "SEELE_RUN_UID", "SEELE_ROLLOUT_URLS_FILE"):
+    for name in ("SEELE_ATTEMPT", "SEELE_RUN_UID", "SEELE_ROLLOUT_URLS_FILE", "SEELE_GRACE_SECONDS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "attempt").write_text("6\n")
     found = PodEnvironment.from_environment()
-    assert (found.attempt.number, found.rollout_urls_file) == (7, None)
+    assert (found.attempt.number, found.rollout_urls_file, found.grace_seconds) == (7, None, math.inf)
