@@ -110,12 +110,9 @@ class Store:
 
     def put_pod(self, body: Body) -> RunKey | None:
         """Store a pod that was read or watched; returns the key of its run if that was news."""
-        place = place_of(body)
-        if place is None:
+        if (found := self._found(body)) is None:
             return None
-        key, name = place
-        version = self._version(body)
-        known = self._pods.get(key, {}).get(name)
+        key, name, version, known = found
         if not _is_news(version, known, self._deleted_pods.get((key.namespace, name))):
             return None
         controller = _controller_of(body)
@@ -130,12 +127,9 @@ class Store:
 
     def drop_pod(self, body: Body) -> RunKey | None:
         """Remove a pod that was deleted; returns the key of its run if that was news."""
-        place = place_of(body)
-        if place is None:
+        if (found := self._found(body)) is None:
             return None
-        key, name = place
-        version = self._version(body)
-        known = self._pods.get(key, {}).get(name)
+        key, name, version, known = found
         if known is None or (known.seen.uid != body["metadata"].get("uid") and version.older_than(known.version)):
             return None
         self._remove_pod(key, name, version)
@@ -193,6 +187,11 @@ class Store:
         if not pods:
             del self._pods[key]
         self._deleted_pods[key.namespace, name] = version
+
+    def _found(self, pod: Body) -> tuple[RunKey, str, _Version, _Pod | None] | None:
+        """The key of the pod's run, the pod's name and version, and what is stored of it; None without a run's label."""
+        place = place_of(pod)
+        return None if place is None else (*place, self._version(pod), self._pods.get(place[0], {}).get(place[1]))
 
     def _version(self, body: Body) -> _Version:
         return _Version(str(body["metadata"].get("resourceVersion", "")), self._clock())

@@ -2,11 +2,17 @@
 
 import asyncio
 
+import pytest
+
 from seele_operator.controller.workqueue import FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, WorkQueue, work
 
 
 def queue(jitter: float = 1.0) -> WorkQueue[str]:
     return WorkQueue(jitter=lambda: jitter)
+
+
+async def ready() -> None:
+    """A gate that is open."""
 
 
 async def drained(keys: WorkQueue[str]) -> list[str]:
@@ -53,9 +59,6 @@ async def test_no_two_workers_have_the_same_key() -> None:
         at_work.discard(key)
         if all(times.get(key) == 20 for key in "abc"):
             keys.close()
-
-    async def ready() -> None:
-        return
 
     for key in "abc":
         keys.add(key)
@@ -113,9 +116,6 @@ async def test_a_closed_queue_ends_all_workers_without_the_waiting_keys() -> Non
     async def handle(key: str) -> None:
         handled.append(key)
 
-    async def ready() -> None:
-        return
-
     workers = [asyncio.create_task(work(keys, handle, ready)) for _ in range(3)]
     await asyncio.sleep(0)
     keys.add("a")
@@ -125,16 +125,16 @@ async def test_a_closed_queue_ends_all_workers_without_the_waiting_keys() -> Non
     assert handled == []
 
 
-async def test_ages_are_those_of_the_first_waiting_key_and_the_slowest_pass() -> None:
-    keys = queue()
+async def test_ages_are_those_of_the_first_waiting_key_and_the_slowest_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, now = queue(), 100.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     assert keys.longest_wait() == keys.longest_work() == 0.0
     keys.add("a")
-    await asyncio.sleep(0.02)
+    now = 120.0
     keys.add("b")
-    assert keys.longest_wait() >= 0.02
+    assert keys.longest_wait() == 20.0
     await keys.get()
-    assert keys.longest_wait() < 0.02
-    await asyncio.sleep(0.02)
-    assert keys.longest_work() >= 0.02
+    now = 125.0
+    assert (keys.longest_wait(), keys.longest_work()) == (5.0, 5.0)
     keys.done("a")
     assert keys.longest_work() == 0.0
