@@ -28,8 +28,8 @@ from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, Da
 from seele_trainer.run_folder.durable import put_in_place
 from seele_trainer.run_folder.records import Descent, EvaluationRecord, StepPhase
 from seele_trainer.step_record import StepFacts, descents, measured_groups, sample_rollouts, sequences, summarise
-from seele_trainer.strategies.base import Strategy
 from seele_trainer.stopping import StopCost, where_it_resumes
+from seele_trainer.strategies.base import Strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.verify.pool import VerifierPool
 from seele_trainer.weights.directory import WeightsDirectory
@@ -85,9 +85,9 @@ class Loop:
         self._boundary = self._state_at(step=0)
         self._saved_step, self._saved_time = 0, clock()
         self._decoy: Decoy | None = None
+        self._cost = StopCost(grace_seconds, parts.config.training.updates_per_step)
         # Between the first update of a step and its end the learner is ahead of the boundary, so it cannot be saved.
         self._ahead = False
-        self._cost = StopCost(grace_seconds, parts.config.training.updates_per_step)
 
     async def run(self) -> None:
         """Train to the last step. If the stop event is set, save the last finished step and raise Interrupted.
@@ -105,10 +105,10 @@ class Loop:
         steps = self._parts.config.training.steps
         try:
             await self._until_stopped(self._start())
-            await self._resume()
-            sync = await self._push_weights(version=self._boundary.policy_version)
             self._cost.expect(self._parts.learner.checkpoint_bytes)
             self._show_cost()
+            await self._resume()
+            sync = await self._push_weights(version=self._boundary.policy_version)
             await self._evaluate_if_due(sync)
             while self._boundary.step < steps:
                 await self._step(self._boundary.step + 1)
@@ -154,10 +154,10 @@ class Loop:
         self._seconds["rollout"] -= collected.waiting_seconds
         self._seconds["verify"] = collected.waiting_seconds
         self._boundary, self._ahead = self._state_at(step), False
-        facts = StepFacts(
-            step=step,
         self._cost.trained(updates, sync.seconds)
         self._show_cost()
+        facts = StepFacts(
+            step=step,
             time=time.time(),
             updates=updates,
             sync=sync,
@@ -316,16 +316,16 @@ class Loop:
         """Write a checkpoint of the last step boundary; rollouts sampled since then are lost."""
         if self._boundary.step == self._saved_step:
             return
-        with self._phase("checkpoint"):
         began = time.monotonic()
+        with self._phase("checkpoint"):
             folder = self._parts.checkpoints.begin(self._boundary.step)
             await self._parts.learner.save(folder / "learner")
             self._parts.checkpoints.commit(self._boundary)
         self._saved_step, self._saved_time = self._boundary.step, self._clock()
         self._parts.recorder.update_progress(last_checkpoint_step=self._saved_step, unsaved_step=None)
-
         self._cost.saved(time.monotonic() - began)
         self._show_cost()
+
     async def _finish(self) -> None:
         """Write the trained model, as a Hugging Face folder like the original, and the report."""
         parts = self._parts

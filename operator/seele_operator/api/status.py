@@ -88,10 +88,10 @@ class Checkpoint(StatusSection):
     """Completed training steps."""
     path: str
     """Folder inside the run's folder."""
-
-
     time: AwareDatetime | None = None
     """When the operator first saw it."""
+
+
 class Replacement(StatusSection):
     """A failed rollout pod that was counted and is being replaced on its own."""
 
@@ -131,10 +131,10 @@ class RunStatus(StatusSection):
     """Highest step that was ever saved. Failures before it no longer count."""
     eta_seconds: float | None = None
     """Estimated seconds until the run completes."""
-    last_step_time: AwareDatetime | None = None
-    """When the operator last saw a new step."""
     stop_seconds: float | None = None
     """Seconds that trainers may need to save when they are stopped, as they estimate it."""
+    last_step_time: AwareDatetime | None = None
+    """When the operator last saw a new step."""
 
     attempt: int = 0
     """Number of the current attempt, or of the next one if the last has ended. Starts at 1; 0 before the first."""

@@ -182,9 +182,9 @@ def _take_progress(builder: DecisionBuilder, progress: ProgressSeen) -> None:
         hint_rate=_either(progress.hint_rate, status.hint_rate),
         policy_version=_either(progress.policy_version, status.policy_version),
         eta_seconds=progress.eta_seconds if status.gang != "stopping" else None,
+        stop_seconds=_either(progress.stop_seconds, status.stop_seconds),
     )
 
-        stop_seconds=_either(progress.stop_seconds, status.stop_seconds),
 
 def _either(new: float | None, old: float | None) -> float | None:
     return old if new is None else new

@@ -47,9 +47,9 @@ class CountingLearner:
         self._begun = begun
         self._exported = exported
 
-    async def start(self) -> None: ...
     checkpoint_bytes = 600_000_000
 
+    async def start(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -143,10 +143,10 @@ async def run(
     overtaken_at_evaluation: int | None = None,
     overtaken_at_export: str | None = None,
     look: Callable[[Recorder], None] = lambda _: None,
-    evaluate_every: int = 1,
     leave: Callable[[Recorder], None] = lambda _: None,
-    **hints: str,
+    evaluate_every: int = 1,
     grace_seconds: float = 1800.0,
+    **hints: str,
 ) -> list[str | None]:
     """One attempt at a run of two steps in `folder`; returns the answer of /healthz after each round was sampled.
 
@@ -397,8 +397,6 @@ async def test_progress_names_the_step_that_a_stop_would_save(tmp_path: Path) ->
         assert seen == expected
 
 
-@pytest.mark.parametrize(("minutes", "steps"), [(39.0, {1, 2}), (40.0, {1, 2}), (41.0, {2})])
-async def test_a_step_is_also_saved_after_so_many_minutes(tmp_path: Path, minutes: float, steps: set[int]) -> None:
 async def test_progress_says_how_long_a_stop_takes_and_that_one_is_under_way(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -421,6 +419,8 @@ async def test_progress_says_how_long_a_stop_takes_and_that_one_is_under_way(
     assert "set runPolicy.terminationGracePeriodSeconds to 5" in caplog.text
 
 
+@pytest.mark.parametrize(("minutes", "steps"), [(39.0, {1, 2}), (40.0, {1, 2}), (41.0, {2})])
+async def test_a_step_is_also_saved_after_so_many_minutes(tmp_path: Path, minutes: float, steps: set[int]) -> None:
     # A step has four rounds of ten minutes here.
     await run(tmp_path, save_every=1000, round_seconds=600.0, save_minutes=minutes)
     assert {int(path.name.removeprefix("step-")) for path in (tmp_path / "checkpoints").glob("step-*")} == steps
