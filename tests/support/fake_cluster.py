@@ -26,6 +26,8 @@ class FakeCluster:
         self.objects: dict[str, Body] = {}
         self.requests: list[Request] = []
         self.events: list[RunEvent] = []
+        self.logs: dict[str, str] = {}
+        """Logs by the name of the pod; of others there is none."""
         self.before: Callable[[Request], None] = lambda request: None
         """Called before each request; may raise the error with which it fails."""
         self.after: Callable[[Request], None] = lambda request: None
@@ -70,6 +72,12 @@ class FakeCluster:
 
     async def read_pod(self, namespace: str, name: str) -> Body | None:
         return self._read(f"Pod/{name}")
+
+    async def read_log(self, namespace: str, pod: str, container: str) -> str:
+        self._begin("log", f"Pod/{pod}")
+        if pod not in self.logs:
+            raise Gone(pod)
+        return self.logs[pod]
 
     async def each_run(self, namespace: str | None, take: Callable[[Body], None]) -> str:
         return self._each("SeeleRun", take)

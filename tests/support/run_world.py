@@ -152,7 +152,11 @@ def new_world(trainers: int, policy: dict[str, Any]) -> World:
 
 def started(trainers: int = 1, **policy: Any) -> World:
     """A run in phase Running."""
-    world = new_world(trainers, policy)
+    return start(new_world(trainers, policy))
+
+
+def start(world: World) -> World:
+    """Follow a new run until it is in phase Running."""
     world.reconcile()
     for _ in range(3):
         world.kubelet()

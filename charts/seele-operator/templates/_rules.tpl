@@ -11,6 +11,10 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, create, patch, delete]
+# The logs of rollout servers that failed, for the reason.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, create, patch]

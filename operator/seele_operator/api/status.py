@@ -74,7 +74,9 @@ class LastFailure(StatusSection):
     exit_code: int | None = None
     """Exit code of the container."""
     message: str = ""
-    """What happened, with the last lines of the container's log if there are any."""
+    """What happened, with the lines of the container's log that explain it if there are any."""
+    error: str = ""
+    """The line of a rollout server's log that names the error."""
     attempt: int = 0
     """The attempt that failed."""
     time: AwareDatetime

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -20,13 +20,26 @@ from seele_operator.decide.accept import accept
 from seele_operator.decide.decide import decide
 from seele_operator.decide.decision import Decision, Observed
 from seele_operator.kube.cluster import Cluster
-from seele_operator.kube.errors import ClusterUnavailable, Conflict, Gone, NamespaceTerminating, NotLeading, Refused
+from seele_operator.kube.errors import (
+    ClusterError,
+    ClusterUnavailable,
+    Conflict,
+    Gone,
+    NamespaceTerminating,
+    NotLeading,
+    Refused,
+)
+from seele_operator.observe.pods import explained
 from seele_operator.observe.trainer import ProgressSeen
 from seele_operator.plan import objects as plan
 
 TRIES = 3
 """How often a pass starts over because the run has changed, before the run goes back into the queue."""
 TERMINATING_NAMESPACE_SECONDS = 15.0
+LOG_SECONDS = 5.0
+"""How long a pass waits for the logs of servers that failed."""
+MAX_LOGS = 8
+"""Logs read in a pass: servers that fail at the same time fail for the same reason."""
 
 _log = logging.getLogger(__name__)
 
@@ -126,12 +139,13 @@ class Reconciler:
             run = self._store.run(key)
             if run is None or _is_terminating(run):
                 return None
-            decision = await self._decide(run, key)
+            decision = await self._decide(run, key, {})
             if decision.needs_fresh_read:
+                logs = await self._read_logs(key)
                 run = await self._read_afresh(run, key)
                 if run is None or _is_terminating(run):
                     return None
-                decision = await self._decide(run, key)
+                decision = await self._decide(run, key, logs)
             try:
                 return await self._write(run, key, decision)
             except Conflict:
@@ -141,9 +155,11 @@ class Reconciler:
                 return None
         raise Conflict(f"{key} changed {TRIES} times during a pass")
 
-    async def _decide(self, run: Body, key: RunKey) -> Decision:
+    async def _decide(self, run: Body, key: RunKey, logs: Mapping[str, str]) -> Decision:
+        """Decide with what is known; `logs` are those of failed servers, by the uid of the pod."""
         uid = uid_of(run)
-        seen = Observed(self._store.pods(key), self._progress(uid), self._children.refusal(uid))
+        pods = tuple(explained(pod, logs[pod.uid]) if pod.uid in logs else pod for pod in self._store.pods(key))
+        seen = Observed(pods, self._progress(uid), self._children.refusal(uid))
         return decide(run, await self._status(run), seen, self._now())
 
     async def _status(self, run: Body) -> RunStatus:
@@ -199,6 +215,21 @@ class Reconciler:
             self._read_run(key, uid_of(run)), *(self._read_pod(key, name, known.get(name)) for name in names)
         )
         return fresh
+
+    async def _read_logs(self, key: RunKey) -> dict[str, str]:
+        """The logs that tell why servers failed, by the uid of the pod, without those that cannot be read soon."""
+        wanted = [pod for pod in self._store.pods(key) if pod.failure is not None and pod.failure.needs_log]
+        found = await asyncio.gather(*(self._read_log(key, pod.name) for pod in wanted[:MAX_LOGS]))
+        return {pod.uid: log for pod, log in zip(wanted, found, strict=False)}
+
+    async def _read_log(self, key: RunKey, pod: str) -> str:
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                return await self._cluster.read_log(key.namespace, pod, "rollout")
+        except (ClusterError, TimeoutError) as error:
+            # The reason is worth a request, but a run must not wait for it: its node may be gone.
+            _log.warning("%s: the log of pod %s was not read: %s", key, pod, error or "no answer in time")
+            return ""
 
     async def _read_run(self, key: RunKey, uid: str) -> Body | None:
         body = await self._cluster.read_run(key.namespace, key.name)

@@ -86,8 +86,10 @@ def _follow_edit(builder: DecisionBuilder, accepted: Accepted) -> None:
     """Follow the accepted spec; if that needs new pods, in a new attempt that counts against no budget."""
     if not accepted.changed:
         return
-    before = builder.status.accepted_spec
-    builder.set(accepted_spec=accepted.text)
+    before, last = builder.status.accepted_spec, builder.status.last_failure
+    # The change, or what the user did during a suspension, may be the remedy of an error that would else be hopeless.
+    forgiven = last.model_copy(update={"error": ""}) if last is not None else None
+    builder.set(accepted_spec=accepted.text, last_failure=forgiven)
     if before is None or builder.status.gang == "stopping":
         return
     if accepted.respawn:

@@ -1,9 +1,10 @@
 """What went wrong in a run, which budget it counts against, and what that budget still allows."""
 
-from seele_operator.api.status import Failures, LastFailure
+from seele_operator.api.status import Failures, LastFailure, RunStatus, whole_seconds
 from seele_operator.decide.builder import DecisionBuilder, fail
 from seele_operator.decide.run_pods import RunPods
 from seele_operator.observe.failures import PodFailure
+from seele_operator.observe.last_words import dies_again
 from seele_operator.observe.pods import ObservedPod, deletion_failure
 from seele_operator.plan.gang_schedulers import gang_scheduler_of
 
@@ -82,6 +83,7 @@ def rollout_failure(name: str, pod: ObservedPod | None) -> PodFailure | None:
 def record_failure(builder: DecisionBuilder, pod: str | None, failure: PodFailure) -> bool:
     """Record and count the failure; if that exhausts its budget, fail the run and return False."""
     kind, policy = failure.failure_class, builder.run.spec.run_policy
+    repeated = _repeats_itself(builder.status, failure)
     failures = builder.status.failures
     failures = failures.model_copy(update={kind: getattr(failures, kind) + 1})
     record = LastFailure(
@@ -91,6 +93,7 @@ def record_failure(builder: DecisionBuilder, pod: str | None, failure: PodFailur
         container=failure.container,
         exit_code=failure.exit_code,
         message=failure.message,
+        error=failure.error,
         attempt=builder.status.attempt,
         time=builder.now,
     )
@@ -104,12 +107,26 @@ def record_failure(builder: DecisionBuilder, pod: str | None, failure: PodFailur
     description = describe(pod, failure)
     if failure.hopeless:
         fail(builder, "BadInput", f"{description}; a restart would not change that")
+    elif repeated:
+        why = "a rollout server was started again, and died of the same error before the attempt finished a step"
+        fail(builder, "RepeatedFailure", f"{why}: {description}")
     elif getattr(failures, kind) > limit:
         reason = "BackoffLimitExceeded" if kind == "application" else "DisruptionLimitExceeded"
         fail(builder, reason, f"{description}; runPolicy.{field_name} is {limit}")
     else:
         return True
     return False
+
+
+def _repeats_itself(status: RunStatus, failure: PodFailure) -> bool:
+    """Whether a server was started after the run's last failure and died of the same lasting error, all before the attempt
+    finished a step. A change of the spec, such as a suspension, erases that error.
+    """
+    last, began, stepped = status.last_failure, status.attempt_start_time, status.last_step_time
+    if last is None or failure.started_at is None or failure.started_at < whole_seconds(last.time):
+        return False
+    idle = not status.step or began is None or stepped is None or stepped < began
+    return idle and dies_again(failure.error, last.error)
 
 
 def backoff(failures: Failures) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from seele_operator.api.events import Refusal, RunEvent, event_manifest, event_name, timestamp
 from seele_operator.api.seelerun import API_VERSION, KIND
-from seele_operator.kube.connection import ApiConnection, ContentType, RequestSeen, default_identity
+from seele_operator.kube.connection import REQUEST_SECONDS, ApiConnection, ContentType, RequestSeen, default_identity
 from seele_operator.kube.errors import (
     AlreadyExists,
     ClusterError,
@@ -35,6 +36,10 @@ PAGE = 250
 """Objects of a list that are parsed at a time: about 2 MB, which block the event loop for 20 ms."""
 LIST_TRIES = 3
 LIST_SECONDS = 60.0
+LOG_LINES = 2000
+"""Lines at the end of a log that are searched for the reason of a failure."""
+LOG_LINE_BYTES = 2000
+"""Bytes kept of each of them."""
 MAX_REMEMBERED_EVENTS = 2000
 """Events whose count is kept in memory."""
 
@@ -125,6 +130,15 @@ class Cluster:
     async def read_pod(self, namespace: str, name: str) -> Manifest | None:
         """The pod as it is now; None if it does not exist."""
         return await self._read(Target("v1", "Pod", name), namespace)
+
+    async def read_log(self, namespace: str, pod: str, container: str) -> str:
+        """The last lines of a container's log, each of them cut. Raises ClusterError."""
+        target, part = Target("v1", "Pod", pod), {"container": container, "tailLines": str(LOG_LINES)}
+        path = path_of(target, namespace, "log")
+        # No `limitBytes`: it would drop the end.
+        lines = self._connection.lines(target, path, part, silence_seconds=REQUEST_SECONDS)
+        async with contextlib.aclosing(lines):
+            return "\n".join([line[:LOG_LINE_BYTES].decode("utf-8", "replace") async for line in lines])
 
     async def each_run(self, namespace: str | None, take: Take) -> str:
         """Pass each run in a namespace (None: in all namespaces) to `take`; returns the list's resourceVersion."""

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from seele_operator.local.display import Display
 from seele_operator.local.translate import LocalPod
+from seele_operator.observe.last_words import log_lines
 
 LOG_PERIOD = 0.25
 MAX_READ_BYTES = 1 << 20
 """Bytes read from a file at once."""
 TAIL_BYTES = 256 << 10
-"""Bytes of a log in which the reason of a failure is looked for."""
+"""Bytes of a log that are searched for the reason of a failure."""
 
 
 @dataclass
@@ -67,8 +68,7 @@ def last_lines(path: Path, since: int) -> list[str]:
             data = file.read()
     except FileNotFoundError:
         return []
-    lines = [_text(line) for line in data.split(b"\n")]
-    return [line for line in lines if line.strip()]
+    return [line for line in log_lines(data.decode("utf-8", "replace")) if line.strip()]
 
 
 def _text(line: bytes) -> str:

@@ -7,20 +7,20 @@ processes. Kubernetes reports disruptions in several places, and old and new rel
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from seele_operator.api.status import FailureClass
-from seele_operator.observe.last_words import last_words
+from seele_operator.observe.last_words import error_line, last_words, log_lines, without_noise
 from seele_operator.observe.raw import condition, deletion_requested, entries, mapping, moment, number, terminated, text
 from seele_trainer.termination import ExitCode
 
 MAIN_CONTAINERS = ("trainer", "rollout")
 """The containers that do a pod's work; all others prepare these or come from the user's pod template."""
 LOG_TAIL = 1000
-"""Characters kept of a container's termination message."""
+"""Characters kept of a container's termination message or log."""
 _LOG_LINES = 80
 
 _BAD_INPUT_CONTAINERS = ("trainer", "prepare-model")
@@ -62,14 +62,33 @@ class PodFailure:
     container: str | None
     exit_code: int | None
     message: str
-    """A sentence, followed by the end of the container's log if the kubelet kept it; of a server, the error comes first."""
+    """A sentence, followed by what is known of the container's log: the error first, then the lines that led to it."""
     ended_at: datetime | None = None
     """When the container ended, by its node's clock; the first pod of a gang to end is the one that failed."""
+    started_at: datetime | None = None
+    """When the container started, by its node's clock."""
+    error: str = ""
+    """The line of its log that names the error; empty if unknown."""
 
     @property
     def hopeless(self) -> bool:
         """Whether a restart cannot help: the trainer rejected its input (exit code 2)."""
         return self.reason == "BadInput"
+
+    @property
+    def needs_log(self) -> bool:
+        """Whether only the container's log tells the reason: the kubelet keeps 80 lines or 2,048 bytes of a server's log,
+        which end in noise, and nothing at all if it exits with code 0, as vLLM does when its engine has died.
+        """
+        return self.container == "rollout" and self.reason in ("Error", "Exited")
+
+    def with_log(self, log: str) -> Self:
+        """The failure as the container's log explains it."""
+        lines = log_lines(log)
+        if not any(lines):
+            return self
+        sentence = self.message.partition("\n")[0].removesuffix(":")
+        return replace(self, message=_quoting(sentence, lines), error=error_line(lines)[:LOG_TAIL])
 
 
 @dataclass(frozen=True)
@@ -98,9 +117,9 @@ def termination_message(body: Mapping[str, Any]) -> str:
 def pod_failure(body: Mapping[str, Any]) -> PodFailure | None:
     """Why the raw pod failed; None if it did not fail, or if the cluster has not stopped it yet."""
     failed = mapping(body, "status").get("phase") == "Failed"
-    ended = _failed_container(body) if failed else next(_ended_badly(_main_statuses(body)), None)
+    ended = (_failed_container(body) if failed else next(_ended_badly(_main_statuses(body)), None)) or _exited(body)
     disruption = pod_disruption(body)
-    if (not failed and ended is None) or _ended_well(body, disruption):
+    if (not failed and ended is None) or _trainer_done(body):
         return None
     container, state = ended or (None, {})
     exit_code, ended_at = number(state, "exitCode"), moment(state, "finishedAt")
@@ -110,9 +129,25 @@ def pod_failure(body: Mapping[str, Any]) -> PodFailure | None:
     if container is None:
         return _never_ran(mapping(body, "status"))
     failure_class, reason = _classify(container, state, exit_code)
-    return PodFailure(
-        failure_class, reason, container, exit_code, _application_message(container, state, exit_code), ended_at
+    failure = PodFailure(
+        failure_class,
+        reason,
+        container,
+        exit_code,
+        _sentence(container, state, exit_code),
+        ended_at,
+        moment(state, "startedAt"),
     )
+    lines = log_lines(text(state, "message"))
+    if (
+        exit_code in (ExitCode.FAILED, ExitCode.BAD_INPUT)
+        and container in _BAD_INPUT_CONTAINERS
+        and not error_line(lines)
+    ):
+        # Its own words, which begin with the reason.
+        words = "\n".join(lines).strip()
+        return replace(failure, message=_joined(failure.message, f"{words[:LOG_TAIL]}{'…' * (len(words) > LOG_TAIL)}"))
+    return failure.with_log("\n".join(lines))
 
 
 def pod_disruption(body: Mapping[str, Any]) -> Disruption | None:
@@ -142,20 +177,32 @@ def shortened(log: str, limit: int = LOG_TAIL) -> str:
     return whole_lines if newline and whole_lines else f"…{log[1 - limit :]}"
 
 
-def _explained(log: str) -> str:
-    """The end of a server's log, with the line that names the error first: the kubelet keeps 80 lines or 2,048 bytes."""
-    first, *others = last_words(log.splitlines(), _LOG_LINES) or [""]
+def _quoting(sentence: str, log: Sequence[str]) -> str:
+    """The sentence and the end of a log, with the line that names the error first."""
+    first = error_line(log)[:LOG_TAIL]
+    others = last_words(log, _LOG_LINES)[1:] if first else without_noise(log)[-_LOG_LINES:]
     rest = shortened("\n".join(others), LOG_TAIL - min(len(first), LOG_TAIL // 2))
-    return "\n".join(line for line in (first[:LOG_TAIL], rest) if line)
+    return _joined(sentence, "\n".join(line for line in (first, rest) if line))
 
 
-def _ended_well(body: Mapping[str, Any], disruption: Disruption | None) -> bool:
-    """Whether the main container has done its work, so that the fate of sidecars or the node no longer matters.
+def _joined(sentence: str, words: str) -> str:
+    return f"{sentence}:\n{words}" if words else sentence
+
+
+def _trainer_done(body: Mapping[str, Any]) -> bool:
+    """Whether the trainer has done its work, so that the fate of sidecars or the node no longer matters.
 
     A trainer that is stopped exits with 130, but a server exits with 0 even then.
     """
-    done = [text(status, "name") for status in _main_statuses(body) if terminated(status).get("exitCode") == 0]
-    return "trainer" in done or (bool(done) and disruption is None)
+    return any(
+        text(status, "name") == "trainer" and terminated(status).get("exitCode") == 0 for status in _main_statuses(body)
+    )
+
+
+def _exited(body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """A server that ended with exit code 0, although servers have no end of their own."""
+    found = ((text(status, "name"), terminated(status)) for status in _main_statuses(body))
+    return next(((name, state) for name, state in found if name == "rollout" and number(state, "exitCode") == 0), None)
 
 
 def _node_is_silent(body: Mapping[str, Any]) -> bool:
@@ -199,15 +246,17 @@ def _classify(container: str, state: Mapping[str, Any], exit_code: int | None) -
         return "application", "BadInput"
     if exit_code in _STOPPED_BY_SIGNAL:
         return "disruption", "Terminated"
+    if exit_code == 0:
+        return "application", "Exited"
     return "application", "Error"
 
 
-def _application_message(container: str, state: Mapping[str, Any], exit_code: int | None) -> str:
+def _sentence(container: str, state: Mapping[str, Any], exit_code: int | None) -> str:
     reason = text(state, "reason")
     why = "was killed for using more memory than its limit" if reason == "OOMKilled" else "ended"
+    why = "ended before the run did" if exit_code == 0 else why
     code = f"exit code {exit_code}{_signal_name(exit_code)}" if exit_code is not None else "no exit code"
-    log = _explained(text(state, "message")) if container == "rollout" else shortened(text(state, "message"))
-    return f"container {container} {why}, with {code}" + (f":\n{log}" if log else "")
+    return f"container {container} {why}, with {code}"
 
 
 def _signal_name(exit_code: int) -> str:

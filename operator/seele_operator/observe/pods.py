@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -113,6 +113,11 @@ def observe_pod(body: Mapping[str, Any], run_uid: str) -> ObservedPod | None:
         termination_message=termination_message(body),
         lingers=phase == "Succeeded" and _phase(status) not in ("Succeeded", "Failed"),
     )
+
+
+def explained(pod: ObservedPod, log: str) -> ObservedPod:
+    """The pod with its failure as the container's log explains it."""
+    return pod if pod.failure is None else replace(pod, failure=pod.failure.with_log(log))
 
 
 def deletion_failure(pod: ObservedPod) -> PodFailure:

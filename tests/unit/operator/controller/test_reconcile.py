@@ -1,13 +1,14 @@
 """Passes over a run: the status is written before it is acted on, and the operator may die after any request."""
 
+import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from seele_operator.api.events import Refusal
-from seele_operator.controller import children
-from seele_operator.kube.errors import ClusterUnavailable, Refused
+from seele_operator.controller import children, reconcile
+from seele_operator.kube.errors import ClusterUnavailable, Gone, Refused
 from tests.support.fake_cluster import FakeCluster, Request
 from tests.support.reconcile_world import (
     KEY,
@@ -27,9 +28,9 @@ class Died(BaseException):
     """The operator's process was killed."""
 
 
-def fail_pod(cluster: FakeCluster, name: str) -> None:
-    ended = {"name": "trainer", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}
-    cluster.change(name, status={"phase": "Failed", "containerStatuses": [ended]})
+def fail_pod(cluster: FakeCluster, name: str, container: str = "trainer", code: int = 1) -> None:
+    ended = {"name": container, "state": {"terminated": {"exitCode": code, "reason": "Error"}}}
+    cluster.change(name, status={"phase": "Failed" if code else "Succeeded", "containerStatuses": [ended]})
 
 
 def remove_terminating(cluster: FakeCluster) -> None:
@@ -119,6 +120,50 @@ async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
     remove_terminating(world.cluster)
     await world.settle(3)
     assert {body["metadata"]["labels"]["seele.dev/attempt"] for body in pods(world.cluster)} == {"2"}
+
+
+async def test_the_log_of_a_server_that_ended_tells_the_reason() -> None:
+    world = await running_world()
+    world.cluster.logs = {
+        "first-rollout-0": "ValueError: the cause\nEngineDeadError: dead\nnanobind: leaked 4 instances!"
+    }
+    fail_pod(world.cluster, ROLLOUT, "rollout", 0)
+    await world.settle(2)
+    failure = world.status()["lastFailure"]
+    assert failure["message"] == "container rollout ended before the run did, with exit code 0:\nValueError: the cause"
+    assert (failure["reason"], failure["error"]) == ("Exited", "ValueError: the cause")
+    assert world.cluster.sent("log") == [("log", ROLLOUT)]
+    (event,) = (event for event in world.cluster.events if event.reason == "RolloutReplaced")
+    assert "ValueError: the cause" in event.message
+
+
+@pytest.mark.parametrize("how", ["gone", "unavailable", "refused", "silent"])
+async def test_a_log_that_cannot_be_read_does_not_hold_up_a_pass(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await running_world()
+    monkeypatch.setattr(reconcile, "LOG_SECONDS", 0.01)
+
+    async def read_log(*_: object) -> str:
+        if how == "silent":
+            await asyncio.sleep(3600)
+        refusal = Refusal("Forbidden", "pods/log")
+        raise {"gone": Gone("no"), "refused": Refused(refusal)}.get(how, ClusterUnavailable("no kubelet"))
+
+    monkeypatch.setattr(world.cluster, "read_log", read_log)
+    fail_pod(world.cluster, ROLLOUT, "rollout")
+    await world.settle(2)
+    assert world.status()["lastFailure"]["message"] == "container rollout ended, with exit code 1"
+    assert world.cluster.sent("delete") == [("delete", ROLLOUT)]
+    assert world.gate.open
+    assert world.queue.failures(KEY) == 0
+
+
+async def test_of_many_servers_that_fail_together_some_logs_are_read() -> None:
+    world = await running_world(rollout={"replicas": 20}, runPolicy={"backoffLimit": 99})
+    for index in range(20):
+        fail_pod(world.cluster, f"Pod/first-rollout-{index}", "rollout")
+    fail_pod(world.cluster, TRAINER)
+    await world.settle(1)
+    assert len(world.cluster.sent("log")) == reconcile.MAX_LOGS
 
 
 async def play_a_run(cluster: FakeCluster, die_after: int) -> int:

@@ -1,5 +1,6 @@
 """What failures, disruptions and deadlines do to a run, decision by decision."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,18 @@ import pytest
 from seele_operator.decide.decision import DeletePods
 from seele_operator.observe.failures import Disruption, PodFailure
 from seele_operator.observe.pods import Waiting
-from tests.support.run_world import FAILURES, START, STEPS, answer, happen_to_trainer, kinds, new_world, started
+from tests.support.run_world import (
+    FAILURES,
+    START,
+    STEPS,
+    World,
+    answer,
+    happen_to_trainer,
+    kinds,
+    new_world,
+    start,
+    started,
+)
 
 
 def test_one_failed_trainer_restarts_the_whole_gang_after_it_is_gone() -> None:
@@ -269,3 +281,118 @@ def test_failures_count_until_a_run_gets_further_than_before() -> None:
             world.kubelet()
             world.reconcile()
         assert world.status.failures.application == 1
+
+
+HEAD_DIM = "RuntimeError: Unsupported CPU attention configuration: head_dim={}"
+
+
+def die_at_start(world: World, error: str, *servers: int) -> None:
+    """Let rollout servers die that were started a minute ago, and follow the run until it is complete again."""
+    for server in servers:
+        failure = PodFailure(
+            "application",
+            "Error",
+            "rollout",
+            1,
+            f"ended:\n{error}",
+            world.now,
+            world.now - timedelta(seconds=60),
+            error,
+        )
+        world.change(f"r-rollout-{server}", phase="Failed", ready=False, failure=failure)
+    for _ in range(8):
+        decision = world.reconcile()
+        world.kubelet()
+        world.now += timedelta(seconds=min(decision.recheck_seconds or 1, 60))
+    world.now += timedelta(seconds=70)
+
+
+def nothing(world: World) -> None: ...
+
+
+def finish_a_step(world: World) -> None:
+    world.train(1)
+    world.reconcile()
+
+
+def answer_without_a_step(world: World) -> None:
+    world.train(0)
+    world.reconcile()
+
+
+def suspend_and_resume(world: World) -> None:
+    for suspend in (True, False):
+        world.edit("runPolicy", suspend=suspend)
+        for _ in range(5):
+            world.reconcile()
+            world.kubelet()
+            world.now += timedelta(seconds=20)
+
+
+def change_the_spec(world: World) -> None:
+    world.edit("runPolicy", ttlSecondsAfterFinished=10)
+    world.reconcile()
+
+
+@pytest.mark.parametrize(
+    ("errors", "between", "hopeless"),
+    [
+        ((HEAD_DIM.format(16),) * 2, nothing, True),
+        ((HEAD_DIM.format(16), HEAD_DIM.format(80)), nothing, True),
+        ((HEAD_DIM.format(16),) * 2, answer_without_a_step, True),
+        ((HEAD_DIM.format(16),) * 2, finish_a_step, False),
+        ((HEAD_DIM.format(16),) * 2, suspend_and_resume, False),
+        ((HEAD_DIM.format(16),) * 2, change_the_spec, False),
+        ((HEAD_DIM.format(16), "ValueError: another one"), nothing, False),
+        (("OSError: [Errno 98] Address already in use",) * 2, nothing, False),
+        (("torch.OutOfMemoryError: CUDA out of memory.",) * 2, nothing, False),
+        (("", ""), nothing, False),
+    ],
+)
+@pytest.mark.parametrize("gang", ["none", "volcano"])
+def test_a_server_that_dies_again_of_the_same_error_before_a_step_ends_the_run(
+    errors: tuple[str, str], between: Callable[[World], None], hopeless: bool, gang: str
+) -> None:
+    world = new_world(1, {"backoffLimit": 9})
+    world.edit("scheduling", gang=gang)
+    start(world)
+    die_at_start(world, errors[0], 0)
+    between(world)
+    assert not world.status.terminal
+
+    die_at_start(world, errors[1], 0)
+
+    assert world.status.failures.application == 2
+    assert world.status.terminal == hopeless
+    if hopeless:
+        assert answer(world, "Failed") == ("True", "RepeatedFailure")
+        assert world.status.last_failure is not None
+        assert world.status.last_failure.error == errors[1]
+        assert "died of the same error before the attempt finished a step: r-rollout-0: Error (exit code 1)" in (
+            world.status.message
+        )
+
+
+def test_servers_that_die_together_have_not_been_started_again() -> None:
+    world = started(backoffLimit=9)
+    die_at_start(world, HEAD_DIM.format(16), 0, 1)
+    assert not world.status.terminal
+    assert world.status.failures.application == 2
+
+    die_at_start(world, HEAD_DIM.format(16), 0)
+
+    assert answer(world, "Failed") == ("True", "RepeatedFailure")
+
+
+def test_steps_of_an_earlier_attempt_do_not_excuse_a_server() -> None:
+    world = started(backoffLimit=9)
+    finish_a_step(world)
+    world.now += timedelta(seconds=1)
+    happen_to_trainer(world, "error")
+    for _ in range(2):
+        die_at_start(world, HEAD_DIM.format(16), *((0,) if world.status.attempt == 2 else ()))
+        assert world.status.attempt == 2
+
+    die_at_start(world, HEAD_DIM.format(16), 0)
+
+    assert answer(world, "Failed") == ("True", "RepeatedFailure")

@@ -25,6 +25,15 @@ FAILURES: dict[str, tuple[Body, str]] = {
     ),
     "a sidecar's code 2": (failed(running(), ended("logs", 2)), "application Error logs 2"),
     "vLLM's code 2": (failed(ended("rollout", 2)), "application Error rollout 2"),
+    # vLLM shuts down in order when its engine has died.
+    "vLLM's code 0": (
+        {"phase": "Succeeded", "containerStatuses": [ended("rollout", 0, "Completed")]},
+        "application Exited rollout 0",
+    ),
+    "vLLM's code 0 beside a sidecar": (
+        {"phase": "Running", "containerStatuses": [running("logs"), ended("rollout", 0, "Completed")]},
+        "application Exited rollout 0",
+    ),
     "terminated from outside": (failed(ended(code=143)), "disruption Terminated trainer 143"),
     "interrupted from outside": (failed(ended(code=130)), "disruption Terminated trainer 130"),
     "no such command": (
@@ -130,7 +139,11 @@ def test_the_message_is_that_of_the_kubelet_or_the_log() -> None:
     log = "Traceback (most recent call last):\nRuntimeError: CUDA error"
     crashed, evicted = failed(ended(code=139, message=log)), failed(reason="Evicted", message=EVICTED)
 
-    assert message(crashed) == f"container trainer ended, with exit code 139 (SIGSEGV):\n{log}"
+    # The error comes first.
+    assert message(crashed) == (
+        "container trainer ended, with exit code 139 (SIGSEGV):\n"
+        "RuntimeError: CUDA error\nTraceback (most recent call last):"
+    )
     assert message(evicted) == EVICTED
     assert "more memory than its limit" in message(failed(ended(code=137, reason="OOMKilled")))
 
@@ -139,6 +152,21 @@ def message(status: Body) -> str:
     failure = observed(pod_body(status)).failure
     assert failure is not None
     return failure.message
+
+
+@pytest.mark.parametrize("container", ["trainer", "prepare-model"])
+def test_the_own_words_of_a_container_are_kept_from_their_beginning(container: str) -> None:
+    words = "the hub refuses model.name 'a/b' (401): give a token, or another name\n" + "more\x1b[0m\x07\n" * 999
+    status = failed(ended(code=1, message=words)) if container == "trainer" else failed(NEVER_PULLED)
+    if container == "prepare-model":
+        status["initContainerStatuses"] = [ended("prepare-model", 1, message=words)]
+    quoted = message(status).splitlines()
+
+    assert quoted[1] == words.splitlines()[0]
+    assert quoted[-1].endswith("…")
+    assert len("\n".join(quoted)) < LOG_TAIL + 100
+    assert "\x1b" not in message(status)
+    assert "\x07" not in message(status)
 
 
 def test_the_end_of_a_container_is_dated() -> None:
@@ -206,7 +234,7 @@ def test_the_end_of_a_log_is_kept(log: str, limit: int) -> None:
 
 @pytest.mark.parametrize("log", ["torn-weights", "context-too-long", "unknown-flag", "unknown-architecture"])
 def test_the_error_of_a_server_comes_first_in_its_message(log: str) -> None:
-    text = (REPOSITORY / "tests" / "unit" / "data" / "server_logs" / f"{log}.log").read_text()
+    text = server_log(log)
     kept = text[-2048:] if log != "torn-weights" else text
     failure = observed(pod_body(failed(ended("rollout", 1, message=kept)))).failure
 
@@ -216,3 +244,49 @@ def test_the_error_of_a_server_comes_first_in_its_message(log: str) -> None:
     assert error == error_line(kept.splitlines())[:LOG_TAIL]
     assert len(failure.message) < 2 * LOG_TAIL
     assert not any("resource_tracker" in line for line in rest)
+
+
+def server_log(name: str) -> str:
+    return (REPOSITORY / "tests" / "unit" / "data" / "server_logs" / f"{name}.log").read_text()
+
+
+@pytest.mark.parametrize(("code", "kept"), [(0, 0), (1, 2048)])
+def test_the_log_of_a_server_tells_the_reason_that_the_kubelet_does_not(code: int, kept: int) -> None:
+    log = server_log("unsupported-head-dim")
+    phase = "Failed" if code else "Succeeded"
+    status = {"phase": phase, "containerStatuses": [ended("rollout", code, message=log[len(log) - kept :])]}
+    before = observed(pod_body(status, "rollout")).failure
+    assert before is not None
+    assert before.needs_log
+    assert "head_dim" not in before.message
+
+    failure = before.with_log(log + "\x1b[0m\x00")
+
+    sentence, error, *_ = failure.message.splitlines()
+    how = "ended before the run did" if code == 0 else "ended"
+    assert sentence == f"container rollout {how}, with exit code {code}:"
+    assert (
+        error
+        == failure.error
+        == "RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
+    )
+    assert len(failure.message) < 2 * LOG_TAIL
+    assert before.with_log(" \n") == before
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        failed(ended("rollout", 137, "OOMKilled")),
+        failed(ended("rollout", 0, "Completed"), reason="Evicted", message=EVICTED),
+        failed(NEVER_PULLED, initContainerStatuses=[ended("prepare-model", 1)]),
+        failed(ended("logs", 1), running("rollout")),
+        failed(ended("rollout", 143)),
+    ],
+    ids=["out of memory", "evicted", "init container", "sidecar", "terminated"],
+)
+def test_where_the_log_of_a_server_tells_nothing_more_it_is_not_read(status: Body) -> None:
+    failure = observed(pod_body(status, "rollout")).failure
+
+    assert failure is not None
+    assert not failure.needs_log

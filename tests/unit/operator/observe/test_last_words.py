@@ -2,7 +2,7 @@
 
 import pytest
 
-from seele_operator.observe.last_words import error_line, last_words, without_noise
+from seele_operator.observe.last_words import MAX_LINE, dies_again, error_line, last_words, log_lines, without_noise
 from tests.support import REPOSITORY
 
 LOGS = REPOSITORY / "tests" / "unit" / "data" / "server_logs"
@@ -84,3 +84,49 @@ def test_the_logs_of_servers_end_in_noise() -> None:
 
     assert lines[-20:] != without_noise(lines)[-20:]
     assert "head_dim" not in "\n".join(lines[-20:])
+
+
+def test_a_log_becomes_plain_text_of_bounded_lines() -> None:
+    log = "\x1b[31mred\x1b[0m \x1b]0;title\x07end\r\n 10%\r 100%\na\x00b\x85c\ufffd\u202e\ud800d\n" + "x" * 99_999
+
+    assert log_lines(log) == ["red end", " 100%", "a b c   d", "x" * MAX_LINE]
+
+
+HEAD_DIM = "RuntimeError: Unsupported CPU attention configuration: head_dim={} isa=2"
+LASTING = [
+    (HEAD_DIM.format(16), HEAD_DIM.format(16)),
+    (
+        "AssertionError: <Cache at 0x7fdebebb9628> of worker 24712",
+        "AssertionError: <Cache at 0x55aa0000beef> of worker 83",
+    ),
+    ("api_server.py: error: unrecognized arguments: --no-such-flag",) * 2,
+    ("ValueError: The checkpoint you are trying to load has model type `foo`",) * 2,
+]
+PASSING = [
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    "ValueError: Free memory on device cuda:0 (3.1/79.2 GiB) on startup is less than desired GPU memory utilization",
+    "RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable",
+    "OSError: [Errno 98] Address already in use",
+    "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address",
+    "RuntimeError: NCCL error in: ProcessGroupNCCL.cpp:1538, unhandled system error",
+    "huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests",
+    "requests.exceptions.ReadTimeout: the read operation timed out",
+    "Fatal Python error: Segmentation fault",
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+    "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.",
+    "",
+]
+
+
+def test_a_server_dies_again_of_the_same_lasting_error() -> None:
+    assert [pair for pair in LASTING if not dies_again(*pair)] == []
+    assert [error for error in PASSING if dies_again(error, error)] == []
+    assert not dies_again(HEAD_DIM.format(16), HEAD_DIM.replace("CPU", "GPU"))
+    assert not dies_again(HEAD_DIM.format(16), "")
+
+
+@pytest.mark.parametrize("log", REASONS)
+def test_the_errors_of_the_logs_are_lasting(log: str) -> None:
+    error = error_line((LOGS / f"{log}.log").read_text().splitlines())
+
+    assert dies_again(error, error)
