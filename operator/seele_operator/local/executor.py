@@ -21,7 +21,7 @@ from seele_operator.local.pod import Exit, PodLife, PodState
 from seele_operator.local.ports import declared, reserved
 from seele_operator.local.processes import Processes, guarded
 from seele_operator.local.translate import CannotRunHere, LocalPod, Machine, files_of, translate
-from seele_operator.observe.last_words import error_line, last_words, without_noise
+from seele_operator.observe.last_words import dies_again, error_line, last_words, without_noise
 from seele_operator.plan.names import Manifest
 from seele_trainer.formatting import duration
 from seele_trainer.run_folder.records import Progress
@@ -198,7 +198,7 @@ async def _serve(life: PodLife, limits: Limits) -> None:
         restarts += 1
         # A server may be ready for a moment, and die of its first request.
         at_start = exit.ready_seconds < limits.settled_seconds
-        hopeless = at_start and bool(error) and error == error_before
+        hopeless = at_start and dies_again(error, error_before)
         if hopeless or early >= limits.early_exits or restarts > limits.restarts:
             life.show(PodState.FAILED, _reason(exit, error))
             raise RunFailed(
