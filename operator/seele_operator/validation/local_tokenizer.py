@@ -41,7 +41,7 @@ def tokenizer_faults(spec: SeeleRunSpec, folder: Path, problems: Sequence[Proble
             f"spec.dataset.promptTemplate: chat needs a chat template, and {shown(name)} has none in "
             "tokenizer_config.json or chat_template.jinja; use r1-zero for a base model, or add the template"
         )
-    fault: BadTokenizerError | UnloadableTokenizer | None = None
+    fault: BadTokenizerError | UnloadableTokenizer | OSError | None = None
     if (folder / "tokenizer.json").is_file() and importlib.util.find_spec("tokenizers") is not None:
         from tokenizers import Tokenizer
 
@@ -60,9 +60,9 @@ def tokenizer_faults(spec: SeeleRunSpec, folder: Path, problems: Sequence[Proble
         try:
             parts = ProblemTokenizer.of(load_tokenizer(str(folder)), "chat" if chat else "plain", vocabulary)
             fault = _first_fault(replace(parts, model=name), sample)
-        except (BadTokenizerError, UnloadableTokenizer) as error:
+        except (BadTokenizerError, UnloadableTokenizer, OSError) as error:
             fault = error
-    if isinstance(fault, UnloadableTokenizer):
+    if isinstance(fault, UnloadableTokenizer | OSError):
         yield f"spec.model.name: the tokenizer in {shown(name)} cannot be loaded: {fault}; save it again"
     elif fault is not None:
         yield f"spec.model.name: {fault}"

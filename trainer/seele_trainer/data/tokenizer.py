@@ -38,7 +38,7 @@ class UnloadableTokenizer(ValueError):
 def load_tokenizer(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or ID. Raises UnloadableTokenizer.
+    """The tokenizer of a model folder or ID. Raises UnloadableTokenizer, or OSError if a disk or hub fails.
 
     Some classes of transformers 5 rebuild a tokenizer from its vocabulary with their own idea of spaces: LlamaTokenizer
     over a byte-level tokenizer.json loses them all (transformers#45488). Where a class gives other tokens than the file,
@@ -46,6 +46,8 @@ def load_tokenizer(
     """
     try:
         return _load_tokenizer(name, revision, trust_remote_code)
+    except OSError:
+        raise
     except Exception as error:  # the libraries raise anything, down to a bare Exception, for files of another form
         reason = " ".join(str(error).split()) or "no reason given"
         raise UnloadableTokenizer(f"{type(error).__name__}: {reason}") from error
@@ -85,11 +87,11 @@ class Tokens:
 
 
 class TextTokenizer:
-    """A tokenizer for which all of a text is text: `<|im_end|>` in a problem is ten characters, not the end of a turn."""
+    """A tokenizer that reads all of a text as text: `<|im_end|>` in a problem is ten characters, not the end of a turn."""
 
     def __init__(self, backend: Tokenizer) -> None:
         self.backend = backend
-        # Settings of tokenizer.json that would cut long texts off and fill short ones up.
+        # Settings of tokenizer.json that would truncate long texts and pad short ones.
         backend.no_truncation()
         backend.no_padding()
 
