@@ -352,7 +352,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _warn(run: SeeleRun) -> None:
-    """Print on standard error what is valid and probably not meant."""
+    """Print on standard error what is valid but probably unintended."""
     from seele_operator.validation.warnings import run_warnings
 
     for line in run_warnings(run):

@@ -1,4 +1,4 @@
-"""After its start a run asks no hub: exports, checkpoints, evaluations, the report and the final model work without one."""
+"""After its start, a run contacts no hub: exports, checkpoints, evaluations, the report and the final model need none."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def test_after_its_start_a_run_asks_no_hub(tmp_path: Path) -> None:
+def test_after_its_start_a_run_contacts_no_hub(tmp_path: Path) -> None:
     model, run = tmp_path / "model", tmp_path / "run"
     shutil.copytree(SHIPPED / "base", model)
     (model / "chat_template.jinja").write_text("{{ messages[0].content }}")

@@ -15,13 +15,13 @@ _PARALLEL_FLAGS = ("pipeline-parallel-size", "data-parallel-size", "data-paralle
 
 
 def run_warnings(run: SeeleRun) -> list[str]:
-    """A line for each thing that is valid and probably not meant. `seele run` follows the machine's own GPUs instead."""
+    """A line for each setting that is valid but probably unintended. `seele run` follows the machine's own GPUs instead."""
     trainer, rollout = run.spec.trainer, run.spec.rollout
     lines = [*_unequal("trainer.processesPerReplica", trainer.processes_per_replica, trainer)]
     if not (_has_accelerator(trainer) or _meant_for_cpu(trainer)):
         lines.append(
             "spec.trainer.resources.limits: no GPU is requested, so trainers compute on CPUs in a cluster; add "
-            "nvidia.com/gpu, or set DS_ACCELERATOR to cpu in spec.trainer.env if this is meant"
+            "nvidia.com/gpu, or set DS_ACCELERATOR to cpu in spec.trainer.env if this is intended"
         )
     if rollout.servers:
         lines += _unequal("rollout.tensorParallelSize", _used_by_server(rollout), rollout)

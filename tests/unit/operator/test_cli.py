@@ -47,7 +47,9 @@ def test_a_good_run_is_valid(seele: CliRunner) -> None:
 
 
 @pytest.mark.parametrize("command", ["validate", "render"])
-def test_what_is_valid_but_hardly_meant_is_a_warning_on_stderr(seele: CliRunner, command: str, tmp_path: Path) -> None:
+def test_what_is_valid_but_probably_unintended_is_a_warning_on_stderr(
+    seele: CliRunner, command: str, tmp_path: Path
+) -> None:
     idle = changed(tmp_path, "  model:\n", '  trainer: {resources: {limits: {nvidia.com/gpu: "4"}}}\n  model:\n')
     result = seele.invoke(app, [command, "-f", str(idle)])
 

@@ -78,7 +78,7 @@ def load_problems(
     """Read all problems of a source, or its first `limit`.
 
     With `need_solution` every problem must have a worked solution; otherwise a missing one is "". Rows that cannot be used
-    are given to `bad_rows`, by default refused. `progress` gets the number of rows read, about every thousand. Raises
+    go to `bad_rows`; by default they are refused. `progress` gets the number of rows read, about every thousand. Raises
     BadDataError that names the file, the row, the field and the remedy.
     """
     bad_rows = bad_rows or BadRows()
@@ -184,7 +184,7 @@ def _solution(row: Row, fields: Fields, need_solution: bool) -> str:
             raise BadDataError("training needs worked solutions to cut hints from: set dataset.fields.solution")
         return _text(row, "solution", fields.solution)
     solution = row.columns.get(fields.solution) if fields.solution else None
-    # One that is not needed, and unreadable, harms nothing.
+    # An unreadable one that is not needed does no harm.
     return solution if isinstance(solution, str) and not _SURROGATE.search(solution) else ""
 
 
@@ -222,8 +222,8 @@ def _readable(row: Row, column: str, text: str) -> str:
     half = None if text.isascii() else _SURROGATE.search(text)
     if half is not None:
         raise BadDataError(
-            f"{row.place}: the column {column!r} has half of a UTF-16 pair, {half[0]!a}, at character {half.start() + 1}; "
-            "write the whole character, or delete it"
+            f"{row.place}: the column {column!r} has an unpaired UTF-16 surrogate, {half[0]!a}, "
+            f"at character {half.start() + 1}; write the whole character, or delete it"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""At the start the learner's way of computing a model is compared with the plainest way, on the same weights.
+"""Compares, at the start, the learner's way of computing a model with transformers' plainest way, on the same weights.
 
 A fast attention may silently leave out part of an architecture, as `sdpa` does with Gemma 2's caps. The policy that is
 trained is then another one than the servers'.
@@ -36,12 +36,12 @@ class DifferentComputation(RefusedInput):
 
 @torch.no_grad()
 def check_computation(scorer: TokenScorer, name: str) -> None:
-    """Raise DifferentComputation if training would see another model than its weights define.
+    """Raise DifferentComputation if training would see a different model than its weights define.
 
     Compared are two sequences, scored as the learner does it (a padded batch in training mode, with the chosen
     implementations) and alone, in evaluation mode, by transformers' `eager` ones. The model is loaded once: its
     implementation is switched, and half-precision weights are converted to float32 one layer at a time. A model that
-    cannot be computed so is not compared, and a warning says why. Call it before ZeRO 3 partitions the weights.
+    cannot be computed this way is not compared, and a warning says why. Call it before ZeRO 3 partitions the weights.
     """
     model: Any = scorer.model
     training, chosen = scorer.training, model.config._attn_implementation

@@ -52,7 +52,7 @@ class WeightProof:
         followed = Followed.UNPROVEN if before is None else follows(before, served)
         if followed is Followed.OLD:
             raise WeightSyncError(
-                f"{self._name} was given the weights of version {version} and still serves those before: its "
+                f"{self._name} was given the weights of version {version} and still serves the previous ones: its "
                 "log-probabilities of the canary have not followed the trainer's. It answers that it has loaded weights "
                 "without loading them: look at its log, and use a version of vLLM that docs/upgrading.md lists"
             )
@@ -69,9 +69,10 @@ class WeightProof:
         found = mean_difference(decoy.logprobs, measured)
         if not found <= tolerance:
             raise WeightSyncError(
-                f"{self._name} does not serve the weights that it is given: after it was given weights that differ much from "
-                f"the policy's, to prove that it loads any, its log-probabilities of the canary are off by {found:.3g} nats "
-                f"per token, and {tolerance:.3g} is allowed. Look at its log. A model with tied embeddings must be served "
-                "untied (rollout.untieEmbeddings: true); if dtypes or kernels differ, raise rollout.canaryTolerance"
+                f"{self._name} does not serve the weights that it is given: after it was given weights very different from "
+                f"the policy's, to prove that it loads any at all, its log-probabilities of the canary are off by "
+                f"{found:.3g} nats per token, and {tolerance:.3g} is allowed. Look at its log. A model with tied embeddings "
+                "must be served untied (rollout.untieEmbeddings: true); if dtypes or kernels differ, raise "
+                "rollout.canaryTolerance"
             )
         return Served(decoy.logprobs, measured)

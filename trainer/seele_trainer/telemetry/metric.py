@@ -48,7 +48,7 @@ class Observations:
 
     @classmethod
     def of(cls, values: Sequence[float], buckets: tuple[float, ...]) -> Self:
-        """Those of single values."""
+        """The observations of single values."""
         counts = np.bincount(np.searchsorted(np.asarray(buckets), values), minlength=len(buckets) + 1)
         return cls(tuple(int(count) for count in counts), float(sum(values)))
 

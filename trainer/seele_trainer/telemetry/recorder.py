@@ -303,7 +303,7 @@ def _tokens_per_second(recent: Iterable[StepRecord]) -> float | None:
 class Preparation:
     """Reports a preparation of the data that may take many minutes.
 
-    Each call is a heartbeat; every few seconds a line in the log and in /progress says how far the data are.
+    Each call is a heartbeat; every few seconds, a line in the log and in /progress reports how far it is.
     """
 
     def __init__(self, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
@@ -312,11 +312,11 @@ class Preparation:
         self._shown = clock()
 
     def reading(self, rows: int) -> None:
-        """So many rows of the data set have been read."""
+        """Report how many rows of the data set have been read."""
         self._show(f"reading the data set: {amount(rows)} rows")
 
     def tokenizing(self, total: int) -> Callable[[int], None]:
-        """What to call with the number of tokenised problems, out of `total`."""
+        """Returns a function that reports how many problems out of `total` are tokenised."""
         started = self._clock()
 
         def done(count: int) -> None:

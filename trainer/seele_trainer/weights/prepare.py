@@ -54,7 +54,7 @@ def prepare_model(config: TrainerConfig, out: Path) -> None:
     OSError if the disk is full.
     """
     found = _prepared(out)
-    # A server that replaces another asks no hub: it gets the model that the run began with.
+    # A replacement server contacts no hub: it gets the model that the run began with.
     if found is not None and not _is_folder(config.model) and found == _wanted(config, Path(found["source"])):
         logger.info("%s is ready", out)
         return

@@ -120,7 +120,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(server: FakeApiServer) ->
         ),
     ],
 )
-def test_what_a_deletion_keeps_is_said(storage: Body, said: list[str]) -> None:
+def test_a_deletion_states_what_it_keeps(storage: Body, said: list[str]) -> None:
     body = run_body(phase="Running", step=12)
     body["spec"]["storage"] = storage
     first, *rest = consequences(see(body))

@@ -34,7 +34,7 @@ def test_a_line_without_time_is_a_line(raw: bytes, text: str) -> None:
     assert (line.text, line.moment) == (text, None)
 
 
-def test_of_a_progress_bar_the_last_state_is_shown() -> None:
+def test_the_last_state_of_a_progress_bar_is_shown() -> None:
     assert log_line(b"2026-11-22T10:11:12Z 10%\r50%\r100%\r\n").text == "100%"
 
 

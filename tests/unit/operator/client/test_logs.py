@@ -62,7 +62,7 @@ def two_pods(server: FakeApiServer, state: Body) -> None:
     server.write("quick-rollout-0", "prepare-model", (T0, "written"), ended=True)
 
 
-def test_every_line_stands_behind_its_pod_and_init_containers_come_first(server: FakeApiServer) -> None:
+def test_every_line_follows_its_pod_and_init_containers_come_first(server: FakeApiServer) -> None:
     two_pods(server, RUNNING)
     result = seele("logs", "quick")
 
@@ -136,7 +136,7 @@ def test_only_the_newest_attempt_is_shown(server: FakeApiServer) -> None:
     assert seele("logs", "quick").stdout == "trainer-1 │ new\n"
 
 
-def test_a_log_that_the_kubelet_does_not_give_is_told_and_the_others_are_shown(server: FakeApiServer) -> None:
+def test_a_log_that_the_kubelet_does_not_give_is_named_and_the_others_are_shown(server: FakeApiServer) -> None:
     two_pods(server, RUNNING)
     server.refusals["quick-rollout-0/log"] = lambda: status(500, "InternalError", "dial tcp node-1:10250: no route")
     result = seele("logs", "quick")
@@ -191,7 +191,7 @@ def test_after_a_broken_connection_no_line_is_shown_twice(server: FakeApiServer)
     assert "2026-11-22T10:00:01Z" in [request.get("sinceTime") for request in log.requests]
 
 
-def test_pods_of_a_new_attempt_come_in_from_their_beginning(server: FakeApiServer) -> None:
+def test_pods_of_a_new_attempt_are_shown_from_their_beginning(server: FakeApiServer) -> None:
     server.pods = [pod_body("trainer", 0, RUNNING)]
     server.write("quick-trainer-0", "trainer", (T0, "old"), (T0, "first"))
     following = Following("--tail", "1")

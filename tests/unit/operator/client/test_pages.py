@@ -74,7 +74,7 @@ def test_a_run_that_is_refused_or_deleted_looks_like_it() -> None:
     ]
 
 
-def test_what_another_operator_wrote_and_nobody_can_read_is_left_out() -> None:
+def test_what_another_operator_wrote_and_cannot_be_read_is_left_out() -> None:
     odd = run_body("a", **{**BUSY, "reward": "high", "failures": 3, "conditions": [{"type": "New"}], "new": {}})
 
     assert table(odd)[1].split() == ["a", "Running", "12/60", "61.4%", "0.42", "–", "12m", "1", "60m"]
@@ -119,7 +119,7 @@ def test_the_detail_of_a_run_that_is_well() -> None:
         ("Pending", "Valid", "Unknown", False),
     ],
 )
-def test_only_what_is_not_as_it_should_be_is_told(phase: str, kind: str, answer: str, shown: bool) -> None:
+def test_only_what_is_not_as_it_should_be_is_shown(phase: str, kind: str, answer: str, shown: bool) -> None:
     text = page(run_body(phase=phase, conditions=[condition(kind, answer)]))
 
     assert (f"  {kind} {answer}, Because\n    for a reason" in text) is shown
@@ -169,7 +169,7 @@ def test_pods_say_why_they_do_not_work() -> None:
     ]
 
 
-def test_a_pod_on_its_way_out_and_a_stranger() -> None:
+def test_a_terminating_pod_and_a_foreign_one() -> None:
     going = pod_body("trainer", 0, RUNNING)
     going["metadata"]["deletionTimestamp"] = "2026-11-22T10:59:00Z"
     strange = pod_body("trainer", 1, RUNNING)
@@ -204,7 +204,7 @@ def test_a_run_that_no_operator_takes_up_says_so_after_some_seconds() -> None:
     assert "quick in namespace default: not picked up" in page(young)
 
 
-def test_a_change_that_the_operator_has_not_seen_is_told() -> None:
+def test_a_change_that_the_operator_has_not_seen_is_mentioned() -> None:
     body = run_body(**BUSY)
     body["metadata"]["generation"] = 2
     body["spec"]["runPolicy"] = {"suspend": True, "backoffLimit": 7}

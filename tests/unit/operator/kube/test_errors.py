@@ -81,11 +81,11 @@ UNAVAILABLE = [
 
 
 @pytest.mark.parametrize("said", UNAVAILABLE, ids=lambda said: str(said.code))
-def test_what_passes_by_itself_is_tried_again(said: Answer) -> None:
+def test_a_temporary_failure_is_tried_again(said: Answer) -> None:
     assert isinstance(error_of(POD, said), ClusterUnavailable)
 
 
-def test_an_answer_without_words_is_told_by_its_code() -> None:
+def test_an_answer_without_a_message_is_described_by_its_code() -> None:
     assert str(error_of(POD, Answer(503))) == "Pod r-trainer-0: HTTP status 503"
 
 
@@ -114,7 +114,7 @@ def test_the_server_may_say_when_to_come_back(said: Answer, seconds: float | Non
         'No API token found for service account "default", retry after the token is automatically created and added',
     ],
 )
-def test_some_server_errors_are_the_trouble_of_one_object_not_of_the_api_server(message: str) -> None:
+def test_some_server_errors_concern_one_object_and_not_the_api_server(message: str) -> None:
     error = error_of(POD, answer(500, message, "InternalError", causes=[{"message": message}]))
     assert isinstance(error, Refused)
     assert error.refusal.reason == "Error"
@@ -135,7 +135,7 @@ TERMINATING = (
         answer(404, 'namespaces "ml" not found', "NotFound", name="ml", kind="namespaces"),
     ],
 )
-def test_nothing_can_be_made_in_a_namespace_that_is_going_away(said: Answer) -> None:
+def test_nothing_can_be_created_in_a_terminating_namespace(said: Answer) -> None:
     assert isinstance(error_of(POD, said), NamespaceTerminating)
 
 
@@ -151,7 +151,7 @@ CASES: list[tuple[type[ClusterError], Answer]] = [
 
 
 @pytest.mark.parametrize(("kind", "said"), CASES)
-def test_the_object_itself_is_not_as_it_was_thought_to_be(kind: type[ClusterError], said: Answer) -> None:
+def test_the_object_is_not_what_the_request_assumed(kind: type[ClusterError], said: Answer) -> None:
     assert type(error_of(POD, said)) is kind
 
 
@@ -175,7 +175,7 @@ def test_a_missing_definition_is_not_a_missing_object(said: Answer) -> None:
     assert error.refusal.message == ("SeeleRun r: this cluster does not serve the kind SeeleRun of seele.dev/v1alpha1")
 
 
-def test_a_webhook_that_talks_without_end_is_cut_short() -> None:
+def test_a_message_without_end_is_cut_short() -> None:
     error = error_of(POD, answer(403, "no" * MAX_MESSAGE_LENGTH, "Forbidden"))
     assert len(str(error)) == len("Pod r-trainer-0: ") + MAX_MESSAGE_LENGTH
     assert str(error).endswith("…")

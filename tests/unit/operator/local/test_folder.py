@@ -45,7 +45,7 @@ def test_another_run_is_refused_field_by_field(tmp_path: Path, kept: str) -> Non
     assert (tmp_path / "run" / "attempt").read_text() == "1\n"
 
 
-def test_a_run_that_never_trained_takes_the_mended_file(tmp_path: Path) -> None:
+def test_a_run_that_never_trained_accepts_a_corrected_file(tmp_path: Path) -> None:
     with open_run_folder(tmp_path / "run", "training: {seed: 0}\nmodel: {name: mistyped}\n"):
         # As the first attempt leaves them: no step, and perhaps the accuracy of the model before training.
         (tmp_path / "run" / "checkpoints").mkdir()

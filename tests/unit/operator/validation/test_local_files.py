@@ -315,7 +315,7 @@ def test_bad_rows_can_be_skipped(folder: Path, bad: str | bytes, first: bool) ->
     assert problems(folder, {"dataset": {"path": "bad.jsonl"}}) != []
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_row(folder: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_row(folder: Path) -> None:
     for name, twice in (("marked.jsonl", ""), ("marked.json", ""), ("twice.jsonl", "\ufeff")):
         (folder / name).write_text(twice + lines([ROW] * STEP), encoding="utf-8-sig")
         assert problems(folder, {"dataset": {"path": name}}) == []

@@ -1,4 +1,4 @@
-"""Valid runs that are hardly meant: idle GPUs, and no GPU at all."""
+"""Valid runs that are probably unintended: idle GPUs, and no GPU at all."""
 
 from typing import Any
 

@@ -154,7 +154,7 @@ def test_files_that_are_missing_or_of_another_kind_are_refused(tmp_path: Path) -
         load(tmp_path / "x.jsonl")
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_row(tmp_path: Path) -> None:
     text = "".join(json.dumps(row) + "\n" for row in ROWS)
     joined, twice = text.replace("\n", "\n\ufeff", 1), "\ufeff" + text
     lists = {"b.json": json.dumps(ROWS), "d.json": "\ufeff\n" + json.dumps(ROWS)}
@@ -171,18 +171,18 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["problem", "solution", "answer", "key"])
-def test_half_a_pair_of_utf_16_is_named_with_its_row_and_column(tmp_path: Path, column: str) -> None:
+def test_an_unpaired_surrogate_is_named_with_its_row_and_column(tmp_path: Path, column: str) -> None:
     row = {**ROWS[0], "key": "k", column: "é\ud83d"}
     path = write_lines(tmp_path / "x.jsonl", [{**ROWS[1], "key": "j"}, row])
-    message = rf"x\.jsonl, line 2: the column '{column}' has half of a UTF-16 pair, '\\ud83d', at character 2"
+    message = rf"x\.jsonl, line 2: the column '{column}' has an unpaired UTF-16 surrogate, '\\ud83d', at character 2"
     with pytest.raises(BadDataError, match=message) as refused:
         load(path, fields=Fields(answer="answer", id="key"))
     str(refused.value).encode()
 
 
-def test_half_a_pair_among_steps_is_found(tmp_path: Path) -> None:
+def test_an_unpaired_surrogate_among_steps_is_found(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "x.jsonl", [{"problem": "1", "s": ["a", "b \ud83d"], "answer": "1"}])
-    with pytest.raises(BadDataError, match="'s' has half of a UTF-16 pair"):
+    with pytest.raises(BadDataError, match="'s' has an unpaired UTF-16 surrogate"):
         load(path, fields=Fields(steps="s", answer="answer"))
 
 

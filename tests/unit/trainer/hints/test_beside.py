@@ -31,7 +31,7 @@ async def play(hints: HintController) -> None:
             tasks.create_task(rounds(problem))
 
 
-async def test_the_paper_s_proposals_are_the_same_bit_for_bit() -> None:
+async def test_the_papers_proposals_are_the_same_bit_for_bit() -> None:
     beside, plain = controller("paper"), controller("paper")
     await play(beside)
     for turn in range(3):

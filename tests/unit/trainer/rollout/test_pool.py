@@ -94,7 +94,7 @@ async def test_a_server_that_died_is_used_again_only_with_the_current_weights(se
     assert {one.policy_version for one in completions} == {1}
 
 
-async def test_a_restart_that_no_probe_saw_is_found_out_before_its_completions_are_used(
+async def test_a_restart_that_no_probe_saw_is_detected_before_its_completions_are_used(
     servers, make_pool, tmp_path
 ) -> None:
     pool = await make_pool(*servers[:1], probe_seconds=3600)
@@ -141,7 +141,7 @@ async def test_a_server_that_answers_200_and_serves_old_weights_stops_the_run(se
         await pool.generate([1], SAMPLING)
 
 
-async def test_a_server_that_loads_nothing_is_found_out_by_the_decoy(servers, make_pool, tmp_path) -> None:
+async def test_a_server_that_loads_nothing_is_detected_by_the_decoy(servers, make_pool, tmp_path) -> None:
     pool = await make_pool(*servers)
     servers[1].stale = True
     with pytest.raises(WeightSyncError, match=f"{servers[1].url} does not serve the weights that it is given"):

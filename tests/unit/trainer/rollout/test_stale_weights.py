@@ -113,7 +113,7 @@ async def steps(trainer: SmallTrainer, engine: ForgetfulEngine, count: int) -> l
     [("float32", 1e-6), ("float32", 1e-5), ("float32", 1e-4), ("bfloat16", 1e-5), ("bfloat16", 1e-4)],
 )
 @pytest.mark.parametrize("step", [1, 2, 5])
-async def test_an_engine_that_ignores_a_push_is_found_out_at_that_push(
+async def test_an_engine_that_ignores_a_push_is_detected_at_that_push(
     tmp_path: Path, dtype: str, rate: float, step: int
 ) -> None:
     trainer = SmallTrainer(tmp_path, dtype, rate)
@@ -138,7 +138,7 @@ async def test_where_hardly_a_token_changes_a_push_that_is_ignored_is_at_least_u
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-async def test_an_engine_that_loads_nothing_is_found_out_before_the_first_step(tmp_path: Path, dtype: str) -> None:
+async def test_an_engine_that_loads_nothing_is_detected_before_the_first_step(tmp_path: Path, dtype: str) -> None:
     trainer = SmallTrainer(tmp_path, dtype, 1e-6)
     engine = await started(trainer, lambda load: load > 0)
     with pytest.raises(WeightSyncError, match="does not serve the weights that it is given"):
@@ -175,7 +175,7 @@ async def test_after_some_unproven_syncs_the_decoy_is_shown_again(tmp_path: Path
     assert engine.loads == 1 + len(syncs) + 2
 
 
-async def test_an_engine_that_stops_loading_within_the_noise_is_found_out_by_the_decoy(tmp_path: Path) -> None:
+async def test_an_engine_that_stops_loading_within_the_noise_is_detected_by_the_decoy(tmp_path: Path) -> None:
     trainer = SmallTrainer(tmp_path, "bfloat16", 1e-6)
     engine = await started(trainer, lambda load: load > 3, noise=0.03)
     with pytest.raises(WeightSyncError, match="does not serve the weights that it is given"):

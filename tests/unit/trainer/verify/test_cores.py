@@ -31,7 +31,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"cpu.max": "100000 0"}, 8),
     ],
 )
-def test_a_container_s_limit_counts(files: dict[str, str], expected: int, tmp_path: Path) -> None:
+def test_a_containers_limit_counts(files: dict[str, str], expected: int, tmp_path: Path) -> None:
     (tmp_path / "cpu").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_text(content)

@@ -243,7 +243,7 @@ def test_a_model_that_the_hub_does_not_have_is_refused_and_a_failing_hub_is_repo
     assert isinstance(raised.value, ModelUnreachable) == retried
 
 
-def test_a_server_that_replaces_another_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_server_contacts_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_llama(tmp_path / "snapshot", seed=0, tied=True)
     requests: list[object] = []
 
