@@ -97,6 +97,8 @@ def test_a_run_with_every_field_is_stored_as_it_was_written(control_plane: Contr
 
     assert lost(full_run()["spec"], stored["spec"], "spec") == []
     assert parse_run(stored).spec == parse_run(full_run()).spec
+    resolved = full_run() | {"spec": parse_run(full_run()).spec.model_dump(mode="json", by_alias=True)}
+    assert parse_run(created(control_plane, namespace, resolved, "resolved")).spec == parse_run(full_run()).spec
 
 
 def lost(written: Any, stored: Any, path: str) -> list[str]:
@@ -124,6 +126,9 @@ def test_an_unknown_field_is_not_stored(control_plane: ControlPlane, namespace: 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "accuracy of one": ({"hints": {"targetAccuracy": 1}}, "spec.hints.targetAccuracy"),
+    "no rounds": ({"hints": {"rounds": 0}}, "spec.hints.rounds"),
+    "a seed of 33 bits": ({"training": {"seed": 2**32}}, "spec.training.seed"),
+    "one beta": ({"training": {"adamBetas": [0.9]}}, "spec.training.adamBetas"),
     "text for a count": ({"training": {"steps": "many"}}, "spec.training.steps"),
     "fraction for a count": ({"trainer": {"replicas": 1.5}}, "spec.trainer.replicas"),
     "no trainers": ({"trainer": {"replicas": 0}}, "spec.trainer.replicas"),
@@ -172,6 +177,7 @@ def test_a_rule_in_cel_is_enforced_where_the_server_has_it(
 
 def test_every_field_of_a_status_is_stored(control_plane: ControlPlane, namespace: str) -> None:
     created(control_plane, namespace, good_run(), "status")
+    assert set(FULL_STATUS.to_api()) == {field.alias for field in RunStatus.model_fields.values()}
     patch = {"status": patch_between({}, FULL_STATUS.to_api())}
     control_plane.admin.patch(RUNS, "status", namespace, patch, "status")
 
