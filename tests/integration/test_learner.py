@@ -16,16 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM
 
 from seele_trainer.learner.learner import UpdateStats
-from seele_trainer.learner.sample import Sample
 from tests.integration.learner_cases import SEQUENCES, Case, Outcome, config_of, environment, model_folder
+from tests.integration.learner_samples import make_samples
 from tests.integration.plain_learner import Plain, plain_pytorch
 from tests.support import REPOSITORY
-from tests.support.small_models import VOCABULARY, save_tokenizer
+from tests.support.small_models import save_tokenizer, small_qwen2
 
-HINT_WEIGHT = np.float32(0.05)
 STAGES = (0, 1, 2, 3)
 RANKS = (1, 2)
 LOW_THRESHOLD = {"overrides": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}}
@@ -97,91 +96,6 @@ def halves(ranks: int) -> tuple[list[Case], list[Case]]:
     return first, [replace(case, load=f"checkpoint-{ranks}-{case.zero_stage}") for case in second]
 
 
-# --- what is trained on ---
-
-
-def a_sample(random: np.random.Generator, model: Qwen2ForCausalLM) -> Sample:
-    """Prompt, hint and completion of random lengths; the sampler's log-probabilities are the model's with noise."""
-    prompt, hint, completion = random.integers(1, 6), random.integers(0, 8), random.integers(1, 18)
-    length = prompt + hint + completion
-    tokens = random.integers(0, VOCABULARY, length)
-    generated = np.arange(length) >= prompt + hint
-    with torch.no_grad():
-        logits = model(input_ids=torch.tensor(tokens)[None]).logits[0]
-    model_logprobs = torch.log_softmax(logits[:-1], -1).gather(-1, torch.tensor(tokens[1:])[:, None])[:, 0].numpy()
-    behaviour = np.concatenate([[0.0], model_logprobs]) + random.normal(0, 0.4, length)
-    return Sample(
-        tokens=tokens,
-        policy_mask=generated,
-        advantage=np.where(generated, random.choice([-0.75, -0.25, 0.5]), 0.0).astype(np.float32),
-        supervised=HINT_WEIGHT * ((np.arange(length) >= prompt) & ~generated).astype(np.float32),
-        behaviour_logprobs=np.where(generated, behaviour, 0.0).astype(np.float32),
-    )
-
-
-def without_advantage(sample: Sample) -> Sample:
-    return replace(sample, advantage=np.zeros_like(sample.advantage))
-
-
-def learning_nothing(sample: Sample) -> Sample:
-    return replace(without_advantage(sample), supervised=np.zeros_like(sample.supervised))
-
-
-def with_solution(number: int, sample: Sample) -> Sample:
-    """A sample of one of five kinds. All but the first have the reference solution, or a prefix of it, instead of a hint.
-
-    At most 3 tokens of a sample learn as its most uncertain ones, usually fewer than it has.
-    """
-    given, uncertain = sample.supervised != 0, 1 + number % 3
-    advantage = np.where(given, np.float32(0.25), sample.advantage)
-    prefix = replace(sample, supervised=np.zeros_like(sample.supervised), off_policy=given, advantage=advantage)
-    rest = sample.off_policy
-    return [
-        replace(sample, most_uncertain=uncertain),
-        replace(prefix, most_uncertain=uncertain),
-        replace(prefix, shaping=0.1, clipped=False),
-        replace(prefix, policy_mask=rest, advantage=np.where(given, advantage, 0), shaping=0.1),
-        replace(learning_nothing(sample), policy_mask=rest, supervised=sample.policy_mask.astype(np.float32)),
-    ][number % 5]
-
-
-def make_samples(model: Qwen2ForCausalLM) -> dict[str, list[list[Sample]]]:
-    random = np.random.default_rng(3)
-
-    def update(different: int) -> list[Sample]:
-        samples = [a_sample(random, model) for _ in range(different)]
-        repeats = [samples[index] for index in random.integers(0, different, different // 2)]
-        return samples + repeats
-
-    mixed = [update(17) for _ in range(3)]
-    return {
-        "mixed": mixed,
-        "long": [update(9) for _ in range(4)],
-        "few": [update(1) for _ in range(3)],
-        "no-advantage": [[without_advantage(sample) for sample in samples] for samples in mixed],
-        "nothing": [[learning_nothing(sample) for sample in samples] for samples in mixed],
-        "solutions": [[with_solution(*pair) for pair in enumerate(samples)] for samples in mixed],
-        "solutions-alone": [[with_solution(4, sample) for sample in samples] for samples in mixed],
-        "empty": [mixed[0], [], mixed[1]],
-    }
-
-
-def tiny_model(*, tied: bool) -> Qwen2ForCausalLM:
-    torch.manual_seed(1 + tied)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=tied,
-        attention_dropout=0.3,  # which the learner disables
-    )
-    return Qwen2ForCausalLM(config).eval()
-
-
 # --- running gangs ---
 
 
@@ -220,11 +134,12 @@ class Gangs:
 def gangs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gangs]:
     """All results that the tests need, from four gangs: starting a process takes longer than a case."""
     shared = tmp_path_factory.mktemp("learner")
-    for tied in (True, False):
-        model = tiny_model(tied=tied)
+    for tied in (False, True):
+        # The learner disables the dropout.
+        model = small_qwen2(1 + tied, tie_word_embeddings=tied, attention_dropout=0.3).eval()
         model.save_pretrained(model_folder(shared, tied=tied))
         save_tokenizer(model_folder(shared, tied=tied))
-    for name, samples in make_samples(tiny_model(tied=True)).items():
+    for name, samples in make_samples(model).items():
         (shared / f"{name}.samples").write_bytes(pickle.dumps(samples))
     for ranks in RANKS:
         first, _ = halves(ranks)

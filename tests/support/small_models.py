@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 VOCABULARY = 64
 EOS = 1
@@ -36,6 +36,14 @@ def save_llama(
     model = LlamaForCausalLM(config).to(dtype)
     model.save_pretrained(folder)
     return model.eval()
+
+
+def small_qwen2(seed: int, **changes: Any) -> Qwen2ForCausalLM:
+    """A Qwen2 of two layers and 64 tokens, with the weights that transformers draws; its predictions are near chance."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2)
+    config.update({"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64, **changes})
+    return Qwen2ForCausalLM(config)
 
 
 def save_tokenizer(folder: Path, **options: str) -> None:
