@@ -87,7 +87,7 @@ class PromptEncoder:
                         messages, tokenize=False, add_generation_prompt=True, strftime_now=_TODAY.strftime
                     )
                 )
-            except Exception as error:
+            except Exception as error:  # a template is a program of the model's authors, and may raise anything
                 raise BadTokenizerError(f"{_UNUSABLE}: {' '.join(str(error).split())}; {_NO_CHAT}") from error
 
         if _MARKER not in render(_MARKER):

@@ -207,7 +207,7 @@ def open_trackers(run_dir: Path, config: TrainerConfig, resumed_step: int | None
     for name, start in wanted:
         try:
             opened.append(BackgroundTracker(start()))
-        except Exception as error:
+        except Exception as error:  # third-party code, which raises anything
             if resumed_step is None:
                 raise TrackerError(f"{name} cannot start: {error}. Check its settings under observability") from error
             logger.warning("%s cannot start, so the run continues without it: %s", name, error, exc_info=True)
