@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from seele_trainer.config import Dataset, DeepSpeed, Model, Trainer, TrainerConfig, Training
+from seele_trainer.config import Dataset, Model, Trainer, TrainerConfig, Training
+from seele_trainer.deepspeed_options import DeepSpeed
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.packing import merge_identical, pack
 from seele_trainer.learner.sample import Sample

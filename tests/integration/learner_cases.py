@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seele_trainer.config import Dataset, DeepSpeed, Model, RolloutOptions, Trainer, TrainerConfig, Training
+from seele_trainer.config import Dataset, Model, RolloutOptions, Trainer, TrainerConfig, Training
+from seele_trainer.deepspeed_options import DeepSpeed
 from seele_trainer.learner.sample import Sample
 
 TOTAL_UPDATES = 6

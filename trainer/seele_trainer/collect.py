@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.data.problem import TokenizedProblem
+from seele_trainer.rollout.grading import Grader
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling, derive_seed
 from seele_trainer.strategies.base import Rollout, RoundPlan, Strategy
-from seele_trainer.verify.extract import final_turn, marked_answer
-from seele_trainer.verify.pool import VerifierPool
 
 PROBE_ROUND = -1
 
@@ -59,14 +58,12 @@ class Collector:
         self,
         config: TrainerConfig,
         engine: RolloutEngine,
-        verifier: VerifierPool,
-        decode: Callable[[Sequence[int]], str],
+        grader: Grader,
         context_length: int,
     ) -> None:
         self._config = config
         self._engine = engine
-        self._verifier = verifier
-        self._decode = decode
+        self._grader = grader
         self._context_length = context_length
 
     async def collect(
@@ -149,17 +146,19 @@ class Collector:
     async def _verify(
         self, problem: TokenizedProblem, round_number: int, hint_length: int, completions: Sequence[Completion]
     ) -> list[Rollout]:
-        texts = [self._decode(completion.tokens) for completion in completions]
-        verdicts = await self._verifier.check([(text, problem.problem.answer) for text in texts])
-        # The last number of a text that was cut off is an intermediate result, and no answer.
-        verdicts = [
-            False if completion.finish_reason == "length" and marked_answer(final_turn(text)) is None else verdict
-            for text, completion, verdict in zip(texts, completions, verdicts, strict=True)
-        ]
+        graded = await self._grader.grade([(completion, problem.problem.answer) for completion in completions])
         rate = problem.rate_of(hint_length, self._config.hints.unit)
         return [
-            Rollout(problem, round_number, hint_length, rate, completion, None if verdict is None else float(verdict))
-            for completion, verdict in zip(completions, verdicts, strict=True)
+            Rollout(
+                problem,
+                round_number,
+                hint_length,
+                rate,
+                one.completion,
+                None if one.verdict is None else float(one.verdict),
+                masked=one.masked,
+            )
+            for one in graded
         ]
 
     def _sampling(self, problem: TokenizedProblem, plan: RoundPlan, step: int) -> Sampling:

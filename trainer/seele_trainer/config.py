@@ -1,4 +1,3 @@
-# ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
 """The configuration that a trainer reads; importable without torch.
 
 SeeleRun embeds these models: `kubectl explain` shows the descriptions. Defaults are those of arXiv 2509.06923.
@@ -6,12 +5,12 @@ SeeleRun embeds these models: `kubectl explain` shows the descriptions. Defaults
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from seele_trainer.deepspeed_options import DeepSpeed
 from seele_trainer.frozen_model import (
     Fraction,
     FrozenModel,
@@ -57,8 +56,6 @@ class Fields(FrozenModel):
 
 ONE_SOURCE = "give exactly one of `name` (Hugging Face data set) and `path` (local file)"
 DISTINCT_TITLES = "two benchmarks have the same title; give each its own"
-OFFLOADED_OPTIMIZER = "`offloadOptimizer: cpu` needs `zeroStage` 1, 2 or 3"
-OFFLOADED_PARAMETERS = "`offloadParameters: cpu` needs `zeroStage: 3`"
 DATA_FORMATS = "is not a .jsonl, .json or .parquet file; convert it to one of these, or give another"
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -203,57 +200,6 @@ class Training(FrozenModel):
         return int(self.sft_then_grpo.sft_share * self.steps + 1e-9)
 
 
-_BATCH = "remove it: training.problemsPerUpdate and training.tokensPerMicroBatch determine batches"
-
-RESERVED_OVERRIDES: Mapping[str, str] = {
-    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu"), _BATCH),
-    **dict.fromkeys(("gradient_accumulation_steps", "managed_gradient_accumulation"), _BATCH),
-    **dict.fromkeys(
-        ("prescale_gradients", "gradient_predivide_factor"), "remove it: global token counts scale the loss"
-    ),
-    "gradient_clipping": "set training.maxGradientNorm",
-    "optimizer": "set training.learningRate, training.adamBetas and training.weightDecay",
-    "scheduler": "set training.learningRateSchedule and training.warmupUpdates",
-    "zero_optimization.stage": "set trainer.deepspeed.zeroStage",
-    "zero_optimization.offload_optimizer.device": "set trainer.deepspeed.offloadOptimizer",
-    "zero_optimization.offload_param.device": "set trainer.deepspeed.offloadParameters",
-    **dict.fromkeys(("fp16.enabled", "bf16.enabled", "torch_autocast.enabled"), "set model.dtype"),
-}
-"""Keys of DeepSpeed's configuration that Seele sets itself, each with what to do instead."""
-
-
-class DeepSpeed(FrozenModel):
-    """Options of DeepSpeed."""
-
-    zero_stage: Literal[0, 1, 2, 3] = 1
-    """ZeRO stage: what is partitioned across ranks (1: optimizer state, 2: also gradients, 3: also parameters)."""
-    offload_optimizer: Literal["none", "cpu"] = "none"
-    """Keep optimizer state in host memory. Needs ZeRO stage 1 or higher."""
-    offload_parameters: Literal["none", "cpu"] = "none"
-    """Keep parameters in host memory. Needs ZeRO stage 3."""
-    overrides: dict[str, Any] = {}
-    """Additional keys to merge into DeepSpeed's JSON configuration. Keys that Seele sets itself are refused."""
-
-    @model_validator(mode="after")
-    def _compatible(self) -> DeepSpeed:
-        if self.offload_optimizer == "cpu" and self.zero_stage == 0:
-            raise ValueError(f"{OFFLOADED_OPTIMIZER}, and it is 0")
-        if self.offload_parameters == "cpu" and self.zero_stage != 3:
-            raise ValueError(f"{OFFLOADED_PARAMETERS}, and it is {self.zero_stage}")
-        return self
-
-    def reserved_overrides(self) -> dict[str, str]:
-        """The part of `RESERVED_OVERRIDES` that `overrides` sets."""
-        return {key: RESERVED_OVERRIDES[key] for key in _dotted(self.overrides) if key in RESERVED_OVERRIDES}
-
-
-def _dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in settings.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-
-
 class Trainer(FrozenModel):
     """The gang of trainer processes."""
 
@@ -270,6 +216,10 @@ class Trainer(FrozenModel):
         return self.replicas * self.processes_per_replica
 
 
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+"""Text that ends a completion."""
+
+
 class RolloutOptions(FrozenModel):
     """How completions are sampled, and how the trainer talks to the rollout servers."""
 
@@ -281,6 +231,9 @@ class RolloutOptions(FrozenModel):
     """Sampling temperature in training."""
     max_completion_tokens: PositiveInt = 2048
     """Longest completion, in tokens, not counting the hint."""
+    stop: Annotated[tuple[StopString, ...], Field(max_length=16)] | None = None
+    """Strings that end a completion, which is graded on what precedes them; `[]` for none. What begins the next question in
+    `dataset.promptTemplate` if unset: a line break and `User:` for `r1-zero`, nothing for others."""
     max_concurrent_problems: PositiveInt = 256
     """Problems in flight at the same time, across all servers."""
     request_timeout_seconds: PositiveFloat = 600.0
@@ -308,6 +261,17 @@ class Verifier(FrozenModel):
     """Worker processes that check answers. One for each available core, at most 32, if unset."""
     timeout_seconds: PositiveFloat = 10.0
     """Time limit of a check, in seconds. A worker that exceeds it is killed, and the check counts as timed out."""
+
+
+Truncated: TypeAlias = Literal["zero", "grade", "mask"]
+
+
+class Rewards(FrozenModel):
+    """What completions earn: 1 if the verifier finds their answer right, and 0 otherwise."""
+
+    truncated: Truncated = "zero"
+    """Completions that hit the length limit. `zero`: earn 0 unless the answer is marked, as by a box; `grade`: like any
+    other; `mask`: as with `zero`, and their tokens are left out of the loss (overlong filtering, arXiv 2503.14476)."""
 
 
 class Benchmark(DatasetSource):
@@ -395,6 +359,7 @@ class TrainerConfig(FrozenModel):
     trainer: Trainer = Trainer()
     rollout: RolloutOptions = RolloutOptions()
     verifier: Verifier = Verifier()
+    rewards: Rewards = Rewards()
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
     observability: Observability = Observability()

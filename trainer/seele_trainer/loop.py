@@ -22,6 +22,7 @@ from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark
 from seele_trainer.learner.learner import Abandoned, UpdateStats, never
 from seele_trainer.learner.thread import LearnerThread, make_decoy
 from seele_trainer.report.page import write_report
+from seele_trainer.rollout.grading import Grader
 from seele_trainer.rollout.protocol import Canary, Decoy, RolloutEngine, RolloutUnavailable, WeightSync
 from seele_trainer.run_folder.attempt import Attempt
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint, RunState
@@ -57,6 +58,7 @@ class RunParts:
     learner: LearnerThread
     engine: RolloutEngine
     verifier: VerifierPool
+    grader: Grader
     collector: Collector
     weights: WeightsDirectory
     checkpoints: Checkpoints
@@ -259,8 +261,7 @@ class Loop:
         with self._phase("eval"):
             examiner = Examiner(
                 parts.engine,
-                parts.verifier,
-                parts.decode,
+                parts.grader,
                 temperature=parts.config.evaluation.temperature,
                 max_tokens=parts.answer_tokens,
                 seed=parts.config.training.seed,

@@ -260,6 +260,8 @@ class SeeleRunSpec(FrozenModel):
     """The rollout servers, and how they sample completions."""
     verifier: config.Verifier = config.Verifier()
     """How answers are checked."""
+    rewards: config.Rewards = config.Rewards()
+    """What completions earn."""
     evaluation: config.Evaluation = config.Evaluation()
     """Held-out evaluation without hints."""
     checkpoints: config.Checkpoints = config.Checkpoints()

@@ -108,7 +108,7 @@ def _as_number(value: object, schema: Schema) -> str:
 def _as_section(value: object, schema: Schema) -> str:
     """How to write the section that the value seems to stand for, or what a section looks like."""
     fields = schema.get("properties", {})
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and value.isprintable():
         local = value.startswith((".", "/", "~")) or PurePosixPath(value).suffix in DATA_SUFFIXES
         if "hostPath" in fields:
             kind = f"hostPath: {{path: {value}}}" if local else f"persistentVolumeClaim: {{claimName: {value}}}"

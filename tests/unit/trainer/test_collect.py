@@ -3,12 +3,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
 
 import pytest
 
 from seele_trainer.collect import PROBE_ROUND, Collector
 from seele_trainer.config import TrainerConfig
+from seele_trainer.rollout.grading import Grader
 from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling, derive_seed
 from seele_trainer.strategies import build_strategy
 from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
@@ -54,7 +54,7 @@ class ScriptedEngine(IdleEngine):
 
 
 def collector(engine: ScriptedEngine, settings: TrainerConfig, context: int = 64) -> Collector:
-    return Collector(settings, engine, TextVerifier(), decode, context)  # type: ignore[arg-type]
+    return Collector(settings, engine, Grader(TextVerifier(), decode), context)  # type: ignore[arg-type]
 
 
 async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_batch() -> None:
@@ -63,31 +63,6 @@ async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_ba
     assert [[r.round for r in rollouts] for rollouts in collected.rollouts] == [[1] * 4 + [2] * 4] * 2
     assert [r.reward for r in collected.rollouts[0][:4]] == [0.0, 1.0, 0.0, 1.0]
     assert {r.problem.problem.id for r in collected.rollouts[1]} == {"1"}
-
-
-@pytest.mark.parametrize(
-    ("text", "finish_reason", "reward"),
-    [
-        ("So 24/3 = 8.", "stop", 1.0),
-        ("So 24/3 = 8.", "length", 0.0),
-        ("So \\boxed{8}. To check,", "length", 1.0),
-        ("<think>Is it \\boxed{8}?</think> So 8.", "length", 0.0),
-    ],
-)
-async def test_a_completion_that_was_cut_off_earns_nothing_unless_its_answer_is_marked(
-    text: str, finish_reason: Literal["stop", "length"], reward: float
-) -> None:
-    class CutEngine(ScriptedEngine):
-        async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
-            return [Completion(RIGHT, (-0.1, -0.1), finish_reason, 3)] * sampling.n
-
-    class LenientVerifier(TextVerifier):
-        async def check(self, items: Sequence[tuple[str, str]]) -> list[bool | None]:
-            return [True] * len(items)
-
-    collecting = Collector(config(probes=0), CutEngine(), LenientVerifier(), lambda _: text, 64)  # type: ignore[arg-type]
-    collected = await collecting.collect(build_strategy(config()), [problem(0)], step=1)
-    assert {rollout.reward for rollout in collected.rollouts[0]} == {reward}
 
 
 async def test_a_slow_problem_delays_no_other() -> None:

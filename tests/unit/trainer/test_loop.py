@@ -16,6 +16,7 @@ from seele_trainer.evaluation.evaluate import LoadedBenchmark
 from seele_trainer.learner.learner import Abandoned, Stopping, UpdateStats, never
 from seele_trainer.learner.sample import Sample
 from seele_trainer.loop import Interrupted, Loop, RunParts
+from seele_trainer.rollout.grading import Grader
 from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
 from seele_trainer.run_folder.attempt import Attempt, Superseded
 from seele_trainer.run_folder.checkpoint import CheckpointError, Checkpoints, DamagedCheckpoint
@@ -209,7 +210,8 @@ async def run(
             learner=CountingLearner(begun, exported),  # type: ignore[arg-type]
             engine=engine,
             verifier=verifier,  # type: ignore[arg-type]
-            collector=Collector(config, engine, verifier, decode, 64),  # type: ignore[arg-type]
+            grader=(grader := Grader(verifier, decode)),  # type: ignore[arg-type]
+            collector=Collector(config, engine, grader, 64),
             weights=WeightsDirectory(folder / "weights", attempt),
             checkpoints=Checkpoints(folder / "checkpoints", 2, attempt),
             recorder=recorder,

@@ -5,25 +5,28 @@ import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig
 
-from seele_trainer.config import Benchmark, Evaluation, RolloutOptions, Verifier
+from seele_trainer.config import Benchmark, Evaluation, Rewards, RolloutOptions, Truncated, Verifier
 from seele_trainer.data.problem import BadDataError
-from seele_trainer.data.prompts import Template
-from seele_trainer.data.tokenizer import load_tokenizer
+from seele_trainer.data.prompts import Template, stop_strings
+from seele_trainer.data.tokenizer import TextTokenizer, load_tokenizer
 from seele_trainer.evaluation.benchmarks import known_benchmark
 from seele_trainer.evaluation.evaluate import Examiner, LoadedBenchmark, completions_needed, load_benchmark
 from seele_trainer.evaluation.local_server import local_server
 from seele_trainer.formatting import percent
+from seele_trainer.rollout.grading import Grader, StopStrings
 from seele_trainer.rollout.protocol import RolloutEngine
 from seele_trainer.run_folder.attempt import CONFIG_FILE, ConfigError, read_tree
 from seele_trainer.run_folder.records import BenchmarkScore
@@ -40,17 +43,23 @@ EngineKind = Literal["vllm", "transformers"]
 
 
 @dataclass(frozen=True)
+class Rules:
+    """How questions are asked, what ends an answer, and what one earns that the length limit cut off."""
+
+    template: Template
+    stop: tuple[str, ...]
+    truncated: Truncated
+
+
+@dataclass(frozen=True)
 class Exam:
     """A local model, its tokenizer, and the problems that it has to answer with at most `max_tokens` tokens."""
 
     folder: Path
-    tokenizer: PreTrainedTokenizerBase
+    text: TextTokenizer
     benchmarks: tuple[LoadedBenchmark, ...]
     max_tokens: int
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of a completion."""
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+    stop: StopStrings
 
     @property
     def context_length(self) -> int:
@@ -75,19 +84,20 @@ def run(
     """Evaluate a model folder or Hugging Face model id; returns the exit code.
 
     `data` maps benchmarks to local files, `limit` keeps only the first problems of each, and `samples` is the k of avg@k
-    (by default the benchmark's own, 32 for aime24 and amc23). `template` defaults to that of the run if its config.yaml
-    lies next to the model's folder, else to r1-zero. `url` names a running vLLM server that serves the model as `seele`;
+    (by default the benchmark's own, 32 for aime24 and amc23). If the config.yaml of the run that trained the model lies
+    next to its folder, its stop strings and its rule for truncated answers apply. `template` defaults to that of this run,
+    else to r1-zero. `url` names a running vLLM server that serves the model as `seele`;
     without it, `engine: vllm` starts one. The scores are written to `out` as JSON.
     """
     console, errors = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         sources = _sources(benchmarks, data, limit, samples)
         _check_out(out)
-        chosen = _template(template, model)
-        exam = prepare(model, sources, chosen, max_tokens)
+        rules = _rules(model, template)
+        exam = prepare(model, sources, rules, max_tokens)
         if url is None:
             _check_weights(exam.folder)
-        scores = asyncio.run(_examine(exam, engine, url, seed, console))
+        scores = asyncio.run(_examine(exam, rules.truncated, engine, url, seed, console))
     except ExpectedFailure as failure:
         errors.print(str(failure), markup=False)
         return failure.exit_code
@@ -97,13 +107,19 @@ def run(
     console.print(score_table(model, scores))
     if out is not None:
         shown = {title: score.model_dump(mode="json", by_alias=True) for title, score in scores.items()}
-        content = {"model": model, "template": chosen, "maxTokens": exam.max_tokens, "seed": seed, "scores": shown}
+        content = {
+            "model": model,
+            **asdict(rules),
+            "maxTokens": exam.max_tokens,
+            "seed": seed,
+            "scores": shown,
+        }
         # Not replaced by a new file: it may be /dev/stdout, a pipe or a link.
         out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return ExitCode.DONE
 
 
-def prepare(model: str, sources: Sequence[Benchmark], template: Template, max_tokens: int) -> Exam:
+def prepare(model: str, sources: Sequence[Benchmark], rules: Rules, max_tokens: int) -> Exam:
     """Find the model and read the problems. Raises BadModelError, BadDataError or BadTokenizerError."""
     folder = _folder(model)
     try:
@@ -114,12 +130,14 @@ def prepare(model: str, sources: Sequence[Benchmark], template: Template, max_to
         raise BadModelError(
             f"--model: {model} cannot be loaded: {reason} Give the folder that save_pretrained wrote, with its tokenizer"
         ) from error
-    loaded = tuple(load_benchmark(source, tokenizer, template) for source in sources)
+    loaded = tuple(load_benchmark(source, tokenizer, rules.template) for source in sources)
     longest = max(len(prompt) for benchmark in loaded for prompt in benchmark.prompts)
     room = context - longest if context else max_tokens
     if room < 1:
         raise BadModelError(f"the longest prompt has {longest} tokens, and the context of {model} is {context}")
-    return Exam(folder, tokenizer, loaded, min(max_tokens, room))
+    text = TextTokenizer(tokenizer.backend_tokenizer)
+    stop = StopStrings(rules.stop, partial(text.text, special=True))
+    return Exam(folder, text, loaded, min(max_tokens, room), stop)
 
 
 def score_table(model: str, scores: Mapping[str, BenchmarkScore]) -> Table:
@@ -137,7 +155,7 @@ def score_table(model: str, scores: Mapping[str, BenchmarkScore]) -> Table:
 
 
 async def _examine(
-    exam: Exam, kind: EngineKind, url: str | None, seed: int, console: Console
+    exam: Exam, truncated: Truncated, kind: EngineKind, url: str | None, seed: int, console: Console
 ) -> dict[str, BenchmarkScore]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -150,8 +168,7 @@ async def _examine(
             try:
                 examiner = Examiner(
                     engine,
-                    verifier,
-                    exam.decode,
+                    Grader(verifier, exam.text.text, exam.stop, truncated),
                     temperature=Evaluation().temperature,
                     max_tokens=exam.max_tokens,
                     seed=seed,
@@ -172,7 +189,9 @@ async def _engine(
         if url is None and kind == "transformers":
             from seele_trainer.rollout.transformers_engine import TransformersEngine
 
-            engine = TransformersEngine(exam.folder, RolloutOptions(), device="cuda" if _has_gpu() else "cpu")
+            engine = TransformersEngine(
+                exam.folder, RolloutOptions(), stop=exam.stop, device="cuda" if _has_gpu() else "cpu"
+            )
         else:
             from seele_trainer.rollout.pool import VllmPool
 
@@ -181,7 +200,7 @@ async def _engine(
                 log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seele-eval-"))) / "vllm.log"
                 server = local_server(exam.folder, SERVED_NAME, exam.context_length, log, gpu=_has_gpu())
                 url = await stack.enter_async_context(server)
-            engine = VllmPool([url], options, SERVED_NAME, waiting=waiting)
+            engine = VllmPool([url], options, SERVED_NAME, stop=exam.stop.strings, waiting=waiting)
         stack.push_async_callback(engine.close)
         yield engine
 
@@ -225,18 +244,24 @@ def _check_weights(folder: Path) -> None:
             raise BadModelError(f"--model: {error}") from error
 
 
-def _template(given: str | None, model: str) -> Template:
-    """The given template, or the one of the run that trained the model."""
-    beside = Path(model).absolute().parent / CONFIG_FILE
-    if given is None and Path(model).is_dir() and beside.is_file():
+def _rules(model: str, template: str | None) -> Rules:
+    """The rules of the run that trained the model, or the defaults; a given template replaces that of the run."""
+    beside, rollout, rewards = Path(model).absolute().parent / CONFIG_FILE, RolloutOptions(), Rewards()
+    if Path(model).is_dir() and beside.is_file():
         try:
-            given = read_tree(beside).get("dataset", {}).get("promptTemplate")
-        except (ConfigError, AttributeError) as error:
-            raise BadModelError(f"{beside} cannot be read for its prompt template: give --template") from error
-    for template in get_args(Template):
-        if (given or "r1-zero") == template:
-            return template  # type: ignore[no-any-return]
-    raise BadModelError(f"--template: {given!r} is not a prompt template; use {' or '.join(get_args(Template))}")
+            tree = read_tree(beside)
+            template = template or tree.get("dataset", {}).get("promptTemplate")
+            rollout = RolloutOptions(stop=tree.get("rollout", {}).get("stop"))
+            rewards = Rewards.model_validate(tree.get("rewards", {}))
+        except (ConfigError, AttributeError, ValidationError) as error:
+            raise BadModelError(
+                f"{beside} cannot be read for the run's prompt template, stop strings and rewards: mend it, or move the "
+                "model's folder away from it"
+            ) from error
+    for known in get_args(Template):
+        if (template or "r1-zero") == known:
+            return Rules(known, stop_strings(known, rollout.stop), rewards.truncated)
+    raise BadModelError(f"--template: {template!r} is not a prompt template; use {' or '.join(get_args(Template))}")
 
 
 def _folder(model: str) -> Path:

@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from seele_trainer.config import Benchmark, TrainerConfig
 from seele_trainer.data.prompts import Template, encode_prompts
 from seele_trainer.data.sources import load_problems
+from seele_trainer.rollout.grading import Grader
 from seele_trainer.rollout.protocol import Completion, RolloutEngine, Sampling
 from seele_trainer.run_folder.records import BenchmarkScore
-from seele_trainer.verify.pool import VerifierPool
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +67,7 @@ class Examiner:
     """
 
     engine: RolloutEngine
-    verifier: VerifierPool
-    decode: Callable[[Sequence[int]], str]
+    grader: Grader
     temperature: float
     max_tokens: int
     seed: int
@@ -129,11 +128,9 @@ class Examiner:
             for completions, expected in zip(answers, benchmark.expected[start : start + size], strict=True)
             for completion in completions
         ]
-        verdicts = await self.verifier.check(
-            [(self.decode(completion.tokens), expected) for completion, expected in items]
-        )
-        self.answered(len(verdicts))
-        return Answers([completion for completion, _ in items], verdicts)
+        graded = await self.grader.grade(items)
+        self.answered(len(graded))
+        return Answers([one.completion for one in graded], [one.verdict for one in graded])
 
 
 def load_benchmarks(config: TrainerConfig, tokenizer: PreTrainedTokenizerBase) -> list[LoadedBenchmark]:

@@ -48,7 +48,7 @@ class VllmPool:
 
     The list of servers is `urls` at first, and then follows `url_file` if given. `before_push` is called before weights
     are pushed to a server; an error that it raises ends the run. While the pool starts, `waiting` is called every ten
-    seconds with what it waits for.
+    seconds with what it waits for. Servers end completions at the `stop` strings.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class VllmPool:
         model_name: str = "seele",
         *,
         url_file: Path | None = None,
+        stop: Sequence[str] = (),
         before_push: Callable[[], None] = lambda: None,
         waiting: Callable[[str], None] = logger.info,
         probe_seconds: float = 2.0,
@@ -69,6 +70,7 @@ class VllmPool:
         self._model_name = model_name
         self._listed = tuple(dict.fromkeys(self._urls))
         self._url_file = url_file
+        self._stop = tuple(stop)
         self._list_seconds = list_seconds
         self._waiting = waiting
         self._token = uuid.uuid4().hex[:8]
@@ -205,7 +207,7 @@ class VllmPool:
 
     def _connect(self, url: str) -> VllmServer:
         assert self._session is not None
-        return VllmServer(url, self._session, self._model_name)
+        return VllmServer(url, self._session, self._model_name, self._stop)
 
     async def _follow(self, file: UrlFile) -> None:
         while True:

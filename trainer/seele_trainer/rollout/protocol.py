@@ -38,7 +38,7 @@ class Sampling:
 class Completion:
     """One sampled continuation.
 
-    `tokens` and `logprobs` have the same length: generated tokens, including the end-of-sequence token if sampled, and
+    `tokens` and `logprobs` have the same length: generated tokens, including the one that ended it if one did, and
     the natural log-probability of each under the distribution it was sampled from (temperature applied).
     """
 

@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from seele_trainer.config import RolloutOptions
 from seele_trainer.rollout.canary import Followed
+from seele_trainer.rollout.grading import NO_STOP, StopStrings
 from seele_trainer.rollout.protocol import (
     Canary,
     Completion,
@@ -40,8 +41,8 @@ class TransformersEngine:
     """The RolloutEngine protocol in one process: its own sampling loop, one request at a time, in a thread.
 
     The result of a request depends on the weights, the prefix and the Sampling alone, bit for bit: it is never batched
-    with others and has its own random numbers. `eos_ids` end a completion; by default those of the model's folder.
-    `dtype` defaults to the model's own.
+    with others and has its own random numbers. `eos_ids` and `stop` end a completion; the former are by default those of
+    the model's folder. `dtype` defaults to the model's own.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TransformersEngine:
         model_folder: Path,
         config: RolloutOptions,
         eos_ids: Sequence[int] | None = None,
+        stop: StopStrings = NO_STOP,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class TransformersEngine:
         self._folder = model_folder
         self._config = config
         self._eos_ids = eos_ids
+        self._stop = stop
         self._device = torch.device(device)
         self._dtype = dtype
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollout")
@@ -171,13 +174,13 @@ class TransformersEngine:
             for row, token, chance, end in zip(rows, chosen.tolist(), chances.tolist(), ends.tolist(), strict=True):
                 tokens[row].append(token)
                 logprobs[row].append(chance)
-                stopped[row] = end
-            if bool(ends.all()) or step + 1 == sampling.max_tokens:
+                stopped[row] = end or self._stop.end(tokens[row])
+            going = [index for index, row in enumerate(rows) if not stopped[row]]
+            if not going or step + 1 == sampling.max_tokens:
                 break
-            going = (~ends).nonzero()[:, 0]
             if len(going) < len(rows):
-                cache.batch_select_indices(going)
-                rows = [rows[index] for index in going.tolist()]
+                cache.batch_select_indices(torch.tensor(going, device=self._device))
+                rows = [rows[index] for index in going]
             ids = chosen[going, None]
             mask = torch.cat([mask[going], mask.new_ones(len(going), 1)], dim=1)
             positions = positions[going, -1:] + 1

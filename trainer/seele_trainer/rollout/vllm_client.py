@@ -78,14 +78,18 @@ def open_session(resolver: AbstractResolver | None = None) -> aiohttp.ClientSess
 
 
 class VllmServer:
-    """One server at `url` (`http://host:port`) that serves `model_name`; `session` comes from `open_session`."""
+    """One server at `url` (`http://host:port`) that serves `model_name`; `session` comes from `open_session`.
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, model_name: str) -> None:
+    `stop` strings end completions early. A server without a tokenizer cannot see them, so the answer is not sure to end.
+    """
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, model_name: str, stop: Sequence[str] = ()) -> None:
         self.url = url.rstrip("/")
         self.connections = 0
         """TCP connections opened so far. A restarted server cannot be reached through an old one."""
         self._session = session
         self._model = model_name
+        self._stop = list(stop)
 
     async def health(self) -> None:
         """Raises ServerError unless the server is up and its engine is alive."""
@@ -122,6 +126,8 @@ class VllmServer:
             "seed": sampling.seed,
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
+            # Token ids and log-probabilities include the token that completes a stop string; only vLLM's text does not.
+            "stop": self._stop,
             "logprobs": 0,
             # Tokens as ids: text would need a tokenizer, cost time and be ambiguous.
             "return_tokens_as_token_ids": True,

@@ -36,6 +36,7 @@ class Rollout:
     """A verified completion: what was shown, what was sampled, and its reward.
 
     `reward` is None if the verifier failed, such as on a timeout: the rollout counts in no mean and is not trained on.
+    A `masked` one counts in every mean, but its completion is not trained on (`rewards.truncated: mask`).
     `rate` is the share of the revealable solution that was actually shown, in [0, 1].
     """
 
@@ -45,6 +46,7 @@ class Rollout:
     rate: float
     completion: Completion
     reward: float | None
+    masked: bool = False
 
 
 class Strategy(ABC):
@@ -151,14 +153,16 @@ def with_advantages(groups: Iterable[Sequence[Rollout]]) -> Iterator[tuple[Rollo
 def policy_sample(rollout: Rollout, advantage: float) -> Sample:
     """The training sequence of a rollout: prompt, hint, completion.
 
-    Generated tokens get the advantage. Hint tokens never do: a failed completion would punish a correct hint.
+    Generated tokens get the advantage. Hint tokens never do: a failed completion would punish a correct hint. The
+    completion of a masked rollout is left out.
     """
     problem, completion = rollout.problem, rollout.completion
+    generated, logprobs = ((), ()) if rollout.masked else (completion.tokens, completion.logprobs)
     generated_start = len(problem.prompt) + rollout.hint_length
-    tokens = np.array([*problem.prompt, *problem.hint(rollout.hint_length), *completion.tokens], dtype=np.int64)
+    tokens = np.array([*problem.prompt, *problem.hint(rollout.hint_length), *generated], dtype=np.int64)
     policy_mask = np.arange(len(tokens)) >= generated_start
     behaviour = np.zeros(len(tokens), dtype=np.float32)
-    behaviour[generated_start:] = completion.logprobs
+    behaviour[generated_start:] = logprobs
     return Sample(
         tokens=tokens,
         policy_mask=policy_mask,

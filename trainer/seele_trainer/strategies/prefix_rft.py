@@ -59,7 +59,8 @@ class PrefixRft(Strategy):
         samples = []
         for plain in self.baseline_groups(rollouts):
             samples += [policy_sample(*pair) for pair in with_advantages([plain])]
-            hybrids = [r for r in rollouts if r.round == HYBRID and r.reward is not None]
+            # The prefix learns from the completion's reward, so neither is trained on if that is masked.
+            hybrids = [r for r in rollouts if r.round == HYBRID and r.reward is not None and not r.masked]
             against = rewards(hybrids) - rewards(plain).mean()
             samples += [self._hybrid(*pair) for pair in zip(hybrids, against, strict=True)]
         return samples

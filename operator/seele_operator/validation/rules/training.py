@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_snake
 from seele_operator.api.seelerun import SeeleRunSpec
 from seele_operator.api.types import yaml_path
 from seele_operator.validation.rules.rule import Rule, Rules, Values, strategy_is, when
-from seele_trainer.config import OFFLOADED_OPTIMIZER, OFFLOADED_PARAMETERS
+from seele_trainer.deepspeed_options import OFFLOADED_OPTIMIZER, OFFLOADED_PARAMETERS
 
 RULES = Rules()
 

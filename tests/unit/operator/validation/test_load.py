@@ -15,7 +15,7 @@ from seele_operator.validation import wrong_fields
 from seele_operator.validation.field_names import FOREIGN_NAMES, field_schema
 from seele_operator.validation.load import check_cluster, check_run, checked_run, load_run, parse_run
 from seele_operator.validation.schema import PRESERVE, Schema, run_schema
-from seele_trainer.config import RESERVED_OVERRIDES
+from seele_trainer.deepspeed_options import RESERVED_OVERRIDES
 from seele_trainer.learner.deepspeed import engine_config
 from tests.support import REPOSITORY
 from tests.support.spec_data import ABSENT, BAD_SPECS, FULL_RUN, full_run, patched, small_run

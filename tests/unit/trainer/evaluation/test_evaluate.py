@@ -13,6 +13,7 @@ from seele_trainer.evaluation.evaluate import (
     completions_needed,
     load_benchmarks,
 )
+from seele_trainer.rollout.grading import Grader
 from seele_trainer.rollout.protocol import Completion, RolloutUnavailable, Sampling
 from tests.support.run_folder import run_config
 from tests.support.text_answers import IdleEngine
@@ -63,8 +64,8 @@ def digits(numbers: Sequence[int], expected: Sequence[int], samples: int = 0) ->
 
 
 def examiner(engine: DigitEngine, times_out_on: str = "", answered: Callable[[int], None] = lambda _: None) -> Examiner:
-    verifier = EqualTexts(times_out_on)
-    return Examiner(engine, verifier, decode, temperature=0.6, max_tokens=8, seed=5, answered=answered)  # type: ignore[arg-type]
+    grader = Grader(EqualTexts(times_out_on), decode, truncated="grade")  # type: ignore[arg-type]
+    return Examiner(engine, grader, temperature=0.6, max_tokens=8, seed=5, answered=answered)
 
 
 async def test_greedy_accuracy_is_the_share_of_right_answers_at_temperature_zero() -> None:

@@ -54,14 +54,17 @@ def test_a_model_with_a_broken_configuration(capsys: pytest.CaptureFixture[str],
     assert line.endswith("Give the folder that save_pretrained wrote, with its tokenizer")
 
 
-@pytest.mark.parametrize("content", [b"a: [", b"\xff\xffa"])
-def test_a_run_whose_template_cannot_be_read(
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xffa", b"rollout: {stop: ['']}", b"rewards: {truncated: cut}"])
+def test_a_run_whose_settings_cannot_be_read(
     capsys: pytest.CaptureFixture[str], model: Path, problems: Path, content: bytes
 ) -> None:
     config = model.parent / "config.yaml"
     config.write_bytes(content)
     line = refusal(capsys, model, problems)
-    assert line == f"{config} cannot be read for its prompt template: give --template"
+    assert line == (
+        f"{config} cannot be read for the run's prompt template, stop strings and rewards: mend it, or move the model's "
+        "folder away from it"
+    )
 
 
 def test_the_scores_cannot_be_written_to_a_folder(

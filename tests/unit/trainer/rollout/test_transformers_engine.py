@@ -10,6 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from seele_trainer.config import RolloutOptions
+from seele_trainer.rollout.grading import StopStrings
 from seele_trainer.rollout.protocol import Canary, RolloutEngine, Sampling, WeightSyncError
 from seele_trainer.rollout.transformers_engine import TransformersEngine
 from tests.support.small_models import EOS, logprobs_of, save_llama
@@ -47,6 +48,31 @@ async def test_a_completion_ends_at_its_first_end_of_sequence_or_at_the_limit(en
         assert EOS not in one.tokens[:-1]
         assert (one.tokens[-1] == EOS) == (one.finish_reason == "stop")
         assert len(one.tokens) == 20 or one.finish_reason == "stop"
+
+
+PIECES = ("a", "b", "\n", "ab", "b\n", "\nb", "c")
+
+
+async def test_a_stop_string_ends_a_completion_and_changes_no_token_before(engine, tmp_path) -> None:
+    stop = StopStrings(("b\nb", "ca"), lambda tokens: "".join(PIECES[token % len(PIECES)] for token in tokens))
+    stopping = TransformersEngine(tmp_path / "model", RolloutOptions(engine="transformers"), stop=stop)
+    await stopping.start()
+    # The text of the prefix has a stop string, too.
+    prefix = (2, 6, 7)
+    assert stop.end(prefix)
+    ended = 0
+    for seed in range(30):
+        sampling = Sampling(1, 20, 1.0, seed)
+        (whole,), (one,) = await engine.generate(prefix, sampling), await stopping.generate(prefix, sampling)
+        assert one == stop.cut(whole)
+        ended += one != whole
+    assert 5 < ended < 30
+    prefixes, greedy = [(2, one) for one in range(3, 40)], Sampling(1, 20, 0.0, 0)
+    wholes = await engine.generate_batch(prefixes, greedy)
+    assert [one.tokens for (one,) in await stopping.generate_batch(prefixes, greedy)] == [
+        stop.cut(whole).tokens for (whole,) in wholes
+    ]
+    await stopping.close()
 
 
 async def test_a_result_does_not_depend_on_other_requests(engine) -> None:

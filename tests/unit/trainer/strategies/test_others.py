@@ -237,7 +237,8 @@ def test_a_failed_prefix_is_pushed_down_and_one_without_a_baseline_makes_no_samp
     failed = strategy.samples(PROBLEM, [rollout(PLAIN, 1.0), rollout(PLAIN, 0.0), rollout(HYBRID, 0.0, hint_length=2)])
     assert failed[-1].advantage[3:].tolist() == [-0.5] * 4
     assert strategy.samples(PROBLEM, [rollout(PLAIN, None), rollout(HYBRID, 1.0, hint_length=2)]) == []
-    assert len(strategy.samples(PROBLEM, [rollout(PLAIN, 1.0), rollout(HYBRID, None, hint_length=2)])) == 1
+    for hybrid in (rollout(HYBRID, None, hint_length=2), replace(rollout(HYBRID, 0.0, hint_length=2), masked=True)):
+        assert len(strategy.samples(PROBLEM, [rollout(PLAIN, 1.0), hybrid])) == 1
 
 
 # --- LUFFY

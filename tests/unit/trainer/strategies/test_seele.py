@@ -1,5 +1,7 @@
 """What SEELE shows of a problem, and the samples that follow from rewards."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,20 @@ def test_hint_tokens_are_supervised_and_get_no_advantage_while_generated_tokens_
 def test_unverified_rollouts_are_in_no_mean_and_train_nothing() -> None:
     samples = build_strategy(config()).samples(PROBLEM, [rollout(1, 1.0), rollout(1, None), rollout(1, 0.0)])
     assert [float(sample.advantage[-1]) for sample in samples] == [0.5, -0.5]
+
+
+def test_a_masked_completion_counts_in_the_baseline_and_for_the_controller_but_is_in_no_loss() -> None:
+    failed = rollout(1, 0.0, hint_length=4)
+    masked = replace(failed, masked=True)
+    strategies = [build_strategy(config()) for _ in range(2)]
+    right, cut = strategies[0].samples(PROBLEM, [rollout(1, 1.0, hint_length=4), masked])
+    assert float(right.advantage[-1]) == 0.5
+    np.testing.assert_array_equal(cut.tokens, [1, 2, 3, 10, 11, 12, 13])
+    np.testing.assert_array_equal(cut.supervised, np.float32([0, 0, 0, 0.001, 0.001, 0.001, 0.001]))
+    assert not cut.policy_mask.any()
+    for strategy, one in zip(strategies, (failed, masked), strict=True):
+        strategy.observe(PROBLEM, [one])
+    assert strategies[0].state_dict() == strategies[1].state_dict() != build_strategy(config()).state_dict()
 
 
 def test_a_round_lost_to_the_verifier_tells_the_controller_nothing() -> None:
