@@ -259,6 +259,16 @@ def test_a_server_that_dies_twice_of_the_same_error_is_not_started_again(
     assert "nanobind" not in text
 
 
+def test_an_error_that_may_pass_is_tried_again(execute: Callable[..., Execution], tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text("OSError: [Errno 98] Address already in use\n")
+    run = execute(trainer(0, "--steps=-1"), server(0, "--exit=1", f"--log={log}"))
+
+    assert run.wait() == 1
+    assert run.log("fake-rollout-0").count("server starting") == 3
+    assert "fake-rollout-0 ended 3 times before it was ready; the last time:" in run.text()
+
+
 def test_a_program_that_does_not_exist_fails_the_run(execute: Callable[..., Execution]) -> None:
     broken = trainer(0)
     broken["spec"]["containers"][0]["command"] = ["no-such-program"]

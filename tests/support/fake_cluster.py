@@ -27,7 +27,7 @@ class FakeCluster:
         self.requests: list[Request] = []
         self.events: list[RunEvent] = []
         self.logs: dict[str, str] = {}
-        """Logs by the name of the pod; of others there is none."""
+        """Logs by the name of the pod; other pods have no log."""
         self.before: Callable[[Request], None] = lambda request: None
         """Called before each request; may raise the error with which it fails."""
         self.after: Callable[[Request], None] = lambda request: None
