@@ -6,7 +6,10 @@ from typing import Any
 
 import yaml
 
+from seele_operator.api.seelerun import SeeleRun
 from seele_operator.api.yaml_files import read_run_file
+from seele_operator.plan.objects import plan
+from seele_operator.validation.load import parse_run
 from tests.support import REPOSITORY
 
 DATA = REPOSITORY / "tests" / "unit" / "data"
@@ -41,6 +44,22 @@ def patched(body: Any, patch: Any) -> Any:
         return deepcopy(patch)
     kept = {key: value for key, value in body.items() if patch.get(key) != ABSENT}
     return kept | {key: patched(body.get(key, {}), value) for key, value in patch.items() if value != ABSENT}
+
+
+def run_with(**spec: Any) -> SeeleRun:
+    """The run `demo` with the sections in `spec`, which replace those of a short one."""
+    sections = {"model": {"name": "org/model"}, "dataset": {"name": "org/data"}, **spec}
+    return parse_run({**small_run(), "metadata": {"name": "demo"}, "spec": sections})
+
+
+def pods(run: SeeleRun, attempt: int = 1) -> dict[str, dict[str, Any]]:
+    """The planned pods, by name."""
+    return {manifest["metadata"]["name"]: manifest for manifest in plan(run, attempt) if manifest["kind"] == "Pod"}
+
+
+def environment(pod: dict[str, Any]) -> dict[str, str]:
+    """The variables of a pod's first container."""
+    return {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
 
 
 CEL_CASES: dict[str, tuple[dict[str, Any], str]] = {

@@ -165,14 +165,8 @@ def test_the_resume_example_can_resume_from_the_checkpoints_of_deepmath() -> Non
     assert [claim.claim_name] == kept
 
 
-def test_only_containers_that_download_get_the_token() -> None:
-    trainer, rollout = pods(example("private-model"), 1).values()
-    (prepare,) = rollout["spec"]["initContainers"]
+def test_the_private_example_names_its_two_secrets() -> None:
+    run = example("private-model")
 
-    def token(container: dict[str, Any]) -> list[dict[str, Any]]:
-        return [entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if entry["name"] == "HF_TOKEN"]
-
-    secret = {"name": "hugging-face", "key": "token"}
-    assert token(trainer["spec"]["containers"][0]) == token(prepare) == [secret]
-    assert token(rollout["spec"]["containers"][0]) == []
-    assert trainer["spec"]["imagePullSecrets"] == rollout["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert settings(run)["storage"]["huggingFaceTokenSecret"] == {"name": "hugging-face", "key": "token"}
+    assert [pod["spec"]["imagePullSecrets"] for pod in pods(run, 1).values()] == [[{"name": "registry"}]] * 2
