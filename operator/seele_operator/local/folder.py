@@ -17,6 +17,7 @@ from seele_trainer.run_folder.attempt import AttemptFileError, ConfigError, read
 from seele_trainer.run_folder.durable import write_file
 
 LOCK = ".lock"
+_FOLDERS = ("checkpoints", "weights", "logs")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def _check_kind(path: Path) -> bool:
     if not path.is_dir():
         raise BadRunError([f"--out: {path} is a file; give a new folder, or the folder of a run"])
     if (path / CONFIG_KEY).exists():
+        for name in _FOLDERS:
+            if (path / name).is_file():
+                raise BadRunError([f"--out: {path / name} is a file, and a run has a folder there; move the file away"])
         return False
     if {entry.name for entry in path.iterdir()} - {LOCK}:
         raise BadRunError([f"--out: {path} contains files but no run; give a new or an empty folder"])
@@ -114,7 +118,8 @@ def _locked(path: Path) -> Iterator[int]:
 def _has_trained(path: Path) -> bool:
     """Whether a checkpoint, damaged or not, or the record of a step would be lost with the configuration."""
     journal = path / "metrics.jsonl"
-    return any(path.glob("checkpoints/step-*")) or (journal.is_file() and journal.stat().st_size > 0)
+    checkpoints = (each for each in path.glob("checkpoints/step-*") if each.suffix != ".partial")
+    return any(checkpoints) or (journal.is_file() and journal.stat().st_size > 0)
 
 
 def _check_same(path: Path, config: str) -> None:

@@ -47,7 +47,8 @@ def read_tree(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; give the run's {CONFIG_FILE}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: bytes that are not text, and numbers of thousands of digits.
         raise ConfigError(f"{path} is not YAML; give the run's {CONFIG_FILE}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a run's configuration; give the run's {CONFIG_FILE}")
@@ -55,6 +56,7 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 ATTEMPT_FILE = "attempt"
+_MOST_DIGITS = 9
 RUN_UID_FILE = "run-uid"
 
 
@@ -118,7 +120,7 @@ def recorded_attempt(run_dir: Path) -> int:
     """Number of the newest attempt at the run in a folder, 0 before the first. Raises AttemptFileError."""
     path = run_dir / ATTEMPT_FILE
     text = _read(path, missing="0")
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise AttemptFileError(f"{path} contains {text[:50]!r} instead of the number of attempts; correct it")
     return int(text)
 

@@ -48,7 +48,7 @@ def test_another_run_is_refused_field_by_field(tmp_path: Path, kept: str) -> Non
 def test_a_run_that_never_trained_accepts_a_corrected_file(tmp_path: Path) -> None:
     with open_run_folder(tmp_path / "run", "training: {seed: 0}\nmodel: {name: mistyped}\n"):
         # As the first attempt leaves them: no step, and perhaps the accuracy of the model before training.
-        (tmp_path / "run" / "checkpoints").mkdir()
+        (tmp_path / "run" / "checkpoints" / "step-20.attempt-1.partial").mkdir(parents=True)
         (tmp_path / "run" / "metrics.jsonl").touch()
         (tmp_path / "run" / "eval.jsonl").write_text("of the old model\n")
     with open_run_folder(tmp_path / "run", "training: {seed: 0}\nmodel: {name: right}\n") as folder:
@@ -74,6 +74,25 @@ def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(BadRunError, match="contains files but no run"), open_run_folder(tmp_path, "name: one\n"):
         pass
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("checkpoints", "", "checkpoints is a file, and a run has a folder there; move the file away"),
+        ("weights", "", "weights is a file"),
+        ("attempt", "9" * 5000, "instead of the number of attempts; correct it"),
+        ("config.yaml", "[" * 100_000, "is not YAML"),
+        ("config.yaml", "a: " + "9" * 5000, "is not YAML"),
+    ],
+)
+def test_a_run_folder_with_a_file_of_another_form_is_refused(
+    tmp_path: Path, name: str, content: str, says: str
+) -> None:
+    with open_run_folder(tmp_path / "run", "name: one\n"):
+        (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(BadRunError, match=says), open_run_folder(tmp_path / "run", "name: one\n"):
+        pass
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:
