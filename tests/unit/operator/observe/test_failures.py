@@ -50,34 +50,33 @@ FAILURES: dict[str, tuple[Body, str]] = {
         failed(ended(code=137), reason="Evicted", message=EVICTED),
         "disruption Evicted trainer 137",
     ),
-    "preempted on its node": (
-        failed(reason="Preempting", message="Preempted in order to admit critical pod"),
-        "disruption Preempted None None",
-    ),
-    "its node shut down, 1.20": (
-        failed(reason="Shutdown", message="Node is shutting, evicting pods"),
-        "disruption NodeShutdown None None",
-    ),
-    "not admitted": (
-        failed(reason="OutOfnvidia.com/gpu", message="Node didn't have enough resource: nvidia.com/gpu"),
-        "disruption OutOfnvidia.com/gpu None None",
-    ),
-    "device plugin": (
-        failed(reason="UnexpectedAdmissionError", message="Allocate failed due to no healthy devices present"),
-        "disruption UnexpectedAdmissionError None None",
-    ),
-    "labels of the node changed": (
-        failed(reason="NodeAffinity", message="Predicate NodeAffinity failed"),
-        "disruption NodeAffinity None None",
-    ),
-    "no such sysctl": (
-        failed(reason="SysctlForbidden", message="forbidden sysctl"),
-        "application SysctlForbidden None None",
-    ),
-    "a deadline of its own": (
-        failed(reason="DeadlineExceeded", message="Pod was active on the node longer than the specified deadline"),
-        "application DeadlineExceeded None None",
-    ),
+    **{
+        case: (failed(reason=reason, message=message), f"{expected} None None")
+        for case, reason, message, expected in (
+            ("preempted on its node", "Preempting", "Preempted in order to admit critical pod", "disruption Preempted"),
+            ("its node shut down, 1.20", "Shutdown", "Node is shutting, evicting pods", "disruption NodeShutdown"),
+            (
+                "not admitted",
+                "OutOfnvidia.com/gpu",
+                "Node didn't have enough resource: nvidia.com/gpu",
+                "disruption OutOfnvidia.com/gpu",
+            ),
+            (
+                "device plugin",
+                "UnexpectedAdmissionError",
+                "Allocate failed due to no healthy devices present",
+                "disruption UnexpectedAdmissionError",
+            ),
+            ("labels of the node changed", "NodeAffinity", "Predicate NodeAffinity failed", "disruption NodeAffinity"),
+            ("no such sysctl", "SysctlForbidden", "forbidden sysctl", "application SysctlForbidden"),
+            (
+                "a deadline of its own",
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+                "application DeadlineExceeded",
+            ),
+        )
+    },
     "no reason": ({"phase": "Failed"}, "disruption PodFailed None None"),
     # From 1.26 on there is a condition too.
     "its node shut down": (
@@ -140,10 +139,9 @@ def test_the_message_is_that_of_the_kubelet_or_the_log() -> None:
     crashed, evicted = failed(ended(code=139, message=log)), failed(reason="Evicted", message=EVICTED)
 
     # The error comes first.
-    assert message(crashed) == (
-        "container trainer ended, with exit code 139 (SIGSEGV):\n"
-        "RuntimeError: CUDA error\nTraceback (most recent call last):"
-    )
+    error = "RuntimeError: CUDA error\nTraceback (most recent call last):"
+    assert message(crashed) == f"container trainer ended, with exit code 139 (SIGSEGV):\n{error}"
+    assert message(failed(ended(message=log))) == f"container trainer ended, with exit code 1:\n{error}"
     assert message(evicted) == EVICTED
     assert "more memory than its limit" in message(failed(ended(code=137, reason="OOMKilled")))
 
