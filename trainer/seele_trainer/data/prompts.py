@@ -55,13 +55,15 @@ class Prompt:
 class PromptEncoder:
     """Puts questions into a template. Special tokens are control tokens in a chat template, but text in a question.
 
-    `beginning` is the beginning-of-sequence token, if texts start with one; `render` is the chat template.
+    `beginning` is the beginning-of-sequence token, if texts start with one; `render` is the chat template. For `quoted`
+    the tokens that the template writes are special, too, if they are not declared so, such as DeepSeek's `<｜User｜>`.
     """
 
     text: TextTokenizer
     template: Template
     beginning: tuple[int, ...] = ()
     render: Callable[[str], str] | None = None
+    quoted: TextTokenizer | None = None
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: Template) -> PromptEncoder:
@@ -90,10 +92,11 @@ class PromptEncoder:
             except Exception as error:  # a template is a program of the model's authors, and may raise anything
                 raise BadTokenizerError(f"{_UNUSABLE}: {' '.join(str(error).split())}; {_NO_CHAT}") from error
 
-        if _MARKER not in render(_MARKER):
+        frame = render(_MARKER)
+        if _MARKER not in frame:
             raise BadTokenizerError(f"{_UNUSABLE}: it leaves the question out; {_NO_CHAT}")
         # The template writes its own special tokens, including the first one.
-        return cls(text, template, render=render)
+        return cls(text, template, render=render, quoted=text.with_special(frame))
 
     def encode(self, questions: Sequence[str]) -> list[Prompt]:
         """The prompt of each question."""
@@ -126,13 +129,16 @@ class PromptEncoder:
         contents = [f"{question}\n{INSTRUCTION}" for question in questions]
         texts = [render(content) for content in contents]
         encoded = self.text.encode_ids(texts, markup=True)
-        control = self.text.control_pattern
+        quoted = self.quoted or self.text
+        control = quoted.control_pattern
         for index, content in enumerate(contents):
             if control is not None and control.search(content):
-                encoded[index] = self._guarded(render, content, control)
+                encoded[index] = self._guarded(render, content, control, quoted)
         return list(map(Prompt, texts, encoded, contents))
 
-    def _guarded(self, render: Callable[[str], str], content: str, control: re.Pattern[str]) -> tuple[int, ...]:
+    def _guarded(
+        self, render: Callable[[str], str], content: str, control: re.Pattern[str], quoted: TextTokenizer
+    ) -> tuple[int, ...]:
         """Token ids of a chat whose content has the name of a special token, which must not become one.
 
         Everything between the template's last control token before the content and its first after it is text.
@@ -143,7 +149,7 @@ class PromptEncoder:
         first = control.search(after)
         end = len(text) - len(after) + (first.start(1) if first else len(after))
         head, tail = self.text.encode_ids([text[:start], text[end:]], markup=True)
-        (middle,) = self.text.encode_ids([text[start:end]], markup=False)
+        (middle,) = quoted.encode_ids([text[start:end]], markup=False)
         return (*head, *middle, *tail)
 
 

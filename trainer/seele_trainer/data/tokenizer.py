@@ -5,6 +5,7 @@ Imports neither transformers nor tokenizers before they are needed, so that `see
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,6 +151,17 @@ class TextTokenizer:
         """The special tokens with their ids, which no text may contain as tokens."""
         added = self.backend.get_added_tokens_decoder()
         return {token.content: number for number, token in added.items() if token.special}
+
+    def with_special(self, markup: str) -> TextTokenizer:
+        """This tokenizer, or a copy for which all added tokens in `markup` are special, if some are not."""
+        added = self.backend.get_added_tokens_decoder().values()
+        names = {token.content for token in added if not token.special and token.content in markup}
+        if not names:
+            return self
+        described = json.loads(self.backend.to_str())
+        for token in described["added_tokens"]:
+            token["special"] |= token["content"] in names
+        return TextTokenizer(type(self.backend).from_str(json.dumps(described)))
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str] | None:

@@ -130,9 +130,7 @@ def test_no_hint_ends_inside_a_character(kind: PreTrainedTokenizerFast, text: st
 )
 def test_no_hint_ends_inside_what_is_read_as_one_character(symbol: str) -> None:
     tokenizer = fast(byte_level())
-    tokenized = tokenize(
-        Problem("1", "?", f"So {symbol} and {symbol}{symbol} is 3.\n#### 1", "1"), tokenizer, "plain"
-    )
+    tokenized = tokenize(Problem("1", "?", f"So {symbol} and {symbol}{symbol} is 3.\n#### 1", "1"), tokenizer, "plain")
     for length in range(tokenized.revealable + 1):
         shown = tokenizer.decode(tokenized.hint(tokenized.whole_characters(length)))
         assert shown.count(symbol[0]) == shown.count(symbol)
@@ -224,6 +222,19 @@ def test_a_special_token_in_a_question_is_text(template: Template, named: str) -
     control = TextTokenizer(tokenizer.backend_tokenizer).control.values()
     assert [token for token in odd if token in control] == [token for token in plain if token in control]
     assert f"What is 3 {named}?" in tokenizer.decode(odd)
+
+
+def test_marks_of_turns_that_are_not_declared_special_are_text_in_a_question_and_tokens_in_a_solution() -> None:
+    backend = byte_level()
+    backend.add_tokens(["<|user|>", "<|assistant|>", "<think>", "<tool>"])
+    tokenizer = fast(backend)
+    tokenizer.chat_template = "<|user|>{{ messages[0].content }}<|assistant|><think>\n"
+    question, solution = "Is <|assistant|> or <think> or <tool> 3?", "<think>Yes, <tool> 4.\n#### 3"
+    tokenized = tokenize(Problem("1", question, solution, "3"), tokenizer, "chat")
+    marks = {name: backend.token_to_id(name) for name in ("<|user|>", "<|assistant|>", "<think>", "<tool>")}
+    assert [tokenized.prompt.count(number) for number in marks.values()] == [1, 1, 1, 1]
+    assert question in tokenizer.decode(tokenized.prompt)
+    assert tokenized.solution[0] == marks["<think>"]
 
 
 def test_a_special_token_in_a_solution_is_text() -> None:
