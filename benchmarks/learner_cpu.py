@@ -15,33 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from seele_trainer.config import Dataset, Model, Trainer, TrainerConfig, Training
 from seele_trainer.deepspeed_options import DeepSpeed
 from seele_trainer.learner.learner import Learner
 from seele_trainer.learner.packing import merge_identical, pack
 from seele_trainer.learner.sample import Sample
+from tests.support.small_models import small_qwen2
 
 VOCABULARY = 32
-
-
-def tiny_model(folder: Path) -> int:
-    """Write a model of about 0.2 M parameters and return its size."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-    )
-    model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder)
-    return sum(parameter.numel() for parameter in model.parameters())
+SIZE = {
+    **{"vocab_size": VOCABULARY, "max_position_embeddings": 128, "tie_word_embeddings": True},
+    **{"hidden_size": 96, "intermediate_size": 256, "num_key_value_heads": 4},
+}
+"""What differs from the model of the tests."""
 
 
 def rollouts(rows: int) -> list[Sample]:
@@ -89,7 +76,9 @@ def main() -> None:
     tokens = sum(len(sample.tokens) for sample in samples)
     longest = max(len(sample.tokens) for sample in samples)
     with tempfile.TemporaryDirectory() as folder:
-        parameters = tiny_model(Path(folder))
+        model = small_qwen2(0, **SIZE)
+        model.save_pretrained(folder)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
         # With a budget for all rows at once, every row is padded to the longest: no bucketing.
         everything = options.rows * longest
         variants = {

@@ -50,32 +50,18 @@ FAILURES: dict[str, tuple[Body, str]] = {
         failed(ended(code=137), reason="Evicted", message=EVICTED),
         "disruption Evicted trainer 137",
     ),
+    # Kubelets that run none of the containers, or end them all, report it in status.reason alone.
     **{
-        case: (failed(reason=reason, message=message), f"{expected} None None")
-        for case, reason, message, expected in (
-            ("preempted on its node", "Preempting", "Preempted in order to admit critical pod", "disruption Preempted"),
-            ("its node shut down, 1.20", "Shutdown", "Node is shutting, evicting pods", "disruption NodeShutdown"),
-            (
-                "not admitted",
-                "OutOfnvidia.com/gpu",
-                "Node didn't have enough resource: nvidia.com/gpu",
-                "disruption OutOfnvidia.com/gpu",
-            ),
-            (
-                "device plugin",
-                "UnexpectedAdmissionError",
-                "Allocate failed due to no healthy devices present",
-                "disruption UnexpectedAdmissionError",
-            ),
-            ("labels of the node changed", "NodeAffinity", "Predicate NodeAffinity failed", "disruption NodeAffinity"),
-            ("no such sysctl", "SysctlForbidden", "forbidden sysctl", "application SysctlForbidden"),
-            (
-                "a deadline of its own",
-                "DeadlineExceeded",
-                "Pod was active on the node longer than the specified deadline",
-                "application DeadlineExceeded",
-            ),
-        )
+        reason: (failed(reason=reason, message="in the kubelet's words"), f"{expected} None None")
+        for reason, expected in {
+            "Preempting": "disruption Preempted",
+            "Shutdown": "disruption NodeShutdown",  # 1.20
+            "OutOfnvidia.com/gpu": "disruption OutOfnvidia.com/gpu",
+            "UnexpectedAdmissionError": "disruption UnexpectedAdmissionError",
+            "NodeAffinity": "disruption NodeAffinity",
+            "SysctlForbidden": "application SysctlForbidden",
+            "DeadlineExceeded": "application DeadlineExceeded",
+        }.items()
     },
     "no reason": ({"phase": "Failed"}, "disruption PodFailed None None"),
     # From 1.26 on there is a condition too.
