@@ -15,6 +15,7 @@ from seele_trainer.assemble import assemble, context_length, load_tokenizer
 from seele_trainer.config import Model, TrainerConfig
 from seele_trainer.data.problem import BadDataError
 from seele_trainer.loop import RunParts
+from seele_trainer.rollout.protocol import Sampling
 from seele_trainer.run_folder.attempt import Attempt, PodEnvironment, Superseded
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.termination import RefusedInput
@@ -67,6 +68,8 @@ def assembled(
     urls_file: Path | None = None,
     rows: Sequence[str] | None = None,
     on_bad_row: str = "fail",
+    stop: Sequence[str] | None = None,
+    truncated: str = "zero",
     **evaluation: Any,
 ) -> RunParts:
     save_llama(tmp_path / "model", seed=0)
@@ -87,7 +90,8 @@ def assembled(
                 "on_bad_row": on_bad_row,
             },
             "training": {"strategy": strategy, "problems_per_step": 2, "problems_per_update": 2},
-            "rollout": {"engine": engine, "max_completion_tokens": 6},
+            "rollout": {"engine": engine, "max_completion_tokens": 6, "stop": stop},
+            "rewards": {"truncated": truncated},
             "evaluation": {
                 "benchmarks": [{"title": "held-out", "path": str(tmp_path / "test.jsonl"), "fields": fields}],
                 **evaluation,
@@ -175,6 +179,29 @@ async def test_the_pool_follows_the_list_of_servers_and_checks_that_the_attempt_
     finally:
         await parts.engine.close()
         await server.stop()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+async def test_engine_and_grader_know_the_stop_strings_and_the_grader_knows_the_rule(
+    tmp_path: Path, engine: str
+) -> None:
+    server = FakeVllm()
+    await server.start()
+    (tmp_path / "urls").write_text(f"{server.url}\n")
+    parts = assembled(tmp_path, engine=engine, urls_file=tmp_path / "urls", stop=["w7", " w8"], truncated="mask")
+    stop = parts.grader.stop
+    try:
+        await parts.engine.start()
+        completions = await parts.engine.generate(parts.problems[0].prompt, Sampling(64, 6, 1.0, seed=0))
+    finally:
+        await parts.engine.close()
+        await server.stop()
+    if engine == "vllm":
+        assert server.bodies[-1]["stop"] == ["w7", " w8"]
+    else:
+        assert any(stop.end(one.tokens) for one in completions)
+        assert [stop.cut(one) for one in completions] == completions
+    assert (stop.strings, parts.grader.truncated) == (("w7", " w8"), "mask")
 
 
 def test_a_method_that_reads_no_solutions_starts_without_them(tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ async def test_every_problem_gets_its_rounds_verified_and_in_the_order_of_the_ba
     assert {r.problem.problem.id for r in collected.rollouts[1]} == {"1"}
 
 
+async def test_a_rollout_is_masked_if_the_grader_says_so() -> None:
+    class CutEngine(ScriptedEngine):
+        async def generate(self, prefix: Sequence[int], sampling: Sampling) -> list[Completion]:
+            return [Completion(RIGHT, (-0.1, -0.1), "length", 3)] * sampling.n
+
+    grader = Grader(TextVerifier(), decode, truncated="mask")  # type: ignore[arg-type]
+    collected = await Collector(config(), CutEngine(), grader, 64).collect(
+        build_strategy(config()), [problem(0)], step=1
+    )
+    assert {(one.reward, one.masked) for one in collected.rollouts[0]} == {(0.0, True)}
+
+
 async def test_a_slow_problem_delays_no_other() -> None:
     engine = ScriptedEngine(held=[100])
     running = asyncio.create_task(

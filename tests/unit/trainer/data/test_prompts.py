@@ -5,7 +5,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.data.problem import BadTokenizerError
-from seele_trainer.data.prompts import encode_prompt
+from seele_trainer.data.prompts import R1_ZERO, Template, encode_prompt, stop_strings
 
 
 def with_bos_and_eos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
@@ -53,6 +53,23 @@ def test_the_chat_prompt_is_the_tokenizers_own_template(gsm8k_tokenizer: PreTrai
     assert "[user] Two plus two?\n" in text
     assert text.endswith("[assistant]")
     assert tokens.count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "stop", "strings"),
+    [
+        ("r1-zero", None, ("\nUser:",)),
+        ("plain", None, ()),
+        ("chat", None, ()),
+        ("r1-zero", (), ()),
+        ("plain", ("\nProblem:",), ("\nProblem:",)),
+    ],
+)
+def test_a_completion_ends_by_default_where_the_template_would_ask_the_next_question(
+    template: Template, stop: tuple[str, ...] | None, strings: tuple[str, ...]
+) -> None:
+    assert stop_strings(template, stop) == strings
+    assert all(string in R1_ZERO for string in stop_strings("r1-zero", None))
 
 
 def test_a_tokenizer_without_chat_template_is_refused(gsm8k_tokenizer: PreTrainedTokenizerFast) -> None:
