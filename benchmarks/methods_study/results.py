@@ -1,7 +1,5 @@
 """What is measured of a run, and the JSON file of the whole study."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -176,7 +174,7 @@ class Study(FrozenModel):
         same_scale = all(getattr(self, name) == value for name, value in scale_fields(scale).items())
         return same_scale and self.problems == recipe
 
-    def beside(self, earlier: Study) -> Study:
+    def beside(self, earlier: "Study") -> "Study":
         """This study with an earlier one's parts and learning rates added.
 
         Parts that both have are taken from this study; those in `ON_EVERY_BASE` are kept for other base models too.

@@ -1,7 +1,5 @@
 """A lean asynchronous client of the API server, so that the benchmark is not slower than what it measures."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl
@@ -9,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import yaml
@@ -45,7 +43,7 @@ class Api:
         self._in_flight = in_flight
         self._slots = asyncio.Semaphore(in_flight)
 
-    async def __aenter__(self) -> Api:
+    async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._in_flight + 8)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         self._session = aiohttp.ClientSession(

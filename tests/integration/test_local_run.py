@@ -1,7 +1,5 @@
 """The local executor with real processes: small servers and trainers in place of vLLM and DeepSpeed."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import socket

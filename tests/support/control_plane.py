@@ -4,8 +4,6 @@
 `python -m tests.support.control_plane` starts one for experiments.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os
@@ -19,7 +17,7 @@ import time
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 import yaml
@@ -117,7 +115,7 @@ class ControlPlane(AbstractContextManager["ControlPlane"]):
         self._starts: list[tuple[datetime, datetime]] = []
         self.url = f"https://127.0.0.1:{self._api_port}"
 
-    def __enter__(self) -> ControlPlane:
+    def __enter__(self) -> Self:
         try:
             self._write_files()
             self._start_etcd()

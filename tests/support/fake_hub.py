@@ -1,7 +1,5 @@
 """A Hugging Face hub with one model, on this machine, that counts its requests."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading
@@ -43,7 +41,7 @@ class FakeHub:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     @contextmanager
-    def running(self) -> Iterator[FakeHub]:
+    def running(self) -> "Iterator[FakeHub]":
         """Serve in a thread."""
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()

@@ -1,7 +1,5 @@
 """The operator as a separate process, for tests: started, killed, frozen and queried."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -10,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 import yaml
@@ -71,7 +69,7 @@ class OperatorProcess(AbstractContextManager["OperatorProcess"]):
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> OperatorProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

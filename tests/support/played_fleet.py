@@ -1,7 +1,5 @@
 """Simulated training runs in a test cluster, and a Prometheus that watches them, their operator and their GPUs."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import requests
 from prometheus_client.exposition import generate_latest
@@ -98,7 +96,7 @@ class PlayedFleet(AbstractContextManager["PlayedFleet"]):
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._play, name="played fleet", daemon=True)
 
-    def __enter__(self) -> PlayedFleet:
+    def __enter__(self) -> Self:
         with ExitStack() as opened:
             opened.enter_context(self.prometheus)
             self._targets["seele-operator"].write(

@@ -10,8 +10,6 @@ It scrapes every second. The fixture `quickstart_run` of tests/e2e is a finished
 running (`quickstart_run.prometheus`, and `began` and `ended` in seconds since the epoch).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -21,7 +19,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import requests
 import yaml
@@ -152,7 +150,7 @@ class PrometheusServer(AbstractContextManager["PrometheusServer"]):
         """Its configuration file."""
         return self.folder / "prometheus.yml"
 
-    def __enter__(self) -> PrometheusServer:
+    def __enter__(self) -> Self:
         binaries = prometheus_binaries()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(yaml.safe_dump(self._configuration()))

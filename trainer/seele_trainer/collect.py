@@ -1,7 +1,5 @@
 """Samples a batch of problems: the rounds of a problem are sequential, and problems never wait for each other."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 SeeleRun embeds these models: `kubectl explain` shows the descriptions. Defaults are those of arXiv 2509.06923.
 """
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
@@ -87,7 +85,7 @@ class DatasetSource(FrozenModel):
     """Use only this many problems, from the start of the file. Unlimited if unset."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> DatasetSource:
+    def _one_source(self) -> "DatasetSource":
         if (self.name is None) == (self.path is None):
             raise ValueError(ONE_SOURCE)
         return self
@@ -296,7 +294,7 @@ class Evaluation(FrozenModel):
     """Longest completion, in tokens. As in training if unset."""
 
     @model_validator(mode="after")
-    def _distinct_titles(self) -> Evaluation:
+    def _distinct_titles(self) -> "Evaluation":
         titles = [benchmark.title for benchmark in self.benchmarks]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f'{DISTINCT_TITLES}, not "{twice[0]}" twice')

@@ -1,8 +1,6 @@
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
 """The options of DeepSpeed that a run may set, and those that Seele sets itself."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -45,7 +43,7 @@ class DeepSpeed(FrozenModel):
     """Additional keys to merge into DeepSpeed's JSON configuration. Keys that Seele sets itself are refused."""
 
     @model_validator(mode="after")
-    def _compatible(self) -> DeepSpeed:
+    def _compatible(self) -> "DeepSpeed":
         if self.offload_optimizer == "cpu" and self.zero_stage == 0:
             raise ValueError(f"{OFFLOADED_OPTIMIZER}, and it is 0")
         if self.offload_parameters == "cpu" and self.zero_stage != 3:

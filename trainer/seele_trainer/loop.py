@@ -1,7 +1,5 @@
 """The training loop: sample with hints, verify, learn, push the new weights to the engine, repeat."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

@@ -4,8 +4,6 @@ They check single fields; validation/rules checks combinations of fields.
 """
 
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -156,7 +154,7 @@ class Volume(FrozenModel):
     """A folder that is deleted with its pod."""
 
     @model_validator(mode="after")
-    def _one_kind(self) -> Volume:
+    def _one_kind(self) -> "Volume":
         kinds = (self.persistent_volume_claim, self.persistent_volume_claim_template, self.host_path, self.empty_dir)
         given = sum(kind is not None for kind in kinds)
         if given != 1:

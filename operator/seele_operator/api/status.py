@@ -4,8 +4,6 @@ Each counter is written here before the operator acts on it, so an operator that
 """
 
 # ruff: noqa: RUF012 - pydantic copies mutable defaults for each instance
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args

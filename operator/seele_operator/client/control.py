@@ -1,7 +1,5 @@
 """`seele suspend`, `seele resume` and `seele delete`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 

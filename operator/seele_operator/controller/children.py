@@ -1,7 +1,5 @@
 """Carrying out decisions: creating, adopting and deleting the objects of a run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random

@@ -1,7 +1,5 @@
 """Polling /progress of trainer 0 of every run, without holding up anything else."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

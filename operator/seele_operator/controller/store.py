@@ -1,7 +1,5 @@
 """The cache filled by the watches: every SeeleRun, and the facts about its pods that decisions need."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,12 +29,12 @@ class _Version:
     text: str
     received: float
 
-    def older_than(self, other: _Version) -> bool:
+    def older_than(self, other: "_Version") -> bool:
         if self.text.isdecimal() and other.text.isdecimal():
             return int(self.text) < int(other.text)
         return self.received < other.received
 
-    def is_news_after(self, known: _Version) -> bool:
+    def is_news_after(self, known: "_Version") -> bool:
         return self.text != known.text and not self.older_than(known)
 
 

@@ -1,7 +1,5 @@
 """Building a decision, and the ways in which an attempt or a run ends."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The conditions, phase and message in a run's status, from the facts of one pass. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal

@@ -5,8 +5,6 @@ gone, creates the new ones. Each of these is a state of `status.gang`, so that a
 from there. Every counter is written to the status before it is acted on.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta

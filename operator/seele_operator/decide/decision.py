@@ -1,7 +1,5 @@
 """The input of a decision about a run, and its outcome."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from seele_operator.api.events import Refusal, RunEvent

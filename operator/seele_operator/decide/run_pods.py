@@ -1,7 +1,5 @@
 """The pods of a run, sorted by their relation to its current attempt."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,14 +1,12 @@
 """The operator's requests to the API server: raw JSON bodies in and out, and errors as our own exceptions."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from seele_operator.api.events import Refusal, RunEvent, event_manifest, event_name, timestamp
@@ -101,7 +99,7 @@ class Cluster:
         *,
         allowed: Callable[[], bool] = lambda: True,
         on_request: RequestSeen | None = None,
-    ) -> Cluster:
+    ) -> Self:
         """Find the API server as ApiConnection.open does, and query what it supports.
 
         `allowed` is called immediately before every write. Use `async with` or `close()`. Raises NoCluster too.
@@ -117,7 +115,7 @@ class Cluster:
         """Close all connections."""
         await self._connection.close()
 
-    async def __aenter__(self) -> Cluster:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,8 +1,6 @@
 """A connection to the API server: JSON both ways, and streams of lines. The official client supplies address,
 credentials and TLS; its models are not used, since they cost several times as much as the request itself."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -12,7 +10,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -70,7 +68,7 @@ class ApiConnection:
         *,
         in_flight: int = IN_FLIGHT,
         on_request: RequestSeen | None = None,
-    ) -> ApiConnection:
+    ) -> Self:
         """Find the API server as `find_cluster` does. Nothing is sent yet. Raises NoCluster."""
 
         def find() -> Configuration:

@@ -1,7 +1,5 @@
 """The API server's errors as exceptions: one for each way of handling them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +23,7 @@ SINGLE_OBJECT_ERRORS = (
 class ClusterError(Exception):
     """A request to the API server failed."""
 
-    answer: Answer | None = None
+    answer: "Answer | None" = None
     """The API server's answer, if there was one."""
 
 

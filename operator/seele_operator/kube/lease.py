@@ -4,8 +4,6 @@ The official client has leader election too, but it uses the wall clock, gives u
 and neither releases its lease nor says whether it is still valid.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging
@@ -15,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from seele_operator.kube.cluster import path_of
 from seele_operator.kube.connection import ApiConnection, RequestSeen, default_identity
@@ -97,7 +95,7 @@ class Leadership:
         name: str = "seele-operator",
         duration: float = 15.0,
         on_request: RequestSeen | None = None,
-    ) -> Leadership:
+    ) -> Self:
         """A candidate with its own connection, for a lease in `namespace` (default: this pod's namespace, else `default`).
 
         Raises NoCluster.

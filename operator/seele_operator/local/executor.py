@@ -1,7 +1,5 @@
 """Executes a plan on this machine: starts all pods, restarts rollout servers, and stops everything when training ends."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

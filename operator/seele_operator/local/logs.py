@@ -1,7 +1,5 @@
 """The logs of a run's pods, one file for each pod: followed for the console, and quoted after a failure."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The life cycle of one pod on this machine: init containers, main container, probes, termination."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal
@@ -25,7 +23,7 @@ class Verdict:
     successes: int = 0
     failures: int = 0
 
-    def after(self, success: bool, probe: Probe) -> Verdict:
+    def after(self, success: bool, probe: Probe) -> "Verdict":
         """The state after one more answer."""
         if success:
             successes = self.successes + 1

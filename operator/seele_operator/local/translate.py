@@ -1,7 +1,5 @@
 """Translates the manifest of a pod into commands for this machine. Pure: folders, ports and environment are arguments."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence

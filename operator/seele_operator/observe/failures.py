@@ -4,8 +4,6 @@ Anything the cluster did to a pod is a disruption, and counts against a larger b
 processes. Kubernetes reports disruptions in several places, and old and new releases use different ones.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

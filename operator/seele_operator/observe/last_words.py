@@ -4,8 +4,6 @@ The end of a log rarely says it. vLLM's engine reports the cause, then its API s
 down in order with exit code 0, and libraries report leaks while they are unloaded.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """A run's pods as the operator sees them: the API server's raw pods, reduced to the facts that decisions need."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A trainer's progress, from /progress or its termination message; read leniently, since its version may differ."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

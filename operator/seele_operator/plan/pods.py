@@ -1,7 +1,5 @@
 """The pods of a run as plain dicts: trainers (Seele itself) and rollout servers (stock vLLM)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

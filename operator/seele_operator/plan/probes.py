@@ -1,7 +1,5 @@
 """Probes: when a container counts as started, ready or hung; and how it is stopped."""
 
-from __future__ import annotations
-
 import math
 
 from seele_operator.api.seelerun import SeeleRun

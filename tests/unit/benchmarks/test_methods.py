@@ -1,7 +1,5 @@
 """The study of all methods: which runs it makes, and how it resumes them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess
@@ -9,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -285,7 +283,7 @@ class Trainings:
         self.most_at_once = 0
         self.manifests: dict[Path, Mapping[str, Any]] = {}
 
-    def __enter__(self) -> Trainings:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,7 +1,5 @@
 """Held-out evaluation without hints: greedy pass@1 and, if requested, the mean over k sampled answers (avg@k)."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Callable, Sequence

@@ -1,9 +1,7 @@
 """The prior of a new problem: the distribution of problems in the data set, learned during the run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,7 +33,7 @@ class Population:
     guessing: Floats
 
     @classmethod
-    def unknown(cls) -> Population:
+    def unknown(cls) -> Self:
         """Before any data: difficulties within about 0.25, k near 9, little guessing."""
         return cls(
             difficulty=_counts(np.exp(-0.5 * (CENTRES / 0.25) ** 2)),
@@ -61,6 +59,6 @@ class Population:
         return {name: counts.tolist() for name, counts in self.__dict__.items()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Population:
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Restore `state_dict`."""
         return cls(**{name: np.array(counts, dtype=np.float64) for name, counts in state.items()})

@@ -5,10 +5,9 @@ tokens divided by a global denominator (`Denominators`), so that the micro-batch
 the whole update however the tokens were split (Eq. 47 and 48 of arXiv 2509.06923).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ class Denominators:
     supervised: float
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Denominators:
+    def of(cls, samples: Sequence[Sample]) -> Self:
         """The denominators of an update on these samples."""
         names = ("policy_mask", "off_policy", "supervised")
         return cls(

@@ -1,7 +1,5 @@
 """The language model in the learner: token ids in, log-probabilities of chosen tokens out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,7 +51,7 @@ class TokenScorer(nn.Module):
             self._positions = None
         return token_logprobs(logits, tokens.flatten()[positions], temperature, with_entropy=with_entropy)
 
-    def train(self, mode: bool = True) -> TokenScorer:
+    def train(self, mode: bool = True) -> "TokenScorer":
         """As for any module, except that routers of experts add no noise in training mode either."""
         super().train(mode)
         for module in self.modules():

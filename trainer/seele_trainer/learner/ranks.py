@@ -1,12 +1,10 @@
 """The trainer processes as ranks: joining them, and moving bytes and sums between them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +31,7 @@ class Ranks:
     control: dist.ProcessGroup
 
     @classmethod
-    def join(cls) -> Ranks:
+    def join(cls) -> Self:
         """Join the ranks that torchrun's environment describes; without one, be the only rank.
 
         Joining twice in one process gives the same ranks. Without CUDA this selects DeepSpeed's CPU accelerator, which

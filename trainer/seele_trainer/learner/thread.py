@@ -1,7 +1,5 @@
 """The driver's learner, in a thread beside the event loop."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

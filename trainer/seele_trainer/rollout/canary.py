@@ -7,12 +7,11 @@ An engine that keeps the old weights is off by less: one step changes the log-pr
 precision rounds them. `follows` therefore asks which version the engine follows from token to token.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +145,7 @@ class Slope:
     error: float
 
     @classmethod
-    def of(cls, x: NDArray[np.float64], y: NDArray[np.float64]) -> Slope:
+    def of(cls, x: NDArray[np.float64], y: NDArray[np.float64]) -> Self:
         """Fit y = value * x, where x is not all zero.
 
         Rare tokens change a lot and are noisy: none has more weight than twice the typical change, and the error is HC3's,

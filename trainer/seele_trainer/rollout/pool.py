@@ -1,7 +1,5 @@
 """Completions from stock vLLM servers: load balancing, retries, and weights that are verified before use."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

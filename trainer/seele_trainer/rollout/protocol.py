@@ -5,8 +5,6 @@ Two engines implement it: `rollout.pool.VllmPool` drives stock vLLM servers over
 and return token ids with the log-probabilities they were sampled with, so nothing is tokenised twice.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Completions sampled inside the trainer by transformers, without servers, for tests and debugging."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -3,8 +3,6 @@
 Checked against vLLM 0.32. The routes for weights only exist if the server runs with VLLM_SERVER_DEV_MODE=1.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

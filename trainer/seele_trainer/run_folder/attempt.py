@@ -6,13 +6,11 @@ run` counts it there too). If several runs use one folder, one after the other, 
 latest. A trainer that finds a newer attempt or another run stops.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError
@@ -154,7 +152,7 @@ class PodEnvironment:
     """Time from a stop until this pod is killed."""
 
     @classmethod
-    def from_environment(cls) -> PodEnvironment:
+    def from_environment(cls) -> Self:
         """Read the variables set by the plan; the defaults suit a trainer started by hand."""
         urls, urls_file = os.environ.get("SEELE_ROLLOUT_URLS", ""), os.environ.get("SEELE_ROLLOUT_URLS_FILE", "")
         run_dir = Path(os.environ.get("SEELE_RUN_DIR", "run"))

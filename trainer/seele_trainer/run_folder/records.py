@@ -1,7 +1,5 @@
 """The records of a run, such as one StepRecord for each training step. Their JSON keys are camelCase."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import AliasChoices, Field

@@ -3,8 +3,6 @@
 A method decides the prefix of each rollout, and the weight of each of its tokens in the loss.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Prefix-RFT (arXiv 2507.01679): one of N rollouts continues a prefix of the solution, which shares its advantage."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A run's metrics as Prometheus scrapes them: one collector that is updated with whole records."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """A metric: its exported name, type, unit and meaning, and how its values are read from a record."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Self, TypeVar

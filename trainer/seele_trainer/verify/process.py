@@ -1,7 +1,5 @@
 """A worker process of the pool: start it, send it pairs, read verdicts, kill it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -11,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from seele_trainer.termination import ExpectedFailure
 from seele_trainer.verify.check import Method
@@ -54,7 +53,7 @@ class WorkerProcess:
         return self._process.pid
 
     @classmethod
-    async def start(cls, method: Method) -> WorkerProcess:
+    async def start(cls, method: Method) -> Self:
         """Start a worker and wait until it is ready. Raises VerifierError if it is not ready in time."""
         path = os.pathsep.join(filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(

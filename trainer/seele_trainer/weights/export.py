@@ -1,14 +1,12 @@
 """Writing a policy as a Hugging Face model folder that vLLM and transformers load."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -145,7 +143,7 @@ class ModelFiles:
     others: Mapping[str, bytes]
 
     @classmethod
-    def read(cls, model: Model) -> ModelFiles:
+    def read(cls, model: Model) -> Self:
         """Read the files of a folder, or of the hub's model. Raises BadModelError if there is no such model."""
         folder = source_folder(model, SMALL_FILES)
         found = {path.name: path for pattern in SMALL_FILES for path in folder.glob(pattern)}

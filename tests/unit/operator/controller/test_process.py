@@ -1,7 +1,5 @@
 """How `seele operator` starts and ends: one clear line for a fatal error, and waiting for what will pass."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -10,6 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -25,7 +24,7 @@ from tests.support.fake_cluster import FakeCluster, Request
 class ClusterOfTest(FakeCluster):
     """A fake cluster as a context manager."""
 
-    async def __aenter__(self) -> ClusterOfTest:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
