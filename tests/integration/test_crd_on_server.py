@@ -177,7 +177,6 @@ def test_a_rule_in_cel_is_enforced_where_the_server_has_it(
 
 def test_every_field_of_a_status_is_stored(control_plane: ControlPlane, namespace: str) -> None:
     created(control_plane, namespace, good_run(), "status")
-    assert set(FULL_STATUS.to_api()) == {field.alias for field in RunStatus.model_fields.values()}
     patch = {"status": patch_between({}, FULL_STATUS.to_api())}
     control_plane.admin.patch(RUNS, "status", namespace, patch, "status")
 

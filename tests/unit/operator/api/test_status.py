@@ -27,6 +27,7 @@ def test_a_status_survives_a_round_trip() -> None:
     written = json.loads(json.dumps(FULL_STATUS.to_api()))
 
     assert read_status({"status": written}) == FULL_STATUS
+    assert set(written) == {field.alias for field in RunStatus.model_fields.values()}
     assert read_status({"status": RunStatus().to_api()}) == RunStatus()
 
 
