@@ -24,7 +24,6 @@ from seele_operator.kube.errors import (
     Target,
     error_of,
 )
-from seele_operator.kube.ownership import applied_instead_of_created, controller_of, taken
 from seele_operator.plan import names
 from seele_operator.plan.names import Manifest
 from seele_operator.plan.objects import ClusterFeatures
@@ -199,7 +198,7 @@ class Cluster:
         existing = await self._read(target, namespace, with_managers=True)
         if existing is None:
             raise Conflict(f"{target} existed a moment ago and is gone")
-        why = taken(manifest, existing, run_uid)
+        why = names.taken(manifest, existing, run_uid)
         if why is not None:
             raise Refused(Refusal("NameTaken", f"{target}: {why}"))
         if target.kind == "PersistentVolumeClaim":
@@ -223,7 +222,7 @@ class Cluster:
             return
         if answer.code >= 300:
             raise error_of(target, answer)
-        controller = controller_of(answer.body)
+        controller = names.controller_of(answer.body)
         if controller is not None and controller["uid"] == run_uid:
             await self._delete(target, namespace, answer.body["metadata"]["uid"])
 
@@ -347,6 +346,23 @@ class Cluster:
     def _check_allowed(self) -> None:
         if not self._allowed():
             raise NotLeading("this operator does not hold the lease: nothing was sent")
+
+
+def applied_instead_of_created(existing: Mapping[str, Any], manager: str) -> list[dict[str, Any]] | None:
+    """The object's managedFields, with `manager`'s created fields marked as applied; None if nothing has to change.
+
+    The API server treats creating and applying as two owners, even under one name: a field that was created and is then
+    missing from what is applied would otherwise stay.
+    """
+    entries: list[dict[str, Any]] = existing["metadata"].get("managedFields") or []
+    ours = [entry for entry in entries if entry.get("manager") == manager and not entry.get("subresource")]
+    created = [entry for entry in ours if entry.get("operation") == "Update"]
+    if not created:
+        return None
+    kept = [entry for entry in entries if entry not in created]
+    if len(created) == len(ours):
+        kept.append({**created[0], "operation": "Apply"})
+    return kept
 
 
 async def _features(connection: ApiConnection) -> ClusterFeatures:

@@ -1,6 +1,12 @@
-"""Names, labels, ports and paths of a run's objects. Code that looks for these objects takes them from here."""
+"""Names, labels, ports and paths of a run's objects, and to which run an existing object belongs.
 
+Code that looks for these objects takes them from here.
+"""
+
+from collections.abc import Mapping
 from typing import Any, Literal
+
+from seele_operator.api.seelerun import KIND
 
 Manifest = dict[str, Any]
 """A Kubernetes object as plain data."""
@@ -84,3 +90,27 @@ def network_policy(run: str, role: Role) -> str:
 def disruption_budget(run: str) -> str:
     """Name of the trainers' disruption budget."""
     return f"{run}-trainer"
+
+
+def controller_of(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The owner reference of an object's controller; None if it has no controller."""
+    owners = body["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def taken(manifest: Manifest, existing: Mapping[str, Any], run_uid: str) -> str | None:
+    """Why the existing object must not be changed; None if it belongs to the run or is its orphan."""
+    run = manifest["metadata"]["labels"][RUN_LABEL]
+    metadata = existing["metadata"]
+    controller = controller_of(existing)
+    labelled = (metadata.get("labels") or {}).get(RUN_LABEL) == run
+    ours = controller["uid"] == run_uid if controller is not None else labelled
+    if ours and metadata.get("deletionTimestamp"):
+        return "is being deleted; it is created again when it is gone"
+    if ours:
+        return None
+    if controller is None:
+        return f"exists, without the label {RUN_LABEL}={run} that would make it this run's"
+    if controller["kind"] == KIND and controller["name"] == run:
+        return f"is left over from an earlier {KIND} {run}, and should be gone soon"
+    return f"exists, and belongs to {controller['kind']} {controller['name']}"

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from seele_operator.kube.ownership import applied_instead_of_created, controller_of, taken
+from seele_operator.kube.cluster import applied_instead_of_created
+from seele_operator.plan.names import controller_of, taken
 
 RUN = {"seele.dev/run": "r"}
 MANIFEST = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "r-config", "labels": RUN}}
