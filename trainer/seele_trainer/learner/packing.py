@@ -154,7 +154,8 @@ def _deal(batches: Sequence[MicroBatch], ranks: int) -> list[list[MicroBatch]]:
 
 def _micro_batch(samples: Sequence[Sample], group: Sequence[int], *, source: Sequence[int]) -> MicroBatch:
     """The samples of `group` as rows."""
-    width = max(len(samples[index].tokens) for index in group)
+    # A masked rollout may be a prompt of one token, and `to_device` needs a second position to score.
+    width = max(2, *(len(samples[index].tokens) for index in group))
     stacked = {}
     for each in FIELDS:
         shape = (len(group), width) if each.metadata["per_token"] else (len(group),)

@@ -192,15 +192,16 @@ def test_only_tokens_of_some_weight_go_to_the_device_with_the_fields_of_their_sa
     assert found.ranked
 
 
-def test_a_micro_batch_without_samples_scores_one_token_of_no_weight() -> None:
+def test_a_micro_batch_that_trains_nothing_scores_one_token_of_no_weight() -> None:
     empty = pack([sample(8)], ranks=2, token_budget=100)[1][0]
-    found = to_device(empty, torch.device("cpu"), temperature=1.0)
-    assert (len(found.positions), found.scored.multiplicity.tolist(), found.temperature, found.ranked) == (
-        1,
-        [0.0],
-        None,
-        False,
-    )
+    # A rollout whose completion is masked, after a prompt of one token.
+    masked = pack([Sample(tokens=np.array([5]))], ranks=1, token_budget=100)[0][0]
+    for batch, multiplicity in ((empty, 0.0), (masked, 1.0)):
+        found = to_device(batch, torch.device("cpu"), temperature=1.0)
+        assert (len(found.positions), found.temperature, found.ranked) == (1, None, False)
+        assert found.scored.multiplicity.tolist() == [multiplicity]
+        assert not found.scored.policy_mask.any()
+        assert not found.scored.supervised.any()
 
 
 def test_the_learning_rate_rises_then_follows_its_schedule_to_the_final_ratio() -> None:
