@@ -1,3 +1,5 @@
+"""The metrics of a run, its progress and health, and the server that shows them."""
+
 import errno
 import json
 import logging
@@ -16,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.rollout.protocol import RolloutServer
-from seele_trainer.run_folder.journal import Journal, JournalError, read_records
+from seele_trainer.run_folder.journal import read_records
 from seele_trainer.run_folder.records import EvaluationRecord, Progress, SampleRollout, StepRecord
 from seele_trainer.telemetry.definitions import (
     EVALUATION_METRICS,
@@ -28,7 +30,7 @@ from seele_trainer.telemetry.definitions import (
 from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, PROBLEM_METRICS, hint_rate_histogram
 from seele_trainer.telemetry.recorder import Recorder, remaining_evaluations, remaining_seconds
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
-from tests.support.run_folder import evaluation_record, make_run_folder, run_config, sample_rollouts, step_record
+from tests.support.run_folder import evaluation_record, make_run_folder, run_config, step_record
 
 CONTRACT = {
     ("gauge", None): "training_step training_steps_total_planned target_accuracy unhinted_accuracy irt_fit_seconds "
@@ -209,51 +211,6 @@ def test_no_metric_is_defined_twice_and_each_is_explained() -> None:
     table = [*scalars, *HISTOGRAM_METRICS, *PROBLEM_METRICS]
     assert len({metric.name for metric in table}) == len(table)
     assert all(metric.help.endswith(".") and metric.unit for metric in table)
-
-
-def test_records_are_lines_of_json_that_read_back_equal(tmp_path: Path) -> None:
-    record = step_record(1)
-    with Recorder(tmp_path, quiet_config()) as recorder:
-        recorder.record_step(record)
-        recorder.record_samples(sample_rollouts(1, 0.5))
-        # Flushed line by line, so readable during the run.
-        assert read_records(tmp_path / "metrics.jsonl", StepRecord) == [record]
-        assert read_records(tmp_path / "rollouts.jsonl", SampleRollout) == sample_rollouts(1, 0.5)
-    assert json.loads((tmp_path / "metrics.jsonl").read_text())["accuracyByRound"] == list(record.accuracy_by_round)
-    assert not (tmp_path / "metrics.discarded.jsonl").exists()
-
-
-def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    line = json.loads(step_record(1).model_dump_json(by_alias=True))
-    line["losses"]["hint"] = line["losses"].pop("supervised")
-    del line["tokens"]["loss"]
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    (record,) = read_records(tmp_path / "metrics.jsonl", StepRecord)
-    assert record.losses == step_record(1).losses
-    assert record.tokens.loss == 0
-
-
-@given(whole=st.integers(1, 4), cut=st.integers(0, 400))
-def test_an_incomplete_last_line_is_removed_on_opening(
-    tmp_path_factory: pytest.TempPathFactory, whole: int, cut: int
-) -> None:
-    path = tmp_path_factory.mktemp("torn") / "eval.jsonl"
-    lines = [evaluation_record(step, 0.5).model_dump_json(by_alias=True) + "\n" for step in range(whole + 1)]
-    torn = lines[-1][: min(cut, len(lines[-1]) - 1)]
-    path.write_text("".join(lines[:-1]) + torn)
-    assert [record.step for record in read_records(path, EvaluationRecord)] == list(range(whole))
-    with Journal(path) as journal:
-        journal.append(evaluation_record(99, 0.5))
-    assert [record.step for record in read_records(path, EvaluationRecord)] == [*range(whole), 99]
-
-
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "eval.jsonl"
-    path.write_text(
-        evaluation_record(0, 0.5).model_dump_json() + "\n{]\n" + evaluation_record(2, 0.5).model_dump_json() + "\n"
-    )
-    with pytest.raises(JournalError, match=r"eval\.jsonl, line 2: .*Delete the line"):
-        read_records(path, EvaluationRecord)
 
 
 def test_a_resumed_run_forgets_the_steps_it_repeats_but_not_their_cost(tmp_path: Path) -> None:
