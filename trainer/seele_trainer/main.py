@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from seele_trainer.config import TrainerConfig
 from seele_trainer.run_folder.attempt import PodEnvironment, read_config
@@ -173,5 +173,21 @@ def _leave_progress(recorder: Recorder) -> None:
     write_termination_message(recorder.progress().model_dump_json(by_alias=True, exclude={"message"}))
 
 
+def end_at_once(code: int) -> NoReturn:
+    """End this process without unloading the interpreter.
+
+    Threads of gloo live on in groups that DeepSpeed keeps; one that releases a tensor meanwhile would abort the process.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(train(Path(sys.argv[1])))
+    try:
+        outcome = train(Path(sys.argv[1]))
+    except Exception:
+        logger.exception("this process failed")
+        outcome = ExitCode.FAILED
+    end_at_once(outcome)

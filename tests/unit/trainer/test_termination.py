@@ -1,6 +1,8 @@
 """How a trainer ends: its exit code, and the reason in the file where Kubernetes looks for it first."""
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -134,6 +136,29 @@ def test_a_follower_reports_its_own_failure(
         with pytest.raises(ZeroDivisionError):
             main.train(config)
     assert log.read_text() == words
+
+
+@pytest.mark.parametrize(
+    ("read", "code", "words"),
+    [
+        ("attempt.read_config", 2, "/dev/null is not a run's configuration"),
+        ("lambda _: 1 // 0", 1, "ZeroDivisionError"),
+    ],
+)
+def test_a_rank_ends_with_its_last_words_and_is_not_unloaded(read: str, code: int, words: str) -> None:
+    program = f"""
+import atexit, runpy, sys
+import seele_trainer.run_folder.attempt as attempt
+
+atexit.register(print, "unloaded")
+attempt.read_config = {read}
+sys.argv = ["main", "/dev/null"]
+print("before")
+runpy.run_module("seele_trainer.main", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "before\n")
+    assert words in done.stderr
 
 
 def test_a_gang_in_one_pod_has_as_long_to_stop_as_the_pod(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
