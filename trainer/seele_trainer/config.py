@@ -230,8 +230,8 @@ class RolloutOptions(FrozenModel):
     max_completion_tokens: PositiveInt = 2048
     """Longest completion, in tokens, not counting the hint."""
     stop: Annotated[tuple[StopString, ...], Field(max_length=16)] | None = None
-    """Strings that end a completion, which is graded on what precedes them; `[]` for none. What begins the next question in
-    `dataset.promptTemplate` if unset: a line break and `User:` for `r1-zero`, nothing for others."""
+    """Strings that end a completion, which is graded on the text before them; `[]` for none. The beginning of the template's
+    next question if unset: a line break and `User:` for `r1-zero`, none for `chat` and `plain`."""
     max_concurrent_problems: PositiveInt = 256
     """Problems in flight at the same time, across all servers."""
     request_timeout_seconds: PositiveFloat = 600.0
