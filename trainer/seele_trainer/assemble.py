@@ -1,7 +1,5 @@
 """Builds the parts of a run from its configuration and environment."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +10,11 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from seele_trainer.collect import Collector
 from seele_trainer.config import Model, TrainerConfig
-from seele_trainer.data.problem import BadDataError, BadRows, Problem, TokenizedProblem
+from seele_trainer.data.prepared import PREPARED_FILE, Preparer, read_prepared, write_prepared
+from seele_trainer.data.problem import BadDataError, BadRows, TokenizedProblem
 from seele_trainer.data.prompts import stop_strings
 from seele_trainer.data.sampler import ProblemSampler
 from seele_trainer.data.sources import fingerprint, load_problems
-from seele_trainer.data.tokenize import tokenize_all
 from seele_trainer.data.tokenizer import TextTokenizer
 from seele_trainer.data.tokenizer import load_tokenizer as load_tokenizer_of
 from seele_trainer.evaluation.evaluate import LoadedBenchmark, load_benchmarks
@@ -51,7 +49,7 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
     """Load the data and build every part, without starting any. Raises BadDataError for unusable data."""
     tokenizer = load_tokenizer(config.model)
     longest = context_length(config.model)
-    raw, problems = _prepare_data(config, tokenizer, Preparation(recorder))
+    data_fingerprint, problems = _prepare_data(config, tokenizer, Preparation(recorder), environment)
     _check_fits(problems, longest, config.training.method)
     if config.training.method.shows_hints:
         shares = [problem.revealable_share for problem in problems]
@@ -69,7 +67,7 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
         run_dir=run_dir,
         attempt=attempt,
         problems=problems,
-        data_fingerprint=fingerprint(raw),
+        data_fingerprint=data_fingerprint,
         benchmarks=benchmarks,
         sampler=ProblemSampler(len(problems), config.training.problems_per_step, config.training.seed),
         strategy=build_strategy(config),
@@ -94,19 +92,26 @@ def assemble(config: TrainerConfig, environment: PodEnvironment, recorder: Recor
 
 
 def _prepare_data(
-    config: TrainerConfig, tokenizer: PreTrainedTokenizerBase, signs: Preparation
-) -> tuple[list[Problem], list[TokenizedProblem]]:
-    """All usable problems of the data set, and those of them that are trained on."""
+    config: TrainerConfig, tokenizer: PreTrainedTokenizerBase, signs: Preparation, environment: PodEnvironment
+) -> tuple[str, list[TokenizedProblem]]:
+    """The fingerprint of the data set's usable problems, and those of them that are trained on."""
     dataset, bad_rows = config.dataset, BadRows(config.dataset.on_bad_row)
     need_solution = config.training.method.reads_solutions
     raw = load_problems(dataset, need_solution=need_solution, bad_rows=bad_rows, progress=signs.reading)
-    problems, dropped = tokenize_all(
-        raw, tokenizer, dataset, bad_rows, signs.tokenizing(len(raw)), vocabulary_size(config.model)
-    )
-    logger.info("%d problems to train on; skipped: %s", len(problems), dropped)
+    found = fingerprint(raw)
+    preparer = Preparer(tokenizer, dataset, config.verifier, vocabulary_size(config.model))
+    path, key = environment.run_dir / PREPARED_FILE, preparer.key(found)
+    prepared = read_prepared(path, key, raw)
+    if prepared is not None:
+        logger.info("the problems are as an earlier attempt prepared them (%s)", path)
+    else:
+        prepared = preparer.prepare(raw, signs.checking, signs.tokenizing)
+        write_prepared(path, key, raw, prepared, environment.attempt.check)
+    bad_rows.include(prepared.bad_rows)
+    logger.info("%d problems to train on; skipped: %s", len(prepared.problems), prepared.dropped)
     if bad_rows.count:
         logger.warning("skipped %s", bad_rows)
-    return raw, problems
+    return found, prepared.problems
 
 
 def _check_fits(problems: list[TokenizedProblem], context_length: int, method: Method) -> None:

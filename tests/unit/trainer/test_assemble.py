@@ -215,14 +215,34 @@ def test_a_method_that_reads_no_solutions_starts_without_them(tmp_path: Path) ->
 
 def test_bad_rows_are_skipped_with_a_warning_that_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good = json.dumps({"problem": "w3 w4", "solution": "w5 #### w60", "answer": "w60"})
-    rows = ["{", good, good.replace("w3", "strange"), good]
+    rows = ["{", good, good.replace("w3", "strange"), good, good.replace('"w60"', '"$$"')]
     with pytest.raises(BadDataError, match=r"train\.jsonl, line 1: broken JSON"):
         assembled(tmp_path, rows=rows)
-    assert len(assembled(tmp_path, rows=rows, on_bad_row="skip").problems) == 2
+    problems = assembled(tmp_path, rows=rows, on_bad_row="skip").problems
+    assert len(problems) == 2
     (warning,) = [record.getMessage() for record in caplog.records if "bad rows" in record.getMessage()]
-    assert warning.startswith("skipped 2 bad rows: ")
+    assert warning.startswith("skipped 3 bad rows: ")
     assert "line 1: broken JSON" in warning
+    assert "problem 5: no completion can match the answer '$$'" in warning
     assert "changes the prompt of problem 3: character 1, 'strange w4\\n' becomes 'w0 w4\\n'" in warning
+
+
+def test_a_later_attempt_reads_what_the_first_one_prepared_and_any_other_data_are_prepared_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    row = json.dumps({"problem": "w3 w4", "solution": "w5 #### w60", "answer": "w60"})
+    unsatisfiable = row.replace('"w60"', '"$$"')
+    first = assembled(tmp_path, rows=[row, row, unsatisfiable])
+    with monkeypatch.context() as patched:
+        patched.setattr("seele_trainer.data.prepared.tokenize_all", lambda *_: pytest.fail("tokenised again"))
+        again = assembled(tmp_path, rows=[row, row, unsatisfiable])
+    assert again.problems == first.problems
+    assert again.data_fingerprint == first.data_fingerprint
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("as an earlier attempt prepared them" in line for line in lines) == 1
+    assert sum("skipped 1 bad row: problem 3: no completion can match the answer '$$'" in line for line in lines) == 2
+    assert len(assembled(tmp_path, rows=[row, row, row]).problems) == 3
 
 
 def test_without_a_list_of_servers_the_run_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """A problem with its reference solution, as text and as tokens."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Literal
@@ -98,6 +96,11 @@ class BadRows:
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append(error)
+
+    def include(self, skipped: "BadRows") -> None:
+        """Count rows that were skipped elsewhere."""
+        self.count += skipped.count
+        self.first += skipped.first[: SHOWN - len(self.first)]
 
     def __str__(self) -> str:
         if not self.count:

@@ -1,7 +1,5 @@
 """Records a run: JSON lines, Prometheus metrics, trackers, and the progress for /progress and the live display."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import deque
@@ -314,6 +312,10 @@ class Preparation:
     def reading(self, rows: int) -> None:
         """Report how many rows of the data set have been read."""
         self._show(f"reading the data set: {amount(rows)} rows")
+
+    def checking(self, answers: int) -> None:
+        """Report how many answers of the data set have been checked."""
+        self._show(f"checking that answers can be matched: {amount(answers)} done")
 
     def tokenizing(self, total: int) -> Callable[[int], None]:
         """Returns a function that reports how many problems out of `total` are tokenised."""

@@ -1,6 +1,8 @@
 """Problems are tokenised once, and hints cut between tokens never show more than they may."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -124,6 +126,26 @@ def test_many_problems_are_cut_by_other_processes_with_the_same_result(
     monkeypatch.setattr("seele_trainer.data.reveal.cut_here", lambda problems: pytest.fail("cut by this process"))
     assert tokenize_all(problems, gsm8k_tokenizer, dataset, progress=done.append) == here
     assert done == [256, 300]
+
+
+def test_the_next_problems_are_cut_before_the_last_ones_are_waited_for(
+    gsm8k_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def cuts(problems: Sequence[Problem]) -> Iterator[int]:
+        events.append(f"cut {problems[0].id}")
+        return read(problems)
+
+    def read(problems: Sequence[Problem]) -> Iterator[int]:
+        events.append(f"read {problems[0].id}")
+        yield from cut_here(problems)
+
+    monkeypatch.setattr("seele_trainer.data.tokenize.BATCH", 1)
+    monkeypatch.setattr("seele_trainer.data.tokenize.cuts_for", lambda count: nullcontext(cuts))
+    problems = [replace(PROBLEM, id=name) for name in "abc"]
+    tokenize_all(problems, gsm8k_tokenizer, Dataset(path="x.jsonl", prompt_template="plain"))
+    assert events == ["cut a", "cut b", "read a", "cut c", "read b", "read c"]
 
 
 def test_equal_tokens_of_all_problems_are_one_object(gsm8k_tokenizer: PreTrainedTokenizerFast) -> None:
