@@ -7,35 +7,30 @@ from hypothesis import strategies as st
 from seele_operator.client.log_lines import Position, log_line
 
 
-def test_the_time_stamp_is_taken_off() -> None:
-    line = log_line(b"2026-11-22T10:11:12.000000345Z step 1 of 2\n")
-
-    assert (line.stamp, line.text) == ("2026-11-22T10:11:12.000000345Z", "step 1 of 2")
-    assert line.moment is not None
-    assert line.moment[1] == 345
-
-
-def test_zeros_at_the_end_of_a_fraction_are_left_out_by_the_server() -> None:
-    early, late = log_line(b"2026-11-22T10:11:12.1Z x"), log_line(b"2026-11-22T10:11:12.02Z x")
-
-    assert early.moment is not None
-    assert late.moment is not None
-    assert early.moment > late.moment
-
-
-def test_node_time_is_compared_in_utc() -> None:
-    assert log_line(b"2026-11-22T12:00:00.5+02:00 x").moment == log_line(b"2026-11-22T10:00:00.5Z x").moment
-
-
-@pytest.mark.parametrize(("raw", "text"), [(b"no stamp\n", "no stamp"), (b"", ""), (b"\xff\xfe\n", "��")])
-def test_a_line_without_time_is_a_line(raw: bytes, text: str) -> None:
+@pytest.mark.parametrize(
+    ("raw", "stamp", "text"),
+    [
+        (b"2026-11-22T10:11:12.000000345Z step 1 of 2\n", "2026-11-22T10:11:12.000000345Z", "step 1 of 2"),
+        (b"2026-11-22T10:11:12Z 10%\r50%\r100%\r\n", "2026-11-22T10:11:12Z", "100%"),
+        (b"no stamp\n", "", "no stamp"),
+        (b"", "", ""),
+        (b"\xff\xfe\n", "", "��"),
+    ],
+    ids=["plain", "the last state of a progress bar", "no time", "empty", "not UTF-8"],
+)
+def test_a_line_is_split_into_time_stamp_and_text(raw: bytes, stamp: str, text: str) -> None:
     line = log_line(raw)
 
-    assert (line.text, line.moment) == (text, None)
+    assert (line.stamp, line.text, line.moment is None) == (stamp, text, not stamp)
 
 
-def test_the_last_state_of_a_progress_bar_is_shown() -> None:
-    assert log_line(b"2026-11-22T10:11:12Z 10%\r50%\r100%\r\n").text == "100%"
+def test_moments_are_compared_in_utc_and_to_the_nanosecond() -> None:
+    stamps = ("10:00:00.000000345Z", "10:00:00.02Z", "10:00:00.1Z", "12:00:00.5+02:00", "10:00:00.5Z")
+    moments = [log_line(f"2026-11-22T{stamp} x".encode()).moment for stamp in stamps]
+
+    assert None not in moments
+    assert moments[:4] == sorted(set(moments))  # type: ignore[type-var]
+    assert moments[3] == moments[4]
 
 
 @given(

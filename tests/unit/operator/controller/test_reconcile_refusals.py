@@ -1,5 +1,7 @@
 """Passes that are refused something: the refusal is reported, and retries are delayed."""
 
+from collections.abc import Callable
+
 import pytest
 
 from seele_operator.api.events import Refusal
@@ -7,6 +9,16 @@ from seele_operator.controller import children
 from seele_operator.kube.errors import NamespaceTerminating, NotLeading, Refused
 from tests.support.fake_cluster import Request
 from tests.support.reconcile_world import KEY, ROLLOUT, RUN, TRAINER, World, pods, run_body, world_with_run
+
+
+def failing(error: Exception, *verbs: str) -> Callable[[Request], None]:
+    """Lets all requests fail, or those with these verbs."""
+
+    def before(request: Request) -> None:
+        if not verbs or request[0] in verbs:
+            raise error
+
+    return before
 
 
 def over_quota(request: Request) -> None:
@@ -69,12 +81,7 @@ async def test_a_run_with_a_malformed_status_is_not_touched_and_reported_once() 
 
 async def test_an_operator_without_a_valid_lease_waits() -> None:
     world = await world_with_run()
-
-    def not_leading(request: Request) -> None:
-        if request[0] == "patch_status":
-            raise NotLeading("nothing was sent")
-
-    world.cluster.before = not_leading
+    world.cluster.before = failing(NotLeading("nothing was sent"), "patch_status")
     await world.reconcile()
     assert not world.gate.open
     assert world.errors("not_leading") == 1
@@ -83,12 +90,7 @@ async def test_an_operator_without_a_valid_lease_waits() -> None:
 
 async def test_in_a_terminating_namespace_passes_are_delayed() -> None:
     world = await world_with_run()
-
-    def terminating(request: Request) -> None:
-        if request[0] == "ensure":
-            raise NamespaceTerminating("namespace lab is being terminated")
-
-    world.cluster.before = terminating
+    world.cluster.before = failing(NamespaceTerminating("namespace lab is being terminated"), "ensure")
     await world.reconcile()
     assert world.errors("namespace_terminating") == 1
     assert world.gate.open
@@ -97,11 +99,7 @@ async def test_in_a_terminating_namespace_passes_are_delayed() -> None:
 
 async def test_an_unexpected_error_is_retried() -> None:
     world = await world_with_run()
-
-    def broken(request: Request) -> None:
-        raise RuntimeError("a bug")
-
-    world.cluster.before = broken
+    world.cluster.before = failing(RuntimeError("a bug"))
     await world.reconcile()
     assert world.errors("internal") == 1
     assert world.queue.failures(KEY) == 1
