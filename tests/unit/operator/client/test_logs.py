@@ -51,8 +51,19 @@ class Following:
         return self.result
 
 
-def finish(server: FakeApiServer, phase: str = "Succeeded") -> None:
+def finish(server: FakeApiServer, phase: str = "Succeeded", attempt: int = 1) -> None:
+    """End the trainer, and with it the run."""
+    server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended(), attempt=attempt)))
     server.change(lambda: server.runs.update(quick=run_body(phase=phase, attempt=1)))
+
+
+def followed(server: FakeApiServer, *lines: tuple[str, str], words: tuple[str, ...] = ()) -> Following:
+    """`seele logs -f` at the end of the log of a running trainer."""
+    server.pods = [pod_body("trainer", 0, RUNNING)]
+    server.write("quick-trainer-0", "trainer", *lines)
+    following = Following(*words)
+    wait_for(lambda: server.log("quick-trainer-0", "trainer").connections, "the log is followed")
+    return following
 
 
 def two_pods(server: FakeApiServer, state: Body) -> None:
@@ -158,13 +169,9 @@ def test_logs_that_are_forbidden_are_one_line(server: FakeApiServer) -> None:
 
 
 def test_following_ends_with_the_run(server: FakeApiServer) -> None:
-    server.pods = [pod_body("trainer", 0, RUNNING)]
-    server.write("quick-trainer-0", "trainer", (T0, "one"))
-    following = Following()
-    wait_for(lambda: server.log("quick-trainer-0", "trainer").connections, "the log is followed")
+    following = followed(server, (T0, "one"))
     server.write("quick-trainer-0", "trainer", (T1, "two"))
     server.write("quick-trainer-0", "trainer", (T2, "three"), ended=True)
-    server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended())))
     finish(server)
     result = following.end()
 
@@ -174,16 +181,13 @@ def test_following_ends_with_the_run(server: FakeApiServer) -> None:
 
 
 def test_after_a_broken_connection_no_line_is_shown_twice(server: FakeApiServer) -> None:
-    server.pods = [pod_body("trainer", 0, RUNNING)]
+    following = followed(server, (T0, "a"), (T1, "b"), (T1, "c"))
     log = server.log("quick-trainer-0", "trainer")
-    server.write("quick-trainer-0", "trainer", (T0, "a"), (T1, "b"), (T1, "c"))
-    following = Following()
     for number in (1, 2):
         wait_for(lambda number=number: len(log.requests) >= number and log.connections, "the log is followed")
         server.break_connections("quick-trainer-0", "trainer")
     wait_for(lambda: len(log.requests) > 2 and log.connections, "the log is followed again")
     server.write("quick-trainer-0", "trainer", (T1, "d"), (T2, "e"), ended=True)
-    server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended())))
     finish(server)
     result = following.end()
 
@@ -192,11 +196,8 @@ def test_after_a_broken_connection_no_line_is_shown_twice(server: FakeApiServer)
 
 
 def test_pods_of_a_new_attempt_are_shown_from_their_beginning(server: FakeApiServer) -> None:
-    server.pods = [pod_body("trainer", 0, RUNNING)]
-    server.write("quick-trainer-0", "trainer", (T0, "old"), (T0, "first"))
-    following = Following("--tail", "1")
+    following = followed(server, (T0, "old"), (T0, "first"), words=("--tail", "1"))
     log = server.log("quick-trainer-0", "trainer")
-    wait_for(lambda: log.connections, "the log is followed")
     server.write("quick-trainer-0", "trainer", (T1, "dying"), ended=True)
     server.change(lambda: server.pods.clear())
 
@@ -209,8 +210,7 @@ def test_pods_of_a_new_attempt_are_shown_from_their_beginning(server: FakeApiSer
     wait_for(lambda: not log.connections, "the old log is at its end")
     server.change(restart)
     server.write("quick-trainer-0", "trainer", (T2, "second"), (T3, "more"), ended=True)
-    server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended(), attempt=2)))
-    finish(server, "Failed")
+    finish(server, "Failed", attempt=2)
     result = following.end()
 
     assert result.stdout.splitlines() == [f"trainer-0 │ {line}" for line in ("first", "dying", "second", "more")]
@@ -226,28 +226,23 @@ def test_following_waits_for_pods_that_do_not_exist_yet(server: FakeApiServer) -
     server.change(lambda: server.pods.append(pod_body("rollout", 0, RUNNING)))
     server.write("quick-rollout-0", "rollout", (T0, "not wanted"))
     server.write("quick-trainer-0", "trainer", (T0, "here"), ended=True)
-    server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended())))
     finish(server)
 
     assert following.end().stdout == "trainer-0 │ here\n"
 
 
 def test_following_continues_while_the_api_server_is_down(server: FakeApiServer) -> None:
-    server.pods = [pod_body("trainer", 0, RUNNING)]
-    server.write("quick-trainer-0", "trainer", (T0, "a"))
-    following = Following()
+    following = followed(server, (T0, "a"))
     asked: list[int] = []
 
     def down() -> web.Response:
         asked.append(1)
         return status(503, "ServiceUnavailable", "the server is restarting")
 
-    wait_for(lambda: server.log("quick-trainer-0", "trainer").connections, "the log is followed")
     server.change(lambda: server.refusals.update(quick=down))
     wait_for(lambda: len(asked) > 3, "the run is read while the server is down")
     server.change(server.refusals.clear)
     server.write("quick-trainer-0", "trainer", (T1, "b"), ended=True)
-    server.change(lambda: server.pods.__setitem__(0, pod_body("trainer", 0, ended())))
     finish(server)
     result = following.end()
 
@@ -257,10 +252,7 @@ def test_following_continues_while_the_api_server_is_down(server: FakeApiServer)
 
 
 def test_following_ends_when_the_run_is_deleted(server: FakeApiServer) -> None:
-    server.pods = [pod_body("trainer", 0, RUNNING)]
-    server.write("quick-trainer-0", "trainer", (T0, "a"))
-    following = Following()
-    wait_for(lambda: server.log("quick-trainer-0", "trainer").connections, "the log is followed")
+    following = followed(server, (T0, "a"))
     server.change(server.runs.clear)
     server.change(server.pods.clear)
     server.write("quick-trainer-0", "trainer", (T1, "b"), ended=True)
@@ -289,6 +281,6 @@ def test_a_server_that_runs_on_after_the_end_is_left_alone(
     monkeypatch.setattr(logs, "QUIET_SECONDS", 0.1)
     server.pods = [pod_body("rollout", 0, RUNNING)]
     server.write("quick-rollout-0", "rollout", (T0, "serving"))
-    finish(server)
+    server.runs["quick"] = run_body(phase="Succeeded", attempt=1)
 
     assert Following().end().stdout == "rollout-0 │ serving\n"

@@ -95,9 +95,8 @@ def test_a_used_port_is_reported_in_one_line(capsys: pytest.CaptureFixture[str])
         taken.listen()
         port = taken.getsockname()[1]
         assert operator_command(OperatorOptions(http_port=port)) == ExitCode.FAILED
-    output = capsys.readouterr().err.splitlines()
-    assert len(output) == 1
-    assert f"--http-port {port}" in output[0]
+    [output] = capsys.readouterr().err.splitlines()
+    assert f"--http-port {port}" in output
 
 
 def test_a_missing_kubeconfig_is_reported_in_one_line(
@@ -106,9 +105,8 @@ def test_a_missing_kubeconfig_is_reported_in_one_line(
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert operator_command(options()) == ExitCode.FAILED
-    output = capsys.readouterr().err.splitlines()
-    assert len(output) == 1
-    assert "--kubeconfig" in output[0]
+    [output] = capsys.readouterr().err.splitlines()
+    assert "--kubeconfig" in output
 
 
 def test_a_missing_permission_is_reported_in_one_line(
@@ -117,10 +115,9 @@ def test_a_missing_permission_is_reported_in_one_line(
     words = 'pods is forbidden: User "op" cannot list resource "pods" in API group ""'
     stop_when(cluster, 99, Refused(Refusal("Forbidden", words)))
     assert operator_command(options()) == ExitCode.FAILED
-    output = capsys.readouterr().err.splitlines()
-    assert len(output) == 1
-    assert words in output[0]
-    assert "rbac" in output[0]
+    [output] = capsys.readouterr().err.splitlines()
+    assert words in output
+    assert "rbac" in output
 
 
 def test_a_missing_crd_is_waited_for_and_the_remedy_is_logged(
