@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.methods_study.design import STRATEGIES, Scale, merged, method
+from benchmarks.methods_study.design import STRATEGIES, Scale, method
 from benchmarks.methods_study.results import HELD_OUT, VALIDATION, Run, measured
 from benchmarks.methods_study.tables import percent
 from benchmarks.methods_study.training import BadOption, Stopped, TrainingFailed, machine, quickstart, train, versions
@@ -28,6 +28,7 @@ from seele_trainer.quickstart.base_model import Size, train_base_model
 from seele_trainer.report.summary import summarise_run
 from seele_trainer.run_folder.journal import JournalError, read_records
 from seele_trainer.run_folder.records import EvaluationRecord, StepRecord
+from tests.support.spec_data import patched
 from tools.markdown import table
 
 ZERO_STAGE = 2
@@ -100,9 +101,9 @@ def manifest(problems: Path, strategy: StrategyName, learning_rate: float, plan:
     }
     if device == "cuda":
         gpu = {"resources": {"limits": {"nvidia.com/gpu": "1"}}, "env": []}
-        changes = merged(changes, {"trainer": gpu})
+        changes = patched(changes, {"trainer": gpu})
     run = quickstart(
-        problems.resolve(), strategy.replace("_", "-"), merged(changes, method(strategy, plan.scale).changes)
+        problems.resolve(), strategy.replace("_", "-"), patched(changes, method(strategy, plan.scale).changes)
     )
     held_out = run["spec"]["evaluation"]["benchmarks"][0]
     run["spec"]["evaluation"] |= {

@@ -15,7 +15,6 @@ from benchmarks.methods_study.design import (
     Setting,
     best_rate,
     grid,
-    merged,
     method,
     repeated,
     settings,
@@ -35,6 +34,7 @@ from benchmarks.methods_study.results import (
 from benchmarks.methods_study.training import Trainings, is_begun, is_finished, machine, quickstart, revision, versions
 from seele_trainer.methods import StrategyName
 from seele_trainer.quickstart import chains
+from tests.support.spec_data import patched
 
 STARTING_SECONDS = 45.0
 STEP_SECONDS = 4.5
@@ -121,7 +121,7 @@ class Place:
 
     def job(self, planned: Planned) -> Job:
         """The run of a plan. Its folder is determined by its spec, problems, base model and package versions."""
-        changes = merged(lengths(self.recipe()["longest"]), planned.changes(self.scale))
+        changes = patched(lengths(self.recipe()["longest"]), planned.changes(self.scale))
         run = quickstart(self.problems, "study", changes)
         held_out = run["spec"]["evaluation"]["benchmarks"][0] | {"title": HELD_OUT}
         validation = held_out | {"title": VALIDATION, "path": str(self.validation_file)}

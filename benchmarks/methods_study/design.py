@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from seele_trainer.methods import METHODS, StrategyName
+from tests.support.spec_data import patched
 
 Part: TypeAlias = Literal["methods", "unsupervised", "targets", "estimators", "options", "rounds", "supervision"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -75,7 +76,7 @@ class Planned:
             "problemsPerStep": scale.problems_per_step,
             "problemsPerUpdate": scale.problems_per_step,
         }
-        return merged(merged({"training": training}, _tiny() if scale.tiny else {}), self.setting.changes)
+        return patched(patched({"training": training}, _tiny() if scale.tiny else {}), self.setting.changes)
 
 
 def settings(part: Part, scale: Scale) -> list[Setting]:
@@ -83,7 +84,7 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
     if part == "methods":
         return [method(strategy, scale) for strategy in STRATEGIES]
     if part == "unsupervised":
-        without = merged(_budget(scale), {"hints": {"supervision": "none"}})
+        without = patched(_budget(scale), {"hints": {"supervision": "none"}})
         return [Setting(f"{strategy}, hints not learnt", strategy, without) for strategy in HINTED]
     if part == "targets":
         return [_seele(f"target {target:g}", {"hints": {"targetAccuracy": target}}, scale) for target in TARGETS]
@@ -94,7 +95,7 @@ def settings(part: Part, scale: Scale) -> list[Setting]:
     if part == "estimators":
         limit = {"dataset": {"limit": scale.problems_per_step * steps_of_pass(scale)}}
         names = ("shared-ability", "paper")
-        return [_seele(name, merged({"hints": {"estimator": name}}, limit), scale) for name in names]
+        return [_seele(name, patched({"hints": {"estimator": name}}, limit), scale) for name in names]
     options = OPTIONS if part == "options" else SUPERVISION
     return [_seele(name, changes, scale) for name, changes in options.items()]
 
@@ -108,12 +109,12 @@ def method(strategy: StrategyName, scale: Scale) -> Setting:
     changes: dict[str, Any] = _budget(scale)
     if not METHODS[strategy].samples:
         solutions = scale.problems_per_step * scale.rollouts_per_problem
-        changes = merged(changes, {"training": {"problemsPerStep": solutions, "problemsPerUpdate": solutions}})
+        changes = patched(changes, {"training": {"problemsPerStep": solutions, "problemsPerUpdate": solutions}})
     elif METHODS[strategy].supervised:
         # Imitation does not replace any steps: it uses only one solution per problem.
         imitation = max(1, scale.steps // 4)
         steps = scale.steps + imitation
-        changes = merged(changes, {"training": {"steps": steps, "sftThenGrpo": {"sftShare": imitation / steps}}})
+        changes = patched(changes, {"training": {"steps": steps, "sftThenGrpo": {"sftShare": imitation / steps}}})
     return Setting(strategy, strategy, changes)
 
 
@@ -155,19 +156,8 @@ def best_rate(validation: Mapping[float, float]) -> float:
     return max(sorted(validation), key=lambda rate: validation[rate])
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` merged into it; anything but mappings is replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        before = result.get(key)
-        result[key] = (
-            merged(before if isinstance(before, Mapping) else {}, value) if isinstance(value, Mapping) else value
-        )
-    return result
-
-
 def _seele(name: str, changes: Mapping[str, Any], scale: Scale) -> Setting:
-    return Setting(name, "seele", merged(_budget(scale), changes))
+    return Setting(name, "seele", patched(_budget(scale), changes))
 
 
 def _budget(scale: Scale) -> dict[str, Any]:

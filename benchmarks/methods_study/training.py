@@ -18,7 +18,7 @@ from typing import Any, Self
 import psutil
 import yaml
 
-from benchmarks.methods_study.design import merged
+from tests.support.spec_data import patched
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
@@ -44,7 +44,7 @@ def quickstart(problems: Path, name: str, changes: Mapping[str, Any]) -> dict[st
     """The quickstart's SeeleRun under another name, with `changes` to its spec and the problems of a folder."""
     run = deepcopy(_quickstart(str(problems)))
     run["metadata"]["name"] = name
-    run["spec"] = merged(run["spec"], changes)
+    run["spec"] = patched(run["spec"], changes)
     return run
 
 

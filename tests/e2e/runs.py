@@ -12,23 +12,15 @@ import psutil
 import yaml
 
 from tests.support import REPOSITORY
+from tests.support.spec_data import patched
 
 QUICKSTART = REPOSITORY / "manifests" / "examples" / "quickstart.yaml"
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` merged into it, mapping by mapping."""
-    result = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 def write_run(folder: Path, spec: Mapping[str, Any]) -> Path:
     """Write the quickstart's SeeleRun with changes to its spec to a file in `folder`."""
     run = yaml.safe_load(QUICKSTART.read_text())
-    run["spec"] = merged(run["spec"], spec)
+    run["spec"] = patched(run["spec"], spec)
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(run))
     return path

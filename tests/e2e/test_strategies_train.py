@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from seele_operator.validation.load import parse_run
 from seele_trainer.methods import METHODS, StrategyName
-from tests.e2e.runs import QUICKSTART, merged, records
+from tests.e2e.runs import QUICKSTART, records
 from tests.support import REPOSITORY
 from tests.support.docs_pages import blocks, text_of
+from tests.support.spec_data import patched
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -52,7 +53,7 @@ TINY: dict[str, Any] = {
 def config(strategy: StrategyName, quickstart: Path) -> dict[str, Any]:
     """The configuration of such a run's trainer."""
     run = yaml.safe_load(QUICKSTART.read_text())
-    run["spec"] = merged(merged(run["spec"], TINY), {"training": {"strategy": strategy}})
+    run["spec"] = patched(patched(run["spec"], TINY), {"training": {"strategy": strategy}})
     run["spec"]["model"]["name"] = str(quickstart / "base")
     run["spec"]["dataset"]["path"] = str(quickstart / "train.jsonl")
     return parse_run(run).spec.trainer_config(strategy).model_dump(mode="json", by_alias=True)

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from typer.testing import CliRunner, Result
+
+from seele_operator.cli import app
 from seele_operator.plan import names
 from seele_operator.plan.names import Role
 
@@ -91,3 +94,8 @@ def ended(exit_code: int = 0, **more: object) -> Body:
 def waiting(reason: str, message: str = "") -> Body:
     """State of a container that has not started."""
     return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+
+
+def seele(*words: str) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(app, list(words))

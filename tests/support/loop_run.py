@@ -22,6 +22,7 @@ from seele_trainer.strategies import build_strategy
 from seele_trainer.telemetry.recorder import Recorder
 from seele_trainer.weights.directory import WeightsDirectory
 from tests.support.text_answers import RIGHT, WRONG, IdleEngine, TextVerifier, decode, problem
+from tests.support.waiting import Clock
 
 PROBLEMS = [problem(number) for number in range(4)]
 
@@ -103,20 +104,6 @@ class Engine(IdleEngine):
         return [[Completion(RIGHT, (-0.1, -0.1), "stop", 0)] * sampling.n for _ in prefixes]
 
 
-class Clock:
-    """A clock that only moves while a round is sampled, `step` seconds each time."""
-
-    def __init__(self, step: float) -> None:
-        self.now = 0.0
-        self._step = step
-
-    def __call__(self) -> float:
-        return self.now
-
-    def tick(self) -> None:
-        self.now += self._step
-
-
 async def run_loop(
     folder: Path,
     *,
@@ -157,12 +144,12 @@ async def run_loop(
         }
     )
     stop = asyncio.Event()
-    clock, health = Clock(round_seconds), []
+    clock, health = Clock(), []
     verifier = TextVerifier()
     with Recorder(folder, config, clock=clock) as recorder:
 
         def sampled() -> None:
-            clock.tick()
+            clock.now += round_seconds
             health.append(recorder.problem())
             look(recorder)
             if len(health) == lost_at_round:

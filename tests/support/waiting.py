@@ -1,10 +1,22 @@
-"""Waiting in tests: for a condition, with a deadline."""
+"""Time in tests: waiting for a condition, with a deadline, and a clock."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass
+class Clock:
+    """A clock that only tests move."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
 
 POLL_SECONDS = 0.1
 

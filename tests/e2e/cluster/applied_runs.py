@@ -12,8 +12,9 @@ import yaml
 
 from tests.e2e.cluster.clusters import Cluster
 from tests.e2e.cluster.single_node import CGROUP
-from tests.e2e.runs import QUICKSTART, merged, records
+from tests.e2e.runs import QUICKSTART, records
 from tests.support.kubernetes_api import ApiError, Body, KubernetesApi
+from tests.support.spec_data import patched
 from tests.support.waiting import wait_for
 
 NAMESPACE = "default"
@@ -35,7 +36,7 @@ def run_manifest(name: str, spec: Mapping[str, Any]) -> Body:
     run: Body = yaml.safe_load(QUICKSTART.read_text())
     run["metadata"]["name"] = name
     storage = {"storage": {"run": {"hostPath": {"path": f"/var/lib/seele/{name}"}}}}
-    run["spec"] = merged(merged(run["spec"], storage), spec)
+    run["spec"] = patched(patched(run["spec"], storage), spec)
     return run
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.cluster.applied_runs import ATTEMPT, IN_PROCESS, ClusterRun, attempts_running, processes_of
 from tests.e2e.cluster.bystander import bystander
 from tests.e2e.cluster.clusters import Cluster
-from tests.e2e.runs import merged
+from tests.support.spec_data import patched
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.disturbance, pytest.mark.timeout(1200), pytest.mark.usefixtures("own_node")]
@@ -25,7 +25,7 @@ LOST = [
 def test_a_trainer_over_its_memory_limit_is_reported(submit: Submit) -> None:
     run = submit(
         "hungry",
-        merged(
+        patched(
             IN_PROCESS,
             {
                 "trainer": {"resources": {"requests": {"memory": "200Mi"}, "limits": {"memory": "200Mi"}}},
@@ -63,7 +63,7 @@ def test_only_a_killed_rollout_server_is_replaced_and_gets_the_weights_again(sub
 def test_a_lost_node_that_comes_back_never_runs_two_attempts(submit: Submit, cluster: Cluster) -> None:
     assert cluster.node is not None
     spec = {"training": {"steps": LONG}, "checkpoints": {"everySteps": 10}, "scheduling": {"tolerations": LOST}}
-    run = submit("lost", merged(IN_PROCESS, spec))
+    run = submit("lost", patched(IN_PROCESS, spec))
     run.reach_step(3)
     with bystander(cluster.api):
         cluster.node.kill_kubelet()
@@ -93,7 +93,7 @@ def test_a_lost_node_that_comes_back_never_runs_two_attempts(submit: Submit, clu
 
 
 def test_an_operator_killed_during_a_restart_completes_it_later(submit: Submit, cluster: Cluster) -> None:
-    run = submit("orphaned", merged(IN_PROCESS, {"trainer": {"replicas": 2}}))
+    run = submit("orphaned", patched(IN_PROCESS, {"trainer": {"replicas": 2}}))
     run.reach_step(3)
     run.kill("orphaned-trainer-1")
     run.reach("attempt 2 is written", lambda status: status["attempt"] == 2, 60)
@@ -109,7 +109,7 @@ def test_an_operator_killed_during_a_restart_completes_it_later(submit: Submit, 
 
 
 def test_a_suspended_run_uses_nothing_and_resumes_where_it_was(submit: Submit) -> None:
-    run = submit("paused", merged(IN_PROCESS, {"checkpoints": {"everySteps": 1000}}))
+    run = submit("paused", patched(IN_PROCESS, {"checkpoints": {"everySteps": 1000}}))
     run.reach_step(3)
     run.patch({"runPolicy": {"suspend": True}})
     suspended = run.reach_phase("Suspended", 120)

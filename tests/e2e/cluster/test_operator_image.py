@@ -9,9 +9,9 @@ import pytest
 from tests.e2e.cluster.applied_runs import IN_PROCESS, ClusterRun
 from tests.e2e.cluster.clusters import Cluster
 from tests.e2e.cluster.installed_operator import InstalledOperator, installed_cluster
-from tests.e2e.runs import merged
 from tests.support.built_image import BuiltImage, built_image
 from tests.support.helm_chart import NAMESPACE, RELEASE
+from tests.support.spec_data import patched
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.disturbance, pytest.mark.timeout(1200)]
@@ -67,7 +67,7 @@ def test_the_pod_has_the_image_and_no_files_of_this_machine(image: BuiltImage, o
 def test_the_charts_deployment_completes_a_run(
     submit: Callable[[str, Mapping[str, Any]], ClusterRun], cluster: Cluster, operator: InstalledOperator
 ) -> None:
-    run = submit("installed", merged(IN_PROCESS, SHORT))
+    run = submit("installed", patched(IN_PROCESS, SHORT))
     done = run.reach_phase("Succeeded", 400)
 
     assert (done["step"], done["attempt"], done["restarts"]) == (4, 1, 0)

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from tests.e2e.cluster.applied_runs import IN_PROCESS, ClusterRun
 from tests.e2e.cluster.clusters import Cluster
-from tests.e2e.runs import held_out, merged
+from tests.e2e.runs import held_out
+from tests.support.spec_data import patched
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(1500)
@@ -72,7 +73,7 @@ def test_the_quickstart_applied_as_it_is_trains_a_better_model(submit: Submit, c
 def test_a_gang_with_a_killed_trainer_ends_with_the_same_weights_as_an_undisturbed_one(
     submit: Submit, own_node: None
 ) -> None:
-    gang = merged(IN_PROCESS, {"trainer": {"replicas": 2}})
+    gang = patched(IN_PROCESS, {"trainer": {"replicas": 2}})
     calm, hit = submit("calm", gang), submit("hit", gang)
     hit.reach_step(4)
     hit.kill("hit-trainer-1")

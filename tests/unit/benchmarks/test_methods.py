@@ -22,6 +22,7 @@ from seele_trainer.quickstart.base_model import build_tokenizer
 from tests.support import REPOSITORY
 from tests.support.method_studies import an_evaluation, write_records
 from tests.support.run_folder import step_record
+from tests.support.spec_data import patched
 
 SCALE = Scale()
 
@@ -143,7 +144,7 @@ def test_limits_follow_the_chains_and_are_the_quickstarts_for_its_own(place: car
             solution = len(tokenizer(problem.solution)["input_ids"])
             # The end of the sequence is one more.
             assert solution < limits["dataset"]["maxSolutionTokens"] == limits["rollout"]["maxCompletionTokens"]
-        changes = carry_out.merged(limits, method("seele", SCALE).changes)
+        changes = patched(limits, method("seele", SCALE).changes)
         assert check_run(parse_run(training_module.quickstart(place.problems, "chains", changes))) == []
     quickstart = yaml.safe_load(training_module.QUICKSTART.read_text())["spec"]
     assert all(quickstart[name].items() >= limit.items() for name, limit in carry_out.lengths(8).items())

@@ -4,15 +4,12 @@ import base64
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from seele_operator.cli import app
 from seele_operator.client import runs as following
 from seele_operator.client.control import consequences
 from seele_operator.client.errors import BadInput
@@ -20,20 +17,13 @@ from seele_operator.client.logs import seconds_of
 from seele_operator.client.runs import see
 from seele_operator.client.runs_api import ClusterOptions, connect
 from seele_operator.client.status import show_run
-from tests.support.client_bodies import RUNNING, Body, pod_body, run_body
+from tests.support.client_bodies import RUNNING, Body, pod_body, run_body, seele
 from tests.support.fake_api_server import FakeApiServer
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "POLL_SECONDS", 0.02)
-    with FakeApiServer() as fake:
-        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
-        yield fake
-
-
-def seele(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
 
 
 @pytest.mark.parametrize(

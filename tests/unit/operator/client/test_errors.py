@@ -1,32 +1,18 @@
 """Errors of an API server, and no answer at all: one line each, with the right exit code."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from typer.testing import CliRunner, Result
 
 from seele_operator.api.yaml_files import yaml_text
-from seele_operator.cli import app
 from seele_operator.client import logs, runs
 from seele_operator.client.errors import NO_CRD, Request, user_error
 from seele_operator.kube.errors import Answer, Target, error_of
-from tests.support.client_bodies import run_body
+from tests.support.client_bodies import run_body, seele
 from tests.support.fake_api_server import FakeApiServer, status
 from tests.support.spec_data import good_run, patched
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
-    with FakeApiServer() as fake:
-        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
-        yield fake
-
-
-def seele(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
 
 
 def plain(code: int, text: str) -> web.Response:

@@ -4,34 +4,24 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from aiohttp import web
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from seele_operator.cli import app
 from seele_operator.client import logs
-from tests.support.client_bodies import RUNNING, Body, ended, pod_body, run_body, waiting
+from tests.support.client_bodies import RUNNING, Body, ended, pod_body, run_body, seele, waiting
 from tests.support.fake_api_server import FakeApiServer, status
 from tests.support.waiting import wait_for
 
 T0, T1, T2, T3 = (f"2026-11-22T10:00:0{second}.5Z" for second in range(4))
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
+@pytest.fixture(autouse=True)
+def a_run(server: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(logs, "RETRY_SECONDS", 0.02)
-    with FakeApiServer() as fake:
-        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
-        fake.runs["quick"] = run_body(phase="Running", attempt=1)
-        yield fake
-
-
-def seele(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
+    server.runs["quick"] = run_body(phase="Running", attempt=1)
 
 
 class Following:

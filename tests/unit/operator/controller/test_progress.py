@@ -22,16 +22,10 @@ from seele_operator.controller.store import RunKey, Store
 from seele_operator.observe.trainer import ProgressSeen
 from seele_operator.plan import names
 from tests.support.raw_pods import run_pod
+from tests.support.waiting import Clock
 
 Body = dict[str, Any]
 SEEN = ProgressSeen(attempt=1, step=3, steps=10, phase="train", reward=0.5, eta_seconds=70.0, last_checkpoint_step=2)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def run_body(name: str = "first", phase: str = "Running", attempt: int = 1) -> Body:

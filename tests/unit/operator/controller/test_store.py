@@ -6,19 +6,10 @@ import pytest
 
 from seele_operator.controller.store import RunKey, Store
 from tests.support.raw_pods import run_pod
+from tests.support.waiting import Clock
 
 Body = dict[str, Any]
 KEY = RunKey("lab", "first")
-
-
-class Clock:
-    """A clock set by the tests."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

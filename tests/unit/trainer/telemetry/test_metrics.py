@@ -31,6 +31,7 @@ from seele_trainer.telemetry.metric import HISTOGRAM_METRICS, PROBLEM_METRICS, h
 from seele_trainer.telemetry.recorder import Recorder, remaining_evaluations, remaining_seconds
 from seele_trainer.telemetry.server import TelemetryServer, TelemetryServerError
 from tests.support.run_folder import evaluation_record, make_run_folder, run_config, step_record
+from tests.support.waiting import Clock
 
 CONTRACT = {
     ("gauge", None): "training_step training_steps_total_planned target_accuracy unhinted_accuracy irt_fit_seconds "
@@ -255,14 +256,6 @@ def get(url: str, accept: str = "*/*") -> tuple[int, str, str]:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers["Content-Type"], error.read().decode()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_the_server_answers_metrics_progress_and_health(tmp_path: Path) -> None:
