@@ -83,6 +83,7 @@ def source_folder(model: Model, patterns: Sequence[str]) -> Path:
     if _is_folder(model):
         return Path(model.name).expanduser()
     # Imported here: a model that is a folder needs no hub.
+    from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -96,11 +97,12 @@ def source_folder(model: Model, patterns: Sequence[str]) -> Path:
         return Path(
             snapshot_download(model.name, revision=model.revision, allow_patterns=list(patterns), max_workers=4)
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+    except (HTTPError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        reason = " ".join(str(error).split())
         wrong = isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | HFValidationError)
         raise (BadModelError if wrong else ModelUnreachable)(
             f"model.name is {model.name!r}, which is neither a folder here nor a model that the Hugging Face hub "
-            f"provides ({type(error).__name__}: {error}): give the path of a folder, or check the id, HF_TOKEN and the "
+            f"provides ({type(error).__name__}: {reason}): give the path of a folder, or check the id, HF_TOKEN and the "
             "network"
         ) from error
 

@@ -229,18 +229,27 @@ def test_a_name_that_is_neither_folder_nor_model_is_refused(tmp_path: Path, monk
 
 @pytest.mark.parametrize(
     ("kind", "status", "retried"),
-    [(RepositoryNotFoundError, 404, False), (GatedRepoError, 403, False), (HfHubHTTPError, 503, True)],
+    [
+        (RepositoryNotFoundError, 404, False),
+        (GatedRepoError, 403, False),
+        (HfHubHTTPError, 503, True),
+        (httpx.RemoteProtocolError, None, True),
+        (httpx.ReadTimeout, None, True),
+    ],
 )
 def test_a_model_that_the_hub_does_not_have_is_refused_and_a_failing_hub_is_reported_as_unreachable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[HfHubHTTPError], status: int, retried: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], status: int | None, retried: bool
 ) -> None:
     def answer(*_: object, **__: object) -> None:
-        raise kind("no", response=httpx.Response(status, request=httpx.Request("GET", "http://hub")))
+        if status is None:
+            raise kind("broken\n\noff")
+        raise kind("no", response=httpx.Response(status, request=httpx.Request("GET", "http://hub")))  # type: ignore[call-arg]
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
     with pytest.raises(BadModelError, match="check the id, HF_TOKEN and the network") as raised:
         prepare_model(config_for("some/model"), tmp_path / "out")
     assert isinstance(raised.value, ModelUnreachable) == retried
+    assert "\n" not in str(raised.value)
 
 
 def test_a_replacement_server_contacts_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
