@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,12 @@ from seele_operator.validation.local_tokenizer import TOKENIZER_FILES, tokenizer
 from seele_operator.validation.rules import LineCheck
 from seele_operator.validation.rules.lengths import problems_in_context
 from seele_trainer.config import DatasetSource
+from seele_trainer.data.golds import without_unsatisfiable
 from seele_trainer.data.problem import BadDataError, BadRows, Problem
 from seele_trainer.data.sources import load_problems
 from seele_trainer.weights.stored_tensors import BadSafetensors, check_safetensors
+
+logger = logging.getLogger(__name__)
 
 
 def local_files(base_dir: Path) -> tuple[LineCheck, ...]:
@@ -31,9 +35,19 @@ def _training_data_and_tokenizer(spec: SeeleRunSpec, base_dir: Path) -> Iterator
         ("spec", "dataset"), source, base_dir, need_solution=spec.training.method.reads_solutions, on_bad_row=on_bad_row
     )
     yield from data.faults
-    if data.problems and len(data.problems) < spec.training.problems_per_step:
+    problems = data.problems
+    # Without the library, as in the operator's image, only trainers can tell.
+    if problems and importlib.util.find_spec("math_verify") is not None:
+        try:
+            problems, unsatisfiable = without_unsatisfiable(problems, spec.verifier)
+        except BadDataError as error:
+            yield f"spec.dataset.path: {error}"
+            return
+        if unsatisfiable.count:
+            logger.warning("warning: spec.dataset.path: %s; a run skips them", unsatisfiable)
+    if problems and len(problems) < spec.training.problems_per_step:
         yield (
-            f"spec.dataset.path: {shown(source.path)} has {len(data.problems)} problems, and a step takes "
+            f"spec.dataset.path: {shown(source.path)} has {len(problems)} problems, and a step takes "
             f"{spec.training.problems_per_step} different ones; lower training.problemsPerStep, or give more problems"
         )
     yield from tokenizer_faults(spec, base_dir / spec.model.name, data.problems)

@@ -71,6 +71,21 @@ def test_names_on_the_hub_are_not_looked_up(folder: Path) -> None:
     assert problems(folder, {"dataset": {"path": None, "name": "unknown/nothing"}}) == []
 
 
+def test_problems_whose_answer_nothing_can_match_are_a_warning_and_do_not_count_for_a_step(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "odd.jsonl").write_text(lines([*[ROW] * STEP, ROW | {"answer": r"\boxed{3} and \boxed{4}"}]))
+    dataset = {"path": "odd.jsonl", "fields": {"answer": "answer"}}
+    assert problems(folder, {"dataset": dataset}) == []
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning.startswith(f"warning: spec.dataset.path: 1 bad row: problem {STEP + 1}: no completion can match")
+    assert warning.endswith("; a run skips them")
+    (folder / "odd.jsonl").write_text(lines([*[ROW] * (STEP - 1), ROW | {"answer": "$$"}]))
+    assert f"has {STEP - 1} problems" in only_problem(folder, {"dataset": dataset})
+    (folder / "odd.jsonl").write_text(lines([ROW | {"answer": "$$"}] * STEP))
+    assert "no problem can be trained on: 256 bad rows" in only_problem(folder, {"dataset": dataset})
+
+
 def test_a_missing_data_file_is_named_with_its_neighbour(folder: Path) -> None:
     problem = only_problem(folder, {"dataset": {"path": "trian.jsonl"}})
     assert problem.startswith('spec.dataset.path: "trian.jsonl" does not exist (there is train.jsonl); ')
