@@ -1,7 +1,6 @@
 """`seele status`, `suspend`, `resume` and `delete` against a real API server."""
 
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from seele_operator.cli import app
-from seele_operator.client.runs import POLL_SECONDS
+from seele_operator.client.runs_api import RunsApi
 from tests.integration.client.client_runs import POD_SPEC, Cluster
 from tests.support.client_bodies import RUNNING, pod_body
 from tests.support.waiting import wait_for
@@ -76,7 +75,7 @@ def test_watching_without_a_terminal_prints_each_change_until_the_end(
     assert result.stdout.splitlines()[-1] == "small: Succeeded  step 2/2  done"
 
 
-SAVED = datetime.now(UTC) - timedelta(minutes=12.5)
+SAVED = datetime.now(UTC) - timedelta(hours=12.5)
 TRAINING = {
     "attemptRunningTime": SAVED.isoformat(),
     "step": 43,
@@ -85,7 +84,7 @@ TRAINING = {
 }
 AT_STAKE = (
     "saving may take 4 min 10 s; pods are killed after 30 min 00 s (runPolicy.terminationGracePeriodSeconds)",
-    "step 40 is saved, 12m ago, and 3 finished steps not; what is newer is lost if they are killed before it is saved",
+    "step 40 is saved, 12h ago, and 3 finished steps not; what is newer is lost if they are killed before it is saved",
 )
 
 
@@ -108,9 +107,18 @@ def test_suspend_and_resume_say_what_happens(cluster: Cluster) -> None:
     assert cluster.run()["spec"]["runPolicy"]["suspend"] is False
 
 
-def test_suspend_and_resume_can_wait(cluster: Cluster, operator: Callable[[Callable[[], None]], None]) -> None:
+def test_suspend_and_resume_can_wait(
+    cluster: Cluster, operator: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster.submit()
     cluster.set_status("Running", **TRAINING)
+    looks, look = [], RunsApi.run
+
+    async def counted(api: RunsApi, name: str) -> Any:
+        looks.append(name)
+        return await look(api, name)
+
+    monkeypatch.setattr(RunsApi, "run", counted)
 
     def follow(suspend: bool, phase: str, **status: Any) -> None:
         wait_for(lambda: cluster.run()["spec"].get("runPolicy", {}).get("suspend") is suspend, "the run is changed")
@@ -118,7 +126,8 @@ def test_suspend_and_resume_can_wait(cluster: Cluster, operator: Callable[[Calla
 
     def stop() -> None:
         follow(True, "Suspended", message="2 pods still stopping", conditions=[progressing("StoppingPods")])
-        time.sleep(2 * POLL_SECONDS)
+        looks.clear()
+        wait_for(lambda: len(looks) > 2, "the command has seen that pods are still stopping")
         saved = {**TRAINING["lastCheckpoint"], "step": 43, "time": datetime.now(UTC).isoformat()}
         cluster.set_status("Suspended", lastCheckpoint=saved, conditions=[progressing("Suspended")])
 
