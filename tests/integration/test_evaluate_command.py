@@ -23,22 +23,29 @@ ANSWERS = ("7", "8", "9", "12")
 
 @pytest.fixture(scope="module")
 def memorised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, in the folder of a run, that has memorised answers to four questions; the last answer is wrong."""
+    """A model, in the folder of a run, that has memorised answers to four questions; the last answer is wrong.
+
+    After each answer it continues with another question, which the run's stop string keeps from being graded.
+    """
     run_folder = tmp_path_factory.mktemp("run")
     folder = run_folder / "final"
     boxed = [f"\\boxed{{{answer}}}" for answer in (*ANSWERS[:3], "13")]
-    words = {word: index for index, word in enumerate(["<pad>", "</s>", "<s>", *QUESTIONS, *boxed])}
+    beyond = ["Next", "\\boxed{0}"]
+    words = {word: index for index, word in enumerate(["<pad>", "</s>", "<s>", *QUESTIONS, *boxed, *beyond])}
     raw = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", pad_token="<pad>")
     model = save_llama(folder, seed=0).train()
     rows = torch.tensor(
-        [[words[question], words[answer], EOS] for question, answer in zip(QUESTIONS, boxed, strict=True)]
+        [
+            [words[question], words[answer], *map(words.__getitem__, beyond), EOS]
+            for question, answer in zip(QUESTIONS, boxed, strict=True)
+        ]
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     loss = torch.tensor(1.0)
     for _ in range(300):
-        loss = model(input_ids=rows, labels=rows.masked_fill(torch.tensor([True, False, False]), -100)).loss
+        loss = model(input_ids=rows, labels=rows.masked_fill(torch.tensor([True] + [False] * 4), -100)).loss
         if loss < 1e-4:
             break
         optimizer.zero_grad()
@@ -47,7 +54,9 @@ def memorised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert loss < 1e-2
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (run_folder / "config.yaml").write_text("name: memorised\ndataset: {promptTemplate: plain}\n")
+    (run_folder / "config.yaml").write_text(
+        "name: memorised\ndataset: {promptTemplate: plain}\nrollout: {stop: [Next]}\nrewards: {truncated: mask}\n"
+    )
     return folder
 
 
@@ -71,7 +80,7 @@ def test_a_models_scores_are_shown_and_written_and_nothing_is_left_running(
     assert "75.0%" in shown.out
     written = json.loads(out.read_text())
     # Taken from the config.yaml next to the model.
-    assert written["template"] == "plain"
+    assert (written["template"], written["stop"], written["truncated"]) == ("plain", ["Next"], "mask")
     score = written["scores"]["gsm8k"]
     assert (score["problems"], score["greedyAccuracy"], score["samples"], score["truncated"]) == (4, 0.75, 4, 0.0)
     assert score["sampledAccuracy"] == pytest.approx(0.75, abs=0.07)
