@@ -23,8 +23,10 @@ logger = logging.getLogger(__name__)
 PROBES = (
     "He pays 5 dollars for the shoes.\nThat makes 12 + 0.5 = 12.5 in all.\n\n#### 12.5",
     "  Let $x^2 - 3x = \\frac{1}{2}$, so\n\tx_1 < 0 , and f( x ) doesn't exist . ",
+    "für 3 Äpfel: 1234567 €, cafe\u0301 – 这是第 2 步 🦆\r\n\tand   7\t+ 1\r\n\r\nI'LL snake_case(x2)",
 )
-"""Texts with single, repeated and odd spaces, line breaks, digits and LaTeX, for comparing two ways to load a tokenizer."""
+"""Texts with single, repeated and odd spaces, line breaks, digits, LaTeX and letters of several scripts, for comparing two
+ways to load a tokenizer."""
 
 _SHRINKING = 4
 """Most characters that a normalisation turns into one; Unicode's composition joins up to three."""

@@ -152,11 +152,19 @@ def test_a_class_that_loses_spaces_gives_way_to_tokenizer_json(
     assert tokenizer.eos_token == END
 
 
-@pytest.mark.parametrize("tokenizer_class", ["PreTrainedTokenizerFast", "GPT2TokenizerFast", "Qwen2TokenizerFast"])
-def test_tokens_are_those_of_tokenizer_json_whatever_the_class(tmp_path: Path, tokenizer_class: str) -> None:
+@pytest.mark.parametrize("text", [SOLUTION, MANY_BYTES, "One:\t3 + 4\r\n\r\n\tso x = 7\r\nand   7  + 1 = 8 ."])
+@pytest.mark.parametrize(
+    "tokenizer_class", ["PreTrainedTokenizerFast", "GPT2TokenizerFast", "Qwen2TokenizerFast", "GPTNeoXTokenizerFast"]
+)
+@pytest.mark.parametrize("digits", [False, True])
+def test_tokens_are_those_of_tokenizer_json_whatever_the_class(
+    tmp_path: Path, tokenizer_class: str, text: str, digits: bool
+) -> None:
     backend = byte_level()
+    if digits:
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), backend.pre_tokenizer])
     tokenizer = load_tokenizer(saved(tmp_path, backend, tokenizer_class))
-    assert tokenizer(SOLUTION, add_special_tokens=False)["input_ids"] == backend.encode(SOLUTION).ids
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == backend.encode(text).ids
 
 
 def garbled() -> Tokenizer:
