@@ -15,7 +15,7 @@ class StopCost:
     """How long a stop takes at most, by the model's size at first and then as measured; times in seconds."""
 
     def __init__(self, grace: float, updates_per_step: int) -> None:
-        """`grace` is the time from a stop until the pod is killed; infinite if nobody kills it."""
+        """`grace` is the time from a stop until the pod is killed; infinite if it is never killed."""
         self.grace = grace
         self._updates_per_step = updates_per_step
         self._save = self._micro_batch = self._finish = 0.0
@@ -72,7 +72,7 @@ class StopCost:
 
 
 def where_it_resumes(saved: int) -> str:
-    """Where the run goes on if `saved` is the last step that is saved; 0 if none is."""
+    """Where the run resumes if `saved` is the last step that is saved; 0 if none is."""
     if saved == 0:
         return "the same command starts again from the beginning: no step is saved"
     return f"the same command resumes after step {saved}, which is saved"

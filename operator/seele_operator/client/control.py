@@ -55,7 +55,7 @@ def _kept(run: SeenRun) -> str:
     age = f", {short_duration((datetime.now(UTC) - checkpoint.time).total_seconds())} ago" if checkpoint.time else ""
     unsaved = step - checkpoint.step
     return f"step {checkpoint.step} is saved{age}" + (
-        f", and {counted(unsaved, 'finished step')} not" if unsaved > 0 else ""
+        f", and {counted(unsaved, 'finished step')} {'is' if unsaved == 1 else 'are'} not" if unsaved > 0 else ""
     )
 
 

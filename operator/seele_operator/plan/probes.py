@@ -64,7 +64,7 @@ def server_life(run: SeeleRun) -> Manifest:
 
 
 def drain(run: SeeleRun) -> str:
-    """A program that ends when trainer 0 is gone or goes on training, or STOP_SECONDS before the grace period is over.
+    """A program that ends when trainer 0 is gone or continues training, or STOP_SECONDS before the grace period is over.
 
     A trainer that is stopped may finish its step first, for which it needs the servers. vLLM would stop at once: its own
     --shutdown-timeout (since 0.18) waits only for open requests, and a learning trainer has none.

@@ -84,7 +84,7 @@ TRAINING = {
 }
 AT_STAKE = (
     "saving may take 4 min 10 s; pods are killed after 30 min 00 s (runPolicy.terminationGracePeriodSeconds)",
-    "step 40 is saved, 12h ago, and 3 finished steps not; what is newer is lost if they are killed before it is saved",
+    "step 40 is saved, 12h ago, and 3 finished steps are not; what is newer is lost if they are killed before it is saved",
 )
 
 

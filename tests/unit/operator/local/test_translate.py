@@ -122,7 +122,7 @@ class TestTranslation:
         assert environment["SEELE_HTTP_PORT"] == str(machine.ports["two-by-two-trainer-1", 9400])
         assert environment["SEELE_BIND_HOST"] == "127.0.0.1"
         assert local.grace_seconds == 120
-        # Nobody but the user ends a save.
+        # Only the user ends a save.
         assert "SEELE_GRACE_SECONDS" not in environment
 
     def test_a_server_listens_on_its_own_local_port(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a completion ends, and what one earns that the length limit cut off."""
+"""Where a completion ends, and what a truncated one earns."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -50,7 +50,7 @@ async def graded(
             ["\\boxed{8}", "\n", "User", ":"], (USER,), 4, "\\boxed{8}", id="the answer right before it survives"
         ),
         pytest.param(["8", "\n\nUser: What", " is", " 9?"], (USER,), 2, "8\n", id="it ends inside a token"),
-        pytest.param(["8", "\n", "User", ":", " 9"], (USER,), 4, "8", id="an engine went on"),
+        pytest.param(["8", "\n", "User", ":", " 9"], (USER,), 4, "8", id="an engine that did not stop"),
         pytest.param(["8", "\nUs", "er", "s: 9"], (USER,), 4, "8\nUsers: 9", id="only its beginning"),
         pytest.param(["User", ":", " 8"], (USER,), 3, "User: 8", id="its first character is the prompt's last"),
         pytest.param(["\nUser:", " 8"], (USER,), 1, "", id="at once"),
