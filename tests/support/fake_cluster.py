@@ -92,7 +92,7 @@ class FakeCluster:
             raise Gone(name)
         if run["metadata"]["resourceVersion"] != resource_version:
             raise Conflict(name)
-        run["status"] = _merged(run.get("status") or {}, patch)
+        run["status"] = merge_patched(run.get("status"), patch)
         self._stamp(run)
         self.after(request)
         return deepcopy(run)
@@ -159,15 +159,14 @@ class FakeCluster:
         body["metadata"]["resourceVersion"] = str(next(self._versions))
 
 
-def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> Body:
-    """A merge patch (RFC 7386), applied."""
-    merged = dict(before)
-    for key, value in patch.items():
+def merge_patched(target: Any, patch: Any) -> Any:
+    """A merge patch, applied by the algorithm of RFC 7386, section 2."""
+    if not isinstance(patch, Mapping):
+        return deepcopy(patch)
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
         if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, Mapping):
-            old = merged.get(key)
-            merged[key] = _merged(old if isinstance(old, Mapping) else {}, value)
+            result.pop(name, None)
         else:
-            merged[key] = deepcopy(value)
-    return merged
+            result[name] = merge_patched(result.get(name), value)
+    return result

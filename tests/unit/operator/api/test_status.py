@@ -20,6 +20,7 @@ from seele_operator.api.status import (
     read_status,
     whole_seconds,
 )
+from tests.support.fake_cluster import merge_patched
 from tests.support.status_data import FULL_STATUS, NOW, PRECISELY
 
 
@@ -117,24 +118,11 @@ VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
 
 
-def merged(target: Any, patch: Any) -> Any:
-    """The algorithm of RFC 7386, section 2."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
-
-
 @given(OBJECTS, OBJECTS)
 def test_the_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     patch = patch_between(before, after)
 
-    assert merged(before, patch) == after
+    assert merge_patched(before, patch) == after
     assert (patch == {}) == (before == after)
 
 
