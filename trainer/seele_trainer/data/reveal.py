@@ -5,6 +5,7 @@ is too late breaks the method: the model copies the answer from the hint, rollou
 controller mistakes the copying for ability. When in doubt, therefore, the rules below cut early.
 """
 
+import math
 import os
 import re
 import signal
@@ -18,11 +19,13 @@ from itertools import chain
 from multiprocessing import get_context, parent_process
 from typing import TypeAlias
 
-from seele_trainer.data.formulas import formulas_of_value, value_at_a_point
 from seele_trainer.data.problem import Problem
+from seele_trainer.verify.check import split_choice
+from seele_trainer.verify.evaluate import is_same_value, value_at_a_point
 from seele_trainer.verify.normalise import NUMBER, as_interval, normalised, number_value, right_hand_side, unwrapped
 from seele_trainer.verify.process import available_cores
-from seele_trainer.verify.words import numbers_in_words
+from seele_trainer.verify.units import split_unit
+from seele_trainer.verify.words import fractions_in_words, numbers_in_words
 
 FEW = 2000
 """Problems that are cut before new processes would have started."""
@@ -43,7 +46,7 @@ _RESULT_BEFORE = re.compile(
     r"(?:[=≈≡:→⇒<>≤≥]|\\(?:approx|simeq|sim|equiv|Rightarrow|rightarrow|to|implies|Longrightarrow|cong|geq?|leq?|ge|le|in)"
     r"|\\(?:boxed|fbox|framebox)"
     r"|\b(?:is|are|was|were|be|equals?|equal\s+to|gives?|gets?|got|yields?|makes?|becomes?|leaves?|total\s+of)"
-    r"|\b(?:only|exactly|about|approximately|just)|[是为有]|剩下|还剩|等于|一共|共)"
+    r"|\b(?:option|choice)|\b(?:only|exactly|about|approximately|just)|[是为有]|剩下|还剩|等于|一共|共)"
     r"(?:\s|[&({\[|+−-]|\\?\$|\\[(\[!,;: ]|\\left[({\[|.]?|\\(?:text|mathrm|mathbf|textbf)\{)*$",
     re.IGNORECASE,
 )
@@ -56,13 +59,20 @@ _DANGLING = re.compile(
 _NUMBER = re.compile(rf"(?=[\d.])(?<!\d){NUMBER}")
 _GROUPED_NUMBER = re.compile(r"(?=\d)(?<!\d)\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)")
 """A number with spaces between its thousands, such as `12 000`. It may be two numbers: `12 200-page books`."""
-_MEASURE = re.compile(rf"(-?\\?\$?{NUMBER})\s*(?:[a-zA-Z]{{2,}}[a-zA-Z\s/.]*)(?:\^\{{?\d\}}?)?")
-"""A number with its unit in words: the number alone already gives the answer away."""
+_SCALE = re.compile(r"(?=[dhtm])(?:dozen|hundred|thousand|million)", re.IGNORECASE)
+"""A part of each English number from 100 on."""
+_SCALED = re.compile(
+    r"(?<![\d.])(\d+(?:\.\d+)?)\s*(?:(?:\\times|\\cdot|×|\*|x)\s*10\s*(?:\^|\*\*)\s*\{?(-?\d{1,3})\}?|[eE]([+-]?\d{1,3})\b"
+    r"|(?:\\text\s*\{\s*)?(thousand|million|billion)\b)"
+)
+_SCALES = {"thousand": 3, "million": 6, "billion": 9}
+_ROOT_IN_WORDS = re.compile(r"square root of\s+\$?(\d+)")
 _FRACTION = re.compile(
-    r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<![\d.])(\d+)\s*/\s*(\d+)(?![\d.]*\d)"
+    r"\\[dt]?frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(?<![\d.])(\d+)\s*(?:/|:|\bto\b)\s*(\d+)(?![\d.]*\d)"
 )
 _INEQUALITY = re.compile(
     r"(?<![\w\\])(?:[-\d.]+\s*(?:[<>≤≥]=?|\\[lg]eq?)\s*)?[a-zA-Z]\s*(?:[<>≤≥]=?|\\[lg]eq?)\s*[-\w\\/{}]+(?:\.\d+)?"
+    r"|-?\d[\d./]*\s*(?:[<>≤≥]=?|\\[lg]eq?)\s*[a-zA-Z](?![a-zA-Z]|\s*[<>≤≥=\\])|\|[a-zA-Z]\|\s*(?:[<>≤≥]=?|\\[lg]eq?)\s*[\w./]*\w"
 )
 _INTERVAL = re.compile(r"[(\[][^()\[\]\n]{1,60},[^()\[\]\n]{1,60}[)\]]")
 _VECTOR = re.compile(r"\\begin\{[pb]matrix\}(.*)\\end\{[pb]matrix\}", re.DOTALL)
@@ -73,8 +83,17 @@ _IGNORED = re.compile(
 _SMALL_FRACTION = re.compile(r"\\([dt])frac")
 _STEP_LABEL = re.compile(r"^[ \t]*(?:\*\*|#+ )?(step\s+)?(\d{1,3})\s*(?:\*\*)?[.:)]", re.IGNORECASE | re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?]\s+(?=\S)")
+_DECIMALS = re.compile(r"(?<![\d.])\d{1,15}\.(\d{3,30})(?!\d)")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_LETTER = re.compile(r"[a-zA-Z]")
 _COMMA = re.compile(r",(?![^({\[]*[)}\]])")
 _NO_NUMBERS = re.compile(r"\b(?:none|nothing)\b", re.IGNORECASE)
+
+_PIECE = re.compile(r"[^=<>\n$,;:?!≈。，]+")
+_WORDS = re.compile(
+    r"(?<![\\a-zA-Z])(?!(?:sqrt|pi|and(?=\s+\d+\s*/))\b)[a-zA-Z]{2,}(?![a-zA-Z])|[^\x00-\x7f√∛½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞π²³×⋅·÷−]|\\text\b"
+)
+_UNIT = re.compile(r"\s[a-zA-Z]$")
 
 Span = tuple[int, int]
 
@@ -86,7 +105,7 @@ def revealable_characters(question: str, solution: str, answer: str) -> int:
     - a mark that announces the final answer (`FINAL_ANSWER_MARK`);
     - if the question does not contain the answer: its first separate occurrence (numbers between digit boundaries, with
       or without thousands separators, `.0`, `$`, `%` or sign, and in words; other answers regardless of white space
-      and braces, in formulas of the same value (data.formulas), and as an inequality for an interval);
+      and braces, in formulas of the same value (verify.evaluate), and as an inequality for an interval);
     - if the question contains it: its first occurrence as a result (after `=` or "is", or before `=`), or any
       occurrence in the last step.
     An answer of several parts is revealed by its last part. If none of these is found, the last step is cut off. The
@@ -105,6 +124,10 @@ def revealable_characters(question: str, solution: str, answer: str) -> int:
 
 def first_revealing(question: str, text: str, answer: str) -> int | None:
     """Offset at which `text` begins to reveal `answer` to a reader of `question`; None if it never does."""
+    letter, value = split_choice(unwrapped(answer))
+    if letter and value:
+        found = [first_revealing(question, text, part) for part in (f"({letter})", value)]
+        return min((first for first in found if first is not None), default=None)
     whole = _first_of_one(question, text, answer)
     parts = _parts(answer)
     if len(parts) < 2:
@@ -130,19 +153,41 @@ def occurrences(text: str, answer: str) -> Iterator[Span]:
     core = right_hand_side(unwrapped(answer))
     value = number_value(core)
     if value is None and "10^" in core and (amount_at := value_at_a_point(core)) is not None:
-        value = Decimal(repr(amount_at))
+        value = Decimal(repr(float(amount_at)))
     if value is not None:
         spans = set(_spans_of_value(text, abs(value)))
+        if "%" in answer:
+            spans |= set(_spans_of_value(text, abs(value) / 100))
         if value != value.to_integral_value():
-            spans |= set(formulas_of_value(text, core))
+            spans |= set(_formulas_of_value(text, core))
         yield from sorted(spans)
         return
-    spans = set(_spans_of_text(text, core)) | set(formulas_of_value(text, core)) | set(_spans_of_interval(text, core))
-    measure = _MEASURE.fullmatch(core)
-    amount = number_value(measure.group(1)) if measure else _fraction_value(core)
+    spans = set(_spans_of_text(text, core)) | set(_formulas_of_value(text, core)) | set(_spans_of_interval(text, core))
+    # A number with its unit: the number alone already gives the answer away.
+    measured, _ = split_unit(core)
+    amount = number_value(measured) if measured != core else _fraction_value(core)
+    spans |= set(_spans_of_decimals(text, core))
     if amount is not None:
         spans |= set(_spans_of_value(text, abs(amount)))
     yield from sorted(spans)
+
+
+def _formulas_of_value(text: str, answer: str) -> Iterator[Span]:
+    """Spans of formulas in `text` with the value of `answer`; none if `answer` cannot be read."""
+    wanted = value_at_a_point(answer)
+    if wanted is None:
+        return
+    for piece in _PIECE.finditer(text):
+        start = piece.start()
+        for word in (*_WORDS.finditer(piece.group()), None):
+            end = piece.start() + word.start() if word else piece.end()
+            part = text[start:end].strip().rstrip(".")
+            # The last letter may be a unit: `3√5 m`.
+            values = [value_at_a_point(read) for read in {part, _UNIT.sub("", part)}]
+            if any(value is not None and is_same_value(value, wanted) for value in values):
+                begin = text.index(part, start)
+                yield begin, begin + len(part)
+            start = piece.start() + word.end() if word else end
 
 
 def _spans_of_interval(text: str, answer: str) -> Iterator[Span]:
@@ -176,12 +221,17 @@ def _spans_of_value(text: str, value: Decimal) -> Iterator[Span]:
         ):
             yield match.span()
     if value == value.to_integral_value():
-        for start, end, spelled in numbers_in_words(text):
-            if spelled == value:
-                yield start, end
+        # Most answers from 100 on can be nowhere in words, and searching for all numbers in words takes longer.
+        if value < 100 or not text.isascii() or _SCALE.search(text):
+            yield from ((start, end) for start, end, spelled in numbers_in_words(text) if spelled == value)
         if value == 0:
             yield from (match.span() for match in _NO_NUMBERS.finditer(text))
+        if value >= 1000:
+            yield from _spans_of_scaled(text, value)
         return
+    for start, end, share in fractions_in_words(text):
+        if Decimal(share.numerator) / Decimal(share.denominator) == value:
+            yield start, end
     for match in _FRACTION.finditer(text):
         # Fractions are not compared with whole answers: `48/2` is the question, not yet its answer.
         if _ratio(match) == value:
@@ -193,8 +243,29 @@ def _value_of(number: str) -> Decimal | None:
     return number_value(re.sub(r"\s", "", number))
 
 
+def _spans_of_scaled(text: str, value: Decimal) -> Iterator[Span]:
+    """`3 \\times 10^{4}`, `3e4` and `30 thousand` for 30000."""
+    for match in _SCALED.finditer(text):
+        exponent = match.group(2) or match.group(3) or _SCALES[match.group(4)]
+        if Decimal(match.group(1)).scaleb(int(exponent)) == value:
+            yield match.span()
+
+
+def _spans_of_decimals(text: str, answer: str) -> Iterator[Span]:
+    """Decimals in `text` that are the value of `answer` rounded or cut off after three digits or more, and roots in words."""
+    wanted = None if "." in answer or _LETTER.search(_COMMAND.sub("", answer)) else value_at_a_point(answer)
+    if wanted is None:
+        return
+    for match in _DECIMALS.finditer(text):
+        if abs(float(match.group()) - abs(float(wanted))) <= float(f"1e-{len(match.group(1))}"):
+            yield match.span()
+    for match in _ROOT_IN_WORDS.finditer(text):
+        if is_same_value(math.sqrt(int(match.group(1))), float(wanted)):
+            yield match.span()
+
+
 def _fraction_value(text: str) -> Decimal | None:
-    match = _FRACTION.fullmatch(text.strip().removeprefix("-"))
+    match = _FRACTION.fullmatch(text.strip().removeprefix("-").strip())
     return _ratio(match) if match else None
 
 
@@ -240,14 +311,15 @@ def _parts(answer: str) -> list[str]:
         return [core]
     if matrix := _VECTOR.fullmatch(core):
         return [part.strip() for part in re.split(r"\\\\|&", matrix.group(1)) if part.strip()]
-    if core.startswith("\\pm"):
-        size = core.removeprefix("\\pm").strip()
-        return [size, f"-{size}"]
+    if "\\cup" in core:
+        return [part.strip() for part in core.split("\\cup")]
     core = core.removeprefix("\\{").removesuffix("\\}").strip()
     if len(core) > 1 and core[0] in "([{" and core[-1] in ")]}" and _COMMA.search(core[1:-1]):
         core = core[1:-1]
     parts = re.split(r"\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b", ",".join(_COMMA.split(core)))
-    return [part for piece in parts for part in (p.strip(" $") for p in _COMMA.split(piece)) if part]
+    parts = [part for piece in parts for part in (p.strip(" $") for p in _COMMA.split(piece)) if part]
+    signs = {part: "+-" if "\\pm" in part else "+" for part in parts}
+    return [part.replace("\\pm", sign).strip().removeprefix("+").strip() for part in parts for sign in signs[part]]
 
 
 def _last_step(text: str) -> int:

@@ -7,8 +7,7 @@ import logging
 import re
 from typing import Any
 
-from seele_trainer.verify.normalise import as_interval, is_inequality, normalised
-from seele_trainer.verify.spelling import as_latex, with_powers_of_ten, without_unicode
+from seele_trainer.verify.spelling import as_latex, with_powers_of_ten
 
 TAIL = 2000
 """Characters at the end of a text that are searched for an unmarked answer."""
@@ -18,6 +17,12 @@ EXACT = 1e-20
 
 DECIMAL = 1e-12
 """The same if one of them has a decimal, which sympy holds in double precision."""
+
+LARGE = 1e18
+"""From here on, two whole numbers may be different and yet as close as `EXACT`."""
+
+MAX_DIGITS = 3000
+"""Digits to which the difference of two such numbers is computed."""
 
 ROUNDED = (5e-7, 1e-5)
 """Largest absolute and relative difference of a value and its decimal with six places."""
@@ -32,14 +37,16 @@ _POINTS = ("0.7310585786", "1.6487212707", "2.2360679775")
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
+MAX_ANSWER = 2000
+"""Characters of the longest answer that is parsed; a longer one is only compared as text and as a number."""
+
+
 def equal_as_mathematics(answer: str, expected: str) -> bool:
     """Whether two answers, each in LaTeX or in one of the spellings of `as_latex`, are equal."""
     if _IN_A_BASE.fullmatch(expected) and _IN_A_BASE.fullmatch(answer):
         return False  # math-verify ignores the base of `52_8`; equal texts were accepted before
-    if is_inequality(answer) != is_inequality(expected):
-        answer, expected = as_interval(without_unicode(answer)), as_interval(without_unicode(expected))
-        if normalised(answer) == normalised(expected):
-            return True
+    if max(len(answer), len(expected)) > MAX_ANSWER:
+        return False
     return _equal(_parsed(answer), _parsed(expected))
 
 
@@ -118,6 +125,8 @@ def _same_value(value: Any, expected: Any) -> bool | None:
             return None
         if not _close(numbers[0], numbers[1], has_decimals):
             return False
+    if not names[0] and not has_decimals and abs(numbers[0]) > LARGE:
+        return _is_zero(formulas[0] - formulas[1], numbers[0])
     # A root on one side only, as in `\sqrt{x^2}` and `x`, hides the sign of the letter.
     return True if not names[0] or _has_root(formulas[0]) == _has_root(formulas[1]) else None
 
@@ -148,6 +157,14 @@ def _close(value: Any, expected: Any, has_decimals: bool) -> bool:
     if difference <= (DECIMAL if has_decimals else EXACT) * size:
         return True
     return has_decimals and bool(difference <= ROUNDED[0] and difference <= ROUNDED[1] * size)
+
+
+def _is_zero(difference: Any, size: Any) -> bool:
+    """Whether two values of this size do not differ by a whole number, as `10^{100}` and `10^{100}+1` do."""
+    from sympy import log
+
+    digits = min(int(log(abs(size), 10).evalf()) + 10, MAX_DIGITS)
+    return bool(abs(difference.evalf(2, maxn=digits)) < 0.5)
 
 
 def _has_root(formula: Any) -> bool:

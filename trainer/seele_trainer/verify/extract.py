@@ -8,11 +8,15 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(\{|\d)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 """An opening or closing brace; escaped ones are skipped."""
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_HEADING = re.compile(r"(?:the )?(?:final )?(?:answer|solution|result)\s*:?", re.IGNORECASE)
+_HEADING = re.compile(
+    r"(?:the )?(?:final )?(?:answer|solution|result)\s*:?|(?:step|part|case|method)\b.*|.*:", re.IGNORECASE
+)
 _PHRASE = re.compile(
-    r"(?:\banswer(?:\s+(?:to|of|for)\s[^.\n]{1,80}?)?(?:\s+(?:is|are|equals|would be|will be|must be)\b\s*:?|\**\s*[:=])"
+    r"(?:\banswer(?:\s+(?:to|of|for)\s[^.\n]{1,80}?)?(?:\s+(?:is|are|equals|would be|will be|must be)\b"
+    r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|equal to))?\s*:?|\**\s*[:=])"
     r"|^#+\s*(?:the\s+)?(?:final\s+)?answer[ \t]*$"
-    r"|\b(?:respuesta|réponse|antwort|risposta|resposta)(?:\s+(?:es|est|ist|è|é|lautet)\b\s*:?|\s*:)|\bответ\s*[:—-]"
+    r"|\b(?:respuesta|réponse|antwort|risposta|resposta)"
+    r"(?:\s+(?:es|est|ist|è|é|lautet)\b(?:\s+(?:donc|also|entonces|quindi|portanto))?\s*:?|\s*:)|\bответ\s*[:—-]"
     r"|(?:答案|答え|答)\s*(?:是|为|為|は|[:：])\s*[:：]?)\**\s*([^\n]+)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -22,19 +26,22 @@ _NO_ANSWER = re.compile(
 """Said about an answer, as in `so the answer is correct`."""
 _SENTENCE_END = re.compile(r"(?:\.|;|(?<!\\)!|\?)(?=\s|$)|\*\*|<|[。；！？]")
 _REMARK = re.compile(
-    r"(?<=[\d%$}])(?:\s+\((?=[a-z])[^()]*\)?|,?\s+(?:because|since|so|which|but|not|rather)\s.*)$",
+    r"(?<=[\d%$}])(?:\s+\((?=[a-z])[^()]*\)?|,?\s+(?:because|since|so|which|but|(?:and\s+)?not|rather|instead)\s.*)$",
     re.IGNORECASE | re.DOTALL,
 )
 """What follows an answer in its sentence: `12 (not 13)`, `12, because …`."""
 _NEXT_TURN = re.compile(
-    r"^[ \t#*]*(?:user|human|question|problem|exercise|q)[ \t]*\d*[ \t]*\**[:.]|(?<=>)[ \t]*(?:user|human)[ \t]*:"
+    r"^[ \t#*]*(?:user|human|question|problem|exercise|example|task|q|pregunta|frage|问题|题目|例)"
+    r"[ \t]*\d*[ \t]*\**[:.：]|(?<=>)[ \t]*(?:user|human)[ \t]*:"
     r"|<\|(?:im_start|start_header_id|user)\b|\[INST\]|^#+[ \t]*(?:instruction|question|problem|input|user)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 """Where a base model that was not stopped continues with another question."""
 MAX_TURNS = 8
 """Turns of a completion that are searched for the first marked answer."""
-_END_OF_THOUGHT = "</think>"
+_END_OF_THOUGHT = re.compile(r"</(?:think|thinking|thought|reasoning|scratchpad)>")
+_HTML = re.compile(r"</?(?:b|i|u|em|strong|p|span|div|code|mark|center|h\d)(?: [a-z]+=[^<>\n]{0,80})?>|<br ?/?>")
+_TAG = re.compile(r"<(/?)(?:final_)?answer>", re.IGNORECASE)
 _FINISHED = re.compile(r"[.!?。！？}\])*$][\"'”’*_)\s]*$")
 _PROSE = re.compile(r"(?<![\\\w])[^\W\d_]{2,}(?!\w)")
 _NUMBER_AND_WORDS = re.compile(rf"(\\?\$?[-+]?\\?\$?{NUMBER}%?)\s+[a-zA-Z][a-zA-Z\s,'-]*")
@@ -52,8 +59,10 @@ def final_turn(text: str) -> str:
         if marked_answer(text[: turn.start()]) is not None:
             text = text[: turn.start()]
             break
-    answer = text[text.rfind(_END_OF_THOUGHT) + len(_END_OF_THOUGHT) :] if _END_OF_THOUGHT in text else text
-    return answer if answer.strip() else text
+    if "<" not in text:
+        return text
+    answer = _END_OF_THOUGHT.split(text)[-1]
+    return _HTML.sub("", answer if answer.strip() else text)
 
 
 def is_finished(text: str) -> bool:
@@ -124,22 +133,28 @@ def _after_hashes(text: str) -> str | None:
 
 
 def _tagged(text: str) -> str | None:
-    lowered = text.lower()
-    end = lowered.rfind("</answer>")
-    start = lowered.rfind("<answer>", 0, max(end, 0))
-    return _trimmed(text[start + len("<answer>") : end]) if start >= 0 else None
+    start, content = None, ""
+    for tag in _TAG.finditer(text):
+        if not tag.group(1):
+            start = tag.end()
+        elif start is not None:
+            content = text[start : tag.start()]
+    return _trimmed(content)
 
 
 def _stated(text: str) -> str | None:
     found = [after for after in _PHRASE.findall(text) if not _NO_ANSWER.match(after)]
     if not found:
         return None
+    again = _PHRASE.search(found[-1])
+    if again and again.start() <= len("the final "):
+        found.append(again.group(1))
     sentence = _SENTENCE_END.split(found[-1].removeprefix("**"), maxsplit=1)[0]
     return _trimmed(_REMARK.sub("", sentence))
 
 
 def _trimmed(answer: str) -> str | None:
     """The answer without closing punctuation and without a unit in words after a number (`72 clips`)."""
-    answer = answer.strip().rstrip(".,;").strip("*").strip()
+    answer = answer.strip().rstrip(".,;").strip("*_`").strip()
     counted = _NUMBER_AND_WORDS.fullmatch(answer)
     return (counted.group(1) if counted else answer) or None

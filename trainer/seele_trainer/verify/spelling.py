@@ -2,20 +2,24 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 
-from seele_trainer.verify.words import value_of_words
+from seele_trainer.verify.words import fractions_in_words, value_of_words
 
 _GREEK = """alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega
 Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"""
 _SIGNS = {
-    "−": "-",
+    **dict.fromkeys("−–—", "-"),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
     "π": "\\pi ",
     "∞": "\\infty ",
     "°": "^\\circ ",
     "×": "\\times ",
     "⋅": "\\cdot ",
     "·": "\\cdot ",
-    "÷": "/",
+    **dict.fromkeys("÷⁄", "/"),
+    **dict.fromkeys("′’", "'"),
+    "…": "\\ldots ",
     "∶": ":",
     "≤": "\\le ",
     "⩽": "\\le ",
@@ -58,6 +62,38 @@ _INFINITY = re.compile(r"(?<![a-zA-Z\\])(?:infinity|inf|oo)(?![a-zA-Z])", re.IGN
 _SCIENTIFIC = re.compile(r"(?<![a-zA-Z\d.])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![a-zA-Z\d.])")
 _EXPONENT = re.compile(r"\^\s*(-\d+|\d{2,}(?![\d.])|\([^()]*\))")
 _MIXED = re.compile(r"(?<![\w./^}])(\d+)(?:\s+|\s*\\[ ,;:]\s*|\s+and\s+)(\d+)\s*/\s*(\d+)(?![\d/])")
+_REPEATING = re.compile(
+    r"(?<!\d)(\d{0,20})\.(\d{0,20}?)(?:\\overline\s*\{\s*(\d+)\s*\}|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?"
+    r"|(\d{1,20}?)\7+\s*(?:\.\.\.|\\[lc]?dots))"
+)
+_DEGREES = r"(?<![\d.])(\d+(?:\.\d+)?)\s*(?:\^\s*\{?\\circ\}?|\\degree)"
+
+
+def _repeating(match: re.Match[str]) -> str:
+    whole, before, *period = (group or "" for group in match.groups())
+    digits = "".join(period)
+    nines = "9" * len(digits) + "0" * len(before)
+    return f"\\frac{{{int(whole + before + digits) - int(whole + before or '0')}}}{{{nines}}}"
+
+
+_REWRITTEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (_REPEATING, _repeating),
+    (re.compile(rf"(\\?(?:sin|cos|tan|cot|sec|csc))\s*\(?\s*{_DEGREES}\s*\)?"), r"\1{\\frac{\2\\pi}{180}}"),
+    (
+        re.compile(rf"{_DEGREES}\s*(\d+)\s*(?:'|\^\s*\{{?\\prime\}}?)(?:\s*(\d+)\s*(?:''|\"))?"),
+        lambda angle: f"{float(angle[1]) + int(angle[2]) / 60 + int(angle[3] or 0) / 3600:.12g}",
+    ),
+    (re.compile(r"(?<=\d)\s*(?:\\text\s*\{\s*to\s*\}|\bto\b)\s*(?=\d)"), ":"),
+    (re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\lg(?![a-z])"), r"\\log_{10}"),
+    (re.compile(r"(?<![a-zA-Z\\])(?:abs\(([^()]*)\))"), r"|\1|"),
+    (re.compile(r"(?<![a-zA-Z\\])(floor|ceil)\(([^()]*)\)"), r"\\l\1 \2\\r\1 "),
+    (re.compile(r"(?<![a-zA-Z\\_^}])C\((\d+),\s*(\d+)\)"), r"\\binom{\1}{\2}"),
+    (re.compile(r"(?<=\d)\s+x\s+(?=10\s*(?:\^|\*\*))"), r"\\times "),
+    (re.compile(r"\\\\\s*\[[\d.]+\s*[a-z]{2}\]"), r"\\\\"),
+    (re.compile(r"\\sqrt\s*(\d{2,})"), r"\\sqrt{\1}"),
+)
+"""Spellings that a parser does not read, or reads otherwise than people do, and what they mean."""
 _EMPTY_SET = re.compile(r"\\varnothing|\\\{\s*\\?\s*\\\}")
 
 
@@ -87,6 +123,10 @@ def as_latex(answer: str) -> str:
     number = value_of_words(text)
     if number is not None:
         return str(number)
+    if len(text) < 80 and (share := next(fractions_in_words(text), None)) is not None and share[:2] == (0, len(text)):
+        return f"\\frac{{{share[2].numerator}}}{{{share[2].denominator}}}"
+    for pattern, rewritten in _REWRITTEN:
+        text = pattern.sub(rewritten, text)
     text = _EMPTY_SET.sub(r"\\emptyset ", text)
     text = _with_braces(text)
     text = _INFINITY.sub(r"\\infty ", _NAMES.sub(r"\\\1 ", text))

@@ -30,12 +30,19 @@ _UNITS = {
     "week": "wk",
     "month": "",
     "year": "yr",
-    "degree": "deg ^\\circ",
+    "degree": "deg ^\\circ \\degree",
+    "degree C": "celsius ^\\circC",
+    "degree F": "fahrenheit ^\\circF",
+    "arc minute": "'",
     "rad": "radian",
     "dollar": "USD",
     "cent": "",
     "euro": "EUR",
-    "mph": "",
+    "pound sterling": "GBP",
+    "yen": "JPY",
+    "rupee": "INR",
+    "ohm": "\\Omega",
+    "mph": "mi/h",
     "km/h": "kph kmh",
     "m/s": "",
     "N": "newton",
@@ -53,13 +60,19 @@ _NAMES = {name: unit for unit, names in _UNITS.items() for name in (unit, *names
 _TEXT = re.compile(r"\\(?:text|mathrm|textrm|rm|operatorname|mbox|hbox)\s*\{([^{}]*)\}")
 _GAP = re.compile(r"\\[ ,;:!]|~|\\quad")
 _NUMBER = re.compile(
-    rf"[-+]?\s*\\?\$?\s*(?:{NUMBER}|\\[dt]?frac\s*(?:\{{\s*\d+\s*\}}|\d)\s*(?:\{{\s*\d+\s*\}}|\d)|\d+\s*/\s*\d+)"
+    rf"[-+]?\s*\\?\$?\s*(?:{NUMBER}|\d*\s*\\[dt]?frac\s*(?:\{{\s*\d+\s*\}}|\d)\s*(?:\{{\s*\d+\s*\}}|\d)|(?:\d+\s+)?\d+\s*/\s*\d+)"
 )
 _MEASURE = re.compile(
-    r"(.*?(?:[\d})]|\\pi))\s*((?:[a-zA-Z]|\^\{?\\circ\}?)[a-zA-Z\s/.'-]*(?:\^\{?\d\}?|(?<=[a-z])\d)?)"
+    r"(.*?(?:[\d})π]|\\pi|(?<![a-zA-Z])pi))\s*((?:[a-zA-Z']|\\Omega|\^\s*\{?\\circ\}?|\\degree)[a-zA-Z\s/.'-]*(?:\^\{?\d\}?|(?<=[a-z])\d)?)"
 )
-_DOLLARS = re.compile(rf"([-+]?)\s*\\?\$\s*({NUMBER})")
-_CHINESE_COUNT = re.compile(rf"({_NUMBER.pattern})\s*[\u3400-\u9fff]+")
+_MONEY = re.compile(
+    rf"([-+]?)\s*(\\?\$|[€£¥₹]|Rs\.?|\\text\{{\s*\\?\$\s*\}})\s*({NUMBER})(?: dollars)?|({NUMBER})\s*([€£¥₹])"
+)
+_CURRENCIES = {"€": "euro", "£": "pound sterling", "¥": "yen", "₹": "rupee", "R": "rupee"}
+_UNIT_FRACTION = re.compile(
+    r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([a-z ]+)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([a-z ]+)\}\s*\}"
+)
+_COUNTED_IN_ASIA = re.compile(rf"({_NUMBER.pattern})\s*[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 _POWER = re.compile(r"\^?(\d)$")
 _POWERS_IN_WORDS = {"square": "2", "sq": "2", "sq.": "2", "cubic": "3", "cu": "3", "cu.": "3"}
 
@@ -70,10 +83,12 @@ def split_unit(answer: str) -> tuple[str, str | None]:
     `18 dollars` is `18` and `dollar`, `5 apples` is `5` and None, `2x` stays `2x`.
     """
     plain = _GAP.sub(" ", answer.strip()).rstrip(".").strip()
-    if counted := _CHINESE_COUNT.fullmatch(plain):
+    if counted := _COUNTED_IN_ASIA.fullmatch(plain):
         return counted.group(1), None
-    if dollars := _DOLLARS.fullmatch(plain):
-        return "".join(dollars.groups()), "dollar"
+    if money := _MONEY.fullmatch(plain):
+        sign, before, amount, other_amount, after = money.groups()
+        return (sign or "") + (amount or other_amount), _CURRENCIES.get((before or after)[0], "dollar")
+    plain = _UNIT_FRACTION.sub(r"\\text{\1/\2}", plain.replace("°", "^\\circ"))
     measure = _MEASURE.fullmatch(_TEXT.sub(r" \1", plain).strip())
     if measure is None:
         return answer, None
@@ -82,9 +97,18 @@ def split_unit(answer: str) -> tuple[str, str | None]:
     is_number = _NUMBER.fullmatch(amount) is not None
     if unit is None:
         return (amount, None) if is_number and _is_counted_thing(words) else (answer, None)
-    # `5m` and `\sin 30^\circ` need not be measures.
-    is_measure = is_number if words.startswith("^") else len(words) > 1 or _TEXT.search(plain) is not None
+    # `5m` and `\sin 30^\circ` need not be measures; `5 m` is one.
+    is_measure = (
+        is_number
+        if words[0] in "^\\'"
+        else len(words) > 1 or (is_number and " " in plain) or _TEXT.search(plain) is not None
+    )
     return (amount, unit) if is_measure else (answer, None)
+
+
+def is_same_unit(unit: str, other: str) -> bool:
+    """Whether two units are the same; degrees may be of any scale."""
+    return unit == other or (unit[:6] == other[:6] == "degree" and "degree" in (unit, other))
 
 
 def _is_counted_thing(words: str) -> bool:
@@ -96,6 +120,7 @@ def _is_counted_thing(words: str) -> bool:
 def _known(words: str) -> str | None:
     """The short name of a unit, with its power, such as `cm^2` for `square centimeters`; None if it is not in the list."""
     text = words.replace("{", "").replace("}", "")
+    text = re.sub(r"\^\s*\\circ\s*", r"^\\circ", text)
     power = _POWER.search(text)
     exponent = power.group(1) if power else ""
     first, _, rest = (text[: power.start()] if power else text).strip().partition(" ")
@@ -104,7 +129,8 @@ def _known(words: str) -> str | None:
     parts = [_one(part) for part in f"{first} {rest}".replace(" per ", "/").split("/")]
     if any(part is None for part in parts):
         return None
-    return "/".join(part for part in parts if part) + (f"^{exponent}" if exponent else "")
+    unit = "/".join(part for part in parts if part)
+    return _NAMES.get(unit, unit) + (f"^{exponent}" if exponent else "")
 
 
 def _one(name: str) -> str | None:

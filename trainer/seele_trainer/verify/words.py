@@ -1,13 +1,25 @@
-"""Numbers written as words, in English and Chinese."""
+"""Numbers written as words, in English and Chinese, and simple fractions in English."""
 
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 
 _ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
 seventeen eighteen nineteen"""
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SMALL = {word: value for value, word in enumerate(_ONES.split())} | {
     word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)
+}
+# Of other languages only words that are not English words of another meaning.
+_SMALL |= {
+    word: value
+    for language in (
+        "zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
+        "deux trois quatre cinq six sept huit neuf dix onze douze",
+        "dos tres cuatro cinco seis siete ocho nueve diez once doce",
+    )
+    for value, word in enumerate(language.split(), start=2)
+    if word not in ("six", "once")
 }
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6}
 _WORD = "|".join(sorted((*_SMALL, *_SCALES), key=len, reverse=True))
@@ -18,6 +30,21 @@ _ENGLISH = re.compile(
 _DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
 _CHINESE = re.compile("[零〇一二两三四五六七八九十百千万]+")
+
+
+_PARTS = {"hal(?:f|ves)": 2, "quarters?": 4} | {
+    f"{word}s?": parts
+    for parts, word in enumerate(["third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"], start=3)
+}
+_SHARE = re.compile(rf"\b(an?|{'|'.join(_SMALL)})[\s-]+(?:{'|'.join(f'({part})' for part in _PARTS)})\b", re.IGNORECASE)
+
+
+def fractions_in_words(text: str) -> Iterator[tuple[int, int, Fraction]]:
+    """Start, end and value of each fraction in words, such as `two thirds` and `a quarter`; `half` alone is none."""
+    parts = list(_PARTS.values())
+    for match in _SHARE.finditer(text):
+        count = _SMALL.get(match.group(1).lower(), 1)
+        yield match.start(), match.end(), Fraction(count, parts[(match.lastindex or 2) - 2])
 
 
 def value_of_words(text: str) -> int | None:

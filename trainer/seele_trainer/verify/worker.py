@@ -5,6 +5,7 @@ error on stderr, if the check raised one. The first line it writes is "ready". I
 """
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -17,6 +18,18 @@ from seele_trainer.verify.check import Method, is_correct, method_named
 MEMORY_LIMIT = 4 << 30
 """Bytes of address space, so that a tower of exponents cannot exhaust the trainer's memory."""
 
+WARM_UP = (
+    ("\\sqrt{x^2}", "x"),
+    ("x^2+y^2=4", "y^2+x^2=5"),
+    ("(-\\infty,1)\\cup\\{2\\}", "x<1"),
+    ("0.333333", "\\frac{1}{3}"),
+    ("x=1,y=2", "(1,2)"),
+    ("1+2i", "1+2j"),
+    ("\\sin{x}\\log_2 3", "\\cos{x}"),
+    ("\\begin{pmatrix}1\\\\x\\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
+)
+"""Pairs that load and compile most of what answers take."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -28,8 +41,11 @@ def main(method: Method, parent: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, allowed))
     # Ctrl-C in a terminal is sent to the whole process group, but the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Load everything before the first check is timed.
-    is_correct("\\boxed{x+1}", "1+x", method)
+    # Load everything before the first check is timed, and keep it out of the garbage collector's way.
+    for answer, expected in WARM_UP:
+        is_correct(f"\\boxed{{{answer}}}", expected, method)
+    gc.collect()
+    gc.freeze()
     _write("ready")
     for line in sys.stdin:
         for text, expected in json.loads(line):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from seele_trainer.data.formulas import value_at_a_point
 from seele_trainer.data.reveal import revealable_characters
+from seele_trainer.verify.evaluate import value_at_a_point
 from tests.support import REPOSITORY
 
 SHAPES: list[dict[str, Any]] = [
@@ -36,6 +36,28 @@ OTHERS = [
     ("Nothing is left.\nSo 0.", "0", "Nothing"),
     ("So x = 5 or x = -5.\nThat is \\pm 5.", "\\pm 5", "-5"),
     ("So a is 4 and b is 9.\nThus \\begin{bmatrix}4\\\\9\\end{bmatrix}", "\\begin{bmatrix}4\\\\9\\end{bmatrix}", "9"),
+    ("Exactly one half are left.\nSo \\frac{1}{2}.", "\\frac{1}{2}", "one half"),
+    ("So two-thirds are red.\nHence \\frac{2}{3}.", "\\frac{2}{3}", "two"),
+    ("A quarter is left.\nHence 0.25.", "0.25", "quarter"),
+    ("Dividing gives 0.333....\nHence \\frac{1}{3}.", "\\frac{1}{3}", "0.333"),
+    ("It is about 1.41421356.\nSo \\sqrt{2}.", "\\sqrt{2}", "1.414"),
+    ("It is the square root of 5.\nSo \\sqrt{5}.", "\\sqrt{5}", "root of 5"),
+    ("That is 0.4 of it.\nSo 40\\%.", "40\\%", "0.4"),
+    ("It is 3 \\times 10^{4} g.\nSo 30000.", "30000", "10^"),
+    ("It is 3e4 g.\nSo 30000.", "30000", "3e4"),
+    ("There are 2 million.\nSo 2000000.", "2000000", "2 million"),
+    ("Il y en a douze.\nDonc 12.", "12", "douze"),
+    ("Es sind zwölf.\nAlso 12.", "12", "zwölf"),
+    ("It is 5 meters long.\nSo 5\\text{ m}.", "5\\text{ m}", "5 meters"),
+    ("So 5 < x holds.\nThat is (5,\\infty).", "(5,\\infty)", "5 < x"),
+    ("So |x| < 3 holds.\nThat is (-3,3).", "(-3,3)", "|x| < 3"),
+    ("So {3 \\over 7} it is.\nThat is \\frac{3}{7}.", "\\frac{3}{7}", "over"),
+    ("So it is 3 to 7.\nThat is 3:7.", "3:7", "3 to 7"),
+    ("So it is \\frac{3}{7}.\nThat is 3:7.", "3:7", "frac"),
+    ("So it is 2 and 1/3.\nThat is \\frac{7}{3}.", "\\frac{7}{3}", "1/3"),
+    ("Counting gives 12.\nSo (B).", "\\textbf{(B)}\\ 12", "12"),
+    ("So (3,\\infty)\\cup(-\\infty,1).\nSorted.", "(-\\infty,1)\\cup(3,\\infty)", "1)"),
+    ("Roots 1+\\sqrt{2} and 1-\\sqrt{2}.\nSo 1\\pm\\sqrt{2}.", "1\\pm\\sqrt{2}", "1-"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The same answer is accepted however it is written, and another is not."""
 
+import time
 from typing import get_args
 
 import pytest
@@ -94,6 +95,25 @@ def test_a_whole_number_equals_itself_and_no_neighbour(number: int, spelling: st
 def test_odd_numbers_are_read_without_trouble(text: str) -> None:
     number_value(text)
     assert isinstance(normalised(text), str)
+
+
+LONG = [
+    ("x", 20_000),
+    ("1,", 10_000),
+    ("9", 20_000),
+    ("-", 5000),
+    ("(", 3000),
+    ("[", 3000),
+    ("1 ", 5000),
+    ("5\\pm", 1000),
+]
+
+
+@pytest.mark.parametrize(("piece", "times"), [*LONG, ("\\frac{", 5000), ("\\text{", 3000), ("answer is ", 5000)])
+def test_a_long_answer_is_wrong_and_takes_no_time(piece: str, times: int) -> None:
+    began = time.process_time()
+    assert not is_correct(f"\\boxed{{{times * piece}5{times * '}'}", "\\frac{5}{7}", "math")
+    assert time.process_time() - began < 2.0
 
 
 def test_an_unknown_method_is_an_error_and_not_another_method() -> None:

@@ -24,7 +24,7 @@ PAIRS: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def verdicts() -> list[bool | None]:
     async def checked() -> list[bool | None]:
-        pool = VerifierPool(Verifier(workers=2, timeout_seconds=5))
+        pool = VerifierPool(Verifier(workers=2, timeout_seconds=10))
         await pool.start()
         try:
             return await pool.check([(pair["completion"], pair["gold"]) for pair in PAIRS])
