@@ -28,6 +28,8 @@ Outcome: TypeAlias = TokenizedProblem | TooLong | BadTokenizerError
 _LINE_BREAK = re.compile(r"(?=\s)(?<=\S)[ \t\r]*\n(?:[ \t\r]*\n)*")
 """The end of a line that is not blank, with the blank lines after it, which belong to the same step."""
 
+_RARE = re.compile("[\u0300-\U0010ffff]")
+"""All characters that may belong to the one before them, and others; few texts have many."""
 _JOINER = "\u200d"
 _SKIN_TONES = re.compile("[\U0001f3fb-\U0001f3ff]")
 _FLAG = re.compile("[\U0001f1e6-\U0001f1ff]{2}")
@@ -289,11 +291,11 @@ def _inside_characters(text: str, tokens: Tokens, ends: list[int]) -> frozenset[
     that belongs to the letter or symbol before it."""
     if text.isascii():
         return frozenset()
+    joints = {at for match in _RARE.finditer(text) if _joined(text[max(0, (at := match.start()) - 1) : at + 1])}
     return frozenset(
         number
         for number in range(1, len(ends))
-        if tokens.offsets[number][0] < ends[number - 1]
-        or _joined(text[max(0, ends[number - 1] - 1) : ends[number - 1] + 1])
+        if tokens.offsets[number][0] < ends[number - 1] or ends[number - 1] in joints
     )
 
 
