@@ -99,16 +99,16 @@ def test_benchmark_files_are_checked_too(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "is empty"),
-        ("\n  \n", "is empty"),
-        ("not json\n", "does not begin with a JSON object"),
-        ("[1]\n", "does not begin with a JSON object"),
+        (b"", "is empty"),
+        (b"\n  \n", "is empty"),
+        (b"not json\n", "does not begin with a JSON object"),
+        (b"[1]\n", "does not begin with a JSON object"),
         (b"\xff\xfe\n", "is not UTF-8"),
-        ("[" * 100_000, "begins with brackets nested too deeply"),
+        (b"[" * 100_000, "begins with brackets nested too deeply"),
     ],
 )
-def test_a_data_file_that_holds_no_problems_is_refused(folder: Path, content: str | bytes, says: str) -> None:
-    (folder / "bad.jsonl").write_bytes(content.encode() if isinstance(content, str) else content)
+def test_a_data_file_that_holds_no_problems_is_refused(folder: Path, content: bytes, says: str) -> None:
+    (folder / "bad.jsonl").write_bytes(content)
     assert says in only_problem(folder, {"dataset": {"path": "bad.jsonl"}})
 
 
@@ -254,11 +254,6 @@ def test_a_tokenizer_whose_class_puts_it_right_is_accepted(folder: Path) -> None
     assert problems(folder, {}) == []
 
 
-def test_a_tokenizer_that_cannot_be_read_is_refused(folder: Path) -> None:
-    (folder / "model" / "tokenizer.json").write_text("{}")
-    assert only_problem(folder, {}).startswith('spec.model.name: tokenizer.json in "model" cannot be read: ')
-
-
 CHAT = {"dataset": {"promptTemplate": "chat"}}
 QUESTION = "{{ messages[0].content }}"
 
@@ -286,6 +281,7 @@ def test_a_chat_template_may_be_in_the_tokenizers_settings(folder: Path, templat
         ("chat_template.jinja", "{{ raise_exception('no system message') }}", "cannot be used: no system message; "),
         ("chat_template.jinja", "{{ messages[0].content + 1 }}", "cannot be used: can only concatenate"),
         ("chat_template.jinja", "{{ messages[0].content[:30] }}", "does not repeat the question as it is"),
+        ("tokenizer.json", "{}", 'spec.model.name: tokenizer.json in "model" cannot be read: '),
         ("tokenizer_config.json", "{}", "no end-of-sequence token"),
         ("tokenizer_config.json", '{"eos_token": "<|nothing|>"}', "ends texts with '<|nothing|>', token 256, and the "),
         ("tokenizer_config.json", "[]", 'the tokenizer in "model" cannot be loaded: '),
@@ -378,26 +374,22 @@ def test_tied_embeddings_cannot_be_served_as_they_are(folder: Path) -> None:
     assert problems(folder, {"rollout": {"untieEmbeddings": False, "engine": "transformers"}}) == []
 
 
-def test_validate_file_reports_rules_and_files_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = {"dataset": {"path": "none.jsonl"}, "training": {"problemsPerUpdate": 48}}
-    (folder / "run.yaml").write_text(yaml.safe_dump(patched(small_run(), {"spec": wrong})))
+def test_validate_file_reports_files_with_broken_rules_and_wrong_fields(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
-    with pytest.raises(BadRunError) as refused:
-        validate_file("run.yaml")
-    places = [problem.split(":")[0] for problem in refused.value.problems]
-    assert places == ["spec.training.problemsPerUpdate", "spec.dataset.path"]
-    assert str(refused.value).splitlines() == refused.value.problems
-
-
-def test_files_are_checked_beside_wrong_fields(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = {"dataset": {"path": "none.jsonl"}, "training": {"problemsPerUpdate": 48}}
     benchmarks = [{"title": "a", "path": "none.jsonl"}]
-    wrong = {"training": {"problemsPerStep": "x"}, "evaluation": {"benchmarks": benchmarks}, "model": {"name": "./no"}}
-    (folder / "run.yaml").write_text(yaml.safe_dump(patched(small_run(), {"spec": wrong})))
-    monkeypatch.chdir(folder)
-    with pytest.raises(BadRunError) as refused:
-        validate_file("run.yaml")
-    places = [problem.split(":")[0] for problem in refused.value.problems]
-    assert places == ["spec.training.problemsPerStep", "spec.evaluation.benchmarks[0].path", "spec.model.name"]
+    field = {"training": {"problemsPerStep": "x"}, "evaluation": {"benchmarks": benchmarks}, "model": {"name": "./no"}}
+    for wrong, places in (
+        (rule, ["training.problemsPerUpdate", "dataset.path"]),
+        (field, ["training.problemsPerStep", "evaluation.benchmarks[0].path", "model.name"]),
+    ):
+        (folder / "run.yaml").write_text(yaml.safe_dump(patched(small_run(), {"spec": wrong})))
+        with pytest.raises(BadRunError) as refused:
+            validate_file("run.yaml")
+        assert [problem.split(":")[0] for problem in refused.value.problems] == [f"spec.{place}" for place in places]
+        assert str(refused.value).splitlines() == refused.value.problems
 
 
 def test_validate_file_returns_a_good_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
