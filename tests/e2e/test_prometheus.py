@@ -1,7 +1,5 @@
 """A real Prometheus has seen a whole run: every documented metric, vLLM's own, and no alert."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

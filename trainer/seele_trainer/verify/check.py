@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Literal, cast, get_args
 
 from seele_trainer.verify.compare import ends_with_equal, equal_as_mathematics
-from seele_trainer.verify.evaluate import equal_by_value
+from seele_trainer.verify.evaluate import equal_as_equations, equal_by_value
 from seele_trainer.verify.extract import extract_answer, final_turn, is_finished, marked_answer
 from seele_trainer.verify.forms import (
     in_figures,
@@ -116,6 +116,8 @@ def _same_amount(answer: str, expected: str) -> bool:
     same_value = equal_by_value(right_hand_side(amount), right_hand_side(expected_amount))
     if same_value is not None:
         return same_value
+    if (equations := equal_as_equations(amount, expected_amount)) is not None:
+        return equations
     amount, expected_amount = without_inequalities(amount, expected_amount)
     if normalised(amount) == normalised(expected_amount):
         return True

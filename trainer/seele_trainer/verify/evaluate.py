@@ -4,8 +4,6 @@ What this cannot read (functions, sums, sets, equations) has no value here. Lett
 functions with one value are the same function.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import zlib
@@ -33,19 +31,25 @@ _TOKEN = re.compile(
 )
 _IGNORED = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[!,;: ]")
 _UNCLEAR = re.compile(r"/\s*(?:\d[\d.]*\s*[a-zA-Z(#]|[a-zA-Z]\s*[a-zA-Z(#])|[a-zA-Z]{4,}|[%ieI]")
-"""Formulas that people read in two ways (`1/2x`), words, percentages, and `i` and `e`, which are no letters."""
+"""Formulas that people read in two ways (`1/2x`), words, percentages, and `i` and `e`, which stand for constants."""
+_NOT_LINEAR = re.compile(
+    r"[\^(]|[a-zA-Z)}\d]\s*[*/]\s*[a-zA-Z(]|(?<![\\a-zA-Z])[a-zA-Z]\s*[a-zA-Z]|\}\s*\{[^{}]*[a-zA-Z]|\\cdot|\\sqrt"
+)
 _COMMANDS = re.compile(r"\\[a-zA-Z]+")
 _RATIO = re.compile(r"^\s*(\d+)\s*:\s*(\d+)\s*$")
 _FRACTIONS = (r"\frac", r"\dfrac", r"\tfrac")
 
 
 @lru_cache(maxsize=4096)
-def value_at_a_point(formula: str) -> Value | None:
-    """The value of a formula where each letter is a fixed number between 1 and 2; None if it cannot be read."""
+def value_at_a_point(formula: str, point: str = "") -> Value | None:
+    """The value of a formula where each letter is a fixed number between 1 and 2; None if it cannot be read.
+
+    Another name of the `point` gives other numbers.
+    """
     if not formula or len(formula) > MAX_LENGTH:
         return None
     tokens = [match.group().strip() for match in _TOKEN.finditer(_IGNORED.sub("", as_latex(formula)))]
-    reader = _Reader(tokens)
+    reader = _Reader(tokens, point)
     try:
         value = reader.sum()
         return value if reader.at_end and math.isfinite(value) else None
@@ -73,11 +77,30 @@ def equal_by_value(answer: str, expected: str) -> bool | None:
     return None if math.isclose(value, wanted, rel_tol=CERTAIN) else False
 
 
+def equal_as_equations(answer: str, expected: str) -> bool | None:
+    """Whether two equations are multiples of each other; None if they are not and one of them may not be linear."""
+    sides = [as_latex(text).split("=") for text in (answer, expected)]
+    if any(len(parts) != 2 or _UNCLEAR.search(_COMMANDS.sub("#", "=".join(parts))) for parts in sides):
+        return None
+    differences = []
+    for left, right in sides:
+        for point in ("", "another"):
+            values = value_at_a_point(left, point), value_at_a_point(right, point)
+            if not (isinstance(values[0], Fraction) and isinstance(values[1], Fraction)):
+                return None
+            differences.append(values[0] - values[1])
+    first, second, wanted, wanted_second = differences
+    if first * wanted_second == second * wanted and 0 not in differences:
+        return True
+    return None if any(_NOT_LINEAR.search(text) for text in (answer, expected)) else False
+
+
 class _Reader:
     """A recursive-descent reader of sums, products, fractions, powers and roots. Raises ValueError for anything else."""
 
-    def __init__(self, tokens: list[str]) -> None:
+    def __init__(self, tokens: list[str], point: str) -> None:
         self._tokens = tokens
+        self._point = point
         self._at = 0
 
     @property
@@ -130,7 +153,7 @@ class _Reader:
             return math.pi
         if token[0].isalpha():
             # Any number between 1 and 2 that depends on the letter alone.
-            return 1 + Fraction(zlib.crc32(token.encode()), 2**32)
+            return 1 + Fraction(zlib.crc32((token + self._point).encode()), 2**32)
         raise ValueError(token)
 
     def _argument(self) -> Value:

@@ -1,6 +1,4 @@
-"""Answers that are no single formula: times of day, numbers in a base, percentages, lists, tuples and intervals."""
-
-from __future__ import annotations
+"""Answers other than a single formula: times of day, numbers in a base, percentages, lists, tuples and intervals."""
 
 import re
 from collections.abc import Callable
@@ -84,7 +82,7 @@ def split_percent(answer: str) -> tuple[str, bool]:
 
 
 def without_inequalities(answer: str, expected: str) -> tuple[str, str]:
-    """Both with intervals for inequalities, unless one of them is no interval; `\\pm` in one of them as two values."""
+    """Both with intervals for inequalities, unless one of them cannot be written so; `\\pm` in one of them as two values."""
     intervals = as_interval(answer), as_interval(expected)
     if not any(map(is_inequality, intervals)):
         answer, expected = intervals

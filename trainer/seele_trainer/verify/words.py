@@ -40,7 +40,7 @@ _SHARE = re.compile(rf"\b(an?|{'|'.join(_SMALL)})[\s-]+(?:{'|'.join(f'({part})' 
 
 
 def fractions_in_words(text: str) -> Iterator[tuple[int, int, Fraction]]:
-    """Start, end and value of each fraction in words, such as `two thirds` and `a quarter`; `half` alone is none."""
+    """Start, end and value of each fraction in words, such as `two thirds` and `a quarter`, but not of `half` alone."""
     parts = list(_PARTS.values())
     for match in _SHARE.finditer(text):
         count = _SMALL.get(match.group(1).lower(), 1)
