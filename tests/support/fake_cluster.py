@@ -110,7 +110,7 @@ class FakeCluster:
         request = self._begin("delete", f"Pod/{name}")
         pod = self.objects.get(request[1])
         if pod is not None and pod["metadata"]["uid"] == uid:
-            pod["metadata"]["deletionTimestamp"] = "2026-11-22T20:00:00Z"
+            pod["metadata"] |= {"deletionTimestamp": "2026-11-22T20:00:00Z", "deletionGracePeriodSeconds": grace}
             self._stamp(pod)
         self.after(request)
 

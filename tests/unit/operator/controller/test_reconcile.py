@@ -115,6 +115,8 @@ async def test_a_pod_that_is_really_lost_restarts_the_gang_once() -> None:
     await world.reconcile()
     assert (world.status()["attempt"], world.status()["gang"]) == (2, "stopping")
     assert world.cluster.sent("delete") == [("delete", ROLLOUT)]
+    # Without that trainer there is nothing to save.
+    assert world.cluster.objects[ROLLOUT]["metadata"]["deletionGracePeriodSeconds"] == 30
     restarts = world.metrics.registry.get_sample_value("seele_operator_restarts_total", {"class": "disruption"})
     assert restarts == 1.0
     remove_terminating(world.cluster)

@@ -237,8 +237,10 @@ class TestStopping:
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever).start()
-            yield ("127.0.0.1", server.server_port)
-            server.shutdown()
+            try:
+                yield ("127.0.0.1", server.server_port)
+            finally:
+                server.shutdown()
 
     def program(self, run: SeeleRun) -> str:
         command = pods(run)["demo-rollout-0"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
