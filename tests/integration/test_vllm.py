@@ -1,22 +1,28 @@
 """The pool and the weight sync against real vLLM servers on the CPU."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from tokenizers import Tokenizer, decoders, models
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from seele_trainer.config import Dataset, Model, RolloutOptions, TrainerConfig
+from seele_trainer.data.tokenizer import TextTokenizer
 from seele_trainer.learner.model import head_scaled
+from seele_trainer.rollout.grading import StopStrings
 from seele_trainer.rollout.pool import VllmPool
 from seele_trainer.rollout.protocol import Canary, Completion, Decoy, Sampling, WeightSyncError
+from seele_trainer.rollout.transformers_engine import TransformersEngine
 from seele_trainer.weights.export import write_model_folder
 from seele_trainer.weights.prepare import prepare_model
 from seele_trainer.weights.stored_tensors import HEAD
-from tests.support.small_models import EOS, logprobs_of, save_llama
+from tests.support.small_models import EOS, VOCABULARY, logprobs_of, save_llama
 from tests.support.vllm_process import VllmProcess
 
 pytestmark = pytest.mark.timeout(400)
@@ -27,17 +33,30 @@ SAMPLING = Sampling(n=8, max_tokens=24, temperature=1.0, seed=11)
 CONFIG = RolloutOptions(server_start_timeout_seconds=180, server_retry_timeout_seconds=180)
 
 
+def save_letters(folder: Path) -> TextTokenizer:
+    """Save a tokenizer whose tokens are short strings of a few letters, line breaks and halves of an é."""
+    short = ["".join(letters) for length in (1, 2, 3) for letters in itertools.product("abĊ", repeat=length)]
+    halves = ["Ã", "©", "Ãa", "Ãb", "©a", "©Ċ", *(f"c{one}" for one in short[:16])]
+    words = {word: index for index, word in enumerate(["<pad>", "</s>", "<s>", *short, *halves][:VOCABULARY])}
+    raw = Tokenizer(models.BPE(vocab=words, merges=[]))
+    raw.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", bos_token="<s>", pad_token="<pad>")
+    tokenizer.save_pretrained(folder)
+    return TextTokenizer(tokenizer.backend_tokenizer)
+
+
 class Servers:
-    """`untied` was prepared from a tied model as in a run; `tied` serves the same model unchanged."""
+    """`untied` was prepared from a tied model as in a run; `tied` serves the same model unchanged, without a tokenizer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.initial = save_llama(folder / "model", seed=0, tied=True)
+        self.text = save_letters(folder / "model")
         config = TrainerConfig(
             name="test", model=Model(name=str(folder / "model")), dataset=Dataset(path="problems.jsonl")
         )
         prepare_model(config, folder / "initial")
-        self.untied = VllmProcess(folder / "initial", folder / "untied.log")
+        self.untied = VllmProcess(folder / "initial", folder / "untied.log", tokenizer=True)
         self.tied = VllmProcess(folder / "model", folder / "tied.log")
 
 
@@ -146,6 +165,48 @@ async def test_a_seed_gives_the_same_completions_twice_and_different_ones_within
     assert [one.tokens for one in await pool.generate(PREFIX, Sampling(8, 24, 1.0, seed=12))] != [
         one.tokens for one in first
     ]
+
+
+STRINGS = ("\nab", "éa", "bba", "<s>")
+
+
+async def test_both_engines_end_a_completion_at_the_same_token(servers: Servers) -> None:
+    stop = StopStrings(STRINGS, partial(servers.text.text, special=True))
+    # A prefix that ends in the middle of a stop string, and has another.
+    prefix = next((2, 2, one) for one in range(3, VOCABULARY) if servers.text.text([one]) == "\n")
+    assert stop.end(prefix)
+    sampling, greedy = Sampling(64, 16, 1.0, seed=5), Sampling(1, 24, 0.0, seed=0)
+    prefixes = [(2, one, other) for one in (5, 30) for other in range(3, 42)]
+    plain = VllmPool([servers.untied.url], CONFIG)
+    await plain.start()
+    model = await push(plain, servers.folder, seed=4, tied=False, version=4)
+    whole = await plain.generate(prefix, sampling)
+    await plain.close()
+
+    stopping = VllmPool([servers.untied.url], CONFIG, stop=STRINGS)
+    await stopping.start()
+    # The canary is scored as a whole, although it has stop strings.
+    canary = canary_of(model)
+    assert any(stop.end(sequence) for sequence in canary.sequences)
+    await stopping.update_weights(servers.folder / "version-4", 4, canary)
+    ended, theirs = await stopping.generate(prefix, sampling), await stopping.generate_batch(prefixes, greedy)
+    await stopping.close()
+    inside = TransformersEngine(servers.folder / "version-4", CONFIG, stop=stop)
+    await inside.start()
+    ours = await inside.generate_batch(prefixes, greedy)
+    await inside.close()
+
+    expected = [stop.cut(one) for one in whole]
+    assert [(one.tokens, one.finish_reason) for one in ended] == [(one.tokens, one.finish_reason) for one in expected]
+    texts = [servers.text.text(one.tokens, special=True) for one in ended if stop.end(one.tokens)]
+    assert 10 < len(texts) < 64
+    assert any(not text.endswith(STRINGS) for text in texts), "no stop string ends inside a token"
+    for one in ended:
+        assert one.logprobs == pytest.approx(logprobs_of(model, (*prefix, *one.tokens))[len(prefix) - 1 :], abs=1e-3)
+    assert [(one.tokens, one.finish_reason) for (one,) in ours] == [
+        (one.tokens, one.finish_reason) for (one,) in theirs
+    ]
+    assert sum(stop.end(one.tokens) for (one,) in ours) > 10
 
 
 async def test_the_canary_catches_a_tied_model_that_is_reloaded_tied(servers: Servers) -> None:

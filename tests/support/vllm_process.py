@@ -25,13 +25,13 @@ ENVIRONMENT = {
     # Two threads that share their cores with a trainer wait for each other most of the time (docs/development.md).
     "OMP_NUM_THREADS": "1",
 }
-FLAGS = {"skip-tokenizer-init": True, "kv-cache-memory-bytes": 64 * 2**20, "disable-uvicorn-access-log": True}
+FLAGS = {"kv-cache-memory-bytes": 64 * 2**20, "disable-uvicorn-access-log": True}
 
 
 class VllmProcess(AbstractContextManager["VllmProcess"]):
     """`with VllmProcess(folder, log) as server:` — a server at `server.url`, on a free port, that answers /health."""
 
-    def __init__(self, model: Path, log: Path, *, max_model_len: int = 256) -> None:
+    def __init__(self, model: Path, log: Path, *, max_model_len: int = 256, tokenizer: bool = False) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = log
@@ -44,7 +44,7 @@ class VllmProcess(AbstractContextManager["VllmProcess"]):
                 host="127.0.0.1",
                 port=self.port,
                 max_model_len=max_model_len,
-                engine_args=FLAGS,
+                engine_args={**FLAGS, "skip-tokenizer-init": not tokenizer},
             ),
         )
         self._command = [sys.executable, *command[1:], *arguments]

@@ -229,7 +229,8 @@ class RolloutOptions(FrozenModel):
     """Sampling temperature in training."""
     max_completion_tokens: PositiveInt = 2048
     """Longest completion, in tokens, not counting the hint."""
-    stop: Annotated[tuple[StopString, ...], Field(max_length=16)] | None = None
+    # vLLM takes four, like OpenAI.
+    stop: Annotated[tuple[StopString, ...], Field(max_length=4)] | None = None
     """Strings that end a completion, which is graded on the text before them; `[]` for none. The beginning of the template's
     next question if unset: a line break and `User:` for `r1-zero`, none for `chat` and `plain`."""
     max_concurrent_problems: PositiveInt = 256
