@@ -163,11 +163,6 @@ def encode_prompts(
     return [prompt.ids for prompt in PromptEncoder.of(tokenizer, template).encode(questions)]
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, question: str, template: Template) -> tuple[int, ...]:
-    """Token ids of one prompt, as by `encode_prompts`."""
-    return encode_prompts(tokenizer, [question], template)[0]
-
-
 def stop_strings(template: Template, stop: Sequence[str] | None) -> tuple[str, ...]:
     """What ends a completion: `rollout.stop`, or by default the line that begins the next question in the template.
 

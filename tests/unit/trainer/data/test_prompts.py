@@ -5,7 +5,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from seele_trainer.data.problem import BadTokenizerError
-from seele_trainer.data.prompts import R1_ZERO, Template, encode_prompt, stop_strings
+from seele_trainer.data.prompts import R1_ZERO, Template, encode_prompts, stop_strings
 
 
 def with_bos_and_eos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
@@ -23,13 +23,13 @@ def with_bos_and_eos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
 def test_the_r1_zero_prompt_holds_the_question_and_asks_for_a_boxed_answer(
     gsm8k_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    text = gsm8k_tokenizer.decode(encode_prompt(gsm8k_tokenizer, "What is {1} + 1?", "r1-zero"))
+    text = gsm8k_tokenizer.decode(encode_prompts(gsm8k_tokenizer, ["What is {1} + 1?"], "r1-zero")[0])
     assert "\\boxed{}" in text
     assert text.endswith("User: What is {1} + 1?\n\nAssistant:\n")
 
 
 def test_the_plain_prompt_is_the_question_and_a_line_break(gsm8k_tokenizer: PreTrainedTokenizerFast) -> None:
-    tokens = encode_prompt(gsm8k_tokenizer, "Two plus two?", "plain")
+    (tokens,) = encode_prompts(gsm8k_tokenizer, ["Two plus two?"], "plain")
     assert gsm8k_tokenizer.decode(tokens) == "Two plus two?\n"
 
 
@@ -39,7 +39,7 @@ def test_a_beginning_token_is_kept_and_an_end_token_is_not(
 ) -> None:
     tokenizer = with_bos_and_eos(gsm8k_tokenizer)
     assert tokenizer("x")["input_ids"][-1] == tokenizer.eos_token_id
-    tokens = encode_prompt(tokenizer, "Two plus two?", template)  # type: ignore[arg-type]
+    (tokens,) = encode_prompts(tokenizer, ["Two plus two?"], template)  # type: ignore[arg-type]
     assert tokens[0] == tokenizer.bos_token_id
     assert tokenizer.eos_token_id not in tokens
     assert tokens.count(tokenizer.bos_token_id) == 1
@@ -48,7 +48,7 @@ def test_a_beginning_token_is_kept_and_an_end_token_is_not(
 def test_the_chat_prompt_is_the_tokenizers_own_template(gsm8k_tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer = with_bos_and_eos(gsm8k_tokenizer)
     tokenizer.chat_template = "<s>{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}[assistant]"
-    tokens = encode_prompt(tokenizer, "Two plus two?", "chat")
+    (tokens,) = encode_prompts(tokenizer, ["Two plus two?"], "chat")
     text = tokenizer.decode(tokens)
     assert "[user] Two plus two?\n" in text
     assert text.endswith("[assistant]")
@@ -74,4 +74,4 @@ def test_a_completion_ends_by_default_where_the_template_would_ask_the_next_ques
 
 def test_a_tokenizer_without_chat_template_is_refused(gsm8k_tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(BadTokenizerError, match=r"no chat template: use r1-zero"):
-        encode_prompt(gsm8k_tokenizer, "?", "chat")
+        encode_prompts(gsm8k_tokenizer, ["?"], "chat")
