@@ -135,7 +135,7 @@ def test_suspend_and_resume_can_wait(
     suspended = cluster.seele("suspend", "small", "--wait")
     assert suspended.exit_code == 0
     # It has waited for the save.
-    assert "small: Suspended  step 43  2 pods still stopping" in suspended.stdout
+    assert "small: Suspended  step 43/400  2 pods still stopping" in suspended.stdout
     assert suspended.stdout.splitlines()[-1].startswith("small: its pods are gone; step 43 is saved, ")
     assert "not" not in suspended.stdout.splitlines()[-1]
     operator(lambda: follow(False, "Running"))
