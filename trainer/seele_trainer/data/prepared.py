@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 
 from seele_trainer.config import Dataset, Verifier
 from seele_trainer.data.golds import without_unsatisfiable
@@ -109,18 +108,22 @@ def write_prepared(
         return
     places = {problem.id: place for place, problem in enumerate(problems)}
     left_out = [asdict(prepared.dropped), bad_rows.count, list(map(str, bad_rows.first))]
-    arrays: dict[str, NDArray[Any]] = {
-        "left_out": np.frombuffer(json.dumps(left_out).encode(), np.uint8),
-        "place": _array(places[problem.problem.id] for problem in kept),
-        "revealable": _array(problem.revealable for problem in kept),
-    }
-    for name in _LISTS:
-        arrays[name] = _array(chain.from_iterable(getattr(problem, name) for problem in kept))
-        arrays[f"{name}.count"] = _array(len(getattr(problem, name)) for problem in kept)
-    content = save(arrays)
-    arrays.clear()
+
+    def fill(stream: BinaryIO) -> None:
+        stream.write(bytes(_SEAL_BYTES))
+        # One array at a time: together they would take hundreds of megabytes.
+        np.save(stream, np.frombuffer(json.dumps(left_out).encode(), np.uint8), allow_pickle=False)
+        _save(stream, (places[problem.problem.id] for problem in kept))
+        _save(stream, (problem.revealable for problem in kept))
+        for name in _LISTS:
+            _save(stream, chain.from_iterable(getattr(problem, name) for problem in kept))
+            _save(stream, (len(getattr(problem, name)) for problem in kept))
+        seal = _seal(stream, key)
+        stream.seek(0)
+        stream.write(seal)
+
     try:
-        write_file(path, _seal(key, content) + content, before_rename)
+        write_file(path, fill, before_rename)
     except OSError as error:
         logger.warning("the prepared problems are not kept for a later attempt: %s", error)
 
@@ -128,18 +131,20 @@ def write_prepared(
 def read_prepared(path: Path, key: str, problems: Sequence[Problem]) -> Prepared | None:
     """What was prepared from `problems` under the same key; None without a file, or if it is damaged or another's."""
     try:
-        content = path.read_bytes() if path.stat().st_size <= 2 * MAX_BYTES else b""
+        with path.open("rb") as stream:
+            if stream.read(_SEAL_BYTES) != _seal(stream, key):
+                return None
+            stream.seek(_SEAL_BYTES)
+            left_out, places, revealable, *lists = (
+                np.load(stream, allow_pickle=False) for _ in range(3 + 2 * len(_LISTS))
+            )
     except OSError:
         return None
-    seal, content = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
-    if seal != _seal(key, content):
-        return None
-    arrays = load(content)
-    dropped, count, first = json.loads(arrays["left_out"].tobytes())
+    dropped, count, first = json.loads(left_out.tobytes())
     # Equal numbers are one object, as from the tokenizer.
-    objects = np.arange(1 + max(int(arrays[name].max(initial=0)) for name in _LISTS)).astype(object)
-    lists = (_lists(arrays[name], arrays[f"{name}.count"], objects) for name in _LISTS)
-    rows = zip(arrays["place"].tolist(), arrays["revealable"].tolist(), *lists, strict=True)
+    objects = np.arange(1 + max(int(values.max(initial=0)) for values in lists)).astype(object)
+    fields = (_split(values, counts, objects) for values, counts in zip(lists[::2], lists[1::2], strict=True))
+    rows = zip(places.tolist(), revealable.tolist(), *fields, strict=True)
     return Prepared(
         [
             TokenizedProblem(problems[place], prompt, solution, revealable, step_ends, frozenset(inside))
@@ -150,18 +155,18 @@ def read_prepared(path: Path, key: str, problems: Sequence[Problem]) -> Prepared
     )
 
 
-def _lists(values: NDArray[np.int32], counts: NDArray[np.int32], objects: NDArray[Any]) -> Iterator[tuple[int, ...]]:
+def _split(values: NDArray[np.int32], counts: NDArray[np.int32], objects: NDArray[Any]) -> Iterator[tuple[int, ...]]:
     start = 0
     for count in counts.tolist():
         yield tuple(objects[values[start : start + count]].tolist())
         start += count
 
 
-def _array(numbers: Iterable[int]) -> NDArray[np.int32]:
-    return np.fromiter(numbers, np.int32)
+def _save(stream: BinaryIO, numbers: Iterable[int]) -> None:
+    np.save(stream, np.fromiter(numbers, np.int32), allow_pickle=False)
 
 
-def _seal(key: str, content: bytes) -> bytes:
-    digest = hashlib.sha256(key.encode())
-    digest.update(content)
-    return digest.digest()
+def _seal(stream: BinaryIO, key: str) -> bytes:
+    """SHA-256 of the key and of everything after the seal, so that nothing else of the file needs to be checked."""
+    stream.seek(_SEAL_BYTES)
+    return hashlib.file_digest(stream, lambda: hashlib.sha256(key.encode())).digest()  # type: ignore[arg-type]

@@ -6,13 +6,23 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_file(path: Path, content: str | bytes, before_rename: Callable[[], None] = lambda: None) -> None:
-    """Replace a file. The old content stays if this fails or `before_rename`, called once the new one is on disk, raises."""
+def write_file(
+    path: Path, content: str | bytes | Callable[[BinaryIO], None], before_rename: Callable[[], None] = lambda: None
+) -> None:
+    """Replace a file by some content, or by what `content` writes to the stream it is given.
+
+    The old content stays if this fails or `before_rename`, called once the new one is on disk, raises.
+    """
     aside = _aside(path)
     try:
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        if callable(content):
+            with aside.open("w+b") as stream:
+                content(stream)
+        else:
+            aside.write_bytes(content.encode() if isinstance(content, str) else content)
         _fsync(aside)
         before_rename()
         aside.replace(path)

@@ -61,7 +61,7 @@ def test_equal_tokens_of_problems_from_the_file_are_one_object(tmp_path: Path, p
         lambda content: content[: len(content) // 2],
         lambda content: b"",
         lambda content: bytes(len(content)),
-        lambda content: content[:-4] + bytes(4),
+        lambda content: content[:-8] + bytes(8),
         lambda content: content[:40] + bytes([content[40] ^ 1]) + content[41:],
     ],
     ids=["a byte less", "half", "empty", "zeros", "zeros at the end", "one bit"],
