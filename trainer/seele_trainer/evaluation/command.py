@@ -44,7 +44,7 @@ EngineKind = Literal["vllm", "transformers"]
 
 @dataclass(frozen=True)
 class Rules:
-    """How questions are asked, what ends an answer, and what one earns that the length limit cut off."""
+    """How questions are asked, what ends an answer, and what a truncated one earns."""
 
     template: Template
     stop: tuple[str, ...]
