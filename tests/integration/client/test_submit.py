@@ -37,6 +37,28 @@ def test_a_run_is_created_once_and_changed_when_the_file_does(cluster: Cluster) 
     assert {entry["manager"] for entry in cluster.run()["metadata"]["managedFields"]} == {"seele-cli"}
 
 
+@pytest.mark.parametrize(
+    ("trainer", "field"),
+    [
+        ({}, "spec.trainer.resources.limits: no GPU is requested"),
+        ({"resources": {"limits": {"nvidia.com/gpu": "4"}}}, "spec.trainer.processesPerReplica: 1 of 4 nvidia.com/gpu"),
+    ],
+    ids=["none", "idle"],
+)
+def test_gpus_that_are_missing_or_idle_are_warned_about_before_the_answer(
+    cluster: Cluster, trainer: Body, field: str
+) -> None:
+    result = cluster.seele("submit", "-f", cluster.file(trainer=trainer))
+
+    assert result.exit_code == 0
+    warnings = [f"warning: {field}", "warning: spec.rollout.resources.limits: no GPU is requested"]
+    shown = [*result.stderr.splitlines(), *result.stdout.splitlines()]
+    assert [line[: len(start)] for line, start in zip(shown, warnings, strict=False)] == warnings
+    assert shown == result.output.splitlines()
+    assert f"small: created in namespace {cluster.namespace}" in result.stdout
+    assert cluster.run()["metadata"]["name"] == "small"
+
+
 def test_a_field_that_leaves_the_file_leaves_the_run(cluster: Cluster) -> None:
     cluster.submit(training={"steps": 7, "seed": 3})
     cluster.submit(training={"steps": 7})
