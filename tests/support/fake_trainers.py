@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from seele_operator.plan.names import METRICS_PORT
@@ -34,7 +36,8 @@ class FakeTrainer:
 
     def answer(self, path: str) -> tuple[int, str]:
         """Status code and body for a path."""
-        if path.split("?")[0] == "/progress":
+        path = path.split("?")[0]
+        if path == "/progress":
             return 200, json.dumps(self.progress)
         if path in self.pages:
             return 200, self.pages[path]()
@@ -59,7 +62,7 @@ class FakeTrainers(AbstractContextManager["FakeTrainers"]):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
-    def open(self, address: str, run: str) -> FakeTrainer:
+    def open(self, address: str, run: str, port: int = METRICS_PORT, tls: ssl.SSLContext | None = None) -> FakeTrainer:
         """Start a trainer at an address of the loopback network."""
         trainer = FakeTrainer(run)
 
@@ -71,9 +74,15 @@ class FakeTrainers(AbstractContextManager["FakeTrainers"]):
             finally:
                 writer.close()
 
-        starting = asyncio.start_server(serve, address, METRICS_PORT)
+        starting = asyncio.start_server(serve, address, port, ssl=tls)
         self._servers[address] = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
         return trainer
+
+    def open_kubelet(self, port: int, certificate: Path) -> FakeTrainer:
+        """Start what answers the API server for the nodes: its pages are logs."""
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        return self.open("127.0.0.1", "kubelet", port, tls)
 
     def close(self, address: str) -> None:
         """Stop the trainer at an address, so that connections are refused."""

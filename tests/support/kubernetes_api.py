@@ -61,6 +61,7 @@ class KubernetesApi:
 
     def __init__(self, url: str, token: str, certificate_authority: Path) -> None:
         self.url = url
+        self.certificate_authority = certificate_authority
         self.groups = dict(GROUPS)
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=64)

@@ -21,6 +21,7 @@ from typing import Any
 import requests
 
 from seele_operator.plan.names import INDEX_LABEL, ROLE_LABEL, RUN_LABEL
+from tests.support.control_plane import free_port
 from tests.support.fake_trainers import FakeTrainer, FakeTrainers
 from tests.support.kubernetes_api import ApiError, Body, KubernetesApi
 from tests.support.waiting import wait_for
@@ -77,11 +78,13 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             threading.Thread(target=self._watch, name="pods", daemon=True),
             threading.Thread(target=self._beat, name="heartbeats", daemon=True),
         ]
+        self._kubelet_port = free_port()
         self.node = f"node-{secrets.token_hex(4)}"
         """The node of pods that no test places elsewhere."""
 
     def __enter__(self) -> PodsDriver:
         self._trainers.__enter__()
+        self._kubelet = self._trainers.open_kubelet(self._kubelet_port, self._api.certificate_authority)
         self.add_node(self.node)
         for thread in self._threads:
             thread.start()
@@ -258,6 +261,11 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
         }
         self._set_status(pod, status)
 
+    def write_log(self, pod: Pod, container: str, log: str) -> None:
+        """What the API server returns as the log of a container of this pod, or of a later one of its name."""
+        place = "/".join(pod["metadata"][key] for key in ("namespace", "name"))
+        self._kubelet.pages[f"/containerLogs/{place}/{container}"] = lambda: log
+
     def run_out_of_memory(self, pod: Pod) -> None:
         """End a pod as if the kernel had killed its container at the memory limit."""
         self.finish(pod, 137, "OOMKilled")
@@ -306,7 +314,11 @@ class PodsDriver(AbstractContextManager["PodsDriver"]):
             for kind, status in (("Ready", "True"), ("MemoryPressure", "False"), ("DiskPressure", "False"))
         ]
         capacity = {"cpu": "1000", "memory": "1000Gi", "pods": "10000"}
-        status = {"conditions": conditions, "capacity": capacity, "allocatable": capacity}
+        kubelet = {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._kubelet_port}},
+        }
+        status = {"conditions": conditions, "capacity": capacity, "allocatable": capacity, **kubelet}
         self._api.patch("nodes", name, None, {"status": status}, "status")
         self._nodes.add(name)
 

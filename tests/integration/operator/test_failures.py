@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from seele_operator.plan.names import ATTEMPT_LABEL
+from tests.support import REPOSITORY
 from tests.support.cluster_runs import ClusterRuns
 from tests.support.operator_process import OperatorProcess
 from tests.support.pods_driver import PodsDriver
@@ -89,6 +90,35 @@ def test_failures_beyond_the_budget_fail_the_run(runs: ClusterRuns, driver: Pods
     assert (status["lastFailure"]["reason"], status["lastFailure"]["attempt"]) == ("OOMKilled", 2)
     assert runs.condition("Failed")["reason"] == "BackoffLimitExceeded"
     wait_for(lambda: "Failed" in runs.events(), lambda: str(runs.events()))
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_server_that_dies_twice_of_the_same_error_ends_the_run_with_its_reason(
+    runs: ClusterRuns, driver: PodsDriver, code: int
+) -> None:
+    log = (REPOSITORY / "tests" / "unit" / "data" / "server_logs" / "unsupported-head-dim.log").read_text()
+    runs.running()
+    first = runs.pod("rollout")
+    driver.write_log(first, "rollout", log)
+    # The kubelet keeps the end of the log, and nothing after exit code 0.
+    driver.finish(first, code, message=log[-2048:] if code else "")
+    runs.wait_until_gone([first])
+    runs.wait_for_pods()
+    # A pod without a node has no log.
+    wait_for(lambda: runs.pod("rollout")["status"]["phase"] == "Running", runs.story)
+    assert runs.phase() == "Running"
+
+    driver.finish(runs.pod("rollout"), code)
+
+    status = runs.until("Failed", attempt=1)
+    error = "RuntimeError: Unsupported CPU attention configuration: head_dim=16 isa=2 kv_cache_idx=0"
+    how = "ended before the run did" if code == 0 else "ended"
+    assert status["lastFailure"]["message"].startswith(f"container rollout {how}, with exit code {code}:\n{error}\n")
+    assert status["lastFailure"]["error"] == error
+    assert status["failures"]["application"] == 2
+    assert runs.condition("Failed")["reason"] == "RepeatedFailure"
+    assert error in runs.condition("Failed")["message"]
+    wait_for(lambda: {"Failed", "RolloutReplaced"} <= {*runs.events()}, lambda: str(runs.events()))
 
 
 def test_progress_resets_the_count_of_failures(runs: ClusterRuns, driver: PodsDriver) -> None:

@@ -82,6 +82,8 @@ def test_every_permission_is_used_and_none_is_missing(
         runs.until_condition("RolloutReady", "True", "Ready")
     driver.trainer(runs.pod("trainer")).at(3, lastCheckpointStep=3)
     runs.until("Running", step=3)
+    driver.finish(runs.pod("rollout"), 1)
+    wait_for(lambda: runs.status()["failures"]["application"] == 1, runs.story, SECONDS)
     driver.finish(runs.pod("trainer"), 1)
     runs.restarted()
     runs.finish_trainers()
