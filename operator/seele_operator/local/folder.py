@@ -4,15 +4,18 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from seele_operator.api.types import BadRunError
 from seele_operator.decide.accept import differences
 from seele_operator.plan.names import CONFIG_KEY
+from seele_trainer.config import TrainerConfig
 from seele_trainer.run_folder.attempt import AttemptFileError, ConfigError, read_tree, record_attempt, recorded_attempt
 from seele_trainer.run_folder.durable import write_file
 
@@ -122,10 +125,18 @@ def _has_trained(path: Path) -> bool:
     return any(checkpoints) or (journal.is_file() and journal.stat().st_size > 0)
 
 
+def _with_newer_fields(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored configuration with the defaults of the fields that it lacks because an older version wrote it."""
+    try:
+        return TrainerConfig.model_validate(stored).model_dump(mode="json", by_alias=True)
+    except ValidationError:
+        return stored
+
+
 def _check_same(path: Path, config: str) -> None:
     """Raise BadRunError if the run has another configuration. One that never trained may get any."""
     try:
-        stored = read_tree(path / CONFIG_KEY)
+        stored = _with_newer_fields(read_tree(path / CONFIG_KEY))
     except ConfigError as error:
         raise BadRunError([f"--out: {error}, or a new folder"]) from error
     different = differences(stored, yaml.safe_load(config))

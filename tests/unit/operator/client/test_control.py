@@ -29,7 +29,10 @@ def saved(step: int, minutes: float | None = None) -> Body:
         ({"phase": "Running", **STARTED}, [KILLED, f"no step is saved yet, of 0 finished; {LOST}"]),
         (
             {"phase": "Running", **STARTED, "step": 43, "stopSeconds": 250.0, "lastCheckpoint": saved(40, 750)},
-            [f"saving may take 4 min 10 s; {KILLED}", f"step 40 is saved, 12h ago, and 3 finished steps are not; {LOST}"],
+            [
+                f"saving may take 4 min 10 s; {KILLED}",
+                f"step 40 is saved, 12h ago, and 3 finished steps are not; {LOST}",
+            ],
         ),
         (
             {"phase": "Running", **STARTED, "step": 40, "lastCheckpoint": saved(40)},

@@ -4,9 +4,11 @@ import errno
 from pathlib import Path
 
 import pytest
+import yaml
 
 from seele_operator.api.types import BadRunError
 from seele_operator.local.folder import LOCK, open_run_folder
+from seele_trainer.config import TrainerConfig
 
 
 def test_a_new_run_gets_its_folder_and_a_second_start_counts_up(tmp_path: Path) -> None:
@@ -43,6 +45,24 @@ def test_another_run_is_refused_field_by_field(tmp_path: Path, kept: str) -> Non
         'model.name: was "a" and is "b"',
     ]
     assert (tmp_path / "run" / "attempt").read_text() == "1\n"
+
+
+def test_a_run_of_an_older_version_without_a_newer_field_is_resumed_with_its_default(tmp_path: Path) -> None:
+    required = {"name": "one", "model": {"name": "a"}, "dataset": {"name": "b"}, "training": {"steps": 10}}
+    tree = TrainerConfig.model_validate(required).model_dump(mode="json", by_alias=True)
+    older = {**tree, "rollout": {name: value for name, value in tree["rollout"].items() if name != "stop"}}
+    del older["rewards"]
+    with open_run_folder(tmp_path / "run", yaml.safe_dump(older)):
+        (tmp_path / "run" / "metrics.jsonl").write_text("a step")
+
+    changed = {**tree, "rewards": {"truncated": "mask"}}
+    with (
+        pytest.raises(BadRunError, match=r"rewards\.truncated: was"),
+        open_run_folder(tmp_path / "run", yaml.safe_dump(changed)),
+    ):
+        pass
+    with open_run_folder(tmp_path / "run", yaml.safe_dump(tree)) as folder:
+        assert folder.resumed
 
 
 def test_a_run_that_never_trained_accepts_a_corrected_file(tmp_path: Path) -> None:
