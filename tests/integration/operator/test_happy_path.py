@@ -44,7 +44,8 @@ def test_a_run_goes_from_pending_to_succeeded(runs: ClusterRuns, driver: PodsDri
     assert status["steps"] == 20
     assert (status["reward"], status["accuracy"], status["hintRate"]) == (0.25, 0.5, 0.125)
     assert (status["policyVersion"], status["etaSeconds"]) == (7, 90.0)
-    assert status["lastCheckpoint"] == {"step": 5, "path": "checkpoints/step-5"}
+    assert (status["lastCheckpoint"]["step"], status["lastCheckpoint"]["path"]) == (5, "checkpoints/step-5")
+    assert status["lastCheckpoint"]["time"] >= status["attemptRunningTime"]
 
     runs.finish_trainers()
     status = runs.until("Succeeded", step=20)
