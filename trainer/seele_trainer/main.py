@@ -188,6 +188,7 @@ if __name__ == "__main__":
     try:
         outcome = train(Path(sys.argv[1]))
     except Exception:
+        # As the interpreter would report it, which does not get to.
         logger.exception("this process failed")
         outcome = ExitCode.FAILED
     end_at_once(outcome)

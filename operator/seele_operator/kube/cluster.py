@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Self
@@ -134,8 +134,12 @@ class Cluster:
         path = path_of(target, namespace, "log")
         # No `limitBytes`: it would drop the end.
         lines = self._connection.lines(target, path, part, silence_seconds=REQUEST_SECONDS)
+        # A container may write anything, such as one line without an end that arrives in any number of pieces.
+        kept: deque[bytes] = deque(maxlen=LOG_LINES)
         async with contextlib.aclosing(lines):
-            return "\n".join([line[:LOG_LINE_BYTES].decode("utf-8", "replace") async for line in lines])
+            async for line in lines:
+                kept.append(line[:LOG_LINE_BYTES])
+        return b"\n".join(kept).decode("utf-8", "replace")
 
     async def each_run(self, namespace: str | None, take: Take) -> str:
         """Pass each run in a namespace (None: in all namespaces) to `take`; returns the list's resourceVersion."""

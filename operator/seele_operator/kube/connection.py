@@ -26,6 +26,8 @@ IN_FLIGHT = 32
 REQUEST_SECONDS = 15.0
 """Time limit of a request; admission webhooks alone may take 10 s of it."""
 CONNECT_SECONDS = 5.0
+LONGEST_LINE = 1 << 20
+"""Bytes of the longest line of a stream that is held in memory."""
 RELOAD_SECONDS = 10.0
 """Minimum time between two reloads of the credentials after a 401."""
 
@@ -120,7 +122,7 @@ class ApiConnection:
     async def lines(
         self, target: Target, path: str, query: Mapping[str, str], *, silence_seconds: float
     ) -> AsyncGenerator[bytes]:
-        """The lines of an answer as they arrive, however long that takes; takes no slot.
+        """The lines of an answer as they arrive, however long that takes; takes no slot. Long ones arrive in pieces.
 
         Raises TimedOut after `silence_seconds` without a line, and for an answer that is an error what `error_of` says.
         """
@@ -141,6 +143,9 @@ class ApiConnection:
                         *lines, unfinished = (unfinished + chunk).split(b"\n")
                         for line in lines:
                             yield line
+                        if len(unfinished) > LONGEST_LINE:
+                            yield unfinished
+                            unfinished = b""
                     if unfinished:
                         yield unfinished
                     return
